@@ -1,0 +1,100 @@
+#pragma once
+// Executes steps of one model on one rank. All ranks construct it and execute the same plans.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/engine/step_plan.h"
+#include "core/engine/weights.h"
+#include "core/model/blueprint.h"
+#include "kernels/context.h"
+#include "parallel/communicator.h"
+#include "parallel/shard_plan.h"
+
+namespace pleat {
+
+struct EngineOptions {
+  int max_rows = 512;        // rows of one step (prompt chunk + decode rows)
+  int max_logit_rows = 512;  // of them with logits
+  int64_t kv_tokens = 0;     // cache capacity in tokens; 0: 16 full contexts, less where memory is short
+};
+
+// Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.
+class FfnHook {
+ public:
+  virtual ~FfnHook() = default;
+  // x [rows, d]: the FFN's input (after the norm). y [rows, d]: its output, about to be added to the residual stream.
+  virtual void ffn(int layer, const StepPlan& plan, MatrixView<const float> x, MatrixView<float> y) = 0;
+};
+
+// Sees the named intermediate values of a step (tests against an author's shipped intermediates).
+class StageObserver {
+ public:
+  virtual ~StageObserver() = default;
+  virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
+};
+
+// What the steps so far cost this rank.
+struct EngineStatistics {
+  int64_t steps = 0;
+  int64_t rows = 0, folded_rows = 0;
+  int64_t folded_steps = 0;             // steps with at least one folded row
+  std::vector<int64_t> fallback;        // [layers] sum over folded rows of |S| on this rank
+  std::vector<int64_t> gathered;        // [layers] sum over gathers of the union's size
+  int64_t ffn_bytes_read = 0;           // by folded rows: fold, predictor, constants and gathered rows
+  int64_t ffn_bytes_dense = 0;          // what the same rows would have read densely in bf16
+  enum Phase { attention, dense_ffn, fold, predictor, fixup, collective, head, other, phases };
+  double seconds[phases] = {};
+  int64_t bytes[phases] = {};           // weight bytes streamed
+};
+
+class Engine {
+ public:
+  Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator, Context& context,
+         const EngineOptions& options);
+  ~Engine();
+
+  const Blueprint& blueprint() const;
+  int64_t kv_pages() const;  // the same on all ranks
+  const EngineOptions& options() const;
+
+  // Collective. The results below are valid on rank 0 until the next step.
+  void step(const StepPlan& plan);
+  MatrixView<const float> logits() const;             // [wanted rows, vocab] after LogitsMode::full
+  const std::vector<int32_t>& best_tokens() const;    // [wanted rows]        after LogitsMode::argmax
+
+  void set_ffn_hook(FfnHook* hook);
+  void set_observer(StageObserver* observer);
+  const EngineStatistics& statistics() const;
+  void reset_statistics();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// For ranks other than 0: executes plans until one says stop.
+void serve_steps(Engine& engine, Communicator& communicator);
+
+// Everything needed to run a model folder on this rank, wired together.
+struct LoadedModel {
+  Blueprint blueprint;
+  std::unique_ptr<Context> context;
+  std::unique_ptr<Engine> engine;
+  int64_t bytes_read = 0;     // from the checkpoint by this rank
+  int64_t weight_bytes = 0;   // held by this rank
+};
+
+struct LoadOptions {
+  WeightFormat dtype = WeightFormat::bf16;  // --dtype: bf16 or f32
+  int threads = 1;
+  bool oversubscribed = false;
+  Reduction reduction = Reduction::invariant;
+  bool dense = false;                       // run a folded checkpoint densely
+  EngineOptions engine;
+};
+
+LoadedModel load_model(const std::string& folder, Communicator& communicator, const LoadOptions& options);
+
+}  // namespace pleat

@@ -1,0 +1,48 @@
+#pragma once
+// A request for a text and what comes of it.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pleat {
+
+// OpenAI's fields where they exist. Greedy where temperature is 0.
+struct SamplingOptions {
+  float temperature = 0.0f;
+  int top_k = 0;                   // 0: all
+  float top_p = 1.0f;
+  float min_p = 0.0f;              // of the best token's probability
+  float repetition_penalty = 1.0f; // over prompt and generated tokens (CTRL, arXiv 1909.05858)
+  uint64_t seed = 0;
+  int max_tokens = 64;
+  std::vector<std::string> stop;   // the text ends before the first of these
+  bool ignore_eos = false;
+  int logprobs = -1;               // -1: none; else the chosen token's and this many best
+};
+
+struct Request {
+  std::string id;
+  std::vector<int32_t> prompt;     // empty: one end-of-text token
+  SamplingOptions sampling;
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+  std::vector<std::pair<int32_t, float>> best;
+};
+
+struct Completion {
+  std::string id;
+  std::vector<int32_t> tokens;
+  std::string text;
+  std::string finish_reason;       // "stop" or "length"
+  std::vector<TokenLogprob> logprobs;
+  int64_t prompt_tokens = 0;
+};
+
+// Checks ranges. Error(invalid) in one sentence.
+void validate(const Request& request, int64_t vocab, int64_t max_positions);
+
+}  // namespace pleat

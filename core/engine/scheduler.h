@@ -1,0 +1,45 @@
+#pragma once
+// Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching, chunked
+// prefill). Admission reserves the pages of prompt + max_tokens, so a running sequence never has to give way.
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/engine/engine.h"
+#include "core/engine/request.h"
+#include "core/text/tokenizer.h"
+
+namespace pleat {
+
+struct SchedulerOptions {
+  int max_batch = 16;          // sequences that decode together
+  int prefill_chunk = 256;     // prompt tokens of one step
+  bool fold_prompt = false;    // prompts folded too
+};
+
+class Scheduler {
+ public:
+  using Done = std::function<void(Completion)>;
+  using Token = std::function<void(const std::string& id, const std::string& text)>;  // new text of a sequence
+
+  Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer, const SchedulerOptions& options);
+  ~Scheduler();
+
+  // Queues it. Error(invalid) if it can never run (longer than the context, impossible sampling).
+  void submit(Request request, Done done, Token token = {});
+  // Runs one step on all ranks (broadcasts the plan). False: nothing is queued or running, and nothing was sent.
+  bool step();
+  // Ends serve_steps() on the other ranks.
+  void stop();
+
+  int64_t queued() const;
+  int64_t running() const;
+  int64_t generated_tokens() const;
+  int64_t prompt_tokens() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace pleat

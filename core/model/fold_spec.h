@@ -1,0 +1,37 @@
+#pragma once
+// What a folded checkpoint carries beside the original tensors, and under which names (docs/folding.md, method.md sections 1-3).
+//
+// For every layer, under "pleat.layers.<l>.":
+//   fold.weight       BF16 [d, d]              C, [in, out]              (fold_format bf16)
+//   fold.codes        I8   [d, d]              C = codes * scale         (fold_format int8)
+//   fold.scales       BF16 [ceil(d/64), d]     one scale per 64 inputs and output
+//   fold.bias         F32  [d]                 B
+//   predictor.codes   U8   [h, ceil(d*bits/8)] see kernels/predictor.h
+//   predictor.scale   BF16 [h, ceil(d/64)]
+//   predictor.minimum BF16 [h, ceil(d/64)]
+//   range.low, range.high   F32 [h]            of z~, margin included; -inf / +inf where open
+//   slope, intercept        F32 [h]            a, c
+// The FFN tensors of the folder stand in the fold's neuron order, so that each of the kVirtualShards contiguous parts expects
+// the same fallback work; a dense reader sees the same function.
+#include <cstdint>
+#include <string>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "kernels/matmul.h"
+
+namespace pleat {
+
+struct FoldSpec {
+  int predictor_bits = 2;
+  WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
+  double reduction = 0;                           // share of FFN weight bytes no longer read per token, on calibration text
+
+  static std::string name(int layer, const char* tensor);  // "pleat.layers.3.fold.bias"
+};
+
+// The safetensors metadata entry "fold" (a JSON object as text).
+std::string to_metadata(const FoldSpec& spec);
+FoldSpec fold_spec_from_metadata(const std::string& text);  // Error(invalid)
+
+}  // namespace pleat

@@ -1,0 +1,22 @@
+#pragma once
+// Element-wise activations, in f32. gelu is the erf form, gelu_new the tanh form (Hugging Face's names).
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/context.h"
+#include "kernels/tensor.h"
+
+namespace pleat {
+
+enum class Activation : uint8_t { gelu, gelu_new, relu };
+
+// nullopt-free: Error(invalid) naming the activation and those known.
+Activation activation_from_name(std::string_view name);
+std::string_view name_of(Activation activation);
+
+// x [rows, cols] in place. Bits depend on the element alone.
+void activate(Context& ctx, Activation activation, MatrixView<float> x);
+// The same function, element by element, on the calling thread (calibration, fix-up).
+void activate(Isa isa, Activation activation, float* x, int64_t n);
+
+}  // namespace pleat

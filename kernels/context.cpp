@@ -1,0 +1,40 @@
+#include "kernels/context.h"
+
+namespace pleat {
+
+Isa detect_isa() {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) {
+    return Isa::portable;
+  }
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  return avx512 ? Isa::avx512 : Isa::avx2;
+#else
+  return Isa::portable;
+#endif
+}
+
+const char* name_of(Isa isa) {
+  switch (isa) {
+    case Isa::portable:
+      return "portable";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+void* Context::scratch(Slot slot, size_t bytes) {
+  Buffer& buffer = scratch_[slot];
+  if (buffer.bytes() < bytes) {
+    buffer = Buffer();  // the old memory goes before the new is asked for
+    buffer = Buffer(bytes);
+  }
+  return buffer.as<void>();
+}
+
+}  // namespace pleat

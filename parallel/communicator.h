@@ -1,0 +1,65 @@
+#pragma once
+// Collectives between the ranks of a job. Every rank makes the same calls in the same order with matching sizes: the StepPlan
+// alone steers them. Each call is entered in the ledger, waits at most the deadline, and then throws Error(peer_lost) with one
+// line that names the late rank, step, layer and collective.
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/reduce_tree.h"
+#include "parallel/ledger.h"
+
+namespace pleat {
+
+// Who sends which nodes of a tree: fixed at start, the same on all ranks.
+struct TreeExchange {
+  int leaves = 0;
+  std::vector<std::vector<TreeNode>> nodes;  // [ranks] cover of each rank's leaves, possibly empty
+  TreeExchange() = default;
+  TreeExchange(int leaves, int ranks);  // rank r owns leaves [first_leaf(r), first_leaf(r + 1))
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  int rank() const { return rank_; }
+  int ranks() const { return ranks_; }
+  Ledger& ledger() { return *ledger_; }
+
+  // Where the following collectives belong, for the ledger. layer -1: outside the layers.
+  void at(int64_t step, int layer);
+
+  // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The same
+  // bits on every rank and for every number of ranks. `name` is for the ledger ("attention", "ffn").
+  void tree_all_reduce(const char* name, const TreeExchange& exchange, const float* mine, int64_t n, float* out);
+
+  // all = the ranks' parts in rank order; counts [ranks] in bytes.
+  void all_gather(const char* name, std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all);
+  // Like all_gather, but only rank 0 gets the result; others pass nullptr.
+  void gather(const char* name, std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all);
+  // Rank 0's bytes, to all.
+  void broadcast(const char* name, std::span<std::byte> bytes);
+  void barrier(const char* name);
+
+  // Seconds spent inside collectives since start (waiting included), and bytes this rank sent.
+  double seconds() const { return seconds_; }
+  int64_t bytes_sent() const { return bytes_sent_; }
+
+ protected:
+  Communicator(int rank, int ranks, Ledger* ledger) : rank_(rank), ranks_(ranks), ledger_(ledger) {}
+  virtual void do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) = 0;
+  virtual void do_all_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) = 0;
+  virtual void do_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) = 0;
+  virtual void do_broadcast(std::span<std::byte> bytes) = 0;
+  virtual void do_barrier() = 0;
+
+ private:
+  int rank_, ranks_;
+  Ledger* ledger_;
+  double seconds_ = 0;
+  int64_t bytes_sent_ = 0;
+};
+
+}  // namespace pleat
