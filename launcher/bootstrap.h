@@ -1,0 +1,26 @@
+#pragma once
+// How a process becomes a rank: alone, or one of an MPI job.
+#include <chrono>
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace pleat {
+
+// Alone: a communicator of one rank. Under an MPI launcher: joins the job (MPI_Init). Once a process, from the main
+// thread, which alone may then call collectives. A collective waits at most `step_timeout` for a rank that shows no
+// sign of life.
+std::unique_ptr<Communicator> join_ranks(int threads_per_rank, std::chrono::milliseconds step_timeout);
+
+// Ends the job in order, after the last collective and before or after the communicator's end: marks this rank finished
+// and finalises MPI. Without it an exit counts as a death in the middle. run_guarded() calls it when the body returns
+// 0.
+void leave_ranks();
+
+// More threads than cores on this host? Valid after join_ranks().
+bool oversubscribed();
+
+// Cores this process may use, shared fairly with the other ranks of this host; at least 1. Valid at any time.
+int default_threads();
+
+}  // namespace pleat

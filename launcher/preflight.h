@@ -1,0 +1,45 @@
+#pragma once
+// Who is where, how fast the ranks talk to each other, and whether they compute the same bits.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace pleat {
+
+struct RankReport {
+  std::string host;
+  int pid = 0;
+  int cores = 0;  // this process may use
+  int threads = 0;
+  std::string isa;
+  int64_t memory_total = 0, memory_free = 0;  // bytes of the host
+};
+
+struct LinkReport {  // a tree all-reduce of `bytes`
+  int64_t bytes = 0;
+  double p50_us = 0, p99_us = 0;
+  double gb_per_s = 0;  // bytes / p50
+};
+
+struct Preflight {
+  std::vector<RankReport> ranks;  // the same on every rank
+  std::vector<LinkReport> links;  // empty in the short form
+  bool same_bits = false;
+  bool oversubscribed = false;
+  std::vector<std::string> warnings;
+  std::string verdict;  // one sentence
+  bool good = false;
+};
+
+// Collective. The full form measures all-reduces of 1 KB to 4 MB and takes at most a few seconds.
+Preflight preflight(Communicator& communicator, bool full);
+
+// `pleat check`: the full form as a table (or one JSON object) on rank 0's stdout. Exit code: 0, or 1 when bits differ.
+int run_check(Communicator& communicator, bool json);
+
+// The start of every job: one or two lines on rank 0's stderr.
+void print_short_preflight(Communicator& communicator);
+
+}  // namespace pleat
