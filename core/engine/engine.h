@@ -16,7 +16,7 @@ namespace pleat {
 
 struct EngineOptions {
   int max_rows = 512;        // rows of one step (prompt chunk + decode rows)
-  int max_logit_rows = 512;  // of them with logits
+  int max_logit_rows = 64;   // of them with logits
   int64_t kv_tokens = 0;     // cache capacity in tokens; 0: 16 full contexts, less where memory is short
 };
 

@@ -63,8 +63,8 @@ struct Weights {
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
                      WeightFormat dtype, bool dense);
 
-// Random weights of the blueprint's shape, for measurements. `reduction`: 0 dense, else folded with the number of fallback
-// neurons that this share of FFN bytes no longer read leaves.
+// Random weights of the blueprint's shape, for measurements; folded where blueprint.fold is set, with ranges that leave as many
+// fallback neurons as blueprint.fold->reduction asks for.
 Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype, Context& context);
 
 }  // namespace pleat

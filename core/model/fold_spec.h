@@ -30,6 +30,16 @@ struct FoldSpec {
   static std::string name(int layer, const char* tensor);  // "pleat.layers.3.fold.bias"
 };
 
+// Bytes of FFN weights one layer reads per decode step (method.md section 3), everything counted.
+struct FfnBytes {
+  int64_t dense = 0;       // the two matrices in bf16
+  int64_t fixed = 0;       // whatever is predicted: C and its scales, B, predictor and its scales, b1 and the ranges of all neurons
+  int64_t per_neuron = 0;  // a gathered neuron: its two rows (bf16) and its line
+  int64_t stored() const { return dense + fixed + stored_lines; }
+  int64_t stored_lines = 0;  // the lines of all neurons
+};
+FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons);
+
 // The safetensors metadata entry "fold" (a JSON object as text).
 std::string to_metadata(const FoldSpec& spec);
 FoldSpec fold_spec_from_metadata(const std::string& text);  // Error(invalid)

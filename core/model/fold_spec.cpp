@@ -1,0 +1,60 @@
+#include "core/model/fold_spec.h"
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/check.h"
+
+namespace pleat {
+
+std::string FoldSpec::name(int layer, const char* tensor) { return concat("pleat.layers.", layer, ".", tensor); }
+
+FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
+  constexpr int64_t bf16_bytes = 2, f32_bytes = 4;
+  const int64_t groups = (hidden + kGroup - 1) / kGroup;
+  const int64_t fold = spec.fold_format == WeightFormat::int8 ? hidden * hidden + groups * hidden * bf16_bytes
+                                                              : hidden * hidden * bf16_bytes;
+  const int64_t predictor = neurons * ((hidden * spec.predictor_bits + 7) / 8 + 2 * groups * bf16_bytes);
+  FfnBytes bytes;
+  bytes.dense = 2 * hidden * neurons * bf16_bytes;
+  bytes.fixed = fold + hidden * f32_bytes + predictor + 3 * neurons * f32_bytes;
+  bytes.per_neuron = 2 * hidden * bf16_bytes + 2 * f32_bytes;
+  bytes.stored_lines = 2 * neurons * f32_bytes;
+  return bytes;
+}
+
+std::string to_metadata(const FoldSpec& spec) {
+  return nlohmann::json{{"version", 1},
+                        {"selection", "range"},
+                        {"predictor_bits", spec.predictor_bits},
+                        {"fold_format", spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"},
+                        {"reduction", spec.reduction}}
+      .dump();
+}
+
+FoldSpec fold_spec_from_metadata(const std::string& text) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  PLEAT_REQUIRE(json.is_object(), "the checkpoint's 'fold' metadata is not a JSON object");
+  const auto text_of = [&](const char* key) {
+    const auto it = json.find(key);
+    PLEAT_REQUIRE(it != json.end() && it->is_string(), "the checkpoint's 'fold' metadata has no text '", key, "'");
+    return it->get<std::string>();
+  };
+  const auto number_of = [&](const char* key) {
+    const auto it = json.find(key);
+    PLEAT_REQUIRE(it != json.end() && it->is_number(), "the checkpoint's 'fold' metadata has no number '", key, "'");
+    return it->get<double>();
+  };
+  PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"), ", this program reads 1");
+  PLEAT_REQUIRE(text_of("selection") == "range", "unknown fold selection '", text_of("selection"), "', known: range");
+  FoldSpec spec;
+  const double bits = number_of("predictor_bits");
+  PLEAT_REQUIRE(bits == 1 || bits == 2 || bits == 3, "the fold's predictor has ", bits, " bits, known: 1, 2, 3");
+  spec.predictor_bits = int(bits);
+  const std::string format = text_of("fold_format");
+  PLEAT_REQUIRE(format == "int8" || format == "bf16", "unknown fold format '", format, "', known: int8, bf16");
+  spec.fold_format = format == "int8" ? WeightFormat::int8 : WeightFormat::bf16;
+  spec.reduction = number_of("reduction");
+  return spec;
+}
+
+}  // namespace pleat
