@@ -1,0 +1,64 @@
+#pragma once
+// What a fold did, measured: on calibration text per layer, on held-out text for the whole model.
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "core/model/fold_spec.h"
+
+namespace pleat {
+
+constexpr std::array<int, 3> kReportBatches = {1, 4, 16};
+
+struct LayerReport {
+  double weight = 0;       // KL of the output per squared error of this layer's FFN output, relative to the mean layer
+  double coverage = 0;     // share of (token, neuron) whose z is inside its range
+  double fallback = 0;     // share computed exactly: z~ outside
+  double recall = 0;       // of those whose z is outside, found by z~
+  double precision = 0;    // of those found, outside indeed
+  double error = 0;        // relative squared error of the FFN output: folded with fallback,
+  double error_alone = 0;  //   the fold alone,
+  double error_dropped = 0;         //   the same exact neurons, the rest dropped
+  std::array<double, 3> read = {};  // bytes per step at batch 1, 4, 16 (real unions of rows of different windows)
+  double stored = 0;                // bytes on the device
+  double dense = 0;                 // bytes of the same layer's FFN in bf16
+};
+
+// Teacher-forced on held-out text; position 0 of a window dense.
+struct QualityReport {
+  double perplexity = 0;
+  double kl = 0;         // of the dense model's next-token distribution from this one's, nats a token
+  double agreement = 0;  // share of tokens with the same best next token
+};
+
+struct CurvePoint {
+  double asked = 0;  // reduction
+  bool reachable = false;
+  double reduction = 0;  // met on calibration text
+  double fallback = 0;
+  std::array<double, 3> read = {};  // share of the dense bytes at batch 1, 4, 16
+  QualityReport quality;
+};
+
+struct FoldReport {
+  FoldSpec spec;
+  double asked = 0;  // reduction
+  int64_t calibration_tokens = 0;
+  int64_t sample_rows = 0;  // calibration rows the statistics below come from
+  double seconds = 0;
+  std::vector<LayerReport> layers;
+  LayerReport total;              // sums of bytes, means of shares, errors weighted by output energy
+  int64_t evaluation_tokens = 0;  // 0: no held-out text was given, what follows is empty
+  double dense_perplexity = 0;
+  QualityReport folded, dropped;  // dropped: the no-fold control, the same exact neurons and nothing else
+  std::vector<CurvePoint> curve;
+};
+
+std::string to_text(const FoldReport& report);
+nlohmann::json to_json(const FoldReport& report);
+std::string to_svg(const FoldReport& report);
+
+}  // namespace pleat
