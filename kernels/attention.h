@@ -1,5 +1,6 @@
 #pragma once
-// Causal attention over a paged key-value cache (PagedAttention, arXiv 2309.06180). One row is one token of one sequence.
+// Causal attention over a paged key-value cache (PagedAttention, arXiv 2309.06180). One row is one token of one
+// sequence.
 #include <cstdint>
 #include <span>
 
@@ -21,16 +22,17 @@ struct KvCache {
 };
 
 struct AttentionRow {
-  int64_t position = 0;              // this token's position; it sees positions 0 .. position
+  int64_t position = 0;                 // this token's position; it sees positions 0 .. position
   const int32_t* page_table = nullptr;  // [position / kPageTokens + 1] page numbers
 };
 
 // Stores the rows' keys and values [rows, kv_heads * head_size] at their positions.
-void append_kv(Context& ctx, MatrixView<const float> k, MatrixView<const float> v, std::span<const AttentionRow> rows, KvCache& cache);
+void append_kv(Context& ctx, MatrixView<const float> k, MatrixView<const float> v, std::span<const AttentionRow> rows,
+               KvCache& cache);
 
 // out[row, head] = softmax(scale * q . keys) values over the row's positions; query head h reads kv head kv_of_head[h].
-//   q, out [rows, q_heads * head_size] f32.   Order of additions depends on the row's position alone, not on other rows,
-//   on chunking or on threads: fixed blocks of kPageTokens positions, online softmax, f32 accumulators.
+//   q, out [rows, q_heads * head_size] f32.   Order of additions depends on the row's position alone, not on other
+//   rows, on chunking or on threads: fixed blocks of kPageTokens positions, online softmax, f32 accumulators.
 void attention(Context& ctx, MatrixView<const float> q, std::span<const AttentionRow> rows, const KvCache& cache,
                std::span<const int> kv_of_head, float scale, MatrixView<float> out);
 

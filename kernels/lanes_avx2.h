@@ -1,0 +1,133 @@
+#pragma once
+// Sixteen float lanes as two AVX2 registers; see lanes_portable.h.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+struct Avx2Lanes {
+  struct F {
+    __m256 low, high;
+  };
+  struct I {
+    __m256i low, high;
+  };
+
+  // All ones in the first n of eight lanes.
+  static __m256i first(int64_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), lane);
+  }
+  static __m256 widen(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
+  static __m256i rounded_bits(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)));
+  }
+
+  static F set1(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+  static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static F load(const bf16* p) {
+    return {widen(_mm_loadu_si128((const __m128i*)p)), widen(_mm_loadu_si128((const __m128i*)(p + 8)))};
+  }
+  static F load_part(const float* p, int64_t n) {
+    return {_mm256_maskload_ps(p, first(n)), n > 8 ? _mm256_maskload_ps(p + 8, first(n - 8)) : _mm256_setzero_ps()};
+  }
+  static F load_part(const bf16* p, int64_t n) {
+    bf16 copy[16] = {};
+    for (int i = 0; i < 16 && i < n; ++i) copy[i] = p[i];
+    return load(copy);
+  }
+  static void store(float* p, F a) {
+    _mm256_storeu_ps(p, a.low);
+    _mm256_storeu_ps(p + 8, a.high);
+  }
+  static void store_part(float* p, F a, int64_t n) {
+    _mm256_maskstore_ps(p, first(n), a.low);
+    if (n > 8) _mm256_maskstore_ps(p + 8, first(n - 8), a.high);
+  }
+  static void store_part(bf16* p, F a, int64_t n) {
+    uint32_t bits[16];
+    _mm256_storeu_si256((__m256i*)bits, rounded_bits(a.low));
+    _mm256_storeu_si256((__m256i*)(bits + 8), rounded_bits(a.high));
+    for (int i = 0; i < 16 && i < n; ++i) p[i].bits = uint16_t(bits[i] >> 16);
+  }
+  static F round_to_bf16(F a) {
+    const __m256i upper = _mm256_set1_epi32(int(0xffff0000u));
+    return {_mm256_castsi256_ps(_mm256_and_si256(rounded_bits(a.low), upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(rounded_bits(a.high), upper))};
+  }
+
+  static F add(F a, F b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+  static F sub(F a, F b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
+  static F mul(F a, F b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
+  static F div(F a, F b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
+  static F sqrt(F a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
+  static F fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+  }
+  static F max(F a, F b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+  static F abs(F a) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_andnot_ps(sign, a.low), _mm256_andnot_ps(sign, a.high)};
+  }
+  static F select_less(F a, F b, F yes, F no) {
+    return {_mm256_blendv_ps(no.low, yes.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
+            _mm256_blendv_ps(no.high, yes.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
+  }
+  static F keep_first(F a, int64_t n, float value) {
+    const __m256 other = _mm256_set1_ps(value);
+    return {_mm256_blendv_ps(other, a.low, _mm256_castsi256_ps(first(n))),
+            _mm256_blendv_ps(other, a.high, _mm256_castsi256_ps(first(n - 8)))};
+  }
+  static __m256 power_of_two(__m256 a) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(127)), 23));
+  }
+  static F power_of_two(F a) { return {power_of_two(a.low), power_of_two(a.high)}; }
+  static float sum(F a) {
+    const __m256 eight = _mm256_add_ps(a.low, a.high);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+  static float max_lane(F a) {
+    const __m256 eight = _mm256_max_ps(a.low, a.high);
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+
+  static I zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static I load_int(const void* p) {
+    return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
+  }
+  template <int shift>
+  static I unpack(I a, uint8_t mask) {
+    const __m256i bits = _mm256_set1_epi8(char(mask));
+    return {_mm256_and_si256(_mm256_srli_epi32(a.low, shift), bits),
+            _mm256_and_si256(_mm256_srli_epi32(a.high, shift), bits)};
+  }
+  // Pairs cannot saturate: 2 * 7 * 127 < 32768.
+  static __m256i dot(__m256i acc, __m256i codes, __m256i q) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1)));
+  }
+  static I dot(I acc, I codes, const int8_t* q) {
+    int32_t bytes;
+    __builtin_memcpy(&bytes, q, 4);
+    const __m256i four = _mm256_set1_epi32(bytes);
+    return {dot(acc.low, codes.low, four), dot(acc.high, codes.high, four)};
+  }
+  static I add_shifted(I a, I b, int shift) {
+    return {_mm256_add_epi32(a.low, _mm256_slli_epi32(b.low, shift)),
+            _mm256_add_epi32(a.high, _mm256_slli_epi32(b.high, shift))};
+  }
+  static F to_float(I a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+};
+
+}  // namespace pleat

@@ -1,0 +1,88 @@
+#pragma once
+// Sixteen float lanes as one AVX-512 register; see lanes_portable.h.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+struct Avx512Lanes {
+  using F = __m512;
+  using I = __m512i;
+
+  static __mmask16 first(int64_t n) {
+    return n >= 16 ? __mmask16(0xffff) : n <= 0 ? __mmask16(0) : __mmask16((1u << n) - 1);
+  }
+  static F widen(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+  // Not vcvtneps2bf16, which flushes subnormal numbers to zero.
+  static I rounded_bits(F a) {
+    const I bits = _mm512_castps_si512(a);
+    const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const I rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
+  }
+
+  static F set1(float value) { return _mm512_set1_ps(value); }
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static F load(const bf16* p) { return widen(_mm256_loadu_si256((const __m256i*)p)); }
+  static F load_part(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  static F load_part(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
+  static void store(float* p, F a) { _mm512_storeu_ps(p, a); }
+  static void store_part(float* p, F a, int64_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
+  static void store_part(bf16* p, F a, int64_t n) {
+    _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_bits(a), 16)));
+  }
+  static F round_to_bf16(F a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(rounded_bits(a), _mm512_set1_epi32(int(0xffff0000u))));
+  }
+
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F sqrt(F a) { return _mm512_maskz_sqrt_ps(0xffff, a); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F max(F a, F b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+  static F abs(F a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)));
+  }
+  static F select_less(F a, F b, F yes, F no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+  }
+  static F keep_first(F a, int64_t n, float value) { return _mm512_mask_blend_ps(first(n), _mm512_set1_ps(value), a); }
+  static F power_of_two(F a) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(127)), 23));
+  }
+  static __m256 upper(F a) { return _mm512_maskz_extractf32x8_ps(0xff, a, 1); }
+  static float sum(F a) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a), upper(a));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+  static float max_lane(F a) {
+    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a), upper(a));
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+
+  static I zero_int() { return _mm512_setzero_si512(); }
+  static I load_int(const void* p) { return _mm512_loadu_si512(p); }
+  template <int shift>
+  static I unpack(I a, uint8_t mask) {
+    return _mm512_and_si512(_mm512_srli_epi32(a, shift), _mm512_set1_epi8(char(mask)));
+  }
+  // In assembler: GCC 12 otherwise loads the broadcast and spills accumulators.
+  static I dot(I acc, I codes, const int8_t* q) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes), "m"(*(const int8_t(*)[4])q));
+    return acc;
+  }
+  static I add_shifted(I a, I b, int shift) { return _mm512_add_epi32(a, _mm512_slli_epi32(b, unsigned(shift))); }
+  static F to_float(I a) { return _mm512_maskz_cvtepi32_ps(0xffff, a); }
+  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+};
+
+}  // namespace pleat

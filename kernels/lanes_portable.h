@@ -1,0 +1,142 @@
+#pragma once
+// Sixteen float lanes in plain C++. The three Lanes types have the same operations and give the same bits, so a kernel
+// written once over them does too. Kernels are templates over a Lanes type and use no inline function that generic code
+// also uses: the linker could otherwise pick the copy compiled for a processor this one is not.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+struct PortableLanes {
+  struct F {
+    float lane[16];
+  };
+  struct I {
+    uint32_t lane[16];
+  };
+
+  template <class Function>
+  static F each(Function function) {
+    F out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = function(i);
+    return out;
+  }
+  template <class Function>
+  static I each_int(Function function) {
+    I out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = function(i);
+    return out;
+  }
+
+  static F set1(float value) {
+    return each([&](int) { return value; });
+  }
+  static F load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static F load(const bf16* p) {
+    return each([&](int i) { return to_f32(p[i]); });
+  }
+  // The first n <= 16 lanes, the others 0.
+  static F load_part(const float* p, int64_t n) {
+    return each([&](int i) { return i < n ? p[i] : 0.0f; });
+  }
+  static F load_part(const bf16* p, int64_t n) {
+    return each([&](int i) { return i < n ? to_f32(p[i]) : 0.0f; });
+  }
+  static void store(float* p, F a) { store_part(p, a, 16); }
+  static void store_part(float* p, F a, int64_t n) {
+    for (int i = 0; i < n; ++i) p[i] = a.lane[i];
+  }
+  // Rounded to nearest even; NaN stays NaN.
+  static void store_part(bf16* p, F a, int64_t n) {
+    for (int i = 0; i < n; ++i) p[i] = to_bf16(a.lane[i]);
+  }
+  static F round_to_bf16(F a) {
+    return each([&](int i) { return to_f32(to_bf16(a.lane[i])); });
+  }
+
+  static F add(F a, F b) {
+    return each([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static F sub(F a, F b) {
+    return each([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static F mul(F a, F b) {
+    return each([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static F div(F a, F b) {
+    return each([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static F sqrt(F a) {
+    return each([&](int i) { return std::sqrt(a.lane[i]); });
+  }
+  // a * b + c, rounded once.
+  static F fma(F a, F b, F c) {
+    return each([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
+  }
+  // The second operand where either is NaN.
+  static F max(F a, F b) {
+    return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F abs(F a) {
+    return each([&](int i) { return std::bit_cast<float>(std::bit_cast<uint32_t>(a.lane[i]) & 0x7fffffffu); });
+  }
+  // yes where a < b, else no.
+  static F select_less(F a, F b, F yes, F no) {
+    return each([&](int i) { return a.lane[i] < b.lane[i] ? yes.lane[i] : no.lane[i]; });
+  }
+  // Lanes from n on become `value`.
+  static F keep_first(F a, int64_t n, float value) {
+    return each([&](int i) { return i < n ? a.lane[i] : value; });
+  }
+  // 2^n where a is 1.5 * 2^23 + n, -126 <= n <= 127.
+  static F power_of_two(F a) {
+    return each([&](int i) { return std::bit_cast<float>((std::bit_cast<uint32_t>(a.lane[i]) + 127u) << 23); });
+  }
+  // Halves are added (maximised) until one lane is left.
+  static float sum(F a) {
+    for (int half = 8; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) a.lane[i] += a.lane[i + half];
+    return a.lane[0];
+  }
+  static float max_lane(F a) {
+    for (int half = 8; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) a.lane[i] = a.lane[i] > a.lane[i + half] ? a.lane[i] : a.lane[i + half];
+    return a.lane[0];
+  }
+
+  static I zero_int() { return I{}; }
+  static I load_int(const void* p) {
+    const uint8_t* byte = static_cast<const uint8_t*>(p);
+    return each_int([&](int i) {
+      const uint8_t* b = byte + 4 * i;
+      return uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24;
+    });
+  }
+  // The bits `mask` of every byte after a shift of each lane to the right.
+  template <int shift>
+  static I unpack(I a, uint8_t mask) {
+    return each_int([&](int i) { return a.lane[i] >> shift & (mask * 0x01010101u); });
+  }
+  // acc + the dot product of each lane's four unsigned bytes (at most 7) with the four signed bytes at q.
+  static I dot(I acc, I codes, const int8_t* q) {
+    return each_int([&](int i) {
+      int32_t sum = int32_t(acc.lane[i]);
+      for (int b = 0; b < 4; ++b) sum += int32_t(codes.lane[i] >> (8 * b) & 0xff) * q[b];
+      return uint32_t(sum);
+    });
+  }
+  static I add_shifted(I a, I b, int shift) {  // a + (b << shift)
+    return each_int([&](int i) { return a.lane[i] + (b.lane[i] << shift); });
+  }
+  static F to_float(I a) {
+    return each([&](int i) { return float(int32_t(a.lane[i])); });
+  }
+  static void prefetch(const void* p) { __builtin_prefetch(p); }
+};
+
+}  // namespace pleat

@@ -1,0 +1,38 @@
+#pragma once
+// The inner loops that are written once over a Lanes type (lanes_portable.h) and compiled for each instruction set.
+// Everything here runs on the calling thread; same bits from every table.
+#include <cstdint>
+
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+// One (row, head) of attention().
+struct AttentionTask {
+  const float* q = nullptr;  // [head_size]
+  float* out = nullptr;      // [head_size]
+  const KvCache* cache = nullptr;
+  const AttentionRow* row = nullptr;
+  int kv_head = 0;
+  float scale = 0;
+  float* work = nullptr;  // [2 * (head_size / 16 * 16 + 16)]
+};
+
+struct VectorOps {
+  void (*activate)(Activation activation, float* x, int64_t n);
+
+  // y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias; bias may be nullptr, y may be x.
+  void (*layer_norm_row)(const float* x, const float* weight, const float* bias, float eps, float* y, int64_t n);
+  // y += x (+ bias)
+  void (*add_row)(const float* x, const float* bias, float* y, int64_t n);
+  void (*to_bf16)(const float* x, bf16* y, int64_t n);
+  void (*round_to_bf16)(const float* x, float* y, int64_t n);
+
+  void (*attend)(const AttentionTask& task);
+};
+
+const VectorOps& vector_ops(Isa isa);
+
+}  // namespace pleat

@@ -1,0 +1,22 @@
+#pragma once
+// Fills the table of one instruction set.
+#include "kernels/activation_kernel.h"
+#include "kernels/attention_kernel.h"
+#include "kernels/layer_norm_kernel.h"
+#include "kernels/vector_ops.h"
+
+namespace pleat {
+
+template <class Lanes>
+constexpr VectorOps vector_ops_of() {
+  VectorOps ops{};
+  ops.activate = activate_kernel<Lanes>;
+  ops.layer_norm_row = layer_norm_kernel<Lanes>;
+  ops.add_row = add_kernel<Lanes>;
+  ops.to_bf16 = to_bf16_kernel<Lanes>;
+  ops.round_to_bf16 = round_to_bf16_kernel<Lanes>;
+  ops.attend = attention_kernel<Lanes>;
+  return ops;
+}
+
+}  // namespace pleat
