@@ -35,6 +35,9 @@ class PackedMatrix {
   // int8 only: scales [ceil(inputs / kGroup), outputs] from group `group`, output `output` on.
   void pack_scales(int64_t group, int64_t output, const WeightBlock& block);
 
+  // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied). f32 and bf16 formats.
+  void column(int64_t output, float* values) const;
+
   WeightFormat format() const { return format_; }
   int64_t inputs() const { return inputs_; }
   int64_t outputs() const { return outputs_; }

@@ -17,6 +17,9 @@ class NeuronRows {
   // Copies block rows (inputs = neurons, outputs = columns) to the corner (neuron, column).
   void pack(int64_t neuron, int64_t column, const WeightBlock& block);
 
+  // Row `neuron` [width] as f32 (an embedding).
+  void unpack(int64_t neuron, float* values) const;
+
   WeightFormat format() const { return format_; }
   int64_t neurons() const { return neurons_; }
   int64_t width() const { return width_; }

@@ -15,9 +15,9 @@
 namespace pleat {
 
 struct EngineOptions {
-  int max_rows = 512;        // rows of one step (prompt chunk + decode rows)
-  int max_logit_rows = 64;   // of them with logits
-  int64_t kv_tokens = 0;     // cache capacity in tokens; 0: 16 full contexts, less where memory is short
+  int max_rows = 512;       // rows of one step (prompt chunk + decode rows)
+  int max_logit_rows = 64;  // of them with logits
+  int64_t kv_tokens = 0;    // cache capacity in tokens; 0: 16 full contexts, less where memory is short
 };
 
 // Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.
@@ -39,20 +39,20 @@ class StageObserver {
 struct EngineStatistics {
   int64_t steps = 0;
   int64_t rows = 0, folded_rows = 0;
-  int64_t folded_steps = 0;             // steps with at least one folded row
-  std::vector<int64_t> fallback;        // [layers] sum over folded rows of |S| on this rank
-  std::vector<int64_t> gathered;        // [layers] sum over gathers of the union's size
-  int64_t ffn_bytes_read = 0;           // by folded rows: fold, predictor, constants and gathered rows
-  int64_t ffn_bytes_dense = 0;          // what the same rows would have read densely in bf16
+  int64_t folded_steps = 0;       // steps with at least one folded row
+  std::vector<int64_t> fallback;  // [layers] sum over folded rows of |S| on this rank
+  std::vector<int64_t> gathered;  // [layers] sum over gathers of the union's size
+  int64_t ffn_bytes_read = 0;     // by folded rows: fold, predictor, constants and gathered rows
+  int64_t ffn_bytes_dense = 0;    // what the same rows would have read densely in bf16
   enum Phase { attention, dense_ffn, fold, predictor, fixup, collective, head, other, phases };
   double seconds[phases] = {};
-  int64_t bytes[phases] = {};           // weight bytes streamed
+  int64_t bytes[phases] = {};  // weight bytes streamed
 };
 
 class Engine {
  public:
-  Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator, Context& context,
-         const EngineOptions& options);
+  Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
+         Context& context, const EngineOptions& options);
   ~Engine();
 
   const Blueprint& blueprint() const;
@@ -61,8 +61,8 @@ class Engine {
 
   // Collective. The results below are valid on rank 0 until the next step.
   void step(const StepPlan& plan);
-  MatrixView<const float> logits() const;             // [wanted rows, vocab] after LogitsMode::full
-  const std::vector<int32_t>& best_tokens() const;    // [wanted rows]        after LogitsMode::argmax
+  MatrixView<const float> logits() const;           // [wanted rows, vocab] after LogitsMode::full
+  const std::vector<int32_t>& best_tokens() const;  // [wanted rows]        after LogitsMode::argmax
 
   void set_ffn_hook(FfnHook* hook);
   void set_observer(StageObserver* observer);
@@ -82,8 +82,8 @@ struct LoadedModel {
   Blueprint blueprint;
   std::unique_ptr<Context> context;
   std::unique_ptr<Engine> engine;
-  int64_t bytes_read = 0;     // from the checkpoint by this rank
-  int64_t weight_bytes = 0;   // held by this rank
+  int64_t bytes_read = 0;    // from the checkpoint by this rank
+  int64_t weight_bytes = 0;  // held by this rank
 };
 
 struct LoadOptions {
@@ -91,7 +91,7 @@ struct LoadOptions {
   int threads = 1;
   bool oversubscribed = false;
   Reduction reduction = Reduction::invariant;
-  bool dense = false;                       // run a folded checkpoint densely
+  bool dense = false;  // run a folded checkpoint densely
   EngineOptions engine;
 };
 

@@ -16,55 +16,56 @@ using Vector = std::vector<float>;
 
 // d hidden size; this rank holds q query heads, kv key-value heads of hd, h_r neurons, d_r fold inputs.
 struct NormWeights {
-  Vector weight, bias;             // [d]
+  Vector weight, bias;  // [d]
 };
 
 struct AttentionWeights {
-  PackedMatrix query_key_value;    // [d, (q + 2 kv) * hd]
-  Vector query_key_value_bias;     // [(q + 2 kv) * hd]
-  PackedMatrix output;             // [q * hd, d], a leaf a head
-  Vector output_bias;              // [d], on every rank: added after the sum
+  PackedMatrix query_key_value;  // [d, (q + 2 kv) * hd]
+  Vector query_key_value_bias;   // [(q + 2 kv) * hd]
+  PackedMatrix output;           // [q * hd, d], a leaf a head
+  Vector output_bias;            // [d], on every rank: added after the sum
 };
 
 struct DenseFfn {
-  PackedMatrix up;                 // W1 [d, h_r]
-  PackedMatrix down;               // W2 [h_r, d], a leaf a virtual shard
+  PackedMatrix up;    // W1 [d, h_r]
+  PackedMatrix down;  // W2 [h_r, d], a leaf a virtual shard
 };
 
 struct FoldedFfn {
-  PackedMatrix fold;                 // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard
-  Vector fold_bias;                  // B  [d], on every rank: added after the sum
-  LowBitMatrix predictor;            // P  [h_r, d]  1 to 3 bits
-  Vector range_low, range_high;      //    [h_r]     in range: low <= z~ <= high
-  Vector slope, intercept;           // a, c [h_r]
-  NeuronRows up, down;               // W1^T [h_r, d], W2 [h_r, d]: a neuron is one contiguous row in each
+  PackedMatrix fold;             // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard
+  Vector fold_bias;              // B  [d], on every rank: added after the sum
+  LowBitMatrix predictor;        // P  [h_r, d]  1 to 3 bits
+  Vector range_low, range_high;  //    [h_r]     in range: low <= z~ <= high
+  Vector slope, intercept;       // a, c [h_r]
+  NeuronRows up, down;           // W1^T [h_r, d], W2 [h_r, d]: a neuron is one contiguous row in each
 };
 
 struct LayerWeights {
   NormWeights attention_norm, ffn_norm;
   AttentionWeights attention;
   bool folded = false;
-  DenseFfn dense;                    // where not folded
-  FoldedFfn fold;                    // where folded
-  Vector up_bias;                    // b1 [h_r]
-  Vector down_bias;                  // b2 [d], on every rank; in B already for folded rows
+  DenseFfn dense;    // where not folded
+  FoldedFfn fold;    // where folded
+  Vector up_bias;    // b1 [h_r]
+  Vector down_bias;  // b2 [d], on every rank; in B already for folded rows
 };
 
 struct Weights {
-  PackedMatrix head;                 // [d, V_r]; also the token embedding where tied
-  NeuronRows token_embedding;        // [V_r, d] where not tied
-  NeuronRows position_embedding;     // [max_positions, d]
+  PackedMatrix head;              // [d, V_r]; also the token embedding where tied
+  NeuronRows token_embedding;     // [V_r, d] where not tied
+  NeuronRows position_embedding;  // [max_positions, d]
   NormWeights final_norm;
   std::vector<LayerWeights> layers;
   size_t bytes() const;
 };
 
-// Reads this rank's slices only. Error(invalid) naming tensor and layer.
+// Reads this rank's slices only. Error(invalid) naming tensor and layer. `dense`: a folded checkpoint as a dense one.
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense);
+                     WeightFormat dtype, bool dense, const std::function<void()>& after_layer);
 
-// Random weights of the blueprint's shape, for measurements; folded where blueprint.fold is set, with ranges that leave as many
-// fallback neurons as blueprint.fold->reduction asks for.
-Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype, Context& context);
+// Random weights of the blueprint's shape, for measurements; folded where blueprint.fold is set, with ranges that leave
+// as many fallback neurons as blueprint.fold->reduction asks for.
+Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
+                          Context& context);
 
 }  // namespace pleat

@@ -15,7 +15,8 @@ class Config {
   int64_t integer(const char* key, int64_t low, int64_t high) const {
     PLEAT_REQUIRE(has(key) && json_[key].is_number_integer(), "config.json has no whole number '", key, "'");
     const int64_t value = json_[key].get<int64_t>();
-    PLEAT_REQUIRE(value >= low && value <= high, "config.json: '", key, "' is ", value, ", expected ", low, " to ", high);
+    PLEAT_REQUIRE(value >= low && value <= high, "config.json: '", key, "' is ", value, ", expected ", low, " to ",
+                  high);
     return value;
   }
   int64_t integer_or(const char* key, int64_t fallback, int64_t low, int64_t high) const {

@@ -44,7 +44,8 @@ FoldSpec fold_spec_from_metadata(const std::string& text) {
     PLEAT_REQUIRE(it != json.end() && it->is_number(), "the checkpoint's 'fold' metadata has no number '", key, "'");
     return it->get<double>();
   };
-  PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"), ", this program reads 1");
+  PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"),
+                ", this program reads 1");
   PLEAT_REQUIRE(text_of("selection") == "range", "unknown fold selection '", text_of("selection"), "', known: range");
   FoldSpec spec;
   const double bits = number_of("predictor_bits");

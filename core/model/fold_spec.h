@@ -1,5 +1,6 @@
 #pragma once
-// What a folded checkpoint carries beside the original tensors, and under which names (docs/folding.md, method.md sections 1-3).
+// What a folded checkpoint carries beside the original tensors, and under which names (docs/folding.md, method.md
+// sections 1-3).
 //
 // For every layer, under "pleat.layers.<l>.":
 //   fold.weight       BF16 [d, d]              C, [in, out]              (fold_format bf16)
@@ -11,8 +12,8 @@
 //   predictor.minimum BF16 [h, ceil(d/64)]
 //   range.low, range.high   F32 [h]            of z~, margin included; -inf / +inf where open
 //   slope, intercept        F32 [h]            a, c
-// The FFN tensors of the folder stand in the fold's neuron order, so that each of the kVirtualShards contiguous parts expects
-// the same fallback work; a dense reader sees the same function.
+// The FFN tensors of the folder stand in the fold's neuron order, so that each of the kVirtualShards contiguous parts
+// expects the same fallback work; a dense reader sees the same function.
 #include <cstdint>
 #include <string>
 
@@ -25,15 +26,16 @@ namespace pleat {
 struct FoldSpec {
   int predictor_bits = 2;
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
-  double reduction = 0;                           // share of FFN weight bytes no longer read per token, on calibration text
+  double reduction = 0;  // share of FFN weight bytes no longer read per token, on calibration text
 
   static std::string name(int layer, const char* tensor);  // "pleat.layers.3.fold.bias"
 };
 
 // Bytes of FFN weights one layer reads per decode step (method.md section 3), everything counted.
 struct FfnBytes {
-  int64_t dense = 0;       // the two matrices in bf16
-  int64_t fixed = 0;       // whatever is predicted: C and its scales, B, predictor and its scales, b1 and the ranges of all neurons
+  int64_t dense = 0;  // the two matrices in bf16
+  int64_t fixed =
+      0;  // whatever is predicted: C and its scales, B, predictor and its scales, b1 and the ranges of all neurons
   int64_t per_neuron = 0;  // a gathered neuron: its two rows (bf16) and its line
   int64_t stored() const { return dense + fixed + stored_lines; }
   int64_t stored_lines = 0;  // the lines of all neurons

@@ -1,0 +1,214 @@
+#include "core/engine/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+
+#include "core/engine/engine_state.h"
+#include "kernels/check.h"
+#include "kernels/layer_norm.h"
+
+namespace pleat {
+namespace {
+
+std::vector<TreeNode> single_leaves(Range leaves) {
+  std::vector<TreeNode> nodes;
+  for (int leaf = int(leaves.begin); leaf < leaves.end; ++leaf) nodes.push_back({leaf, leaf + 1});
+  return nodes;
+}
+
+std::vector<int64_t> relative_neuron_offsets(const ShardPlan& plan, int rank) { return plan.neuron_offsets(rank); }
+
+int64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  for (int64_t kib; file >> key >> kib; file.ignore(256, '\n'))
+    if (key == "MemAvailable:") return kib * 1024;
+  return int64_t(1) << 40;
+}
+
+}  // namespace
+
+Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardPlan& plan_, Communicator& communicator_,
+                     Context& context_, const EngineOptions& options_)
+    : blueprint(blueprint_),
+      weights(std::move(weights_)),
+      plan(plan_),
+      communicator(communicator_),
+      context(context_),
+      options(options_),
+      rank(communicator_.rank()),
+      d(blueprint.hidden),
+      q_width(plan.heads(rank).size() * blueprint.head_size),
+      kv_width(plan.kv_heads(rank).size() * blueprint.head_size),
+      neurons(plan.neurons(rank).size()),
+      attention_nodes(plan.attention_exchange().nodes[size_t(rank)]),
+      ffn_nodes(plan.ffn_exchange().nodes[size_t(rank)]),
+      ffn_leaves(single_leaves(plan.ffn_leaves(rank))),
+      embedding_exchange(communicator.ranks(), communicator.ranks()),
+      attention_sums(attention_nodes.size(), options.max_rows, d),
+      ffn_sums(ffn_nodes.size(), options.max_rows, d),
+      selection(relative_neuron_offsets(plan, rank)) {
+  const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
+  for (int64_t head = heads.begin; head < heads.end; ++head)
+    kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
+
+  const size_t max_rows = size_t(options.max_rows);
+  for (auto* values : {&x, &normed, &sum}) values->resize(max_rows * size_t(d));
+  query_key_value.resize(max_rows * size_t(q_width + 2 * kv_width));
+  attended.resize(max_rows * size_t(q_width));
+  hidden.resize(max_rows * size_t(neurons));
+  if (blueprint.fold) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
+  const size_t max_logit_rows = size_t(options.max_logit_rows);
+  local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
+  if (rank == 0 && communicator.ranks() > 1) {
+    all_logits.resize(max_logit_rows * size_t(blueprint.vocab));
+    gathered_logits.resize(all_logits.size());
+  }
+  ordered.reserve(max_rows);
+  attention_rows.reserve(max_rows);
+  logit_rows.reserve(max_rows);
+  best.reserve(max_logit_rows);
+  statistics.fallback.resize(size_t(blueprint.layers));
+  statistics.gathered.resize(size_t(blueprint.layers));
+  allocate_cache();
+}
+
+// As many pages as were asked for or fit in half of the free memory, the same number on every rank.
+void Engine::State::allocate_cache() {
+  const DType dtype = weights.head.format() == WeightFormat::f32 ? DType::f32 : DType::bf16;
+  const int64_t layer_page_bytes = 2 * kPageTokens * kv_width * int64_t(size_of(dtype));
+  const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
+  pages = options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
+  const int64_t page_bytes = std::max<int64_t>(1, layer_page_bytes * blueprint.layers);
+  pages = std::min(pages, available_memory() / 2 / communicator.ranks() / page_bytes);
+  std::vector<int64_t> all(size_t(communicator.ranks())), counts(all.size(), int64_t(sizeof(int64_t)));
+  communicator.all_gather("cache size", std::as_bytes(std::span(&pages, 1)), counts,
+                          reinterpret_cast<std::byte*>(all.data()));
+  pages = *std::min_element(all.begin(), all.end());
+  PLEAT_REQUIRE(pages > 0, "no memory is left for a single page of the key-value cache");
+
+  cache_memory = Buffer(size_t(pages * layer_page_bytes * blueprint.layers));
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    std::byte* base = cache_memory.as<std::byte>() + layer * pages * layer_page_bytes;
+    caches.push_back({base, base + pages * layer_page_bytes / 2, dtype, pages, int(plan.kv_heads(rank).size()),
+                      blueprint.head_size});
+  }
+}
+
+void Engine::State::lap(EngineStatistics::Phase phase, size_t bytes) {
+  const auto now = std::chrono::steady_clock::now();
+  statistics.seconds[phase] += std::chrono::duration<double>(now - last_lap).count();
+  statistics.bytes[phase] += int64_t(bytes);
+  last_lap = now;
+}
+
+void Engine::State::order_rows(const StepPlan& step_plan) {
+  rows = int64_t(step_plan.rows.size());
+  PLEAT_ASSERT(rows > 0 && rows <= options.max_rows, rows, " rows");
+  std::vector<int32_t>& place = best;  // free until the logits
+  place.resize(size_t(rows));
+  ordered.clear();
+  const auto folded = [&](const StepRow& row) {
+    return row.folded && !weights.layers.empty() && weights.layers[0].folded;
+  };
+  for (const bool want_folded : {false, true}) {
+    for (size_t i = 0; i < step_plan.rows.size(); ++i) {
+      if (folded(step_plan.rows[i]) != want_folded) continue;
+      place[i] = int32_t(ordered.size());
+      ordered.push_back(step_plan.rows[i]);
+    }
+    if (!want_folded) dense_rows = int64_t(ordered.size());
+  }
+  attention_rows.clear();
+  for (const StepRow& row : ordered)
+    attention_rows.push_back({row.position, step_plan.page_tables[size_t(row.sequence)].data()});
+  logit_rows.clear();
+  for (size_t i = 0; i < step_plan.rows.size(); ++i)
+    if (step_plan.rows[i].wants_logits) logit_rows.push_back(place[i]);
+  PLEAT_ASSERT(int64_t(logit_rows.size()) <= options.max_logit_rows, logit_rows.size(), " rows with logits");
+}
+
+// x = token embedding + position embedding. The vocabulary is split: one rank contributes a row, the others zeros.
+void Engine::State::embed() {
+  const Range vocab = plan.vocab(rank);
+  std::fill_n(sum.begin(), rows * d, 0.0f);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int32_t token = ordered[size_t(row)].token;
+    if (token < vocab.begin || token >= vocab.end) continue;
+    float* out = &sum[size_t(row * d)];
+    if (blueprint.tied_head)
+      weights.head.column(token - vocab.begin, out);
+    else
+      weights.token_embedding.unpack(token - vocab.begin, out);
+  }
+  communicator.tree_all_reduce("embedding", embedding_exchange, sum.data(), rows * d, x.data());
+  if (blueprint.positions != PositionKind::learned) return;
+  for (int64_t row = 0; row < rows; ++row) {
+    float* position = &normed[0];
+    weights.position_embedding.unpack(ordered[size_t(row)].position, position);
+    for (int64_t i = 0; i < d; ++i) x[size_t(row * d + i)] += position[i];
+  }
+}
+
+Engine::Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
+               Context& context, const EngineOptions& options)
+    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, context, options)) {}
+Engine::~Engine() = default;
+
+const Blueprint& Engine::blueprint() const { return state_->blueprint; }
+int64_t Engine::kv_pages() const { return state_->pages; }
+const EngineOptions& Engine::options() const { return state_->options; }
+void Engine::set_ffn_hook(FfnHook* hook) {
+  PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
+  state_->hook = hook;
+}
+void Engine::set_observer(StageObserver* observer) { state_->observer = observer; }
+const EngineStatistics& Engine::statistics() const { return state_->statistics; }
+
+void Engine::reset_statistics() {
+  EngineStatistics fresh;
+  fresh.fallback.resize(state_->statistics.fallback.size());
+  fresh.gathered.resize(state_->statistics.gathered.size());
+  state_->statistics = fresh;
+}
+
+void Engine::step(const StepPlan& step_plan) {
+  State& s = *state_;
+  s.last_lap = std::chrono::steady_clock::now();
+  s.order_rows(step_plan);
+  s.communicator.at(step_plan.step, -1);
+  s.embed();
+  s.observe("x", -1, s.view(s.x, s.d));
+  s.lap(EngineStatistics::other);
+  for (int layer = 0; layer < s.blueprint.layers; ++layer) {
+    s.communicator.at(step_plan.step, layer);
+    s.attention_block(layer);
+    s.ffn_block(layer, step_plan);
+  }
+  s.communicator.at(step_plan.step, -1);
+  s.compute_logits(step_plan.logits);
+  s.statistics.steps += 1;
+  s.statistics.rows += s.rows;
+  s.statistics.folded_rows += s.rows - s.dense_rows;
+  s.statistics.folded_steps += s.rows > s.dense_rows;
+}
+
+MatrixView<const float> Engine::logits() const {
+  const State& s = *state_;
+  const auto& values = s.communicator.ranks() > 1 ? s.all_logits : s.local_logits;
+  return {values.data(), int64_t(s.logit_rows.size()), s.blueprint.vocab};
+}
+const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
+
+void serve_steps(Engine& engine, Communicator& communicator) {
+  StepPlan plan;
+  for (;;) {
+    broadcast_plan(communicator, plan);
+    if (plan.stop) return;
+    engine.step(plan);
+  }
+}
+
+}  // namespace pleat

@@ -1,0 +1,74 @@
+#pragma once
+// The engine's insides, shared by the files that execute a step: engine.cpp (order of things), attention_block.cpp,
+// ffn_block.cpp, logits.cpp.
+#include <chrono>
+
+#include "core/engine/engine.h"
+#include "core/engine/node_buffer.h"
+#include "kernels/attention.h"
+
+namespace pleat {
+
+struct Engine::State {
+  State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
+        Context& context, const EngineOptions& options);
+
+  // ---- one step, in this order
+  void order_rows(const StepPlan& step_plan);
+  void embed();
+  void attention_block(int layer);
+  void ffn_block(int layer, const StepPlan& step_plan);
+  void compute_logits(LogitsMode mode);
+
+  void dense_ffn(int layer, int64_t row, int64_t count);
+  void folded_ffn(int layer, int64_t row, int64_t count);
+  void allocate_cache();
+
+  // Time and weight bytes since the previous lap belong to `phase`.
+  void lap(EngineStatistics::Phase phase, size_t bytes = 0);
+  void observe(const char* name, int layer, MatrixView<const float> value) {
+    if (observer) observer->stage(name, layer, value);
+  }
+  MatrixView<float> view(std::vector<float>& values, int64_t width) { return {values.data(), rows, width}; }
+
+  Blueprint blueprint;
+  Weights weights;
+  ShardPlan plan;
+  Communicator& communicator;
+  Context& context;
+  EngineOptions options;
+
+  // this rank's shares
+  int rank;
+  int64_t d, q_width, kv_width, neurons;
+  std::vector<TreeNode> attention_nodes, ffn_nodes, ffn_leaves;
+  TreeExchange embedding_exchange;  // one part a rank
+  std::vector<int> kv_of_head;      // [q heads], local kv head
+  Buffer cache_memory;
+  std::vector<KvCache> caches;  // [layers]
+  int64_t pages = 0;
+
+  // the step's rows: dense ones first, then folded ones
+  int64_t rows = 0, dense_rows = 0;
+  std::vector<StepRow> ordered;
+  std::vector<AttentionRow> attention_rows;
+  std::vector<int32_t> logit_rows;  // ordered row of each wanted one, in the plan's order
+
+  // work space, sized for max_rows at start
+  std::vector<float> x, normed, sum;   // [rows, d]
+  std::vector<float> query_key_value;  // [rows, q_width + 2 kv_width]
+  std::vector<float> attended;         // [rows, q_width]
+  std::vector<float> hidden;           // [rows, neurons]
+  std::vector<float> leaves;           // [virtual shards][kMaxSharedRows, d]
+  NodeBuffer attention_sums, ffn_sums;
+  Selection selection;
+  std::vector<float> local_logits, all_logits, gathered_logits;
+  std::vector<int32_t> best;
+
+  FfnHook* hook = nullptr;
+  StageObserver* observer = nullptr;
+  EngineStatistics statistics;
+  std::chrono::steady_clock::time_point last_lap;
+};
+
+}  // namespace pleat

@@ -1,0 +1,96 @@
+// x += FFN(norm(x)): dense for prompts, folded for generated tokens (method.md equations 1 and 4). Both kinds of rows
+// of a step travel in one all-reduce; nothing about the fallback crosses a link.
+#include "core/engine/engine_state.h"
+#include "kernels/layer_norm.h"
+
+namespace pleat {
+
+void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const MatrixView<const float> input(&normed[size_t(row * d)], count, d);
+  const MatrixView<float> act(hidden.data(), count, neurons);
+  const int first_leaf = int(plan.ffn_leaves(rank).begin);
+  if (neurons > 0) {
+    if (w.folded)
+      matmul_up(context, input, w.fold.up, w.up_bias.data(), act);
+    else
+      matmul(context, input, w.dense.up, w.up_bias.data(), act);
+    observe("fc", layer, act);
+    activate(context, blueprint.activation, act);
+    observe("gelu", layer, act);
+  }
+  ffn_sums.fill(row, count, [&](float* out) {
+    if (w.folded)
+      matmul_down(context, act, w.fold.down, selection.leaf_offsets, first_leaf, ffn_nodes, out);
+    else
+      matmul_nodes(context, act, w.dense.down, first_leaf, ffn_nodes, out);
+  });
+  lap(EngineStatistics::dense_ffn,
+      w.folded ? w.fold.up.bytes() + w.fold.down.bytes() : w.dense.up.bytes() + w.dense.down.bytes());
+}
+
+void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const FoldedFfn& f = w.fold;
+  const MatrixView<const float> input(&normed[size_t(row * d)], count, d);
+  const Range fold_inputs = plan.fold_inputs(rank);
+  const int first_leaf = int(plan.ffn_leaves(rank).begin);
+
+  matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
+               first_leaf, ffn_leaves, leaves.data());
+  lap(EngineStatistics::fold, f.fold.bytes());
+  predict_selection(context, input, f.predictor, w.up_bias.data(), f.range_low.data(), f.range_high.data(), selection);
+  lap(EngineStatistics::predictor, f.predictor.bytes());
+  const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
+  fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+  ffn_sums.fill(row, count,
+                [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
+  const int64_t element = f.up.format() == WeightFormat::f32 ? 4 : 2;
+  lap(EngineStatistics::fixup, size_t(selection.count() * 2 * d * element));
+
+  for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
+  statistics.gathered[size_t(layer)] += selection.count();
+  const FfnBytes bytes = ffn_bytes(*blueprint.fold, d, blueprint.neurons);
+  statistics.ffn_bytes_read += bytes.fixed * neurons / blueprint.neurons + selection.count() * bytes.per_neuron;
+  statistics.ffn_bytes_dense += bytes.dense * neurons / blueprint.neurons;
+}
+
+void Engine::State::ffn_block(int layer, const StepPlan& step_plan) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  layer_norm(context, view(x, d), w.ffn_norm.weight.data(), w.ffn_norm.bias.empty() ? nullptr : w.ffn_norm.bias.data(),
+             blueprint.norm_epsilon, view(normed, d));
+  observe("ln2", layer, view(normed, d));
+  lap(EngineStatistics::other);
+
+  ffn_sums.begin(rows);
+  if (!ffn_nodes.empty()) {
+    if (dense_rows > 0) dense_ffn(layer, 0, dense_rows);
+    for (int64_t row = dense_rows; row < rows; row += kMaxSharedRows)
+      folded_ffn(layer, row, std::min<int64_t>(kMaxSharedRows, rows - row));
+  }
+  communicator.tree_all_reduce("ffn", plan.ffn_exchange(), ffn_sums.values(), rows * d, sum.data());
+  lap(EngineStatistics::collective);
+
+  const auto part = [&](std::vector<float>& values, int64_t row, int64_t count) {
+    return MatrixView<float>(&values[size_t(row * d)], count, d);
+  };
+  if (hook) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const Vector& bias = row < dense_rows ? w.down_bias : w.fold.fold_bias;
+      for (int64_t i = 0; i < d && !bias.empty(); ++i) sum[size_t(row * d + i)] += bias[size_t(i)];
+    }
+    hook->ffn(layer, step_plan, view(normed, d), view(sum, d));
+    add(context, view(sum, d), nullptr, view(x, d));
+  } else {
+    if (dense_rows > 0)
+      add(context, part(sum, 0, dense_rows), w.down_bias.empty() ? nullptr : w.down_bias.data(),
+          part(x, 0, dense_rows));
+    if (rows > dense_rows)
+      add(context, part(sum, dense_rows, rows - dense_rows), w.fold.fold_bias.data(),
+          part(x, dense_rows, rows - dense_rows));
+  }
+  observe("mlpResid", layer, view(x, d));
+  lap(EngineStatistics::other);
+}
+
+}  // namespace pleat

@@ -1,0 +1,26 @@
+#include "core/checkpoint/checkpoint.h"
+#include "core/engine/engine.h"
+
+namespace pleat {
+
+LoadedModel load_model(const std::string& folder, Communicator& communicator, const LoadOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  LoadedModel model;
+  model.blueprint = read_blueprint(checkpoint);
+  const Blueprint& blueprint = model.blueprint;
+  const ShardPlan plan({blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads},
+                       communicator.ranks(), options.reduction);
+  communicator.ledger().set_phase("loading");
+  model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
+                                            Isa(communicator.agree_min("instruction set", int(detect_isa()))));
+  Weights weights = load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
+                                 [&] { communicator.ledger().beat(); });
+  model.bytes_read = checkpoint.bytes_read();
+  model.weight_bytes = int64_t(weights.bytes());
+  model.engine =
+      std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context, options.engine);
+  communicator.ledger().set_phase("running");
+  return model;
+}
+
+}  // namespace pleat

@@ -1,0 +1,69 @@
+// The head: each rank computes its rows of the vocabulary; rank 0 gathers logits, or only each rank's best token where
+// the sampler needs no more.
+#include <cstring>
+
+#include "core/engine/engine_state.h"
+#include "kernels/layer_norm.h"
+
+namespace pleat {
+namespace {
+
+struct Candidate {
+  float value;
+  int32_t token;
+};
+
+// Lowest token on ties.
+Candidate best_of(const float* logits, int64_t count, int64_t first_token) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < count; ++i)
+    if (logits[i] > logits[best]) best = i;
+  return {logits[best], int32_t(first_token + best)};
+}
+
+}  // namespace
+
+void Engine::State::compute_logits(LogitsMode mode) {
+  const int64_t wanted = int64_t(logit_rows.size());
+  if (mode == LogitsMode::none || wanted == 0) return;
+  for (int64_t i = 0; i < wanted; ++i)
+    std::memcpy(&sum[size_t(i * d)], &x[size_t(logit_rows[size_t(i)] * d)], size_t(d) * sizeof(float));
+  const MatrixView<float> selected(sum.data(), wanted, d), final_x(normed.data(), wanted, d);
+  layer_norm(context, selected, weights.final_norm.weight.data(),
+             weights.final_norm.bias.empty() ? nullptr : weights.final_norm.bias.data(), blueprint.norm_epsilon,
+             final_x);
+  observe("ln_f", -1, final_x);
+  const Range vocab = plan.vocab(rank);
+  const MatrixView<float> local(local_logits.data(), wanted, vocab.size());
+  matmul(context, final_x, weights.head, nullptr, local);
+  lap(EngineStatistics::head, weights.head.bytes());
+
+  const size_t ranks = size_t(communicator.ranks());
+  std::vector<int64_t> counts(ranks);
+  if (mode == LogitsMode::argmax) {
+    std::vector<Candidate> mine(static_cast<size_t>(wanted)), all(ranks * size_t(wanted));
+    for (int64_t i = 0; i < wanted; ++i) mine[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
+    counts.assign(ranks, wanted * int64_t(sizeof(Candidate)));
+    communicator.gather("candidates", std::as_bytes(std::span(mine)), counts, reinterpret_cast<std::byte*>(all.data()));
+    best.assign(size_t(wanted), -1);
+    for (size_t i = 0; rank == 0 && i < size_t(wanted); ++i) {
+      Candidate winner = all[i];
+      for (size_t r = 1; r < ranks; ++r)
+        if (all[r * size_t(wanted) + i].value > winner.value) winner = all[r * size_t(wanted) + i];
+      best[i] = winner.token;
+    }
+  } else if (ranks > 1) {
+    for (size_t r = 0; r < ranks; ++r) counts[r] = wanted * plan.vocab(int(r)).size() * int64_t(sizeof(float));
+    communicator.gather("logits", std::as_bytes(std::span(local.data, size_t(wanted * vocab.size()))), counts,
+                        reinterpret_cast<std::byte*>(gathered_logits.data()));
+    const float* part = gathered_logits.data();
+    for (size_t r = 0; rank == 0 && r < ranks; ++r) {
+      const Range range = plan.vocab(int(r));
+      for (int64_t i = 0; i < wanted; ++i, part += range.size())
+        std::memcpy(&all_logits[size_t(i * blueprint.vocab + range.begin)], part, size_t(range.size()) * sizeof(float));
+    }
+  }
+  lap(EngineStatistics::collective);
+}
+
+}  // namespace pleat

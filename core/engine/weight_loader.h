@@ -1,0 +1,72 @@
+#pragma once
+// Reads the slices of a checkpoint that one rank packs, strip by strip, so that staging memory stays small.
+#include <vector>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/model/blueprint.h"
+#include "kernels/check.h"
+#include "kernels/tensor.h"
+#include "parallel/shard_plan.h"
+
+namespace pleat {
+
+class WeightLoader {
+ public:
+  explicit WeightLoader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  // Calls sink(input, output, block) for strips of the linear map `source` [inputs, outputs]; input and output count
+  // from the beginning of the ranges. total_inputs x total_outputs is the tensor's expected shape.
+  template <class Sink>
+  void matrix(const WeightSource& source, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
+              Sink&& sink) {
+    const TensorInfo& info = source.input_major ? checkpoint_.require(source.weight, {total_inputs, total_outputs})
+                                                : checkpoint_.require(source.weight, {total_outputs, total_inputs});
+    const Range rows = source.input_major ? inputs : outputs;
+    const Range cols = source.input_major ? outputs : inputs;
+    strips(source.weight, info.dtype, rows, cols, [&](int64_t row, int64_t count) {
+      const WeightBlock block = source.input_major
+                                    ? WeightBlock{staging_.data(), info.dtype, count, cols.size(), cols.size(), 1}
+                                    : WeightBlock{staging_.data(), info.dtype, cols.size(), count, 1, cols.size()};
+      source.input_major ? sink(row - rows.begin, int64_t(0), block) : sink(int64_t(0), row - rows.begin, block);
+    });
+  }
+
+  // Calls sink(row, data, count) for strips of rows of a two-dimensional tensor of element type T and exactly this
+  // shape.
+  template <class T, class Sink>
+  void rows(const std::string& name, DType dtype, int64_t total_rows, int64_t cols, Range rows, Sink&& sink) {
+    const TensorInfo& info = checkpoint_.require(name, {total_rows, cols});
+    PLEAT_REQUIRE(info.dtype == dtype, "tensor '", name, "' is ", name_of(info.dtype), ", expected ", name_of(dtype));
+    strips(name, dtype, rows, {0, cols}, [&](int64_t row, int64_t count) {
+      sink(row - rows.begin, reinterpret_cast<const T*>(staging_.data()), count);
+    });
+  }
+
+  // Elements [range) of a one-dimensional tensor of `total` elements, as f32.
+  std::vector<float> vector(const std::string& name, int64_t total, Range range) {
+    checkpoint_.require(name, {total});
+    std::vector<float> all = checkpoint_.read_f32(name);
+    return {all.begin() + range.begin, all.begin() + range.end};
+  }
+
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+
+ private:
+  template <class Strip>
+  void strips(const std::string& name, DType dtype, Range rows, Range cols, Strip&& strip) {
+    constexpr int64_t kStagingBytes = 4 << 20;
+    const int64_t row_bytes = std::max<int64_t>(1, cols.size() * int64_t(size_of(dtype)));
+    const int64_t step = std::max<int64_t>(1, kStagingBytes / row_bytes);
+    for (int64_t row = rows.begin; row < rows.end && cols.size() > 0; row += step) {
+      const int64_t count = std::min(step, rows.end - row);
+      staging_.resize(std::max<size_t>(staging_.size(), size_t(count * row_bytes)));
+      checkpoint_.read(name, row, row + count, cols.begin, cols.end, staging_.data());
+      strip(row, count);
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  std::vector<std::byte> staging_;
+};
+
+}  // namespace pleat
