@@ -55,15 +55,19 @@ struct Avx512Lanes {
   static F power_of_two(F a) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(127)), 23));
   }
-  static __m256 upper(F a) { return _mm512_maskz_extractf32x8_ps(0xff, a, 1); }
+  // The masked forms: g++ 12 warns about undefined values inside the plain ones.
+  template <int index>
+  static __m256 half(F a) {
+    return _mm512_maskz_extractf32x8_ps(0xff, a, index);
+  }
   static float sum(F a) {
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a), upper(a));
+    const __m256 eight = _mm256_add_ps(half<0>(a), half<1>(a));
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
   static float max_lane(F a) {
-    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a), upper(a));
+    const __m256 eight = _mm256_max_ps(half<0>(a), half<1>(a));
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));

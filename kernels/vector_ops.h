@@ -20,6 +20,30 @@ struct AttentionTask {
   float* work = nullptr;  // [2 * (head_size / 16 * 16 + 16)]
 };
 
+// A neuron's dot products with the rows of x in the mask `rows`: out[i] belongs to the i-th set bit.
+struct NeuronDots {
+  const float* x = nullptr;
+  int64_t stride = 0;
+  uint32_t rows = 0;
+  const void* weights = nullptr;  // [width]
+  const void* next = nullptr;     // [width], fetched ahead
+  DType dtype = DType::f32;
+  int64_t width = 0;
+  float* out = nullptr;
+};
+
+// out[row] += factors[i] * weights, row being the i-th set bit of `rows`.
+struct AddNeuron {
+  const float* factors = nullptr;
+  uint32_t rows = 0;
+  const void* weights = nullptr;  // [width]
+  const void* next = nullptr;     // [width], fetched ahead
+  DType dtype = DType::f32;
+  int64_t width = 0;
+  float* out = nullptr;
+  int64_t stride = 0;
+};
+
 struct VectorOps {
   void (*activate)(Activation activation, float* x, int64_t n);
 
@@ -31,6 +55,9 @@ struct VectorOps {
   void (*round_to_bf16)(const float* x, float* y, int64_t n);
 
   void (*attend)(const AttentionTask& task);
+
+  void (*neuron_dots)(const NeuronDots& task);
+  void (*add_neuron)(const AddNeuron& task);
 };
 
 const VectorOps& vector_ops(Isa isa);

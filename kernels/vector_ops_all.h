@@ -2,6 +2,7 @@
 // Fills the table of one instruction set.
 #include "kernels/activation_kernel.h"
 #include "kernels/attention_kernel.h"
+#include "kernels/fix_up_kernel.h"
 #include "kernels/layer_norm_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -16,6 +17,8 @@ constexpr VectorOps vector_ops_of() {
   ops.to_bf16 = to_bf16_kernel<Lanes>;
   ops.round_to_bf16 = round_to_bf16_kernel<Lanes>;
   ops.attend = attention_kernel<Lanes>;
+  ops.neuron_dots = neuron_dots_kernel<Lanes>;
+  ops.add_neuron = add_neuron_kernel<Lanes>;
   return ops;
 }
 

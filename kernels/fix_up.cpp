@@ -1,0 +1,79 @@
+#include <algorithm>
+#include <bit>
+
+#include "kernels/check.h"
+#include "kernels/neuron_rows.h"
+#include "kernels/vector_ops.h"
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kColumns = 512;  // of a down row, the smallest piece a thread takes
+constexpr int64_t kAhead = 3;      // neurons whose pieces are on their way while one is added
+
+DType dtype_of(WeightFormat format) { return format == WeightFormat::f32 ? DType::f32 : DType::bf16; }
+
+}  // namespace
+
+void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+            const Residual& residual, Activation activation, const Selection& selection, float* leaves) {
+  PLEAT_ASSERT(x.rows <= kMaxSharedRows && x.cols == up.width(), x.rows, " x ", x.cols, " for width ", up.width());
+  PLEAT_ASSERT(up.format() == down.format() && up.neurons() == down.neurons() && up.width() == down.width());
+  PLEAT_ASSERT(int64_t(selection.neuron.size()) == up.neurons(), selection.neuron.size(), " and ", up.neurons(),
+               " neurons");
+  const int64_t count = selection.count(), width = up.width(), rows = x.rows;
+  if (count == 0) return;
+  const VectorOps& ops = vector_ops(ctx.isa());
+  const DType dtype = dtype_of(up.format());
+  const bool rounds = dtype == DType::bf16;
+
+  float* const rounded =
+      static_cast<float*>(ctx.scratch(Context::op_slot, size_t((up.neurons() + width) * rows) * sizeof(float)));
+  float* const residuals = rounded + width * rows;  // [count][rows], of each neuron as many as its mask has bits
+  if (rounds) {
+    for (int64_t row = 0; row < rows; ++row) ops.round_to_bf16(x[row], rounded + row * width, width);
+    x = {rounded, rows, width};
+  }
+
+  ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + 1, end - 1)];
+      float* const r = residuals + i * rows;
+      const int active = std::popcount(selection.rows[i]);
+      ops.neuron_dots({.x = x.data,
+                       .stride = x.stride,
+                       .rows = selection.rows[i],
+                       .weights = up.row(neuron),
+                       .next = up.row(next),
+                       .dtype = dtype,
+                       .width = width,
+                       .out = r});
+      float line[kMaxSharedRows];
+      for (int k = 0; k < active; ++k) {
+        if (residual.bias) r[k] += residual.bias[neuron];
+        line[k] = residual.slope[neuron] * r[k] + residual.intercept[neuron];
+      }
+      ops.activate(activation, r, active);
+      for (int k = 0; k < active; ++k) r[k] -= line[k];
+      if (rounds) ops.round_to_bf16(r, r, active);
+    }
+  });
+
+  const int64_t chunks = (width + kColumns - 1) / kColumns;
+  const int64_t size = int64_t(size_of(dtype));
+  ctx.team().each((int64_t(selection.leaf_begin.size()) - 1) * chunks, [&](int, int64_t task) {
+    const int64_t leaf = task / chunks, column = task % chunks * kColumns;
+    const int64_t end = selection.leaf_begin[leaf + 1];
+    for (int64_t i = selection.leaf_begin[leaf]; i < end; ++i)
+      ops.add_neuron({.factors = residuals + i * rows,
+                      .rows = selection.rows[i],
+                      .weights = down.row(selection.neuron[i]) + column * size,
+                      .next = down.row(selection.neuron[std::min(i + kAhead, end - 1)]) + column * size,
+                      .dtype = dtype,
+                      .width = std::min(kColumns, width - column),
+                      .out = leaves + leaf * rows * width + column,
+                      .stride = width});
+  });
+}
+
+}  // namespace pleat
