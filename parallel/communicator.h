@@ -1,7 +1,12 @@
 #pragma once
-// Collectives between the ranks of a job. Every rank makes the same calls in the same order with matching sizes: the StepPlan
-// alone steers them. Each call is entered in the ledger, waits at most the deadline, and then throws Error(peer_lost) with one
-// line that names the late rank, step, layer and collective.
+// Collectives between the ranks of a job. Every rank makes the same calls in the same order with matching sizes: the
+// StepPlan alone steers them. Each call is entered in the ledger, waits at most the deadline, and then throws
+// Error(peer_lost) with one line that names the late rank, step, layer and collective; with an empty message when
+// another rank of this host has said it.
+//
+// The deadline counts from the start of the wait or, on one host, from the late rank's last Ledger::beat(). So long
+// work of one rank between collectives (loading, waiting for requests) is legitimate while it beats. Between hosts
+// beats are not seen: an idle rank 0 there broadcasts an empty plan more often than the deadline.
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -16,23 +21,39 @@ namespace pleat {
 // Who sends which nodes of a tree: fixed at start, the same on all ranks.
 struct TreeExchange {
   int leaves = 0;
-  std::vector<std::vector<TreeNode>> nodes;  // [ranks] cover of each rank's leaves, possibly empty
+  std::vector<std::vector<TreeNode>> nodes;  // [ranks] what each rank sums itself, possibly nothing
+  // How the ranks' sums are added: as nodes, in rank order, of a tree over [0, finish_leaves).
+  int finish_leaves = 0;
+  std::vector<TreeNode> finish_nodes;
+  int most_nodes = 0;  // of any rank
+
   TreeExchange() = default;
-  TreeExchange(int leaves, int ranks);  // rank r owns leaves [first_leaf(r), first_leaf(r + 1))
+  // Rank r owns leaves [first_leaf(r), first_leaf(r + 1)) and sends their cover: the same bits for every number of
+  // ranks.
+  TreeExchange(int leaves, int ranks);
+  // The same leaves, but every rank that has any sends one sum: fewer bytes, other bits.
+  static TreeExchange one_sum_a_rank(int leaves, int ranks);
+
+ private:
+  void count();
 };
 
 class Communicator {
  public:
   virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
   Ledger& ledger() { return *ledger_; }
 
   // Where the following collectives belong, for the ledger. layer -1: outside the layers.
   void at(int64_t step, int layer);
+  // The deadline of a wait; the same on all ranks. Default 60 s.
+  void set_timeout(std::chrono::milliseconds timeout) { timeout_ns_ = std::chrono::nanoseconds(timeout).count(); }
 
-  // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The same
-  // bits on every rank and for every number of ranks. `name` is for the ledger ("attention", "ffn").
+  // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The
+  // same bits on every rank and for every number of ranks. `name` is for the ledger ("attention", "ffn"). out may be
+  // mine.
   void tree_all_reduce(const char* name, const TreeExchange& exchange, const float* mine, int64_t n, float* out);
 
   // all = the ranks' parts in rank order; counts [ranks] in bytes.
@@ -43,12 +64,17 @@ class Communicator {
   void broadcast(const char* name, std::span<std::byte> bytes);
   void barrier(const char* name);
 
+  // The smallest value of all ranks: what they agree on (instruction set, memory, pages). Not for the hot path.
+  int64_t agree_min(const char* name, int64_t value);
+
   // Seconds spent inside collectives since start (waiting included), and bytes this rank sent.
   double seconds() const { return seconds_; }
   int64_t bytes_sent() const { return bytes_sent_; }
 
  protected:
   Communicator(int rank, int ranks, Ledger* ledger) : rank_(rank), ranks_(ranks), ledger_(ledger) {}
+  const int64_t& timeout_ns() const { return timeout_ns_; }
+
   virtual void do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) = 0;
   virtual void do_all_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) = 0;
   virtual void do_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) = 0;
@@ -56,8 +82,12 @@ class Communicator {
   virtual void do_barrier() = 0;
 
  private:
+  template <class Collective>
+  void account(const char* name, int64_t bytes, Collective&& collective);
+
   int rank_, ranks_;
   Ledger* ledger_;
+  int64_t timeout_ns_ = 60'000'000'000;
   double seconds_ = 0;
   int64_t bytes_sent_ = 0;
 };

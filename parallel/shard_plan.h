@@ -1,5 +1,6 @@
 #pragma once
-// Who holds what: the split of one model over R ranks (docs/architecture.md, tensor parallelism). A pure function of sizes.
+// Who holds what: the split of one model over R ranks (docs/architecture.md, tensor parallelism). A pure function of
+// sizes.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,23 +29,23 @@ constexpr int kVirtualShards = 32;
 
 class ShardPlan {
  public:
-  // Error(invalid) in one sentence if `ranks` < 1 or more ranks than vocabulary rows. Ranks beyond the number of heads hold no attention;
-  // ranks beyond kVirtualShards (invariant) hold no FFN: notes() says so.
+  // Error(invalid) in one sentence if `ranks` < 1 or more ranks than vocabulary rows. Ranks beyond the number of heads
+  // hold no attention; ranks beyond kVirtualShards (invariant) hold no FFN: notes() says so.
   ShardPlan(const ModelSizes& sizes, int ranks, Reduction reduction);
 
   int ranks() const { return ranks_; }
   Reduction reduction() const { return reduction_; }
   const ModelSizes& sizes() const { return sizes_; }
 
-  Range heads(int rank) const;       // query heads = leaves of the attention tree
-  Range kv_heads(int rank) const;    // those the rank's query heads read (replicated where shared)
-  Range vocab(int rank) const;       // rows of embedding and head
-  Range ffn_leaves(int rank) const;  // virtual shards
-  Range neurons(int rank) const;     // exact FFN rows; union of its virtual shards
-  Range fold_inputs(int rank) const; // rows of C; multiples of kGroup (or the end)
+  Range heads(int rank) const;        // query heads = leaves of the attention tree
+  Range kv_heads(int rank) const;     // those the rank's query heads read (replicated where shared)
+  Range vocab(int rank) const;        // rows of embedding and head
+  Range ffn_leaves(int rank) const;   // virtual shards
+  Range neurons(int rank) const;      // exact FFN rows; union of its virtual shards
+  Range fold_inputs(int rank) const;  // rows of C; multiples of kGroup (or the end)
 
-  // First neuron / first fold input of every virtual shard of the rank, closed by the end, relative to the rank's own range:
-  // leaf_offsets for PackedMatrix.
+  // First neuron / first fold input of every virtual shard of the rank, closed by the end, relative to the rank's own
+  // range: leaf_offsets for PackedMatrix.
   std::vector<int64_t> neuron_offsets(int rank) const;
   std::vector<int64_t> fold_offsets(int rank) const;
 

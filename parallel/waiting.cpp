@@ -1,0 +1,72 @@
+#include "parallel/waiting.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include <algorithm>
+#include <iomanip>
+
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+constexpr int kPauses = 200;                // about 10 us: a peer that computes the same comes within that
+constexpr int64_t kAwake_ns = 1'000'000;    // after that a peer is doing something else: sleep
+constexpr int64_t kFirstSleep_ns = 50'000;  // doubling up to
+constexpr int64_t kLongestSleep_ns = 1'600'000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+void Backoff::step() {
+  if (pauses_ < kPauses) {
+    if (pauses_++ == 0) start_ns_ = steady_ns();
+    return pause();
+  }
+  if (sleeps_ == 0 && steady_ns() - start_ns_ < kAwake_ns) {
+    if (oversubscribed_) {
+      sched_yield();
+    } else {
+      for (int i = 0; i < 16; ++i) pause();
+    }
+    return;
+  }
+  const timespec sleep{0, std::min(kFirstSleep_ns << std::min(sleeps_, 5), kLongestSleep_ns)};
+  nanosleep(&sleep, nullptr);
+  ++sleeps_;
+}
+
+void Watch::check(int64_t start_ns, const std::function<bool(int)>& behind) const {
+  const int64_t now = steady_ns();
+  int latest = -1;  // of the late ones, the one that has come least far
+  for (int peer = 0; peer < int(peers_.size()); ++peer) {
+    if (peer == rank_ || !behind(peer)) continue;
+    const Ledger* ledger = peers_[peer].ledger;
+    if (ledger && ledger->lost.load(std::memory_order_relaxed)) throw Error(ErrorKind::peer_lost, "");
+    const int64_t alive = ledger ? std::max(start_ns, ledger->beat_ns.load(std::memory_order_relaxed)) : start_ns;
+    if (now - alive < timeout_ns_) continue;
+    if (latest < 0 || (ledger && peers_[latest].ledger && ledger->collectives < peers_[latest].ledger->collectives)) {
+      latest = peer;
+    }
+  }
+  if (latest >= 0) blame(latest, start_ns);
+}
+
+void Watch::blame(int peer, int64_t start_ns) const {
+  if (blamed_.exchange(1) != 0) throw Error(ErrorKind::peer_lost, "");
+  const Peer& late = peers_[peer];
+  std::ostringstream text;
+  text << "rank " << peer << " (host " << late.host << ", pid " << late.pid << ") is late";
+  if (late.ledger) text << ": last seen " << describe(*late.ledger);
+  text << "; rank " << rank_ << " waited " << std::fixed << std::setprecision(1)
+       << double(steady_ns() - start_ns) * 1e-9 << " s " << describe(*peers_[rank_].ledger);
+  throw Error(ErrorKind::peer_lost, text.str());
+}
+
+}  // namespace pleat

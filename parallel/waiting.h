@@ -1,0 +1,67 @@
+#pragma once
+// How a rank waits for its peers: spinning while that is cheap, then out of the way; and how it gives up.
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "parallel/ledger.h"
+
+namespace pleat {
+
+struct Peer {
+  std::string host;
+  int pid = 0;
+  const Ledger* ledger = nullptr;  // nullptr: on another host
+};
+
+// One wait: step() between two looks at the condition. Pauses, then (when cores are short: at once) yields, then
+// sleeps.
+class Backoff {
+ public:
+  explicit Backoff(bool oversubscribed) : oversubscribed_(oversubscribed) {}
+  void step();
+  // Long enough that looking at clocks and ledgers costs nothing.
+  bool long_wait() const { return sleeps_ > 0; }
+  int64_t start_ns() const { return start_ns_; }
+
+ private:
+  const bool oversubscribed_;
+  int pauses_ = 0;
+  int64_t start_ns_ = 0;
+  int sleeps_ = 0;
+};
+
+// Knows the peers and the deadline; decides that one is lost.
+class Watch {
+ public:
+  // `blamed`: shared by the ranks of this host; the first to give up sets it and speaks for all.
+  Watch(int rank, std::vector<Peer> peers, const int64_t& timeout_ns, std::atomic<int32_t>& blamed, bool oversubscribed)
+      : rank_(rank),
+        peers_(std::move(peers)),
+        timeout_ns_(timeout_ns),
+        blamed_(blamed),
+        oversubscribed_(oversubscribed) {}
+
+  // Returns when ready(). behind(peer): has not arrived yet. Throws Error(peer_lost).
+  template <class Ready, class Behind>
+  void wait(Ready&& ready, Behind&& behind) const {
+    Backoff backoff(oversubscribed_);
+    while (!ready()) {
+      backoff.step();
+      if (backoff.long_wait()) check(backoff.start_ns(), behind);
+    }
+  }
+
+ private:
+  void check(int64_t start_ns, const std::function<bool(int)>& behind) const;
+  [[noreturn]] void blame(int peer, int64_t start_ns) const;
+
+  const int rank_;
+  const std::vector<Peer> peers_;  // [ranks]
+  const int64_t& timeout_ns_;
+  std::atomic<int32_t>& blamed_;
+  const bool oversubscribed_;
+};
+
+}  // namespace pleat
