@@ -1,0 +1,56 @@
+#include <immintrin.h>
+
+#include "kernels/matmul_tile_impl.h"
+
+namespace pleat {
+namespace {
+
+struct Avx2 {
+  using Reg = __m256;
+  static constexpr int kWidth = 8;
+  static constexpr int kAccumulators = 12;
+  static Reg zero() { return _mm256_setzero_ps(); }
+  static Reg load(const float* from) { return _mm256_loadu_ps(from); }
+  static void store(float* to, Reg value) { _mm256_storeu_ps(to, value); }
+  static Reg broadcast(float value) { return _mm256_set1_ps(value); }
+  static Reg multiply_add(Reg a, Reg b, Reg sum) { return _mm256_fmadd_ps(a, b, sum); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+  static Reg load_i8(const int8_t* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+  }
+
+  static constexpr bool kBf16Pairs = false;
+  using Bf16Input = float;
+  template <int kRows, int kVectors>
+  static const float* accumulate_pair(const float* x, const std::byte* const (&w)[kVectors], int64_t offset,
+                                      Reg (&sums)[kRows][kVectors]) {
+    for (int j = 0; j < kVectors; ++j) {
+      const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w[j] + offset));
+      const Reg even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+      const Reg odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(int(0xffff0000u))));
+      for (int m = 0; m < kRows; ++m) {
+        sums[m][j] = _mm256_fmadd_ps(even, _mm256_set1_ps(x[m]), sums[m][j]);
+        sums[m][j] = _mm256_fmadd_ps(odd, _mm256_set1_ps(x[kRows + m]), sums[m][j]);
+      }
+    }
+    return x + 2 * kRows;
+  }
+
+  static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out) {
+    for (int64_t word = 0; word < words; ++word) {
+      for (int row = 0; row < kPanelOutputs; ++row) {
+        const std::byte* at = from + row * stride + word * 4;
+        out[word * kPanelOutputs + row] = row < rows ? *reinterpret_cast<const uint32_t*>(at) : 0;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+const TileKernels& tile_kernels_avx2() {
+  static constexpr TileKernels table = make_tile_kernels<Avx2, 6, 1>();
+  return table;
+}
+
+}  // namespace pleat

@@ -1,0 +1,64 @@
+#include <cstring>
+
+#include "kernels/matmul_tile_impl.h"
+
+namespace pleat {
+namespace {
+
+// Four floats: what every 64-bit processor has.
+struct Portable {
+  typedef float Reg __attribute__((vector_size(16)));
+  typedef uint32_t Words __attribute__((vector_size(16)));
+  typedef int8_t Codes __attribute__((vector_size(4)));
+  static constexpr int kWidth = 4;
+  static constexpr int kAccumulators = 12;
+
+  template <class T>
+  static T load_as(const void* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+  }
+  static Reg zero() { return Reg{}; }
+  static Reg load(const float* from) { return load_as<Reg>(from); }
+  static void store(float* to, Reg value) { std::memcpy(to, &value, sizeof value); }
+  static Reg broadcast(float value) { return Reg{value, value, value, value}; }
+  static Reg multiply_add(Reg a, Reg b, Reg sum) { return a * b + sum; }
+  static Reg add(Reg a, Reg b) { return a + b; }
+  static Reg load_i8(const int8_t* from) { return __builtin_convertvector(load_as<Codes>(from), Reg); }
+
+  static constexpr bool kBf16Pairs = false;
+  using Bf16Input = float;
+  template <int kRows, int kVectors>
+  static const float* accumulate_pair(const float* x, const std::byte* const (&w)[kVectors], int64_t offset,
+                                      Reg (&sums)[kRows][kVectors]) {
+    for (int j = 0; j < kVectors; ++j) {
+      const Words pairs = load_as<Words>(w[j] + offset);
+      const Reg even = reinterpret_cast<Reg>(pairs << 16);
+      const Reg odd = reinterpret_cast<Reg>(pairs & 0xffff0000u);
+      for (int m = 0; m < kRows; ++m) {
+        sums[m][j] = multiply_add(even, broadcast(x[m]), sums[m][j]);
+        sums[m][j] = multiply_add(odd, broadcast(x[kRows + m]), sums[m][j]);
+      }
+    }
+    return x + 2 * kRows;
+  }
+
+  static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out) {
+    for (int64_t word = 0; word < words; ++word) {
+      for (int row = 0; row < kPanelOutputs; ++row) {
+        const std::byte* at = from + row * stride + word * 4;
+        out[word * kPanelOutputs + row] = row < rows ? load_as<uint32_t>(at) : 0;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+const TileKernels& tile_kernels_portable() {
+  static constexpr TileKernels table = make_tile_kernels<Portable, 6, 1>();
+  return table;
+}
+
+}  // namespace pleat

@@ -1,0 +1,154 @@
+#pragma once
+// The tile kernels, written once over a vector type V that each instruction-set file defines in its anonymous namespace
+// (so that no instantiation is shared between files compiled with different flags):
+//   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, multiply_add(a, b,
+//   sum) = a * b + sum, add, load_i8 (kWidth codes as f32), transpose, and for bf16: kBf16Pairs, Bf16Input,
+//   accumulate_pair (adds two inputs of every row to the sums and returns x of the next two).
+#include "kernels/matmul_tile.h"
+
+namespace pleat {
+
+constexpr int64_t kPrefetchBytes = 2048;
+
+// The widest pass (a power of two of vectors) whose sums fit the registers.
+template <class V, int kRows, int kPanels>
+consteval int pass_vectors() {
+  int vectors = kPanels * kPanelOutputs / V::kWidth;
+  while (vectors > 1 && vectors * kRows > V::kAccumulators) vectors /= 2;
+  return vectors;
+}
+
+template <class V, int kRows, int kVectors>
+struct Sums {
+  typename V::Reg at[kRows][kVectors];
+
+  void clear() {
+    for (int m = 0; m < kRows; ++m) {
+      for (int j = 0; j < kVectors; ++j) at[m][j] = V::zero();
+    }
+  }
+};
+
+template <class V, int kVectors, int kBytesPerLane>
+inline void prefetch_columns(const std::byte* const (&w)[kVectors], int64_t offset) {
+  constexpr int kBytes = V::kWidth * kBytesPerLane;
+  constexpr int kEvery = kBytes >= 64 ? 1 : 64 / kBytes;
+  for (int j = 0; j < kVectors; j += kEvery) __builtin_prefetch(w[j] + offset + kPrefetchBytes, 0, 3);
+}
+
+struct F32Weights {
+  static constexpr int kBytesPerLane = 4;
+  template <class V, int kRows, int kVectors>
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
+                  Sums<V, kRows, kVectors>& sums) {
+    const float* x = static_cast<const float*>(job.x);
+    sums.clear();
+    int64_t offset = 0;
+    for (int64_t k = 0; k < job.inputs; ++k, x += kRows, offset += 4 * kPanelOutputs) {
+      prefetch_columns<V, kVectors, 4>(w, offset);
+      typename V::Reg weight[kVectors];
+      for (int j = 0; j < kVectors; ++j) weight[j] = V::load(reinterpret_cast<const float*>(w[j] + offset));
+      for (int m = 0; m < kRows; ++m) {
+        const typename V::Reg value = V::broadcast(x[m]);
+        for (int j = 0; j < kVectors; ++j) sums.at[m][j] = V::multiply_add(weight[j], value, sums.at[m][j]);
+      }
+    }
+  }
+};
+
+struct Bf16Weights {
+  static constexpr int kBytesPerLane = 4;  // a pair of inputs
+  template <class V, int kRows, int kVectors>
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
+                  Sums<V, kRows, kVectors>& sums) {
+    const typename V::Bf16Input* x = static_cast<const typename V::Bf16Input*>(job.x);
+    sums.clear();
+    int64_t offset = 0;
+    for (int64_t pair = 0; pair < job.inputs / 2; ++pair, offset += 4 * kPanelOutputs) {
+      prefetch_columns<V, kVectors, 4>(w, offset);
+      x = V::template accumulate_pair<kRows, kVectors>(x, w, offset, sums.at);
+    }
+  }
+};
+
+struct Int8Weights {
+  static constexpr int kBytesPerLane = 1;
+  template <class V, int kRows, int kVectors>
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&scales)[kVectors],
+                  Sums<V, kRows, kVectors>& totals) {
+    const float* x = static_cast<const float*>(job.x);
+    totals.clear();
+    for (int64_t begin = 0; begin < job.inputs; begin += kGroupInputs) {
+      const int64_t end = begin + kGroupInputs < job.inputs ? begin + kGroupInputs : job.inputs;
+      Sums<V, kRows, kVectors> sums;
+      sums.clear();
+      for (int64_t k = begin; k < end; ++k, x += kRows) {
+        const int64_t offset = k * kPanelOutputs;
+        prefetch_columns<V, kVectors, 1>(w, offset);
+        typename V::Reg weight[kVectors];
+        for (int j = 0; j < kVectors; ++j) weight[j] = V::load_i8(reinterpret_cast<const int8_t*>(w[j] + offset));
+        for (int m = 0; m < kRows; ++m) {
+          const typename V::Reg value = V::broadcast(x[m]);
+          for (int j = 0; j < kVectors; ++j) sums.at[m][j] = V::multiply_add(weight[j], value, sums.at[m][j]);
+        }
+      }
+      for (int j = 0; j < kVectors; ++j) {
+        const typename V::Reg scale = V::load(scales[j] + begin / kGroupInputs * kPanelOutputs);
+        for (int m = 0; m < kRows; ++m) totals.at[m][j] = V::multiply_add(scale, sums.at[m][j], totals.at[m][j]);
+      }
+    }
+  }
+};
+
+template <class V, class Format, int kRows, int kPanels>
+void tile(const TileJob& job) {
+  constexpr int kVectors = pass_vectors<V, kRows, kPanels>();
+  constexpr int kOutputs = kPanels * kPanelOutputs;
+  for (int first = 0; first < kOutputs; first += kVectors * V::kWidth) {
+    const std::byte* w[kVectors];
+    const float* scales[kVectors];
+    for (int j = 0; j < kVectors; ++j) {
+      const int column = first + j * V::kWidth;
+      const int panel = column / kPanelOutputs;
+      w[j] = job.weights + panel * job.next_weights + column % kPanelOutputs * Format::kBytesPerLane;
+      scales[j] = job.scales + panel * job.next_scales + column % kPanelOutputs;
+    }
+    Sums<V, kRows, kVectors> sums;
+    Format::template run<V, kRows, kVectors>(job, w, scales, sums);
+    for (int m = 0; m < kRows; ++m) {
+      for (int j = 0; j < kVectors; ++j) V::store(job.out + m * kOutputs + first + j * V::kWidth, sums.at[m][j]);
+    }
+  }
+}
+
+template <class V>
+void add_vectors(const float* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; i += V::kWidth) V::store(y + i, V::add(V::load(y + i), V::load(x + i)));
+}
+
+template <class V, class Format, int kPanels, int kRows>
+constexpr void fill(TileKernel (&kernels)[kMaxTileRows + 1]) {
+  if constexpr (kRows > 0) {
+    kernels[kRows] = tile<V, Format, kRows, kPanels>;
+    fill<V, Format, kPanels, kRows - 1>(kernels);
+  }
+}
+
+template <class V, int kMaxRows, int kMaxPairRows>
+constexpr TileKernels make_tile_kernels() {
+  TileKernels table{};
+  table.max_rows = kMaxRows;
+  table.max_pair_rows = kMaxPairRows;
+  table.bf16_pairs = V::kBf16Pairs;
+  fill<V, F32Weights, 1, kMaxRows>(table.one[0]);
+  fill<V, Bf16Weights, 1, kMaxRows>(table.one[1]);
+  fill<V, Int8Weights, 1, kMaxRows>(table.one[2]);
+  fill<V, F32Weights, 2, kMaxPairRows>(table.pair[0]);
+  fill<V, Bf16Weights, 2, kMaxPairRows>(table.pair[1]);
+  fill<V, Int8Weights, 2, kMaxPairRows>(table.pair[2]);
+  table.add = add_vectors<V>;
+  table.transpose = V::transpose;
+  return table;
+}
+
+}  // namespace pleat

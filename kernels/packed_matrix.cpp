@@ -1,0 +1,117 @@
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/matmul.h"
+#include "kernels/panel_product.h"
+
+namespace pleat {
+namespace {
+
+int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+inline float value_of(float value) { return value; }
+inline float value_of(bf16 value) { return to_f32(value); }
+inline float value_of(f16 value) { return to_f32(value); }
+inline int8_t value_of(int8_t code) { return code; }
+
+// Copies the block in runs of outputs that share a panel: element n of a run goes to start(k, n_begin)[(n - n_begin) *
+// step].
+template <class From, class Start, class Convert>
+void copy_runs(const WeightBlock& block, int64_t output, int64_t step, Start start, Convert convert) {
+  const From* data = static_cast<const From*>(block.data);
+  for (int64_t begin = 0; begin < block.outputs;) {
+    const int64_t n = std::min(block.outputs - begin, kColumnBlock - (output + begin) % kColumnBlock);
+    for (int64_t k = 0; k < block.inputs; ++k) {
+      const From* from = data + k * block.input_stride + begin * block.output_stride;
+      auto* to = start(k, begin);
+      for (int64_t i = 0; i < n; ++i) to[i * step] = convert(value_of(from[i * block.output_stride]));
+    }
+    begin += n;
+  }
+}
+
+template <class Start, class Convert>
+void copy_floats(const WeightBlock& block, int64_t output, int64_t step, Start start, Convert convert) {
+  switch (block.dtype) {
+    case DType::f32:
+      return copy_runs<float>(block, output, step, start, convert);
+    case DType::bf16:
+      return copy_runs<bf16>(block, output, step, start, convert);
+    case DType::f16:
+      return copy_runs<f16>(block, output, step, start, convert);
+    default:
+      PLEAT_REQUIRE(false, "weights in ", name_of(block.dtype), " where F32, BF16 or F16 is needed");
+  }
+}
+
+float same(float value) { return value; }
+
+void check_inside(const WeightBlock& block, int64_t input, int64_t output, int64_t inputs, int64_t outputs) {
+  PLEAT_ASSERT(input >= 0 && output >= 0 && input + block.inputs <= inputs && output + block.outputs <= outputs,
+               "block [", block.inputs, ", ", block.outputs, "] at (", input, ", ", output, ") of [", inputs, ", ",
+               outputs, "]");
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs, std::vector<int64_t> leaf_offsets)
+    : format_(format), inputs_(inputs), outputs_(outputs), leaf_offsets_(std::move(leaf_offsets)) {
+  PLEAT_ASSERT(leaf_offsets_.size() >= 2 && leaf_offsets_.front() == 0 && leaf_offsets_.back() == inputs);
+  PLEAT_ASSERT(std::is_sorted(leaf_offsets_.begin(), leaf_offsets_.end()));
+  if (format == WeightFormat::int8) {
+    for (int64_t offset : leaf_offsets_)
+      PLEAT_ASSERT(offset % kGroup == 0 || offset == inputs, "int8 leaf at ", offset);
+  }
+  padded_offsets_.resize(leaf_offsets_.size());
+  pad_leaves(format, leaf_offsets_, padded_offsets_.data());
+  const int64_t panels = blocks(outputs, kColumnBlock);
+  data_ = Buffer(size_t(panels * padded_offsets_.back() * kColumnBlock * weight_bytes(format)));
+  if (format == WeightFormat::int8) {
+    scales_ = Buffer(size_t(panels * blocks(inputs, kGroup) * kColumnBlock) * sizeof(float));
+  }
+}
+
+void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block) {
+  check_inside(block, input, output, inputs_, outputs_);
+  size_t leaf = 0;  // where the last input was; inputs come in ascending order
+  const auto padded_input = [&](int64_t k) {
+    while (k < leaf_offsets_[leaf]) --leaf;
+    while (k >= leaf_offsets_[leaf + 1]) ++leaf;
+    return padded_offsets_[leaf] + k - leaf_offsets_[leaf];
+  };
+  // Places are [panels][padded inputs][32]; `packed` inputs share a run of 32 (bf16: 2).
+  const auto place = [&](int64_t k, int64_t n, int64_t packed) {
+    const int64_t row = padded_input(input + k), column = (output + n) % kColumnBlock;
+    const int64_t panel = (output + n) / kColumnBlock * padded_offsets_.back();
+    return (panel + row - row % packed) * kColumnBlock + column * packed + row % packed;
+  };
+
+  switch (format_) {
+    case WeightFormat::f32: {
+      const auto start = [&](int64_t k, int64_t n) { return data_.as<float>() + place(k, n, 1); };
+      return copy_floats(block, output, 1, start, same);
+    }
+    case WeightFormat::bf16: {
+      const auto start = [&](int64_t k, int64_t n) { return data_.as<bf16>() + place(k, n, 2); };
+      return copy_floats(block, output, 2, start, to_bf16);
+    }
+    case WeightFormat::int8: {
+      PLEAT_REQUIRE(block.dtype == DType::i8, "int8 weights need codes in I8, not ", name_of(block.dtype));
+      const auto start = [&](int64_t k, int64_t n) { return data_.as<int8_t>() + place(k, n, 1); };
+      return copy_runs<int8_t>(block, output, 1, start, [](int8_t code) { return code; });
+    }
+  }
+}
+
+void PackedMatrix::pack_scales(int64_t group, int64_t output, const WeightBlock& block) {
+  PLEAT_ASSERT(format_ == WeightFormat::int8);
+  const int64_t groups = blocks(inputs_, kGroup);
+  check_inside(block, group, output, groups, outputs_);
+  const auto start = [&](int64_t g, int64_t n) {
+    const int64_t row = (output + n) / kColumnBlock * groups + group + g;
+    return scales_.as<float>() + row * kColumnBlock + (output + n) % kColumnBlock;
+  };
+  copy_floats(block, output, 1, start, same);
+}
+
+}  // namespace pleat

@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include "kernels/check.h"
+#include "tests/kernels/matmul_fixture.h"
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kOutputs = 77;
+
+int64_t inputs_of(WeightFormat format, int leaves) {
+  return format == WeightFormat::int8 ? leaves * 64 - 27 : leaves * 11 + 3;
+}
+int64_t unit_of(WeightFormat format) { return format == WeightFormat::int8 ? kGroup : 1; }
+
+// Columns of x that rank r sees, and its rows of W with its leaves.
+struct RankPart {
+  int first_leaf;
+  std::vector<TreeNode> nodes;
+  std::vector<float> sums;  // [nodes][rows, outputs]
+};
+
+RankPart product_of_rank(Context& ctx, const RandomWeights& w, const std::vector<int64_t>& offsets, int leaves,
+                         int ranks, int rank, const std::vector<float>& x, int64_t rows) {
+  const int begin = first_leaf(leaves, ranks, rank), end = first_leaf(leaves, ranks, rank + 1);
+  RankPart part{begin, cover(leaves, begin, end), {}};
+  if (begin == end) return part;
+  std::vector<int64_t> own;
+  for (int leaf = begin; leaf <= end; ++leaf) own.push_back(offsets[leaf] - offsets[begin]);
+  const int64_t inputs = own.back(), first = offsets[begin];
+  PackedMatrix packed(w.format, inputs, w.outputs, own);
+  packed.pack(0, 0, {&w.values[first * w.outputs], DType::f32, inputs, w.outputs, w.outputs, 1});
+  std::vector<float> own_x;
+  for (int64_t row = 0; row < rows; ++row) {
+    own_x.insert(own_x.end(), x.begin() + row * w.inputs + first, x.begin() + row * w.inputs + first + inputs);
+  }
+  part.sums = nodes_of(ctx, own_x, rows, packed, begin, part.nodes);
+  return part;
+}
+
+TEST(MatmulNodes, EveryNodeIsTheSumOfItsLeaves) {
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : kFormats) {
+      for (int leaves : {25, 32}) {
+        const int64_t inputs = inputs_of(format, leaves);
+        const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, unit_of(format));
+        const RandomWeights w(format, inputs, kOutputs, offsets);
+        const std::vector<TreeNode> nodes = cover(leaves, 3, leaves);
+        for (int64_t rows : {1, 5, 13}) {
+          const std::vector<float> x = random_floats(rows * inputs, 7);
+          const std::vector<float> out = nodes_of(ctx, x, rows, w.packed, 0, nodes);
+          for (size_t i = 0; i < out.size(); ++i) {
+            const TreeNode& node = nodes[i / (rows * kOutputs)];
+            const int64_t row = int64_t(i) / kOutputs % rows;
+            const Expected expected =
+                expect(w, &x[row * inputs], i % kOutputs, offsets[node.begin], offsets[node.end], 6);
+            ASSERT_NEAR(out[i], expected.value, expected.tolerance)
+                << name_of(isa) << " " << name_of(format) << " " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulNodes, RanksTogetherGiveTheBitsOfOneRank) {
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+      for (int leaves : {25, 32}) {
+        const int64_t inputs = inputs_of(format, leaves);
+        const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, 1);
+        const RandomWeights w(format, inputs, kOutputs, offsets);
+        for (int64_t rows : {1, 4}) {
+          const std::vector<float> x = random_floats(rows * inputs, 7);
+          const std::vector<float> one_rank = nodes_of(ctx, x, rows, w.packed, 0, {{0, leaves}});
+          for (int ranks : {1, 2, 3, 5, 7}) {
+            std::vector<RankPart> parts;
+            std::vector<TreeNode> nodes;
+            std::vector<const float*> values;
+            for (int rank = 0; rank < ranks; ++rank)
+              parts.push_back(product_of_rank(ctx, w, offsets, leaves, ranks, rank, x, rows));
+            for (const RankPart& part : parts) {
+              for (size_t i = 0; i < part.nodes.size(); ++i) {
+                nodes.push_back(part.nodes[i]);
+                values.push_back(&part.sums[i * rows * kOutputs]);
+              }
+            }
+            std::vector<float> sum(rows * kOutputs);
+            finish_tree(leaves, nodes, values, rows * kOutputs, sum.data());
+            ASSERT_EQ(sum, one_rank) << name_of(isa) << " " << name_of(format) << " on " << ranks << " ranks";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulNodes, BitsDependNeitherOnTheBatchNorOnThreads) {
+  for (Isa isa : isas()) {
+    Context one(1, true, isa), three(3, true, isa);
+    for (WeightFormat format : kFormats) {
+      const int64_t inputs = inputs_of(format, 25), rows = 14;
+      const RandomWeights w(format, inputs, kOutputs, uneven_leaves(inputs, 25, unit_of(format)));
+      const std::vector<float> x = random_floats(rows * inputs, 7);
+      const std::vector<float> batch = nodes_of(three, x, rows, w.packed, 0, {{0, 25}});
+      for (int64_t row = 0; row < rows; ++row) {
+        const std::vector<float> alone_x(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
+        const std::vector<float> expected(batch.begin() + row * kOutputs, batch.begin() + (row + 1) * kOutputs);
+        ASSERT_EQ(nodes_of(one, alone_x, 1, w.packed, 0, {{0, 25}}), expected)
+            << name_of(isa) << " " << name_of(format);
+      }
+    }
+  }
+}
+
+TEST(MatmulNodes, OneLeafIsThePlainProduct) {
+  Context ctx(2, true);
+  const RandomWeights w(WeightFormat::bf16, 99, kOutputs, {0, 99});
+  const std::vector<float> x = random_floats(2 * 99, 7);
+  EXPECT_EQ(nodes_of(ctx, x, 2, w.packed, 6, {{6, 7}}), matmul_of(ctx, x, 2, w.packed));
+}
+
+TEST(MatmulNodes, RefusesNodesOfOtherRanks) {
+  Context ctx(1, true);
+  const RandomWeights w(WeightFormat::f32, 8, 8, {0, 4, 8});
+  const std::vector<float> x(8);
+  EXPECT_THROW(nodes_of(ctx, x, 1, w.packed, 2, {{1, 3}}), Error);
+}
+
+}  // namespace
+}  // namespace pleat

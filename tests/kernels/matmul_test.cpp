@@ -1,0 +1,129 @@
+#include "kernels/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/check.h"
+#include "tests/kernels/matmul_fixture.h"
+
+namespace pleat {
+namespace {
+
+TEST(Matmul, EqualsPlainLoopsForEveryFormatSizeAndInstructionSet) {
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : kFormats) {
+      for (int64_t inputs : {320, 77, 1}) {
+        for (int64_t outputs : {1, 33, 96, 200}) {
+          const RandomWeights w(format, inputs, outputs, {0, inputs});
+          const std::vector<float> bias = random_floats(outputs, 5);
+          for (int64_t rows : {1, 2, 5, 12, 13, 33}) {
+            const std::vector<float> x = random_floats(rows * inputs, 7);
+            const std::vector<float> y = matmul_of(ctx, x, rows, w.packed, bias.data());
+            for (int64_t i = 0; i < rows * outputs; ++i) {
+              const Expected expected = expect(w, &x[i / outputs * inputs], i % outputs, 0, inputs, 2);
+              ASSERT_NEAR(y[i], expected.value + bias[i % outputs], expected.tolerance)
+                  << name_of(isa) << " " << name_of(format) << " [" << rows << ", " << inputs << "] x [" << inputs
+                  << ", " << outputs << "] at " << i;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, RowHasTheSameBitsAloneAndInEveryBatch) {
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : kFormats) {
+      const int64_t inputs = 333, outputs = 130, most = 40;
+      const RandomWeights w(format, inputs, outputs, {0, inputs});
+      const std::vector<float> x = random_floats(most * inputs, 3);
+      std::vector<float> alone;
+      for (int64_t row = 0; row < most; ++row) {
+        const std::vector<float> one(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
+        const std::vector<float> y = matmul_of(ctx, one, 1, w.packed);
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      for (int64_t rows = 2; rows <= most; ++rows) {
+        const std::vector<float> y = matmul_of(ctx, x, rows, w.packed);
+        ASSERT_EQ(y, std::vector<float>(alone.begin(), alone.begin() + rows * outputs))
+            << name_of(isa) << " " << name_of(format) << " in a batch of " << rows;
+      }
+    }
+  }
+}
+
+TEST(Matmul, BitsDoNotDependOnTheNumberOfThreads) {
+  for (Isa isa : isas()) {
+    Context one(1, true, isa), two(2, true, isa), three(3, true, isa);
+    for (WeightFormat format : kFormats) {
+      const RandomWeights w(format, 1500, 161, {0, 1500});
+      for (int64_t rows : {1, 3, 30}) {  // 30 rows: enough for the activations to be converted by the whole team
+        const std::vector<float> x = random_floats(rows * 1500, 3);
+        const std::vector<float> y = matmul_of(one, x, rows, w.packed);
+        EXPECT_EQ(y, matmul_of(two, x, rows, w.packed)) << name_of(isa) << " " << name_of(format) << " " << rows;
+        EXPECT_EQ(y, matmul_of(three, x, rows, w.packed)) << name_of(isa) << " " << name_of(format) << " " << rows;
+      }
+    }
+  }
+}
+
+TEST(Matmul, ReadsAndWritesOnlyTheViewsColumns) {
+  Context ctx(2, true);
+  for (WeightFormat format : kFormats) {
+    const RandomWeights w(format, 65, 37, {0, 65});
+    for (int64_t rows : {1, 14}) {
+      const std::vector<float> x = random_floats(rows * 65, 3);
+      std::vector<float> wide_x(rows * 70, NAN), wide_y(rows * 50, 42.0f);
+      for (int64_t i = 0; i < rows * 65; ++i) wide_x[i / 65 * 70 + i % 65] = x[i];
+      matmul(ctx, {wide_x.data(), rows, 65, 70}, w.packed, nullptr, {wide_y.data(), rows, 37, 50});
+      const std::vector<float> y = matmul_of(ctx, x, rows, w.packed);
+      for (int64_t i = 0; i < rows * 50; ++i) {
+        ASSERT_EQ(wide_y[i], i % 50 < 37 ? y[i / 50 * 37 + i % 50] : 42.0f) << name_of(format) << " " << i;
+      }
+    }
+  }
+}
+
+TEST(PackedMatrix, BlocksOfEitherOrderAndAnyFloatTypeLandWhereOneBigBlockDoes) {
+  Context ctx(1, true);
+  const int64_t inputs = 50, outputs = 70;
+  const std::vector<int64_t> leaves{0, 7, 7, 20, 50};
+  for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+    const RandomWeights whole(format, inputs, outputs, leaves);
+    std::vector<float> transposed(inputs * outputs);
+    std::vector<bf16> rounded(inputs * outputs);
+    for (int64_t i = 0; i < inputs * outputs; ++i) {
+      transposed[i % outputs * inputs + i / outputs] = whole.values[i];
+      rounded[i] = to_bf16(whole.values[i]);
+    }
+    PackedMatrix pieces(format, inputs, outputs, leaves);
+    for (int64_t n = 0; n < outputs; n += 35) {
+      for (int64_t k = 0; k < inputs; k += 25) {
+        const bool as_bf16 = format == WeightFormat::bf16 && k == 0;
+        const WeightBlock from_bf16{&rounded[k * outputs + n], DType::bf16, 25, 35, outputs, 1};
+        const WeightBlock from_f32{&transposed[n * inputs + k], DType::f32, 25, 35, 1, inputs};
+        pieces.pack(k, n, as_bf16 ? from_bf16 : from_f32);
+      }
+    }
+    const std::vector<float> x = random_floats(3 * inputs, 3);
+    EXPECT_EQ(nodes_of(ctx, x, 3, pieces, 0, {{0, 4}}), nodes_of(ctx, x, 3, whole.packed, 0, {{0, 4}}));
+  }
+}
+
+TEST(PackedMatrix, BytesAreThoseOneProductStreams) {
+  EXPECT_EQ(PackedMatrix(WeightFormat::bf16, 100, 64, {0, 33, 100}).bytes(), size_t((34 + 68) * 64 * 2));
+  EXPECT_EQ(PackedMatrix(WeightFormat::f32, 100, 33, {0, 100}).bytes(), size_t(100 * 64 * 4));
+  EXPECT_EQ(PackedMatrix(WeightFormat::int8, 128, 32, {0, 64, 128}).bytes(), size_t(128 * 32 + 2 * 32 * 4));
+}
+
+TEST(PackedMatrix, RefusesTypesThatDoNotFitTheFormat) {
+  const std::vector<int8_t> codes(64);
+  PackedMatrix w(WeightFormat::bf16, 8, 8, {0, 8});
+  EXPECT_THROW(w.pack(0, 0, {codes.data(), DType::i8, 8, 8, 8, 1}), Error);
+  EXPECT_THROW(w.pack(1, 0, {codes.data(), DType::bf16, 8, 2, 2, 1}), Error);  // outside
+}
+
+}  // namespace
+}  // namespace pleat
