@@ -18,20 +18,25 @@ enum class LogitsMode : uint8_t {
 struct StepRow {
   int32_t token = 0;
   int32_t position = 0;
-  int32_t sequence = 0;    // index into StepPlan::page_tables
-  uint8_t folded = 0;      // 1: the FFN runs folded; 0: densely (prompts)
+  int32_t sequence = 0;  // index into StepPlan::page_tables
+  uint8_t folded = 0;    // 1: the FFN runs folded; 0: densely (prompts)
   uint8_t wants_logits = 0;
 };
 
 struct StepPlan {
   int64_t step = 0;
-  bool stop = false;                               // leave the worker loop
+  bool stop = false;  // leave the worker loop
   LogitsMode logits = LogitsMode::none;
-  std::vector<StepRow> rows;                       // a sequence's rows stand together, positions ascending
-  std::vector<std::vector<int32_t>> page_tables;   // per sequence, covering its last row's position
+  std::vector<StepRow> rows;                      // a sequence's rows stand together, positions ascending
+  std::vector<std::vector<int32_t>> page_tables;  // per sequence, covering its last row's position
 };
 
-// Sends rank 0's plan to all; on the other ranks `plan` is replaced.
+// Sends rank 0's plan to all; on the other ranks `plan` is replaced. A plan without rows that does not stop only says
+// that rank 0 is alive: the other ranks then wait on for the next plan.
 void broadcast_plan(Communicator& communicator, StepPlan& plan);
+
+// The bytes that travel. Parsing checks every count, index and position: Error(failed) if they are not those of a plan.
+std::vector<std::byte> serialise(const StepPlan& plan);
+StepPlan parse_plan(std::span<const std::byte> bytes);
 
 }  // namespace pleat

@@ -1,0 +1,152 @@
+#include "core/engine/batcher.h"
+
+#include <algorithm>
+
+#include "kernels/attention.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+}  // namespace
+
+Batcher::Sequence::Sequence(Request request, Done done_, Token token_, const Tokenizer& tokenizer)
+    : id(std::move(request.id)),
+      sampling(std::move(request.sampling)),
+      done(std::move(done_)),
+      token(std::move(token_)),
+      tokens(std::move(request.prompt)),
+      prompt(int64_t(tokens.size())),
+      text(tokenizer, sampling.stop) {
+  completion.id = id;
+  completion.prompt_tokens = prompt;
+}
+
+Batcher::Batcher(const BatchLimits& limits, const Tokenizer& tokenizer)
+    : limits_(limits), tokenizer_(tokenizer), pool_(limits.pages), sampler_(limits.vocab) {
+  PLEAT_REQUIRE(limits_.max_batch >= 1, "the batch size is ", limits_.max_batch, ", expected 1 or more");
+  PLEAT_REQUIRE(limits_.prefill_chunk >= 1, "the prefill chunk is ", limits_.prefill_chunk,
+                " tokens, expected 1 or more");
+  PLEAT_ASSERT(limits_.max_rows >= limits_.max_batch);
+}
+
+void Batcher::submit(Request request, Done done, Token token) {
+  if (request.prompt.empty()) {
+    const std::optional<int32_t> start = tokenizer_.eos() ? tokenizer_.eos() : tokenizer_.bos();
+    PLEAT_REQUIRE(start.has_value(), "the prompt is empty, and the tokenizer has no end or begin token to start from");
+    request.prompt.push_back(*start);
+  }
+  validate(request, limits_.vocab, limits_.max_positions);
+  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(done), std::move(token), tokenizer_);
+  sequence->limit = std::min(sequence->prompt + int64_t(sequence->sampling.max_tokens), limits_.max_positions);
+  PLEAT_REQUIRE(pages_for(sequence->limit) <= limits_.pages, "prompt and max_tokens need ", sequence->limit,
+                " tokens of the key-value cache, which has ", limits_.pages * kPageTokens);
+  queue_.push_back(std::move(sequence));
+}
+
+void Batcher::admit() {
+  while (!queue_.empty() && running() < limits_.max_batch) {
+    Sequence& first = *queue_.front();
+    if (!pool_.reserve(pages_for(first.limit), first.pages)) return;
+    running_.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+}
+
+// A row for every decoding sequence, so that no prompt delays a text; then prompts, in order of arrival, as far as they
+// fit.
+bool Batcher::plan(StepPlan& plan) {
+  admit();
+  if (running_.empty()) {
+    PLEAT_ASSERT(queue_.empty(), "a request waits although nothing runs");
+    return false;
+  }
+  plan.step = steps_++;
+  plan.stop = false;
+  plan.rows.clear();
+  plan.page_tables.clear();
+  wanting_.clear();
+  for (const auto& sequence : running_)
+    if (sequence->decodes()) add_rows(plan, *sequence, 1);
+  int64_t room = std::min<int64_t>(limits_.prefill_chunk, limits_.max_rows - int64_t(plan.rows.size()));
+  for (const auto& sequence : running_) {
+    if (sequence->decodes()) continue;
+    const int64_t count = std::min(room, sequence->prompt - sequence->computed);
+    if (count == 0) break;
+    add_rows(plan, *sequence, count);
+    prompt_tokens_ += count;
+    room -= count;
+  }
+  const bool greedy = std::all_of(wanting_.begin(), wanting_.end(),
+                                  [](const Sequence* sequence) { return needs_only_argmax(sequence->sampling); });
+  mode_ = wanting_.empty() ? LogitsMode::none : greedy ? LogitsMode::argmax : LogitsMode::full;
+  plan.logits = mode_;
+  return true;
+}
+
+// Position 0 is always dense: it is an attention sink, with activations unlike all others.
+void Batcher::add_rows(StepPlan& plan, Sequence& sequence, int64_t count) {
+  const int32_t index = int32_t(plan.page_tables.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = sequence.computed++;
+    StepRow row{sequence.tokens[size_t(position)], int32_t(position), index, 0, 0};
+    row.folded = position > 0 && (position >= sequence.prompt || limits_.fold_prompt);
+    plan.rows.push_back(row);
+  }
+  plan.page_tables.emplace_back(sequence.pages.begin(), sequence.pages.begin() + pages_for(sequence.computed));
+  if (sequence.computed < int64_t(sequence.tokens.size())) return;
+  plan.rows.back().wants_logits = 1;
+  wanting_.push_back(&sequence);
+}
+
+void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> best) {
+  const int64_t wanted = int64_t(wanting_.size());
+  PLEAT_ASSERT(mode_ != LogitsMode::full || (logits.rows == wanted && logits.cols == limits_.vocab));
+  PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
+  for (int64_t i = 0; i < wanted; ++i) {
+    Sequence& sequence = *wanting_[size_t(i)];
+    if (mode_ == LogitsMode::argmax) {
+      advance(sequence, best[size_t(i)]);
+      continue;
+    }
+    with_context(concat("request '", sequence.id, "'"), [&] {
+      const std::span<const float> row(logits[i], size_t(logits.cols));
+      const int32_t token = sampler_.sample(sequence.sampling, sequence.tokens, row);
+      if (sequence.sampling.logprobs >= 0)
+        sequence.completion.logprobs.push_back(sampler_.logprob(row, token, sequence.sampling.logprobs));
+      advance(sequence, token);
+    });
+  }
+  wanting_.clear();
+  mode_ = LogitsMode::none;
+
+  std::vector<std::unique_ptr<Sequence>> ended;
+  for (auto& sequence : running_)
+    if (!sequence->completion.finish_reason.empty()) ended.push_back(std::move(sequence));
+  std::erase(running_, nullptr);
+  for (const auto& sequence : ended) pool_.release(sequence->pages);
+  for (const auto& sequence : ended) sequence->done(std::move(sequence->completion));
+}
+
+void Batcher::advance(Sequence& sequence, int32_t token) {
+  ++generated_tokens_;
+  sequence.tokens.push_back(token);
+  if (!sequence.sampling.ignore_eos && token == tokenizer_.eos()) return end(sequence, "stop");
+  const std::string text = sequence.text.push(token);
+  if (!text.empty() && sequence.token) sequence.token(sequence.id, text);
+  if (sequence.text.stopped()) return end(sequence, "stop");
+  if (int64_t(sequence.tokens.size()) == sequence.limit) end(sequence, "length");
+}
+
+void Batcher::end(Sequence& sequence, const char* reason) {
+  const std::string rest = sequence.text.finish();
+  if (!rest.empty() && sequence.token) sequence.token(sequence.id, rest);
+  Completion& completion = sequence.completion;
+  completion.finish_reason = sequence.text.stopped() ? "stop" : reason;
+  completion.tokens.assign(sequence.tokens.begin() + sequence.prompt, sequence.tokens.end());
+  completion.text = sequence.text.text();
+}
+
+}  // namespace pleat

@@ -1,0 +1,89 @@
+#pragma once
+// The scheduler's decisions, without an engine: from requests to step plans, from a step's results to tokens, texts and
+// completions. Nothing here depends on time; the rows of a sequence, and so its text, depend on its request alone.
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/engine/page_pool.h"
+#include "core/engine/request.h"
+#include "core/engine/sampler.h"
+#include "core/engine/step_plan.h"
+#include "core/engine/text_stream.h"
+#include "kernels/tensor.h"
+
+namespace pleat {
+
+struct BatchLimits {
+  int max_batch = 16;       // sequences that run together: decoding, or with a prompt under way
+  int max_rows = 512;       // of a step
+  int prefill_chunk = 256;  // prompt tokens of a step
+  bool fold_prompt = false;
+  int64_t vocab = 0;
+  int64_t max_positions = 0;
+  int64_t pages = 0;
+};
+
+class Batcher {
+ public:
+  using Done = std::function<void(Completion)>;
+  using Token = std::function<void(const std::string& id, const std::string& text)>;
+
+  Batcher(const BatchLimits& limits, const Tokenizer& tokenizer);
+
+  // Queues it. Error(invalid) if it can never run.
+  void submit(Request request, Done done, Token token);
+
+  // Makes the next step's plan. False: nothing is queued or running.
+  bool plan(StepPlan& plan);
+  // What the planned step gave for its wanted rows, in order: logits [rows, vocab] after LogitsMode::full, best [rows]
+  // after LogitsMode::argmax. Calls back; the callbacks may submit.
+  void accept(MatrixView<const float> logits, std::span<const int32_t> best);
+
+  int64_t queued() const { return int64_t(queue_.size()); }
+  int64_t running() const { return int64_t(running_.size()); }
+  int64_t free_pages() const { return pool_.available(); }
+  int64_t generated_tokens() const { return generated_tokens_; }
+  int64_t prompt_tokens() const { return prompt_tokens_; }
+
+ private:
+  struct Sequence {
+    Sequence(Request request, Done done, Token token, const Tokenizer& tokenizer);
+    bool decodes() const { return int64_t(tokens.size()) > prompt; }
+
+    std::string id;
+    SamplingOptions sampling;
+    Done done;
+    Token token;
+    std::vector<int32_t> tokens;  // prompt, then generated
+    int64_t prompt = 0;           // of them
+    int64_t limit = 0;            // length at which it ends
+    int64_t computed = 0;         // tokens with keys and values in the cache once the planned step has run
+    std::vector<int32_t> pages;
+    TextStream text;
+    Completion completion;
+  };
+
+  void admit();
+  void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
+  void advance(Sequence& sequence, int32_t token);
+  void end(Sequence& sequence, const char* reason);
+
+  BatchLimits limits_;
+  Tokenizer tokenizer_;
+  PagePool pool_;
+  Sampler sampler_;
+  std::deque<std::unique_ptr<Sequence>> queue_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
+  std::vector<Sequence*> wanting_;                  // whose logits the planned step gives, in its rows' order
+  LogitsMode mode_ = LogitsMode::none;              // of the planned step
+  int64_t steps_ = 0;
+  int64_t generated_tokens_ = 0;
+  int64_t prompt_tokens_ = 0;
+};
+
+}  // namespace pleat
