@@ -1,6 +1,11 @@
 #pragma once
 // Sixteen float lanes as one AVX-512 register; see lanes_portable.h.
+// g++ 12 warns about the deliberately undefined values inside its own intrinsics.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #include <cstdint>
 
@@ -55,7 +60,6 @@ struct Avx512Lanes {
   static F power_of_two(F a) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(127)), 23));
   }
-  // The masked forms: g++ 12 warns about undefined values inside the plain ones.
   template <int index>
   static __m256 half(F a) {
     return _mm512_maskz_extractf32x8_ps(0xff, a, index);

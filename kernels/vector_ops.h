@@ -44,6 +44,19 @@ struct AddNeuron {
   int64_t stride = 0;
 };
 
+// z~ without bias of 16 neurons of a LowBitMatrix (see LowBitAccess for the layout).
+struct PredictBlock {
+  const uint8_t* codes = nullptr;
+  const bf16* scales = nullptr;
+  int bits = 2;
+  int64_t groups = 0;
+  int rows = 0;
+  const int8_t* q = nullptr;        // [rows, groups * 64]
+  const int32_t* q_sums = nullptr;  // [rows, groups]
+  const float* q_scales = nullptr;  // [rows]
+  float* z = nullptr;               // [rows, 16]
+};
+
 struct VectorOps {
   void (*activate)(Activation activation, float* x, int64_t n);
 
@@ -58,6 +71,8 @@ struct VectorOps {
 
   void (*neuron_dots)(const NeuronDots& task);
   void (*add_neuron)(const AddNeuron& task);
+
+  void (*predict_block)(const PredictBlock& task);
 };
 
 const VectorOps& vector_ops(Isa isa);

@@ -4,6 +4,7 @@
 #include "kernels/attention_kernel.h"
 #include "kernels/fix_up_kernel.h"
 #include "kernels/layer_norm_kernel.h"
+#include "kernels/predictor_kernel.h"
 #include "kernels/vector_ops.h"
 
 namespace pleat {
@@ -19,6 +20,7 @@ constexpr VectorOps vector_ops_of() {
   ops.attend = attention_kernel<Lanes>;
   ops.neuron_dots = neuron_dots_kernel<Lanes>;
   ops.add_neuron = add_neuron_kernel<Lanes>;
+  ops.predict_block = predict_kernel<Lanes>;
   return ops;
 }
 
