@@ -13,8 +13,9 @@ struct PackedAccess {
     return w.padded_offsets_.back() * kColumnBlock * weight_bytes(w.format_);
   }
   static Panel panel(const PackedMatrix& w, int64_t index, int64_t bytes) {
-    const int64_t panel_scales = (w.inputs_ + kGroup - 1) / kGroup * kColumnBlock;
-    return {w.data_.as<std::byte>() + index * bytes, w.scales_.as<float>() + index * panel_scales};
+    const std::byte* weights = w.data_.as<std::byte>() + index * bytes;
+    if (w.format_ != WeightFormat::int8) return {weights, nullptr};
+    return {weights, w.scales_.as<float>() + index * ((w.inputs_ + kGroup - 1) / kGroup) * kColumnBlock};
   }
 };
 

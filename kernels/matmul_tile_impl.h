@@ -38,6 +38,7 @@ inline void prefetch_columns(const std::byte* const (&w)[kVectors], int64_t offs
 
 struct F32Weights {
   static constexpr int kBytesPerLane = 4;
+  static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
                   Sums<V, kRows, kVectors>& sums) {
@@ -58,6 +59,7 @@ struct F32Weights {
 
 struct Bf16Weights {
   static constexpr int kBytesPerLane = 4;  // a pair of inputs
+  static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
                   Sums<V, kRows, kVectors>& sums) {
@@ -73,6 +75,7 @@ struct Bf16Weights {
 
 struct Int8Weights {
   static constexpr int kBytesPerLane = 1;
+  static constexpr bool kScaled = true;
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&scales)[kVectors],
                   Sums<V, kRows, kVectors>& totals) {
@@ -111,7 +114,7 @@ void tile(const TileJob& job) {
       const int column = first + j * V::kWidth;
       const int panel = column / kPanelOutputs;
       w[j] = job.weights + panel * job.next_weights + column % kPanelOutputs * Format::kBytesPerLane;
-      scales[j] = job.scales + panel * job.next_scales + column % kPanelOutputs;
+      scales[j] = Format::kScaled ? job.scales + panel * job.next_scales + column % kPanelOutputs : nullptr;
     }
     Sums<V, kRows, kVectors> sums;
     Format::template run<V, kRows, kVectors>(job, w, scales, sums);

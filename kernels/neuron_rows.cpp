@@ -6,6 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/panel_product.h"
+#include "kernels/weight_copy.h"
 
 namespace pleat {
 namespace {
@@ -14,35 +15,17 @@ constexpr int64_t kAlignment = 64;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-inline float value_of(float value) { return value; }
-inline float value_of(bf16 value) { return to_f32(value); }
-inline float value_of(f16 value) { return to_f32(value); }
-inline void assign(float& to, float value) { to = value; }
-inline void assign(bf16& to, float value) { to = to_bf16(value); }
-
-template <class From, class To>
-void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner) {
-  const From* data = static_cast<const From*>(block.data);
-  for (int64_t neuron = 0; neuron < block.inputs; ++neuron) {
-    const From* from = data + neuron * block.input_stride;
-    To* to = reinterpret_cast<To*>(corner + neuron * stride_bytes);
-    for (int64_t column = 0; column < block.outputs; ++column)
-      assign(to[column], value_of(from[column * block.output_stride]));
-  }
-}
-
-template <class To>
-void copy_rows_from(const WeightBlock& block, int64_t stride_bytes, std::byte* corner) {
-  switch (block.dtype) {
-    case DType::f32:
-      return copy_rows<float, To>(block, stride_bytes, corner);
-    case DType::bf16:
-      return copy_rows<bf16, To>(block, stride_bytes, corner);
-    case DType::f16:
-      return copy_rows<f16, To>(block, stride_bytes, corner);
-    default:
-      PLEAT_REQUIRE(false, "weights in ", name_of(block.dtype), " where F32, BF16 or F16 is needed");
-  }
+template <class To, class Convert>
+void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner, Convert convert) {
+  with_floats(block, [&](auto* data) {
+    for (int64_t neuron = 0; neuron < block.inputs; ++neuron) {
+      const auto* from = data + neuron * block.input_stride;
+      To* to = reinterpret_cast<To*>(corner + neuron * stride_bytes);
+      for (int64_t column = 0; column < block.outputs; ++column) {
+        to[column] = convert(value_of(from[column * block.output_stride]));
+      }
+    }
+  });
 }
 
 // Panels packed on the fly, into one piece of scratch a thread.
@@ -159,8 +142,9 @@ void NeuronRows::pack(int64_t neuron, int64_t column, const WeightBlock& block) 
                "block [", block.inputs, ", ", block.outputs, "] at (", neuron, ", ", column, ") of [", neurons_, ", ",
                width_, "]");
   std::byte* corner = data_.as<std::byte>() + neuron * stride_bytes_ + column * weight_bytes(format_);
-  if (format_ == WeightFormat::f32) return copy_rows_from<float>(block, stride_bytes_, corner);
-  copy_rows_from<bf16>(block, stride_bytes_, corner);
+  if (format_ == WeightFormat::f32)
+    return copy_rows<float>(block, stride_bytes_, corner, [](float value) { return value; });
+  copy_rows<bf16>(block, stride_bytes_, corner, to_bf16);
 }
 
 void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const float* bias, MatrixView<float> y) {

@@ -3,28 +3,23 @@
 #include "kernels/check.h"
 #include "kernels/matmul.h"
 #include "kernels/panel_product.h"
+#include "kernels/weight_copy.h"
 
 namespace pleat {
 namespace {
 
 int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-inline float value_of(float value) { return value; }
-inline float value_of(bf16 value) { return to_f32(value); }
-inline float value_of(f16 value) { return to_f32(value); }
-inline int8_t value_of(int8_t code) { return code; }
-
-// Copies the block in runs of outputs that share a panel: element n of a run goes to start(k, n_begin)[(n - n_begin) *
-// step].
+// Copies the block in runs of outputs that share a panel: element n of a run goes to start(k, first n)[i * step], i
+// from 0.
 template <class From, class Start, class Convert>
-void copy_runs(const WeightBlock& block, int64_t output, int64_t step, Start start, Convert convert) {
-  const From* data = static_cast<const From*>(block.data);
+void copy_runs(const From* data, const WeightBlock& block, int64_t output, int64_t step, Start start, Convert convert) {
   for (int64_t begin = 0; begin < block.outputs;) {
     const int64_t n = std::min(block.outputs - begin, kColumnBlock - (output + begin) % kColumnBlock);
     for (int64_t k = 0; k < block.inputs; ++k) {
       const From* from = data + k * block.input_stride + begin * block.output_stride;
       auto* to = start(k, begin);
-      for (int64_t i = 0; i < n; ++i) to[i * step] = convert(value_of(from[i * block.output_stride]));
+      for (int64_t i = 0; i < n; ++i) to[i * step] = convert(from[i * block.output_stride]);
     }
     begin += n;
   }
@@ -32,16 +27,9 @@ void copy_runs(const WeightBlock& block, int64_t output, int64_t step, Start sta
 
 template <class Start, class Convert>
 void copy_floats(const WeightBlock& block, int64_t output, int64_t step, Start start, Convert convert) {
-  switch (block.dtype) {
-    case DType::f32:
-      return copy_runs<float>(block, output, step, start, convert);
-    case DType::bf16:
-      return copy_runs<bf16>(block, output, step, start, convert);
-    case DType::f16:
-      return copy_runs<f16>(block, output, step, start, convert);
-    default:
-      PLEAT_REQUIRE(false, "weights in ", name_of(block.dtype), " where F32, BF16 or F16 is needed");
-  }
+  with_floats(block, [&](auto* data) {
+    copy_runs(data, block, output, step, start, [&](auto element) { return convert(value_of(element)); });
+  });
 }
 
 float same(float value) { return value; }
@@ -98,7 +86,8 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
     case WeightFormat::int8: {
       PLEAT_REQUIRE(block.dtype == DType::i8, "int8 weights need codes in I8, not ", name_of(block.dtype));
       const auto start = [&](int64_t k, int64_t n) { return data_.as<int8_t>() + place(k, n, 1); };
-      return copy_runs<int8_t>(block, output, 1, start, [](int8_t code) { return code; });
+      return copy_runs(static_cast<const int8_t*>(block.data), block, output, 1, start,
+                       [](int8_t code) { return code; });
     }
   }
 }

@@ -134,7 +134,7 @@ struct TileProduct {
     const int64_t at = product.padded_offsets[leaf];
     job.x = x.at(first_row, height, at);
     job.weights = panel.weights + at * kColumnBlock * weight_bytes(product.format);
-    job.scales = panel.scales + at / kGroup * kColumnBlock;
+    if (product.format == WeightFormat::int8) job.scales = panel.scales + at / kGroup * kColumnBlock;
     const int64_t inputs = product.leaf_offsets[leaf + 1] - product.leaf_offsets[leaf];
     job.inputs = product.format == WeightFormat::bf16 ? (inputs + 1) / 2 * 2 : inputs;
     job.out = into;

@@ -1,0 +1,128 @@
+// Products with packed weights beside what the machine can do: GB/s of weights and percent of the read bandwidth
+// measured in the same round (decode), GFLOP/s (prefill). Weights rotate over more memory than any cache holds.
+//   bench_matmul [threads]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "kernels/matmul.h"
+
+namespace pleat {
+namespace {
+
+constexpr size_t kSetBytes = size_t(1536) << 20;
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+// Reads the memory once, each thread one contiguous part; returns GB/s.
+double read_bandwidth(Context& ctx, const Buffer& memory) {
+  typedef uint64_t Words __attribute__((vector_size(64)));
+  std::vector<uint64_t> sums(ctx.team().threads() * 8);
+  const double start = seconds();
+  ctx.team().split(int64_t(memory.bytes() / sizeof(Words)), [&](int member, int64_t begin, int64_t end) {
+    const Words* words = memory.as<const Words>();
+    Words a{}, b{}, c{}, d{};
+    for (int64_t i = begin; i + 4 <= end; i += 4) {
+      for (int line = 0; line < 4; ++line) __builtin_prefetch(words + i + 32 + line);
+      a ^= words[i], b ^= words[i + 1], c ^= words[i + 2], d ^= words[i + 3];
+    }
+    a ^= b ^ c ^ d;
+    sums[member * 8] = a[0];
+  });
+  const double elapsed = seconds() - start;
+  if (sums[0] == 42) std::printf(" ");
+  return double(memory.bytes()) / elapsed / 1e9;
+}
+
+struct Layer {
+  PackedMatrix up, down;  // [d, h], [h, d]
+};
+
+std::vector<Layer> make_layers(WeightFormat format, int64_t d, int64_t h) {
+  std::vector<float> values(size_t(d) * h);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = float(int(i * 2654435761u >> 20 & 255) - 128) / 4096.0f;
+  std::vector<int8_t> codes(values.size());
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = int8_t(values[i] * 4096.0f);
+  std::vector<Layer> layers;
+  for (size_t bytes = 0; bytes < kSetBytes; bytes += layers.back().up.bytes() + layers.back().down.bytes()) {
+    Layer layer{{format, d, h, {0, d}}, {format, h, d, {0, h}}};
+    const bool int8 = format == WeightFormat::int8;
+    const void* data = int8 ? static_cast<const void*>(codes.data()) : values.data();
+    const DType dtype = int8 ? DType::i8 : DType::f32;
+    layer.up.pack(0, 0, {data, dtype, d, h, h, 1});
+    layer.down.pack(0, 0, {data, dtype, h, d, d, 1});
+    if (int8) {
+      layer.up.pack_scales(0, 0, {values.data(), DType::f32, (d + kGroup - 1) / kGroup, h, h, 1});
+      layer.down.pack_scales(0, 0, {values.data(), DType::f32, (h + kGroup - 1) / kGroup, d, d, 1});
+    }
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+void report_decode(Context& ctx, const Buffer& memory, const char* name, const std::vector<Layer>& layers,
+                   int64_t rows) {
+  const int64_t d = layers[0].up.inputs(), h = layers[0].up.outputs();
+  std::vector<float> x(rows * d, 0.5f), hidden(rows * h), y(rows * d);
+  size_t bytes = 0;
+  for (const Layer& layer : layers) bytes += layer.up.bytes() + layer.down.bytes();
+  std::vector<double> products, reads;
+  for (int round = 0; round < 6; ++round) {
+    reads.push_back(read_bandwidth(ctx, memory));
+    const double start = seconds();
+    for (const Layer& layer : layers) {
+      matmul(ctx, {x.data(), rows, d}, layer.up, nullptr, {hidden.data(), rows, h});
+      matmul(ctx, {hidden.data(), rows, h}, layer.down, nullptr, {y.data(), rows, d});
+    }
+    products.push_back(double(bytes) / (seconds() - start) / 1e9);
+  }
+  std::printf("%-22s M=%-3ld %5.1f GB/s   %3.0f%% of the %.1f GB/s read bandwidth\n", name, long(rows),
+              median(products), 100 * median(products) / median(reads), median(reads));
+}
+
+void report_prefill(Context& ctx, const char* name, const Layer& layer, int64_t rows) {
+  const int64_t d = layer.up.inputs(), h = layer.up.outputs();
+  std::vector<float> x(rows * d, 0.5f), hidden(rows * h), y(rows * d);
+  std::vector<double> rates;
+  for (int round = 0; round < 5; ++round) {
+    const double start = seconds();
+    matmul(ctx, {x.data(), rows, d}, layer.up, nullptr, {hidden.data(), rows, h});
+    matmul(ctx, {hidden.data(), rows, h}, layer.down, nullptr, {y.data(), rows, d});
+    rates.push_back(4.0 * double(rows) * double(d) * double(h) / (seconds() - start) / 1e9);
+  }
+  std::printf("%-22s M=%-3ld %5.0f GFLOP/s\n", name, long(rows), median(rates));
+}
+
+}  // namespace
+}  // namespace pleat
+
+int main(int argc, char** argv) {
+  using namespace pleat;
+  const int threads = argc > 1 ? std::atoi(argv[1]) : int(std::thread::hardware_concurrency());
+  Context ctx(threads, false);
+  Buffer memory(kSetBytes);
+  std::memset(memory.as<void>(), 1, memory.bytes());
+  std::printf("%s, %d threads\n", name_of(ctx.isa()), threads);
+  const struct {
+    const char* name;
+    WeightFormat format;
+    int64_t d, h;
+  } cases[] = {{"bf16 1600 x 6400", WeightFormat::bf16, 1600, 6400},
+               {"bf16 4544 x 18176", WeightFormat::bf16, 4544, 18176},
+               {"int8 1600 x 6400", WeightFormat::int8, 1600, 6400}};
+  for (const auto& c : cases) {
+    const std::vector<Layer> layers = make_layers(c.format, c.d, c.h);
+    for (int64_t rows : {1, 4}) report_decode(ctx, memory, c.name, layers, rows);
+    report_prefill(ctx, c.name, layers[0], 256);
+    std::fflush(stdout);
+  }
+}
