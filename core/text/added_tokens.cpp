@@ -46,7 +46,7 @@ std::vector<AddedToken> read_added_tokens(const nlohmann::json& description) {
   PLEAT_REQUIRE(description.is_array(), "tokenizer.json: added_tokens is not a list");
   for (const auto& item : description) {
     const bool valid = item.is_object() && item.contains("content") && item["content"].is_string() &&
-                       item.contains("id") && item["id"].is_number_unsigned() && item["id"].get<uint64_t>() < 1u << 22;
+                       item.contains("id") && is_token_id(item["id"]);
     PLEAT_REQUIRE(valid, "tokenizer.json: added token ", tokens.size(), " has no content or no valid id");
     const bool special = json_flag(item, "special", false);
     tokens.push_back({.id = item["id"].get<int32_t>(),

@@ -11,9 +11,6 @@
 namespace pleat {
 namespace {
 
-// Larger ids would make tables by id too large for a file that lies; the largest vocabularies have a tenth of it.
-constexpr int64_t kIdLimit = int64_t(1) << 22;
-
 uint64_t pair_key(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
 
 // Parts of the format that byte-level models do not use. (They may name an unk_token; a byte without a token of its own
@@ -65,8 +62,7 @@ Bpe::Bpe(const nlohmann::json& model) {
 void Bpe::read_vocabulary(const nlohmann::json& vocab) {
   vocabulary_.reserve(vocab.size());
   for (const auto& [entry, id] : vocab.items()) {
-    PLEAT_REQUIRE(id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < kIdLimit,
-                  "tokenizer.json: token '", entry, "' has no valid id");
+    PLEAT_REQUIRE(is_token_id(id), "tokenizer.json: token '", entry, "' has no valid id");
     vocabulary_.emplace(entry, id.get<int32_t>());
   }
   for (int byte = 0; byte < 256; ++byte) {
@@ -87,7 +83,8 @@ void Bpe::read_merges(const nlohmann::json& merges) {
                     "', which the vocabulary does not have");
       return found->second;
     };
-    merges_.insert_or_assign(pair_key(id(left), id(right)), Merge{int32_t(rank), id(left + right)});
+    const uint64_t pair = pair_key(id(left), id(right));
+    merges_.insert_or_assign(pair, Merge{int32_t(rank), id(left + right)});
   }
 }
 

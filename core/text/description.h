@@ -1,4 +1,6 @@
 #pragma once
+#include <cstdint>
+
 #include <nlohmann/json.hpp>
 
 #include "kernels/check.h"
@@ -11,6 +13,13 @@ inline bool json_flag(const nlohmann::json& description, const char* key, bool o
   if (found == description.end()) return otherwise;
   PLEAT_REQUIRE(found->is_boolean(), "tokenizer.json: '", key, "' is neither true nor false");
   return found->get<bool>();
+}
+
+// Larger ids would make the tables by id too large for a file that lies; the largest vocabularies have a tenth of it.
+constexpr int64_t kTokenIdLimit = int64_t(1) << 22;
+
+inline bool is_token_id(const nlohmann::json& value) {
+  return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() < kTokenIdLimit;
 }
 
 }  // namespace pleat
