@@ -1,1 +1,71 @@
 #include "launcher/bootstrap.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+
+#include "launcher/guardian.h"
+#include "launcher/rank_process.h"
+#include "parallel/cores.h"
+#include "parallel/self_communicator.h"
+
+namespace pleat {
+
+RankProcess& rank_process() {
+  static RankProcess process;
+  return process;
+}
+
+void RankProcess::open_ledger() {
+  if (ledger) return;
+  ledger_memory = SharedMemory::create(sizeof(Ledger));
+  ledger = new (ledger_memory.data()) Ledger;
+  ledger->pid = getpid();
+  ledger->set_phase("starting");
+}
+
+std::unique_ptr<Communicator> join_ranks(int threads_per_rank, std::chrono::milliseconds step_timeout) {
+  RankProcess& process = rank_process();
+  process.place = launched_rank();
+  if (process.place.ranks == 1) {
+    process.oversubscribed = size_t(threads_per_rank) > cores_of_process(0).count();
+    return std::make_unique<SelfCommunicator>();
+  }
+  return join_job(threads_per_rank, step_timeout, MpiPath::automatic);
+}
+
+std::unique_ptr<Communicator> join_job(int threads_per_rank, std::chrono::milliseconds step_timeout, MpiPath path) {
+  RankProcess& process = rank_process();
+  process.open_ledger();
+  MpiJob job = join_mpi({.expected_ranks = process.place.ranks,
+                         .ledger_name = process.ledger_memory.name(),
+                         .threads = threads_per_rank,
+                         .timeout = step_timeout,
+                         .path = path},
+                        kExitPeerLost);
+  process.joined = true;
+  process.oversubscribed = job.oversubscribed;
+  return std::move(job.communicator);
+}
+
+void leave_ranks() {
+  RankProcess& process = rank_process();
+  if (!process.joined || process.left) return;
+  leave_mpi();
+  process.left = true;
+  process.ledger->finished = 1;
+}
+
+bool oversubscribed() { return rank_process().oversubscribed; }
+
+// Ranks may each be bound to cores of their own, or share all the launcher may use.
+int default_threads() {
+  const int mine = int(cores_of_process(0).count());
+  const int ranks = launched_rank().local_ranks;
+  if (ranks == 1) return std::max(1, mine);
+  const int host = int(sysconf(_SC_NPROCESSORS_ONLN));
+  return std::clamp(host / ranks, 1, std::max(1, mine));
+}
+
+}  // namespace pleat

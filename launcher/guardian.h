@@ -2,10 +2,6 @@
 // Under mpirun or srun the program forks before MPI starts: the child is the rank, the parent stays as its guardian.
 // The guardian ends with 70 and one line on stderr when the rank dies: who, by what, in which step, layer and
 // collective. A non-zero end of one rank makes the launcher end the others.
-#include <string>
-
-#include "parallel/ledger.h"
-
 namespace pleat {
 
 constexpr int kExitPeerLost = 70;

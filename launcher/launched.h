@@ -1,0 +1,15 @@
+#pragma once
+// What the environment says about the job before MPI starts.
+
+namespace pleat {
+
+struct LaunchedRank {
+  int rank = 0;
+  int ranks = 1;        // 1: not under an MPI launcher, or alone
+  int local_ranks = 1;  // on this host
+};
+
+// From mpirun (Open MPI, MPICH and its relatives) or srun.
+LaunchedRank launched_rank();
+
+}  // namespace pleat

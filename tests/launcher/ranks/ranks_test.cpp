@@ -1,0 +1,206 @@
+// Ranks as real processes under the real mpirun: what holds when one of them dies, stops or leaves.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+// One mpirun of rank_victim, its output in files.
+class Job {
+ public:
+  Job(int ranks, const std::string& mode, std::chrono::milliseconds timeout) {
+    static int number = 0;
+    folder_ = std::filesystem::temp_directory_path() /
+              ("pleat-ranks-" + std::to_string(getpid()) + "-" + std::to_string(++number));
+    std::filesystem::create_directory(folder_);
+    mpirun_ = fork();
+    if (mpirun_ == 0) {
+      redirect("out", STDOUT_FILENO);
+      redirect("err", STDERR_FILENO);
+      setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+      setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+      setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+      execlp("mpirun", "mpirun", "-np", std::to_string(ranks).c_str(), "--bind-to", "none", PLEAT_RANK_VICTIM,
+             mode.c_str(), std::to_string(timeout.count()).c_str(), nullptr);
+      _exit(127);
+    }
+  }
+
+  ~Job() {
+    if (mpirun_ > 0) {
+      kill(mpirun_, SIGKILL);
+      waitpid(mpirun_, nullptr, 0);
+    }
+    std::filesystem::remove_all(folder_);
+  }
+
+  // Pid of a rank, once it runs; 0 if it doesn't in time.
+  pid_t pid_of(int rank) {
+    const std::regex line("rank " + std::to_string(rank) + " pid (\\d+) runs");
+    for (const auto start = Clock::now(); Clock::now() - start < 15s; std::this_thread::sleep_for(5ms)) {
+      std::smatch match;
+      const std::string text = output();
+      if (std::regex_search(text, match, line)) return std::stoi(match[1]);
+    }
+    return 0;
+  }
+
+  void send(int signal) { kill(mpirun_, signal); }
+
+  // mpirun's exit code, -1 if it has not ended in time.
+  int wait(std::chrono::milliseconds patience) {
+    for (const auto start = Clock::now(); Clock::now() - start < patience; std::this_thread::sleep_for(5ms)) {
+      int status = 0;
+      if (waitpid(mpirun_, &status, WNOHANG) == mpirun_) {
+        mpirun_ = 0;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      }
+    }
+    return -1;
+  }
+
+  std::string output() const { return read("out"); }
+  std::string errors() const { return read("err"); }
+
+  std::vector<std::string> our_lines() const {
+    std::vector<std::string> lines;
+    std::istringstream text(errors());
+    for (std::string line; std::getline(text, line);) {
+      if (line.starts_with("pleat:")) lines.push_back(line);
+    }
+    return lines;
+  }
+
+ private:
+  void redirect(const char* name, int to) { dup2(open((folder_ / name).c_str(), O_CREAT | O_WRONLY, 0600), to); }
+  std::string read(const char* name) const {
+    std::ifstream file(folder_ / name);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  std::filesystem::path folder_;
+  pid_t mpirun_ = 0;
+};
+
+bool has_mpirun() { return std::system("command -v mpirun > /dev/null") == 0; }
+
+class Ranks : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_mpirun()) GTEST_SKIP() << "mpirun is not installed";
+  }
+
+  static void expect_one_line(const Job& job, const std::string& pattern) {
+    const std::vector<std::string> lines = job.our_lines();
+    ASSERT_EQ(lines.size(), 1u) << job.errors();
+    EXPECT_TRUE(std::regex_search(lines[0], std::regex(pattern))) << lines[0];
+  }
+
+  static bool is_gone(pid_t pid) { return kill(pid, 0) != 0; }
+};
+
+constexpr auto kDeadline = 1500ms;
+constexpr auto kInTime = kDeadline + 2s;
+
+TEST_F(Ranks, EndInOrderWithTheSameBitsForEveryNumberOfRanks) {
+  for (const int ranks : {1, 2, 3, 5}) {
+    Job job(ranks, "bits", 20s);
+    EXPECT_EQ(job.wait(30s), 0) << job.errors();
+    EXPECT_TRUE(job.our_lines().empty()) << job.errors();
+  }
+}
+
+TEST_F(Ranks, HaveTheSameBitsWhenTheySendMessagesBetweenHosts) {
+  for (const int ranks : {2, 3}) {
+    Job job(ranks, "messages-bits", 20s);
+    EXPECT_EQ(job.wait(30s), 0) << job.errors();
+  }
+}
+
+TEST_F(Ranks, AKilledRankEndsTheJobAndItsGuardianNamesIt) {
+  Job job(3, "loop", 20s);
+  const pid_t victim = job.pid_of(1), other = job.pid_of(2);
+  ASSERT_TRUE(victim && other) << job.errors();
+  kill(victim, SIGKILL);
+  EXPECT_EQ(job.wait(3s), 70);
+  expect_one_line(job, "pleat: rank 1 \\(host .*, pid " + std::to_string(victim) +
+                           "\\) was killed by signal 9 \\(Killed\\) in step \\d+, layer 3, (after )?collective 'ffn'");
+  EXPECT_TRUE(is_gone(other));
+}
+
+TEST_F(Ranks, AStoppedRankIsLateAndOneOfTheOthersNamesIt) {
+  for (const int late : {1, 0}) {
+    Job job(3, "loop", kDeadline);
+    const pid_t victim = job.pid_of(late);
+    ASSERT_TRUE(victim && job.pid_of(2)) << job.errors();
+    kill(victim, SIGSTOP);
+    EXPECT_EQ(job.wait(kInTime), 70);
+    expect_one_line(job,
+                    "pleat: rank " + std::to_string(late) + " \\(host .*, pid " + std::to_string(victim) +
+                        "\\) is late: last seen in step \\d+, layer 3, .*collective 'ffn'.*; rank \\d waited 1.5 s "
+                        "in step \\d+, layer 3, collective 'ffn' \\(\\d+ bytes\\)");
+    EXPECT_TRUE(is_gone(victim));
+  }
+}
+
+TEST_F(Ranks, AStoppedRankIsNamedBetweenHostsToo) {
+  Job job(2, "messages-loop", kDeadline);
+  const pid_t victim = job.pid_of(1);
+  ASSERT_TRUE(victim) << job.errors();
+  kill(victim, SIGSTOP);
+  EXPECT_EQ(job.wait(kInTime), 70);
+  expect_one_line(job, "pleat: rank 1 \\(host .*\\) is late");
+}
+
+TEST_F(Ranks, ARankThatExitsInTheMiddleEndsTheJob) {
+  for (const int code : {0, 3}) {
+    Job job(2, "exit" + std::to_string(code), 20s);
+    EXPECT_EQ(job.wait(10s), 70);
+    expect_one_line(job, "pleat: rank 1 .* exited with code " + std::to_string(code) +
+                             " before its end, in step 100, layer 3, after collective 'ffn'");
+  }
+  Job job(2, "exit0-loading", 20s);
+  EXPECT_EQ(job.wait(10s), 70);
+  expect_one_line(job, "pleat: rank 1 .* exited with code 0 before its end, while loading");
+}
+
+TEST_F(Ranks, AnErrorOfOneRankKeepsItsExitCode) {
+  Job job(2, "invalid", 20s);
+  EXPECT_EQ(job.wait(10s), 2);
+  expect_one_line(job, "pleat: line 7 is not JSON");
+}
+
+TEST_F(Ranks, ARankThatNeverJoinsEndsTheJob) {
+  Job job(2, "never-joins", 3000ms);
+  EXPECT_EQ(job.wait(3s + 2s + 2s), 70);
+  expect_one_line(job, "pleat: .* waited 3.0 s for the other ranks to start");
+}
+
+TEST_F(Ranks, WaitForARankThatIsIdleButAlive) {
+  Job job(2, "idle", 500ms);
+  EXPECT_EQ(job.wait(15s), 0) << job.errors();
+}
+
+TEST_F(Ranks, SayNothingWhenTheJobIsAskedToEnd) {
+  Job job(2, "loop", 20s);
+  const pid_t rank = job.pid_of(1);
+  ASSERT_TRUE(rank) << job.errors();
+  job.send(SIGTERM);
+  EXPECT_GT(job.wait(5s), 0);
+  EXPECT_TRUE(job.our_lines().empty()) << job.errors();
+  EXPECT_TRUE(is_gone(rank));
+}
+
+}  // namespace
