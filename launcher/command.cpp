@@ -1,0 +1,47 @@
+#include "launcher/command.h"
+
+#include <CLI/CLI.hpp>
+
+#include "kernels/check.h"
+
+namespace pleat {
+
+void add_common_flags(CLI::App& app, CommonOptions& options) {
+  app.add_option("--device", options.device, "Where it runs")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads of each rank; 0: its share of the host's cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--dtype", options.dtype, "Weights as held in memory")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  app.add_flag("--json", options.json, "Results as JSON, one object a line");
+  app.add_flag("--quiet", options.quiet, "No progress and no summary on stderr");
+}
+
+void add_rank_flags(CLI::App& app, CommonOptions& options) {
+  app.add_option("--reduction", options.reduction,
+                 "How ranks sum: invariant gives the same bits for any number of ranks, fast the shortest step")
+      ->check(CLI::IsMember({"invariant", "fast"}))
+      ->capture_default_str();
+  app.add_option("--step-timeout", options.step_timeout,
+                 "Seconds without a sign of life after which a rank counts as lost and the job ends with code 70")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
+}
+
+void require_device(const CommonOptions& options) {
+  if (options.device == "cuda") throw Error(ErrorKind::unimplemented, "this build has no CUDA backend");
+}
+
+WeightFormat weight_format(const std::string& name) {
+  if (name == "f32") return WeightFormat::f32;
+  return name == "int8" ? WeightFormat::int8 : WeightFormat::bf16;
+}
+
+Reduction reduction_kind(const CommonOptions& options) {
+  return options.reduction == "fast" ? Reduction::fast : Reduction::invariant;
+}
+
+}  // namespace pleat

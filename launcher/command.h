@@ -1,0 +1,47 @@
+#pragma once
+// The subcommands and the flags they share. A new subcommand: one file with its add_...(), and one line in main.cpp.
+#include <functional>
+#include <string>
+
+#include "core/engine/engine.h"
+
+namespace CLI {
+class App;
+}
+
+namespace pleat {
+
+// What the chosen subcommand will do; returns the exit code.
+struct Command {
+  std::function<int()> run;
+};
+
+void add_fold(CLI::App& app, Command& command);
+void add_generate(CLI::App& app, Command& command);
+void add_eval(CLI::App& app, Command& command);
+void add_inspect(CLI::App& app, Command& command);
+void add_check(CLI::App& app, Command& command);
+void add_bench(CLI::App& app, Command& command);
+
+struct CommonOptions {
+  std::string device = "cpu";
+  int threads = 0;  // 0: this rank's fair share of the cores
+  std::string dtype = "bf16";
+  bool json = false;
+  bool quiet = false;
+  std::string reduction = "invariant";
+  double step_timeout = 30;  // seconds
+};
+
+// --device, --threads, --dtype, --json, --quiet.
+void add_common_flags(CLI::App& app, CommonOptions& options);
+// --reduction invariant|fast and --step-timeout, for commands that run a model on several ranks.
+void add_rank_flags(CLI::App& app, CommonOptions& options);
+
+// Error(unimplemented) for a device this build does not have.
+void require_device(const CommonOptions& options);
+
+WeightFormat weight_format(const std::string& name);  // "bf16", "f32" or "int8"
+Reduction reduction_kind(const CommonOptions& options);
+
+}  // namespace pleat

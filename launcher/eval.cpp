@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "core/engine/scoring.h"
+#include "core/text/tokenizer.h"
+#include "launcher/command.h"
+#include "launcher/eval_loop.h"
+#include "launcher/interrupt.h"
+#include "launcher/model_folder.h"
+#include "launcher/npy.h"
+#include "launcher/preflight.h"
+#include "launcher/progress.h"
+#include "launcher/scores.h"
+#include "launcher/summary.h"
+#include "launcher/together.h"
+
+namespace pleat {
+namespace {
+
+struct EvalOptions {
+  CommonOptions common;
+  std::string model, against;
+  bool dense = false;
+  std::string text, ids, logits;
+  ScoringOptions scoring{512, 0, 0};
+};
+
+std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  PLEAT_REQUIRE(in.is_open() && !in.bad(), "cannot read '", path, "'");
+  return text;
+}
+
+std::vector<int32_t> read_ids(const std::string& path) {
+  const auto parsed = nlohmann::json::parse(read_text(path), nullptr, false);
+  PLEAT_REQUIRE(parsed.is_array() && !parsed.empty(), "'", path, "' is not a JSON array of token ids");
+  std::vector<int32_t> ids;
+  for (const auto& id : parsed) {
+    PLEAT_REQUIRE(id.is_number_integer(), "'", path, "' is not a JSON array of token ids");
+    ids.push_back(int32_t(id.get<int64_t>()));
+  }
+  return ids;
+}
+
+std::vector<int32_t> tokens_of(const EvalOptions& options) {
+  std::vector<int32_t> tokens =
+      options.ids.empty() ? Tokenizer::open(options.model).encode(read_text(options.text)) : read_ids(options.ids);
+  if (options.scoring.max_tokens > 0 && int64_t(tokens.size()) > options.scoring.max_tokens)
+    tokens.resize(size_t(options.scoring.max_tokens));
+  PLEAT_REQUIRE(!options.ids.empty() || tokens.size() >= 2, "'", options.text, "' has fewer than 2 tokens");
+  return tokens;
+}
+
+void report(const EvalOptions& options, const Scores& scores, const RunSummary& summary) {
+  const double tokens = double(std::max<int64_t>(1, scores.tokens));
+  if (options.common.json) {
+    nlohmann::ordered_json out = {{"model", options.model},
+                                  {"tokens", scores.tokens},
+                                  {"mean_nll", scores.mean_nll()},
+                                  {"perplexity", scores.perplexity()}};
+    if (!options.against.empty())
+      out.update({{"against", options.against},
+                  {"kl", scores.divergence / tokens},
+                  {"top1_agreement", double(scores.agreements) / tokens}});
+    if (const double not_read = share_not_read(summary.ranks); not_read >= 0) out["ffn_bytes_not_read"] = not_read;
+    std::cout << out.dump() << std::endl;
+    return;
+  }
+  std::printf("tokens scored    %lld\nmean NLL         %.6f\nperplexity       %.4f\n", (long long)scores.tokens,
+              scores.mean_nll(), scores.perplexity());
+  if (!options.against.empty())
+    std::printf("KL               %.6f nats a token, of %s from this model\ntop-1 agreement  %.4f\n",
+                scores.divergence / tokens, options.against.c_str(), double(scores.agreements) / tokens);
+}
+
+// Rank 0 scores a text.
+Scores score_text(const EvalOptions& options, EvalLoop& loop, const std::vector<int32_t>& tokens,
+                  const InterruptGuard& interrupt) {
+  Scores scores;
+  Progress progress("eval", int64_t(tokens.size()), options.common.quiet);
+  std::vector<std::vector<double>> reference;
+  std::vector<double> row;
+  const auto window = size_t(options.scoring.window);
+  for (size_t begin = 0; begin + 2 <= tokens.size() && !interrupt.signal(); begin += window) {
+    const auto part = std::span(tokens).subspan(begin, std::min(window, tokens.size() - begin));
+    reference.clear();
+    loop.window(
+        part, [&](int64_t, std::span<const float> logits) { log_softmax(logits, reference.emplace_back()); },
+        [&](int64_t index, std::span<const float> logits) {
+          log_softmax(logits, row);
+          scores.add(row, part[size_t(index) + 1]);
+          if (!reference.empty()) scores.compare(reference[size_t(index)], row);
+        });
+    progress.update(int64_t(begin + part.size()), concat("perplexity ", scores.perplexity()));
+  }
+  progress.finish();
+  return scores;
+}
+
+// Rank 0 writes the logits of all tokens. A token after the last one makes the scorer give the last one's logits too.
+void write_logits(const EvalOptions& options, EvalLoop& loop, std::vector<int32_t> tokens, int64_t vocab) {
+  NpyWriter out(options.logits, int64_t(tokens.size()), vocab);
+  tokens.push_back(tokens.back());
+  loop.window(tokens, {}, [&](int64_t, std::span<const float> logits) { out.write(logits); });
+  out.finish();
+}
+
+int eval(const EvalOptions& options, Communicator& communicator) {
+  const bool leads = communicator.rank() == 0;
+  const bool dump = !options.ids.empty();
+  std::vector<int32_t> tokens;
+  agree(communicator, [&] {
+    check_model(options.model, communicator.ranks(), reduction_kind(options.common));
+    if (!options.against.empty()) check_model(options.against, communicator.ranks(), reduction_kind(options.common));
+    tokens = tokens_of(options);
+  });
+  if (!options.common.quiet) print_short_preflight(communicator);
+  LoadedModel model = load_on_ranks({options.model, options.dense, {}}, options.common, communicator);
+  std::optional<LoadedModel> against;
+  if (!options.against.empty()) against = load_on_ranks({options.against, false, {}}, options.common, communicator);
+  agree(communicator, [&] {
+    const Blueprint& blueprint = model.blueprint;
+    PLEAT_REQUIRE(!against || against->blueprint.vocab == blueprint.vocab, "'", options.model, "' and '",
+                  options.against, "' have different vocabularies");
+    PLEAT_REQUIRE(dump || options.scoring.window <= blueprint.max_positions, "--window ", options.scoring.window,
+                  " is longer than the model's context of ", blueprint.max_positions);
+    PLEAT_REQUIRE(!dump || int64_t(tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ", tokens.size(),
+                  " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
+    for (const int32_t token : tokens)
+      PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token id ", token, " is outside the vocabulary of ",
+                    blueprint.vocab);
+  });
+
+  const InterruptGuard interrupt(leads);
+  ScoringOptions scoring = options.scoring;
+  if (dump) scoring.window = int(model.blueprint.max_positions);
+  EvalLoop loop(communicator, *model.engine, against ? against->engine.get() : nullptr, scoring);
+  Scores scores;
+  if (!leads) loop.serve();
+  agree(communicator, [&] {
+    loop.lead([&] {
+      dump ? write_logits(options, loop, tokens, model.blueprint.vocab)
+           : void(scores = score_text(options, loop, tokens, interrupt));
+    });
+  });
+  RunSummary summary;
+  summary.ranks = gather_costs(communicator, model);
+  if (leads && !dump && !interrupt.signal()) report(options, scores, summary);
+  return leads && interrupt.signal() ? 128 + interrupt.signal() : 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Command& command) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App& sub =
+      *app.add_subcommand("eval", "Perplexity of a text, distance from another model, or the logits themselves");
+  sub.footer(
+      "How far a folded model is from the dense one on a text:\n"
+      "  pleat eval --model out/folded --against models/pleat-gpt2-9m --text heldout.txt\n"
+      "Logits of given tokens as a NumPy file [tokens, vocabulary]:\n"
+      "  pleat eval --model DIR --ids ids.json --logits logits.npy");
+  sub.add_option("--model", options->model, "Model folder")->required();
+  CLI::Option* text = sub.add_option("--text", options->text, "Text to score");
+  sub.add_option("--window", options->scoring.window, "Tokens; each window starts afresh")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  sub.add_option("--max-tokens", options->scoring.max_tokens, "Score the first so many tokens; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub.add_option("--exact-prefix", options->scoring.exact_prefix,
+                 "First tokens of a window that run densely (the very first always does)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub.add_option("--against", options->against, "Reference model: KL and top-1 agreement")->needs(text);
+  sub.add_flag("--dense", options->dense, "Run a folded model densely");
+  CLI::Option* ids = sub.add_option("--ids", options->ids, "JSON array of token ids")->excludes(text);
+  CLI::Option* logits = sub.add_option("--logits", options->logits, "NumPy file to write")->needs(ids);
+  ids->needs(logits);
+  add_common_flags(sub, options->common);
+  add_rank_flags(sub, options->common);
+  sub.callback([options, &command] {
+    if (options->text.empty() && options->ids.empty()) throw CLI::RequiredError("--text or --ids");
+    command.run = [options] {
+      return with_ranks(options->common, [&](Communicator& communicator) { return eval(*options, communicator); });
+    };
+  });
+}
+
+}  // namespace pleat

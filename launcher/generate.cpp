@@ -1,0 +1,200 @@
+#include <chrono>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+
+#include "core/engine/scheduler.h"
+#include "launcher/command.h"
+#include "launcher/interrupt.h"
+#include "launcher/job.h"
+#include "launcher/model_folder.h"
+#include "launcher/preflight.h"
+#include "launcher/progress.h"
+#include "launcher/summary.h"
+#include "launcher/together.h"
+
+namespace pleat {
+namespace {
+
+struct GenerateOptions {
+  CommonOptions common;
+  std::string model;
+  bool dense = false;
+  std::optional<std::string> prompt;
+  std::string input, output;
+  bool resume = false;
+  SamplingOptions sampling;
+  SchedulerOptions scheduler;
+};
+
+// Of a batch job; open before the weights are loaded, so that a wrong name costs no time.
+struct JobFiles {
+  JobFiles(const GenerateOptions& options) : input(options.input), output(options.output, options.resume) {}
+  JobInput input;
+  JobOutput output;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Tokenizer& tokenizer,
+                const InterruptGuard& interrupt, RunSummary& summary) {
+  const bool stream = !options.common.json;
+  Request request;
+  request.id = "prompt";
+  request.prompt = tokenizer.encode(*options.prompt);
+  request.sampling = options.sampling;
+  std::optional<Completion> completion;
+  scheduler.submit(
+      std::move(request), [&](Completion done) { completion = std::move(done); },
+      [&](const std::string&, const std::string& text) {
+        if (stream) std::cout << text << std::flush;
+      });
+  while (!interrupt.signal() && scheduler.step()) {
+  }
+  if (stream) std::cout << std::endl;
+  if (!completion) return;
+  summary.requests = 1;
+  if (!stream)
+    std::cout << completion_body("cmpl-1", *completion, model_name(options.model), tokenizer)
+                     .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+              << std::endl;
+}
+
+void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& scheduler, const Tokenizer& tokenizer,
+               const InterruptGuard& interrupt, RunSummary& summary) {
+  Job job(files.input, files.output, scheduler, tokenizer, options.sampling, model_name(options.model));
+  Progress progress("generate", files.input.total(), options.common.quiet);
+  const auto start = std::chrono::steady_clock::now();
+  const auto detail = [&] {
+    const int64_t rate = int64_t(double(scheduler.generated_tokens()) / std::max(1e-9, seconds_since(start)));
+    return concat(rate, " tok/s, ", scheduler.running(), " running");
+  };
+  while (!interrupt.signal() && job.advance()) progress.update(job.counts().done(), detail());
+  progress.update(job.counts().done());
+  progress.finish(interrupt.signal() ? "interrupted; --resume continues" : "");
+  summary.requests = job.counts().completed;
+  summary.errors = job.counts().errors;
+  summary.skipped = job.counts().skipped;
+}
+
+// Rank 0's part: schedule until done, and let the other ranks go whatever happens. Returns the signal that ended it, or
+// 0.
+int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedModel& model, Communicator& communicator,
+         const Tokenizer& tokenizer, const InterruptGuard& interrupt, RunSummary& summary) {
+  Scheduler scheduler(*model.engine, communicator, tokenizer, options.scheduler);
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    files ? run_batch(options, *files, scheduler, tokenizer, interrupt, summary)
+          : run_prompt(options, scheduler, tokenizer, interrupt, summary);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
+    throw;
+  }
+  scheduler.stop();
+  summary.seconds = seconds_since(start);
+  summary.tokens = scheduler.generated_tokens();
+  summary.prompt_tokens = scheduler.prompt_tokens();
+  return interrupt.signal();
+}
+
+int generate(const GenerateOptions& options, Communicator& communicator) {
+  const bool leads = communicator.rank() == 0;
+  std::optional<JobFiles> files;
+  std::optional<Tokenizer> tokenizer;
+  agree(communicator, [&] {
+    check_model(options.model, communicator.ranks(), reduction_kind(options.common));
+    tokenizer = Tokenizer::open(options.model);
+    if (!options.prompt) files.emplace(options);
+  });
+  if (!options.common.quiet) print_short_preflight(communicator);
+
+  ModelOptions folder{options.model, options.dense, {}};
+  folder.engine.max_logit_rows = options.scheduler.max_batch;
+  folder.engine.max_rows = options.scheduler.prefill_chunk + options.scheduler.max_batch;
+  LoadedModel model = load_on_ranks(folder, options.common, communicator);
+
+  const InterruptGuard interrupt(leads);
+  RunSummary summary;
+  int signal = 0;
+  std::exception_ptr failure;
+  if (leads) {
+    try {
+      signal = lead(options, files, model, communicator, *tokenizer, interrupt, summary);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::peer_lost) throw;
+      failure = std::current_exception();
+    }
+  } else {
+    serve_steps(*model.engine, communicator);
+  }
+  agree(communicator, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
+  summary.ranks = gather_costs(communicator, model);
+  if (leads && options.common.json) std::cout << to_json(summary).dump() << std::endl;
+  if (leads && !options.common.quiet) std::cerr << to_text(summary);
+  return signal ? 128 + signal : 0;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Command& command) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App& sub = *app.add_subcommand("generate", "Write texts: of one prompt, or of a file of requests");
+  sub.footer(
+      "One prompt, written as it comes:\n"
+      "  pleat generate --model models/pleat-gpt2-9m --prompt 'The shared library'\n"
+      "A batch job on 4 ranks; after any crash the same line continues it:\n"
+      "  mpirun -np 4 pleat generate --model DIR --input in.jsonl --output out.jsonl --resume\n"
+      "Lines of the input, short or as an OpenAI batch; flags stand for the fields a line does not give:\n"
+      "  {\"custom_id\": \"a\", \"prompt\": \"Once\", \"max_tokens\": 20}\n"
+      "  {\"custom_id\": \"b\", \"method\": \"POST\", \"url\": \"/v1/completions\", \"body\": {\"prompt\": \"Once\"}}");
+  sub.add_option("--model", options->model, "Model folder")->required();
+  CLI::Option* prompt = sub.add_option("--prompt", options->prompt, "Continue this text");
+  CLI::Option* input = sub.add_option("--input", options->input, "Requests, one JSON object a line");
+  CLI::Option* output = sub.add_option("--output", options->output, "Responses, one JSON object a line");
+  CLI::Option* resume = sub.add_flag("--resume", options->resume, "Continue an output that is there already");
+  input->needs(output)->excludes(prompt);
+  output->needs(input);
+  resume->needs(output);
+  sub.add_flag("--dense", options->dense, "Run a folded model densely");
+
+  SamplingOptions& sampling = options->sampling;
+  sub.add_option("--max-tokens", sampling.max_tokens, "Longest text, in tokens")->capture_default_str();
+  sub.add_option("--temperature", sampling.temperature, "0 takes the best token always")->capture_default_str();
+  sub.add_option("--top-k", sampling.top_k, "Choose among the best K; 0: all")->capture_default_str();
+  sub.add_option("--top-p", sampling.top_p, "Choose among the best of this total probability")->capture_default_str();
+  sub.add_option("--min-p", sampling.min_p, "Choose among those with this share of the best's probability")
+      ->capture_default_str();
+  sub.add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: tokens seen become less likely")
+      ->capture_default_str();
+  sub.add_option("--seed", sampling.seed, "Of the random choices")->capture_default_str();
+  sub.add_option("--stop", sampling.stop, "End before this text; may be given several times")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub.add_option("--logprobs", sampling.logprobs, "Log probability of each token and of this many best")
+      ->check(CLI::Range(0, 20));
+  sub.add_flag("--ignore-eos", sampling.ignore_eos, "Go on after the end-of-text token");
+
+  sub.add_option("--batch", options->scheduler.max_batch, "Texts written together")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  sub.add_option("--prefill-chunk", options->scheduler.prefill_chunk, "Prompt tokens of one step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  sub.add_flag("--fold-prompt", options->scheduler.fold_prompt, "Run prompts folded too");
+  add_common_flags(sub, options->common);
+  add_rank_flags(sub, options->common);
+  sub.callback([options, &command] {
+    if (!options->prompt && options->input.empty()) throw CLI::RequiredError("--prompt or --input");
+    command.run = [options] {
+      return with_ranks(options->common, [&](Communicator& communicator) { return generate(*options, communicator); });
+    };
+  });
+}
+
+}  // namespace pleat

@@ -1,0 +1,18 @@
+#pragma once
+// Ctrl-C and SIGTERM while a job runs: the step in flight is finished, then the job ends in order.
+
+namespace pleat {
+
+// While it lives the two signals only leave a note; rank 0 reads it between steps, the other ranks follow rank 0. A
+// second signal on rank 0 ends the process at once.
+class InterruptGuard {
+ public:
+  explicit InterruptGuard(bool leads);
+  ~InterruptGuard();
+  InterruptGuard(const InterruptGuard&) = delete;
+
+  // The signal that came, or 0.
+  int signal() const;
+};
+
+}  // namespace pleat

@@ -1,0 +1,65 @@
+#pragma once
+// A batch job on rank 0: lines in, texts out, as many requests in flight as the scheduler can use.
+#include <cstdint>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "core/engine/scheduler.h"
+#include "launcher/job_output.h"
+#include "launcher/job_record.h"
+
+namespace pleat {
+
+// The input file, line by line; never held as a whole.
+class JobInput {
+ public:
+  explicit JobInput(const std::string& path);  // Error(invalid) if it cannot be read
+
+  // The next line that is not blank. False at the end.
+  bool next(std::string& text, int64_t& line);
+  // Lines that are not blank; 0 where the input can only be read once.
+  int64_t total() const { return total_; }
+
+ private:
+  std::ifstream in_;
+  int64_t line_ = 0;
+  int64_t total_ = 0;
+};
+
+struct JobCounts {
+  int64_t completed = 0;  // texts written
+  int64_t errors = 0;     // error records written
+  int64_t skipped = 0;    // in the output already
+  int64_t done() const { return completed + errors + skipped; }
+};
+
+class Job {
+ public:
+  Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const Tokenizer& tokenizer, SamplingOptions defaults,
+      std::string model);
+
+  // Submits what there is room for, runs one step and writes what it completed. False when all is done.
+  bool advance();
+  const JobCounts& counts() const { return counts_; }
+
+ private:
+  void fill();
+  void take(JobRecord record);
+  void write_error(const JobRecord& record, const std::string& code, const std::string& message, bool by_line = false);
+
+  JobInput& input_;
+  JobOutput& output_;
+  Scheduler& scheduler_;
+  const Tokenizer& tokenizer_;
+  SamplingOptions defaults_;
+  std::string model_;
+  JobCounts counts_;
+  bool more_ = true;
+  std::unordered_set<std::string> seen_;
+  std::vector<std::pair<JobRecord, Completion>> completed_;  // by the last step, not yet written
+};
+
+}  // namespace pleat

@@ -1,0 +1,35 @@
+#pragma once
+// The output of a batch job: append-only, one line a record, each on disk before the next.
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+
+namespace pleat {
+
+// Whatever happens to the process, the file holds whole lines and at most one cut-off line at its end, which the next
+// resume removes.
+class JobOutput {
+ public:
+  // Locks the file against a second job. Without `resume` it must be absent or empty; with it, the records in it count
+  // as done. Error(invalid) if it is not empty, locked, or no output of such a job.
+  JobOutput(const std::string& path, bool resume);
+  ~JobOutput();
+  JobOutput(const JobOutput&) = delete;
+
+  // Is there a record of this id, or an error record of this line of the input?
+  bool holds(const std::string& custom_id) const { return ids_.count(custom_id) > 0; }
+  bool holds_line(int64_t line) const { return lines_.count(line) > 0; }
+
+  // `line` without its newline, on disk on return. Error(failed) if it cannot be written; the file is then as before.
+  void append(std::string line);
+
+ private:
+  void read_records();
+
+  std::string path_;
+  int file_ = -1;
+  std::unordered_set<std::string> ids_;
+  std::unordered_set<int64_t> lines_;
+};
+
+}  // namespace pleat

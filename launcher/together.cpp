@@ -1,0 +1,96 @@
+#include "launcher/together.h"
+
+#include <chrono>
+#include <thread>
+
+#include "launcher/bootstrap.h"
+#include "launcher/guardian.h"
+
+namespace pleat {
+namespace {
+
+std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1000)); }
+
+void print_error(const Error& error) { std::fprintf(stderr, "pleat: %s\n", error.what()); }
+
+}  // namespace
+
+int exit_code(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::invalid:
+    case ErrorKind::unimplemented:
+      return kExitInvalid;
+    case ErrorKind::peer_lost:
+      return kExitPeerLost;
+    default:
+      return kExitFailed;
+  }
+}
+
+int with_ranks(const CommonOptions& options, const std::function<int(Communicator&)>& body) {
+  const int threads = options.threads > 0 ? options.threads : default_threads();
+  const std::unique_ptr<Communicator> communicator = join_ranks(threads, milliseconds(options.step_timeout));
+  int code = 0;
+  try {
+    try {
+      require_device(options);
+    } catch (const Error& error) {
+      throw SharedError(error.kind(), error.what());
+    }
+    code = body(*communicator);
+  } catch (const SharedError& error) {
+    if (communicator->rank() == 0) print_error(error);
+    code = exit_code(error);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::peer_lost) throw;
+    if (communicator->ranks() > 1) {
+      // This rank alone may have failed, so there is nobody to agree with. Where all found the same, rank 0 speaks
+      // first and its end ends the others.
+      if (communicator->rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      throw;
+    }
+    print_error(error);
+    code = exit_code(error);
+  }
+  std::fflush(stdout);
+  communicator->barrier("end");
+  leave_ranks();
+  return code;
+}
+
+int say_once(const std::string& text, std::FILE* out, int code) {
+  const std::unique_ptr<Communicator> communicator = join_ranks(1, std::chrono::seconds(30));
+  if (communicator->rank() == 0) std::fputs(text.c_str(), out);
+  std::fflush(out);
+  communicator->barrier("end");
+  leave_ranks();
+  return code;
+}
+
+void agree(Communicator& communicator, const std::function<void()>& work) {
+  struct Verdict {
+    int32_t good = 1;
+    ErrorKind kind = ErrorKind::failed;
+    int64_t length = 0;
+  } verdict;
+  std::string message;
+  if (communicator.rank() == 0) {
+    try {
+      work();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::peer_lost) throw;
+      message = error.what();
+      verdict = {0, error.kind(), int64_t(message.size())};
+    } catch (const std::exception& error) {
+      message = error.what();
+      verdict = {0, ErrorKind::failed, int64_t(message.size())};
+    }
+  }
+  communicator.broadcast("verdict", std::as_writable_bytes(std::span(&verdict, 1)));
+  if (verdict.good) return;
+  message.resize(size_t(verdict.length));
+  communicator.broadcast("verdict", std::as_writable_bytes(std::span(message)));
+  throw SharedError(verdict.kind, message);
+}
+
+}  // namespace pleat

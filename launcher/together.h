@@ -1,0 +1,47 @@
+#pragma once
+// Ranks that begin and end together: one voice, one exit code.
+#include <cstdio>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/check.h"
+#include "launcher/command.h"
+#include "parallel/communicator.h"
+
+namespace pleat {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitInvalid = 2;
+
+int exit_code(const Error& error);
+
+// An error that every rank has at the same place, so that all can leave in order and rank 0 alone speaks.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Joins the ranks, runs `body` and leaves in order. An Error of the body becomes an exit code and one line
+// "pleat: <sentence>" on stderr: from rank 0 alone for a SharedError, and from rank 0 first for any other.
+int with_ranks(const CommonOptions& options, const std::function<int(Communicator&)>& body);
+
+// For what every rank finds out before it joins, like a wrong flag: rank 0 writes `text` to `out`, all return `code`.
+int say_once(const std::string& text, std::FILE* out, int code);
+
+// Runs `work` on rank 0; an Error it throws is thrown as a SharedError by all ranks.
+void agree(Communicator& communicator, const std::function<void()>& work);
+
+// Every rank's `mine`, in rank order, on rank 0; empty on the others. T is copied as bytes.
+template <class T>
+std::vector<T> gather_values(Communicator& communicator, const char* name, const T& mine) {
+  const bool root = communicator.rank() == 0;
+  std::vector<T> all(root ? size_t(communicator.ranks()) : 0);
+  const std::vector<int64_t> counts(size_t(communicator.ranks()), int64_t(sizeof(T)));
+  communicator.gather(name, std::as_bytes(std::span(&mine, 1)), counts,
+                      root ? reinterpret_cast<std::byte*>(all.data()) : nullptr);
+  return all;
+}
+
+}  // namespace pleat
