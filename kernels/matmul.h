@@ -3,9 +3,9 @@
 // rows, the number of rows or the number of threads.
 //
 // Arithmetic, the same for every path of one instruction set: output n of row m is accumulated in f32 over ascending k, one
-// accumulator, from 0. With bf16 weights the activation is rounded to bf16 first (round to nearest even) and pairs (k, k+1)
-// are accumulated by one dot-product step where the processor has it. f32 weights: fused multiply-add. int8 weights:
-// activations stay f32; codes of a group are accumulated, then added as scale * sum in ascending group order.
+// accumulator, from 0, by fused multiply-adds where the processor has them. With bf16 weights the activation is rounded to
+// bf16 first (round to nearest even); AMD's AVX-512 processors then accumulate a pair (k, k+1) in one dot-product step, all
+// others with AVX2 or AVX-512 give the same bits. int8 weights: activations stay f32; codes of a group are accumulated, then added as scale * sum in ascending group order.
 #include <cstdint>
 #include <vector>
 

@@ -20,20 +20,12 @@ struct Avx2 {
   }
 
   static constexpr bool kBf16Pairs = false;
-  using Bf16Input = float;
-  template <int kRows, int kVectors>
-  static const float* accumulate_pair(const float* x, const std::byte* const (&w)[kVectors], int64_t offset,
-                                      Reg (&sums)[kRows][kVectors]) {
-    for (int j = 0; j < kVectors; ++j) {
-      const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w[j] + offset));
-      const Reg even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-      const Reg odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(int(0xffff0000u))));
-      for (int m = 0; m < kRows; ++m) {
-        sums[m][j] = _mm256_fmadd_ps(even, _mm256_set1_ps(x[m]), sums[m][j]);
-        sums[m][j] = _mm256_fmadd_ps(odd, _mm256_set1_ps(x[kRows + m]), sums[m][j]);
-      }
-    }
-    return x + 2 * kRows;
+  static __m256i load_pairs(const std::byte* pairs) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
+  }
+  static Reg even_bf16(const std::byte* pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(load_pairs(pairs), 16)); }
+  static Reg odd_bf16(const std::byte* pairs) {
+    return _mm256_castsi256_ps(_mm256_and_si256(load_pairs(pairs), _mm256_set1_epi32(int(0xffff0000u))));
   }
 
   static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out) {

@@ -19,21 +19,29 @@ struct Avx512 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
   }
 
-  static constexpr bool kBf16Pairs = true;
-  using Bf16Input = uint32_t;
-  template <int kRows, int kVectors>
-  static const uint32_t* accumulate_pair(const uint32_t* x, const std::byte* const (&w)[kVectors], int64_t offset,
-                                         Reg (&sums)[kRows][kVectors]) {
-    __m512bh weight[kVectors];
-    for (int j = 0; j < kVectors; ++j) weight[j] = (__m512bh)_mm512_loadu_si512(w[j] + offset);
-    for (int m = 0; m < kRows; ++m) {
-      const __m512bh value = (__m512bh)_mm512_set1_epi32(int(x[m]));
-      for (int j = 0; j < kVectors; ++j) sums[m][j] = _mm512_dpbf16_ps(sums[m][j], weight[j], value);
-    }
-    return x + kRows;
+  static constexpr bool kBf16Pairs = false;
+  static Reg even_bf16(const std::byte* pairs) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(pairs), 16));
+  }
+  static Reg odd_bf16(const std::byte* pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(pairs), _mm512_set1_epi32(int(0xffff0000u))));
   }
 
   static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out);
+};
+
+struct Avx512Dot : Avx512 {
+  static constexpr bool kBf16Pairs = true;
+  template <int kRows, int kVectors>
+  static void add_dot_products(const std::byte* x, const std::byte* const (&w)[kVectors], int64_t offset,
+                               Reg (&sums)[kRows][kVectors]) {
+    __m512bh weight[kVectors];
+    for (int j = 0; j < kVectors; ++j) weight[j] = (__m512bh)_mm512_loadu_si512(w[j] + offset);
+    for (int m = 0; m < kRows; ++m) {
+      const __m512bh value = (__m512bh)_mm512_set1_epi32(reinterpret_cast<const int*>(x)[m]);
+      for (int j = 0; j < kVectors; ++j) sums[m][j] = _mm512_dpbf16_ps(sums[m][j], weight[j], value);
+    }
+  }
 };
 
 // 16 x 16 words: interleave words, then pairs, then 128-bit quarters.
@@ -79,6 +87,17 @@ void Avx512::transpose(const std::byte* from, int64_t stride, int rows, int64_t 
 
 const TileKernels& tile_kernels_avx512() {
   static constexpr TileKernels table = make_tile_kernels<Avx512, kMaxTileRows, 6>();
+  return table;
+}
+
+const TileKernels& tile_kernels_avx512_dot() {
+  static constexpr TileKernels table = [] {
+    TileKernels dot = make_tile_kernels<Avx512, kMaxTileRows, 6>();
+    dot.bf16_pairs = true;
+    fill<Avx512Dot, Bf16Weights, 1, kMaxTileRows>(dot.one[1]);
+    fill<Avx512Dot, Bf16Weights, 2, 6>(dot.pair[1]);
+    return dot;
+  }();
   return table;
 }
 

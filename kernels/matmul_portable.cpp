@@ -28,21 +28,8 @@ struct Portable {
   static Reg load_i8(const int8_t* from) { return __builtin_convertvector(load_as<Codes>(from), Reg); }
 
   static constexpr bool kBf16Pairs = false;
-  using Bf16Input = float;
-  template <int kRows, int kVectors>
-  static const float* accumulate_pair(const float* x, const std::byte* const (&w)[kVectors], int64_t offset,
-                                      Reg (&sums)[kRows][kVectors]) {
-    for (int j = 0; j < kVectors; ++j) {
-      const Words pairs = load_as<Words>(w[j] + offset);
-      const Reg even = reinterpret_cast<Reg>(pairs << 16);
-      const Reg odd = reinterpret_cast<Reg>(pairs & 0xffff0000u);
-      for (int m = 0; m < kRows; ++m) {
-        sums[m][j] = multiply_add(even, broadcast(x[m]), sums[m][j]);
-        sums[m][j] = multiply_add(odd, broadcast(x[kRows + m]), sums[m][j]);
-      }
-    }
-    return x + 2 * kRows;
-  }
+  static Reg even_bf16(const std::byte* pairs) { return reinterpret_cast<Reg>(load_as<Words>(pairs) << 16); }
+  static Reg odd_bf16(const std::byte* pairs) { return reinterpret_cast<Reg>(load_as<Words>(pairs) & 0xffff0000u); }
 
   static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out) {
     for (int64_t word = 0; word < words; ++word) {

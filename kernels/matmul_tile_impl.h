@@ -1,9 +1,9 @@
 #pragma once
 // The tile kernels, written once over a vector type V that each instruction-set file defines in its anonymous namespace
 // (so that no instantiation is shared between files compiled with different flags):
-//   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, multiply_add(a, b,
-//   sum) = a * b + sum, add, load_i8 (kWidth codes as f32), transpose, and for bf16: kBf16Pairs, Bf16Input,
-//   accumulate_pair (adds two inputs of every row to the sums and returns x of the next two).
+//   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, add, transpose,
+//   multiply_add(a, b, sum) = a * b + sum, load_i8 (kWidth codes as f32), and for bf16 either even_bf16 and odd_bf16
+//   (that input of kWidth pairs, as f32), or with kBf16Pairs add_dot_products (a pair of inputs of every row at once).
 #include "kernels/matmul_tile.h"
 
 namespace pleat {
@@ -63,12 +63,32 @@ struct Bf16Weights {
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
                   Sums<V, kRows, kVectors>& sums) {
-    const typename V::Bf16Input* x = static_cast<const typename V::Bf16Input*>(job.x);
     sums.clear();
+    const std::byte* x = static_cast<const std::byte*>(job.x);
     int64_t offset = 0;
     for (int64_t pair = 0; pair < job.inputs / 2; ++pair, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);
-      x = V::template accumulate_pair<kRows, kVectors>(x, w, offset, sums.at);
+      if constexpr (V::kBf16Pairs) {
+        V::add_dot_products(x, w, offset, sums.at);
+        x += kRows * 4;
+      } else {
+        const float* values = reinterpret_cast<const float*>(x);
+        add_inputs<V, kRows, kVectors>(values, w, offset, V::even_bf16, sums);
+        add_inputs<V, kRows, kVectors>(values + kRows, w, offset, V::odd_bf16, sums);
+        x += 2 * kRows * sizeof(float);
+      }
+    }
+  }
+
+  // One input of every row; `expand` takes its weights out of the pairs.
+  template <class V, int kRows, int kVectors, class Expand>
+  static void add_inputs(const float* x, const std::byte* const (&w)[kVectors], int64_t offset, Expand expand,
+                         Sums<V, kRows, kVectors>& sums) {
+    typename V::Reg weight[kVectors];
+    for (int j = 0; j < kVectors; ++j) weight[j] = expand(w[j] + offset);
+    for (int m = 0; m < kRows; ++m) {
+      const typename V::Reg value = V::broadcast(x[m]);
+      for (int j = 0; j < kVectors; ++j) sums.at[m][j] = V::multiply_add(weight[j], value, sums.at[m][j]);
     }
   }
 };

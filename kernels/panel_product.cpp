@@ -165,7 +165,7 @@ void store(const float* tile, int64_t tile_stride, int64_t rows, int64_t n, cons
 
 const TileKernels& tile_kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) return tile_kernels_avx512();
+  if (isa == Isa::avx512) return __builtin_cpu_is("intel") ? tile_kernels_avx512() : tile_kernels_avx512_dot();
   if (isa == Isa::avx2) return tile_kernels_avx2();
 #endif
   (void)isa;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/check.h"
+#include "kernels/matmul_tile.h"
 #include "tests/kernels/matmul_fixture.h"
 
 namespace pleat {
@@ -83,6 +84,58 @@ TEST(Matmul, ReadsAndWritesOnlyTheViewsColumns) {
         ASSERT_EQ(wide_y[i], i % 50 < 37 ? y[i / 50 * 37 + i % 50] : 42.0f) << name_of(format) << " " << i;
       }
     }
+  }
+}
+
+// The dot-product kernels are used on some processors only, but run on all that have the instruction.
+TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
+  if (detect_isa() != Isa::avx512) GTEST_SKIP() << "needs AVX512-BF16";
+  const TileKernels& kernels = tile_kernels_avx512_dot();
+  const int64_t pairs = 75, outputs = 2 * kColumnBlock;
+  const std::vector<float> w = random_floats(2 * pairs * outputs, 1), x = random_floats(2 * pairs, 2);
+  std::vector<bf16> packed(w.size());  // [2 panels][pairs][32][2]
+  for (size_t i = 0; i < w.size(); ++i) packed[i] = to_bf16(w[i]);
+  const int64_t panel = pairs * kColumnBlock * 2;
+  const std::byte* weights = reinterpret_cast<const std::byte*>(packed.data());
+
+  std::vector<float> expected;
+  for (int rows = 1; rows <= kernels.max_rows; ++rows) {
+    std::vector<bf16> tile;  // [pairs][rows][2], the same row everywhere
+    for (int64_t i = 0; i < pairs * rows * 2; ++i) tile.push_back(to_bf16(x[i / (2 * rows) * 2 + i % 2]));
+    std::vector<float> out(rows * outputs);
+    for (int half = 0; half < 2; ++half) {
+      std::vector<float> one(rows * kColumnBlock);
+      kernels.one[1][rows]({tile.data(), weights + half * panel * 2, 0, nullptr, 0, 2 * pairs, one.data()});
+      for (int64_t i = 0; i < rows * kColumnBlock; ++i) {
+        out[i / kColumnBlock * outputs + half * kColumnBlock + i % kColumnBlock] = one[i];
+      }
+    }
+    if (rows == 1) expected = out;
+    for (int row = 0; row < rows; ++row) {
+      ASSERT_EQ(std::vector<float>(out.begin() + row * outputs, out.begin() + (row + 1) * outputs), expected) << rows;
+    }
+    if (rows > kernels.max_pair_rows) continue;
+    std::vector<float> both(rows * outputs);
+    kernels.pair[1][rows]({tile.data(), weights, panel * 2, nullptr, 0, 2 * pairs, both.data()});
+    ASSERT_EQ(both, out) << rows;
+  }
+  for (int64_t n = 0; n < outputs; ++n) {
+    double sum = 0;
+    for (int64_t k = 0; k < 2 * pairs; ++k) {
+      const bf16 weight = packed[n / kColumnBlock * panel + (k / 2 * kColumnBlock + n % kColumnBlock) * 2 + k % 2];
+      sum += double(to_f32(to_bf16(x[k]))) * to_f32(weight);
+    }
+    EXPECT_NEAR(expected[n], sum, double(2 * pairs) * double(2 * pairs) * 0x1p-23) << n;  // terms are at most 1
+  }
+}
+
+TEST(Matmul, FusedProcessorsOfBothVectorLengthsGiveTheSameBits) {
+  if (detect_isa() != Isa::avx512) GTEST_SKIP() << "needs both";
+  Context narrow(1, true, Isa::avx2), wide(1, true, Isa::avx512);
+  for (WeightFormat format : {WeightFormat::f32, WeightFormat::int8}) {
+    const RandomWeights w(format, 200, 65, {0, 200});
+    const std::vector<float> x = random_floats(7 * 200, 3);
+    EXPECT_EQ(matmul_of(narrow, x, 7, w.packed), matmul_of(wide, x, 7, w.packed)) << name_of(format);
   }
 }
 
