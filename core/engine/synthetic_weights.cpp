@@ -1,0 +1,146 @@
+// Random weights of a given shape: what a measurement needs, without a checkpoint.
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "core/engine/weights.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kStrip = 1 << 21;  // elements of the random strip that every matrix is cut from
+
+class Filler {
+ public:
+  explicit Filler(Context& context) : context_(context), values_(kStrip), codes_(kStrip) {
+    std::mt19937 generator(1);
+    std::normal_distribution<float> normal(0.0f, 0.02f);
+    for (bf16& value : values_) value = to_bf16(normal(generator));
+    for (uint8_t& code : codes_) code = uint8_t(generator());
+  }
+
+  // Every element; threads take columns.
+  void fill(PackedMatrix& w) {
+    const bool int8 = w.format() == WeightFormat::int8;
+    const int64_t panels = (w.outputs() + kColumnBlock - 1) / kColumnBlock;
+    context_.team().split(panels, [&](int, int64_t begin, int64_t end) {
+      const int64_t first = begin * kColumnBlock, columns = std::min(w.outputs(), end * kColumnBlock) - first;
+      for (int64_t k = 0; columns > 0 && k < w.inputs();) {
+        const int64_t rows = std::max<int64_t>(1, std::min(w.inputs() - k, kStrip / columns));
+        if (int8)
+          w.pack(k, first, {codes_.data(), DType::i8, rows, columns, columns, 1});
+        else
+          w.pack(k, first, {values_.data(), DType::bf16, rows, columns, columns, 1});
+        k += rows;
+      }
+      if (int8 && columns > 0) {
+        const int64_t groups = (w.inputs() + kGroup - 1) / kGroup;
+        const std::vector<bf16> scales(size_t(groups * columns), to_bf16(0.0002f));
+        w.pack_scales(0, first, {scales.data(), DType::bf16, groups, columns, columns, 1});
+      }
+    });
+  }
+
+  void fill(NeuronRows& w) {
+    context_.team().split(w.neurons(), [&](int, int64_t begin, int64_t end) {
+      const int64_t step = std::max<int64_t>(1, kStrip / w.width());
+      for (int64_t n = begin; n < end; n += step)
+        w.pack(n, 0, {values_.data(), DType::bf16, std::min(step, end - n), w.width(), w.width(), 1});
+    });
+  }
+
+  void fill(LowBitMatrix& p, float scale, float minimum) {
+    const int64_t groups = (p.inputs() + kGroup - 1) / kGroup, row_bytes = (p.inputs() * p.bits() + 7) / 8;
+    const int64_t step = std::max<int64_t>(1, kStrip / row_bytes);
+    const std::vector<bf16> scales(size_t(step * groups), to_bf16(scale)), minimums(scales.size(), to_bf16(minimum));
+    for (int64_t n = 0; n < p.neurons(); n += step)
+      p.pack(n, std::min(step, p.neurons() - n), codes_.data(), scales.data(), minimums.data());
+  }
+
+ private:
+  Context& context_;
+  std::vector<bf16> values_;
+  std::vector<uint8_t> codes_;
+};
+
+// The z with P(normal > z) = share.
+double upper_quantile(double share) {
+  double low = -8, high = 8;
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (0.5 * std::erfc(middle / std::sqrt(2.0)) > share ? low : high) = middle;
+  }
+  return low;
+}
+
+FoldedFfn synthetic_fold(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
+                         Filler& filler) {
+  const FoldSpec& spec = *blueprint.fold;
+  const int64_t d = blueprint.hidden, mine = plan.neurons(rank).size();
+  const FfnBytes bytes = ffn_bytes(spec, d, blueprint.neurons);
+  const double share =
+      ((1 - spec.reduction) * double(bytes.dense) - double(bytes.fixed)) / double(bytes.per_neuron * blueprint.neurons);
+  PLEAT_REQUIRE(share >= 0 && share <= 1, "no share of exact neurons gives a reduction of ", spec.reduction,
+                " on this shape");
+  FoldedFfn ffn;
+  ffn.fold = PackedMatrix(spec.fold_format, plan.fold_inputs(rank).size(), d, plan.fold_offsets(rank));
+  filler.fill(ffn.fold);
+  ffn.fold_bias.assign(size_t(d), 0.0f);
+  // Codes are uniform, so a weight has mean 0 and variance scale² (levels² - 1) / 12, and z~ of a normed x is nearly
+  // normal.
+  const double levels = 1 << spec.predictor_bits, scale = 0.02;
+  ffn.predictor = LowBitMatrix(spec.predictor_bits, mine, d);
+  filler.fill(ffn.predictor, float(scale), float(-scale * (levels - 1) / 2));
+  const double deviation = scale * std::sqrt((levels * levels - 1) / 12 * double(d));
+  ffn.range_low.assign(size_t(mine), -std::numeric_limits<float>::infinity());
+  ffn.range_high.assign(size_t(mine), float(upper_quantile(share) * deviation));
+  ffn.slope.assign(size_t(mine), 0.5f);
+  ffn.intercept.assign(size_t(mine), 0.1f);
+  ffn.up = NeuronRows(dtype, mine, d);
+  ffn.down = NeuronRows(dtype, mine, d);
+  filler.fill(ffn.up);
+  filler.fill(ffn.down);
+  return ffn;
+}
+
+}  // namespace
+
+Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
+                          Context& context) {
+  const int64_t d = blueprint.hidden, head_size = blueprint.head_size;
+  const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank), neurons = plan.neurons(rank);
+  Filler filler(context);
+  const NormWeights norm{Vector(size_t(d), 1.0f), Vector(size_t(d), 0.0f)};
+  Weights weights;
+  weights.head = PackedMatrix(dtype, d, plan.vocab(rank).size(), {0, d});
+  filler.fill(weights.head);
+  weights.position_embedding = NeuronRows(dtype, blueprint.max_positions, d);
+  filler.fill(weights.position_embedding);
+  weights.final_norm = norm;
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    LayerWeights& w = weights.layers.emplace_back();
+    w.attention_norm = w.ffn_norm = norm;
+    const int64_t outputs = (heads.size() + 2 * kv_heads.size()) * head_size;
+    w.attention.query_key_value = PackedMatrix(dtype, d, outputs, {0, d});
+    filler.fill(w.attention.query_key_value);
+    w.attention.query_key_value_bias.assign(size_t(outputs), 0.0f);
+    std::vector<int64_t> leaves;
+    for (int64_t head = 0; head <= heads.size(); ++head) leaves.push_back(head * head_size);
+    w.attention.output = PackedMatrix(dtype, heads.size() * head_size, d, leaves);
+    filler.fill(w.attention.output);
+    w.up_bias.assign(size_t(neurons.size()), 0.0f);
+    w.folded = blueprint.fold.has_value();
+    if (w.folded) {
+      w.fold = synthetic_fold(blueprint, plan, rank, dtype, filler);
+    } else {
+      w.dense.up = PackedMatrix(dtype, d, neurons.size(), {0, d});
+      w.dense.down = PackedMatrix(dtype, neurons.size(), d, plan.neuron_offsets(rank));
+      filler.fill(w.dense.up);
+      filler.fill(w.dense.down);
+    }
+  }
+  return weights;
+}
+
+}  // namespace pleat

@@ -1,0 +1,58 @@
+#include "launcher/bench.h"
+
+#include "launcher/together.h"
+
+namespace pleat {
+namespace {
+
+void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const char* name, const char* help,
+              bool needs_model, int (*run)(Communicator&, const BenchOptions&)) {
+  CLI::App* sub = bench.add_subcommand(name, help);
+  add_common_flags(*sub, options.common);
+  add_rank_flags(*sub, options.common);
+  if (needs_model) {
+    CLI::Option* model = sub->add_option("--model", options.model, "model folder");
+    if (std::string(name) == "load") {
+      model->required();
+    } else {
+      sub->add_option("--synthetic", options.synthetic, "random weights of a shape: gpt2-xl, falcon-7b, small")
+          ->excludes(model);
+      sub->add_option("--layers", options.layers, "layers of the synthetic shape (default: as many as fit in memory)")
+          ->check(CLI::Range(1, 4096));
+      sub->add_option("--fold", options.fold, "also measure the synthetic shape folded at this reduction, e.g. 0.8")
+          ->check(CLI::Range(0.05, 0.99));
+      sub->add_option("--batch", options.batch, "sequences that decode together")->check(CLI::Range(1, 256));
+      sub->add_option("--context", options.context, "tokens before the first measured one")
+          ->check(CLI::Range(1, 1 << 20));
+      sub->add_option("--tokens", options.tokens, "measured steps, or tokens of a measured prompt")
+          ->check(CLI::Range(1, 1 << 16));
+    }
+  }
+  sub->callback([&command, &options, run] {
+    command.run = [&options, run] {
+      return with_ranks(options.common, [&](Communicator& communicator) {
+        agree(communicator, [&] { require_device(options.common); });
+        return run(communicator, options);
+      });
+    };
+  });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Command& command) {
+  CLI::App* bench =
+      app.add_subcommand("bench", "Measure speed: bytes, GB/s and % of the read bandwidth measured in the same run");
+  bench->footer(
+      "Example: pleat bench decode --synthetic gpt2-xl\n"
+      "         mpirun -np 2 pleat bench decode --model out/pleat-gpt2-9m-folded --batch 4");
+  bench->require_subcommand(1);
+  static BenchOptions options;
+  add_kind(*bench, command, options, "decode", "one token a sequence and step", true, bench_decode);
+  add_kind(*bench, command, options, "prefill", "a prompt in one step", true, bench_prefill);
+  add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
+           bench_load);
+  add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, bench_allreduce);
+}
+
+}  // namespace pleat

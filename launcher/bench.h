@@ -1,0 +1,48 @@
+#pragma once
+// `pleat bench`: measurements, each beside the machine's own read bandwidth measured in the same run.
+#include <memory>
+#include <string>
+
+#include "core/engine/engine.h"
+#include "launcher/command.h"
+
+namespace pleat {
+
+struct BenchOptions {
+  CommonOptions common;
+  std::string model;      // a folder, or
+  std::string synthetic;  // a named shape with random weights
+  int layers = 0;         // of the synthetic shape; 0: as many as fit in memory, at most the shape's own
+  double fold = 0;        // also measure the shape folded at this reduction (a folded folder: always)
+  int batch = 1;
+  int context = 128;  // tokens before the first measured one
+  int tokens = 32;    // measured steps
+};
+
+// One model to measure; several may share a context.
+struct Subject {
+  std::string name;  // "dense" or "folded"
+  std::unique_ptr<Engine> engine;
+  bool folded = false;
+  int64_t weight_bytes = 0;
+};
+
+struct Subjects {
+  std::unique_ptr<Context> context;
+  std::vector<std::unique_ptr<Context>> more_contexts;  // of further folders' engines
+  std::vector<Subject> all;
+  int layers = 0;
+  std::string shape;  // one line about it
+};
+
+Subjects make_subjects(Communicator& communicator, const BenchOptions& options);
+
+// Bytes per second of all ranks reading at once, on sets far larger than any cache. Collective.
+double total_read_bandwidth(Communicator& communicator, Context& context);
+
+int bench_decode(Communicator& communicator, const BenchOptions& options);
+int bench_prefill(Communicator& communicator, const BenchOptions& options);
+int bench_load(Communicator& communicator, const BenchOptions& options);
+int bench_allreduce(Communicator& communicator, const BenchOptions& options);
+
+}  // namespace pleat

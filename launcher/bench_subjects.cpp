@@ -1,0 +1,149 @@
+// The models a measurement runs on.
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+
+#include "kernels/attention.h"
+#include "kernels/stream_read.h"
+#include "launcher/bench.h"
+#include "launcher/bootstrap.h"
+#include "launcher/model_folder.h"
+#include "launcher/together.h"
+
+namespace pleat {
+namespace {
+
+// GPT2-XL (n_embd 1600, 25 heads, 48 layers), Falcon-7B's FFN and multi-query attention shape (hidden 4544, FFN 18176,
+// 71 heads, one key-value head, 32 layers), and one that runs in a second.
+Blueprint shape_named(const std::string& name) {
+  struct Shape {
+    int64_t hidden, neurons, vocab;
+    int layers, heads, kv_heads;
+  };
+  static const std::map<std::string, Shape> shapes = {{"gpt2-xl", {1600, 6400, 50257, 48, 25, 25}},
+                                                      {"falcon-7b", {4544, 18176, 65024, 32, 71, 1}},
+                                                      {"small", {1024, 4096, 8192, 4, 16, 16}}};
+  const auto it = shapes.find(name);
+  PLEAT_REQUIRE(it != shapes.end(), "unknown shape '", name, "', known: gpt2-xl, falcon-7b, small");
+  const Shape& shape = it->second;
+  Blueprint blueprint;
+  blueprint.family = name;
+  blueprint.hidden = shape.hidden;
+  blueprint.neurons = shape.neurons;
+  blueprint.vocab = shape.vocab;
+  blueprint.max_positions = 2048;
+  blueprint.layers = shape.layers;
+  blueprint.heads = shape.heads;
+  blueprint.kv_heads = shape.kv_heads;
+  blueprint.head_size = int(shape.hidden / shape.heads);
+  blueprint.attention_scale = 1.0f / std::sqrt(float(blueprint.head_size));
+  return blueprint;
+}
+
+int64_t free_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  for (int64_t kib; file >> key >> kib; file.ignore(256, '\n'))
+    if (key == "MemAvailable:") return kib * 1024;
+  return 0;
+}
+
+// So many layers that what is measured, side by side, takes at most 85% of the free memory.
+int fitting_layers(const Blueprint& blueprint, bool folded_too) {
+  const double attention =
+      2.0 * double(blueprint.hidden) * double(2 * blueprint.hidden + 2 * blueprint.kv_heads * blueprint.head_size);
+  const double ffn = 4.0 * double(blueprint.hidden * blueprint.neurons);
+  const double layer = attention + ffn + (folded_too ? attention + 1.25 * ffn : 0);
+  const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (folded_too ? 2 : 1);
+  return std::max(1, std::min(blueprint.layers, int((0.85 * double(free_memory()) - head) / layer)));
+}
+
+EngineOptions engine_options(const BenchOptions& options) {
+  EngineOptions engine;
+  engine.max_rows = std::max({options.batch, options.tokens, 16});
+  engine.max_logit_rows = options.batch;
+  engine.kv_tokens = int64_t(options.batch) * (options.context + options.tokens + 64 + kPageTokens);
+  return engine;
+}
+
+Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& options, int threads) {
+  Blueprint blueprint = shape_named(options.synthetic);
+  blueprint.layers = options.layers > 0
+                         ? options.layers
+                         : int(communicator.agree_min("layers", fitting_layers(blueprint, options.fold > 0)));
+  PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions, "context and tokens exceed ",
+                blueprint.max_positions, " positions");
+  Subjects subjects;
+  subjects.layers = blueprint.layers;
+  subjects.context = std::make_unique<Context>(threads, oversubscribed(),
+                                               Isa(communicator.agree_min("instruction set", int(detect_isa()))));
+  const ShardPlan plan(sizes_of(blueprint), communicator.ranks(), reduction_kind(options.common));
+  for (const bool folded : {false, true}) {
+    if (folded && options.fold == 0) continue;
+    if (folded) blueprint.fold = FoldSpec{2, WeightFormat::int8, options.fold};
+    Weights weights =
+        synthetic_weights(blueprint, plan, communicator.rank(), weight_format(options.common.dtype), *subjects.context);
+    communicator.ledger().beat();
+    const int64_t bytes = int64_t(weights.bytes());
+    subjects.all.push_back({folded ? "folded" : "dense",
+                            std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator,
+                                                     *subjects.context, engine_options(options)),
+                            folded, bytes});
+  }
+  return subjects;
+}
+
+Subjects folder_subjects(Communicator& communicator, const BenchOptions& options, int threads) {
+  agree(communicator, [&] { check_model(options.model, communicator.ranks(), reduction_kind(options.common)); });
+  Subjects subjects;
+  for (const bool folded : {false, true}) {
+    LoadOptions load;
+    load.dtype = weight_format(options.common.dtype);
+    load.threads = threads;
+    load.oversubscribed = oversubscribed();
+    load.reduction = reduction_kind(options.common);
+    load.dense = !folded;
+    load.engine = engine_options(options);
+    if (folded && !subjects.all[0].engine->blueprint().fold) continue;
+    LoadedModel model = load_model(options.model, communicator, load);
+    subjects.layers = model.blueprint.layers;
+    if (!subjects.context)
+      subjects.context = std::move(model.context);
+    else
+      subjects.more_contexts.push_back(std::move(model.context));
+    subjects.all.push_back({folded ? "folded" : "dense", std::move(model.engine), folded, model.weight_bytes});
+  }
+  return subjects;
+}
+
+}  // namespace
+
+Subjects make_subjects(Communicator& communicator, const BenchOptions& options) {
+  PLEAT_REQUIRE(options.model.empty() != options.synthetic.empty(), "name a model: --model DIR or --synthetic SHAPE");
+  const int threads = options.common.threads > 0 ? options.common.threads : default_threads();
+  Subjects subjects = options.model.empty() ? synthetic_subjects(communicator, options, threads)
+                                            : folder_subjects(communicator, options, threads);
+  const Blueprint& b = subjects.all[0].engine->blueprint();
+  subjects.shape =
+      concat(b.family, ": hidden ", b.hidden, ", FFN ", b.neurons, ", ", b.heads, " heads, ", b.kv_heads,
+             " key-value heads, ", b.layers, " layers; ", communicator.ranks(), " ranks x ", threads, " threads");
+  return subjects;
+}
+
+double total_read_bandwidth(Communicator& communicator, Context& context) {
+  static const Buffer memory = [&] {
+    Buffer buffer(size_t(3) << 29);  // 1.5 GiB
+    for (size_t i = 0; i < buffer.bytes(); i += 4096) buffer.as<std::byte>()[i] = std::byte(i >> 12);
+    return buffer;
+  }();
+  communicator.ledger().beat();
+  communicator.barrier("bandwidth");
+  const double mine = stream_read(context, memory);
+  double sum = 0;
+  for (double part : gather_values(communicator, "bandwidth", mine)) sum += part;
+  return sum;
+}
+
+}  // namespace pleat
