@@ -38,7 +38,8 @@ std::unique_ptr<Communicator> join_ranks(int threads_per_rank, std::chrono::mill
 std::unique_ptr<Communicator> join_job(int threads_per_rank, std::chrono::milliseconds step_timeout, MpiPath path) {
   RankProcess& process = rank_process();
   process.open_ledger();
-  MpiJob job = join_mpi({.expected_ranks = process.place.ranks,
+  MpiJob job = join_mpi({.expected_rank = process.place.rank,
+                         .expected_ranks = process.place.ranks,
                          .ledger_name = process.ledger_memory.name(),
                          .threads = threads_per_rank,
                          .timeout = step_timeout,

@@ -18,6 +18,11 @@
 namespace pleat {
 namespace {
 
+using namespace std::chrono_literals;
+
+constexpr auto kStart = 10s;    // programs and MPI on many hosts
+constexpr auto kTurn = 1500ms;  // mpirun takes a second from the end of one rank to the end of the others
+
 // What every rank tells every other at the start; plain bytes.
 struct Card {
   char host[64] = {};
@@ -32,11 +37,13 @@ struct Card {
 class StartDeadline {
  public:
   StartDeadline(const MpiJoin& join, int exit_code)
-      : thread_([this, timeout = join.timeout, exit_code] {
+      : thread_([this, timeout = join.timeout + kStart, rank = join.expected_rank, exit_code] {
           std::unique_lock lock(mutex_);
-          if (done_.wait_for(lock, timeout, [this] { return over_; })) return;
-          const std::string line = concat("pleat: pid ", getpid(), " waited ", std::fixed, std::setprecision(1),
-                                          double(timeout.count()) / 1000, " s for the other ranks to start\n");
+          // Rank 0 speaks first, and its end ends the others.
+          if (done_.wait_for(lock, timeout + (rank > 0 ? kTurn : 0ms), [this] { return over_; })) return;
+          const std::string line =
+              concat("pleat: rank ", rank, " (pid ", getpid(), ") waited ", std::fixed, std::setprecision(1),
+                     double(timeout.count()) / 1000, " s for the other ranks to start\n");
           [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
           _exit(exit_code);
         }) {}

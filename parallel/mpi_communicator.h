@@ -15,10 +15,10 @@ enum class MpiPath {
 };
 
 struct MpiJoin {
-  int expected_ranks = 1;                    // as the launcher's environment says
-  std::string ledger_name;                   // SharedMemory of one Ledger, this rank's
-  int threads = 1;                           // of this rank
-  std::chrono::milliseconds timeout{60000};  // also of joining itself
+  int expected_rank = 0, expected_ranks = 1;  // as the launcher's environment says
+  std::string ledger_name;                    // SharedMemory of one Ledger, this rank's
+  int threads = 1;                            // of this rank
+  std::chrono::milliseconds timeout{60000};
   MpiPath path = MpiPath::automatic;
 };
 
