@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/check.h"
@@ -52,18 +53,29 @@ void attention(Context& ctx, MatrixView<const float> q, std::span<const Attentio
                rows.size(), " rows");
   PLEAT_ASSERT(q.cols == heads * width && out.cols == q.cols, q.cols, " columns for ", heads, " heads of ", width);
   const auto attend = vector_ops(ctx.isa()).attend;
-  const int64_t work_size = 2 * (width / 16 * 16 + 16);
+  const int64_t count = int64_t(rows.size());
+  // Decoding, every row is a task of its own; a prompt's rows go together.
+  const int64_t together = count >= 8 * kAttentionRows ? kAttentionRows : 1;
+  const int64_t work_size = 2 * kAttentionRows * attention_padding(width);
   float* work =
       static_cast<float*>(ctx.scratch(Context::op_slot, size_t(ctx.team().threads() * work_size) * sizeof(float)));
-  ctx.team().each(int64_t(rows.size()) * heads, [&](int member, int64_t index) {
-    const int64_t row = index / heads, head = index % heads;
-    attend({.q = q[row] + head * width,
-            .out = out[row] + head * width,
-            .cache = &cache,
-            .row = &rows[row],
-            .kv_head = kv_of_head[head],
-            .scale = scale,
-            .work = work + member * work_size});
+  ctx.team().each((count + together - 1) / together * heads, [&](int member, int64_t index) {
+    const int64_t head = index % heads, end = std::min(count, index / heads * together + together);
+    for (int64_t row = index / heads * together; row < end;) {
+      int64_t next = row + 1;
+      while (next < end && rows[next].page_table == rows[row].page_table) ++next;
+      attend({.q = q[row] + head * width,
+              .q_stride = q.stride,
+              .out = out[row] + head * width,
+              .out_stride = out.stride,
+              .cache = &cache,
+              .rows = &rows[row],
+              .count = int(next - row),
+              .kv_head = kv_of_head[head],
+              .scale = scale,
+              .work = work + member * work_size});
+      row = next;
+    }
   });
 }
 

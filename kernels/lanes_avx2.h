@@ -95,6 +95,12 @@ struct Avx2Lanes {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
+  static F sums(const F* a) {
+    float out[16];
+    for (int i = 0; i < 16; ++i) out[i] = sum(a[i]);
+    return load(out);
+  }
+  static float first_lane(F a) { return _mm256_cvtss_f32(a.low); }
   static float max_lane(F a) {
     const __m256 eight = _mm256_max_ps(a.low, a.high);
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -70,6 +70,25 @@ struct Avx512Lanes {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
+  // Four rounds halve the number of lanes to add for each of the sixteen and, two vectors at a time, the number of
+  // vectors.
+  static F sums(const F* a) {
+    F half[8], quarter[4], pair[2];
+    for (int i = 0; i < 8; ++i) {  // of the vectors i / 2 + 8 (i % 2) and 4 further on
+      const F x = a[i / 2 + 8 * (i % 2)], y = a[i / 2 + 8 * (i % 2) + 4];
+      half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+    }
+    for (int i = 0; i < 4; ++i) {
+      const F x = half[2 * i], y = half[2 * i + 1];
+      quarter[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const F x = quarter[2 * i], y = quarter[2 * i + 1];
+      pair[i] = _mm512_add_ps(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xee));
+    }
+    return _mm512_add_ps(_mm512_shuffle_ps(pair[0], pair[1], 0x88), _mm512_shuffle_ps(pair[0], pair[1], 0xdd));
+  }
+  static float first_lane(F a) { return _mm512_cvtss_f32(a); }
   static float max_lane(F a) {
     const __m256 eight = _mm256_max_ps(half<0>(a), half<1>(a));
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -103,6 +103,11 @@ struct PortableLanes {
       for (int i = 0; i < half; ++i) a.lane[i] += a.lane[i + half];
     return a.lane[0];
   }
+  // Lane i is sum(a[i]).
+  static F sums(const F* a) {
+    return each([&](int i) { return sum(a[i]); });
+  }
+  static float first_lane(F a) { return a.lane[0]; }
   static float max_lane(F a) {
     for (int half = 8; half > 0; half /= 2)
       for (int i = 0; i < half; ++i) a.lane[i] = a.lane[i] > a.lane[i + half] ? a.lane[i] : a.lane[i + half];

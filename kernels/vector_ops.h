@@ -9,15 +9,23 @@
 
 namespace pleat {
 
-// One (row, head) of attention().
+// Rows that attention() takes together, where one sequence has so many in a step, and the columns of a row of work
+// space.
+constexpr int kAttentionRows = 4;
+constexpr int64_t attention_padding(int64_t head_size) { return head_size / 16 * 16 + 16; }
+
+// One head of up to kAttentionRows rows of one sequence.
 struct AttentionTask {
-  const float* q = nullptr;  // [head_size]
-  float* out = nullptr;      // [head_size]
+  const float* q = nullptr;  // [count, head_size]
+  int64_t q_stride = 0;
+  float* out = nullptr;  // [count, head_size]
+  int64_t out_stride = 0;
   const KvCache* cache = nullptr;
-  const AttentionRow* row = nullptr;
+  const AttentionRow* rows = nullptr;  // [count]
+  int count = 0;
   int kv_head = 0;
   float scale = 0;
-  float* work = nullptr;  // [2 * (head_size / 16 * 16 + 16)]
+  float* work = nullptr;  // [2 * count, attention_padding(head_size)]
 };
 
 // A neuron's dot products with the rows of x in the mask `rows`: out[i] belongs to the i-th set bit.
