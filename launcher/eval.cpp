@@ -139,7 +139,7 @@ int eval(const EvalOptions& options, Communicator& communicator) {
                     blueprint.vocab);
   });
 
-  const InterruptGuard interrupt(leads);
+  const InterruptGuard interrupt;
   ScoringOptions scoring = options.scoring;
   if (dump) scoring.window = int(model.blueprint.max_positions);
   EvalLoop loop(communicator, *model.engine, against ? against->engine.get() : nullptr, scoring);

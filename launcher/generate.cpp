@@ -117,7 +117,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   folder.engine.max_rows = options.scheduler.prefill_chunk + options.scheduler.max_batch;
   LoadedModel model = load_on_ranks(folder, options.common, communicator);
 
-  const InterruptGuard interrupt(leads);
+  const InterruptGuard interrupt;
   RunSummary summary;
   int signal = 0;
   std::exception_ptr failure;

@@ -9,22 +9,22 @@ volatile std::sig_atomic_t noted = 0;
 
 void note(int signal) { noted = signal; }
 
-void handle(void (*handler)(int), int flags) {
+void handle(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
-  action.sa_flags = flags;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }
 
 }  // namespace
 
-InterruptGuard::InterruptGuard(bool leads) {
+InterruptGuard::InterruptGuard() {
   noted = 0;
-  handle(note, SA_RESTART | (leads ? int(SA_RESETHAND) : 0));
+  handle(note);
 }
 
-InterruptGuard::~InterruptGuard() { handle(SIG_DFL, 0); }
+InterruptGuard::~InterruptGuard() { handle(SIG_DFL); }
 
 int InterruptGuard::signal() const { return noted; }
 

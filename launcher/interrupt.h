@@ -3,11 +3,10 @@
 
 namespace pleat {
 
-// While it lives the two signals only leave a note; rank 0 reads it between steps, the other ranks follow rank 0. A
-// second signal on rank 0 ends the process at once.
+// While it lives the two signals only leave a note; rank 0 reads it between steps, the other ranks follow rank 0.
 class InterruptGuard {
  public:
-  explicit InterruptGuard(bool leads);
+  InterruptGuard();
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
 

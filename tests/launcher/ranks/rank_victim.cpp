@@ -14,6 +14,7 @@
 #include "kernels/check.h"
 #include "launcher/bootstrap.h"
 #include "launcher/guardian.h"
+#include "launcher/preflight.h"
 #include "launcher/rank_process.h"
 
 namespace {
@@ -86,6 +87,10 @@ int run(int, char** argv) {
   if (mode == "exit0-loading" && communicator->rank() == 1) {
     communicator->ledger().set_phase("loading");
     std::exit(0);
+  }
+  if (mode == "check") {
+    print_short_preflight(*communicator);
+    return run_check(*communicator, false);
   }
   if (mode == "bits" || mode == "messages-bits") {
     compare_bits(*communicator);

@@ -193,6 +193,14 @@ TEST_F(Ranks, WaitForARankThatIsIdleButAlive) {
   EXPECT_EQ(job.wait(15s), 0) << job.errors();
 }
 
+TEST_F(Ranks, CheckThemselvesWithinFiveSeconds) {
+  Job job(2, "check", 20s);
+  EXPECT_EQ(job.wait(5s), 0) << job.errors();
+  EXPECT_NE(job.output().find("the same bits as one rank"), std::string::npos) << job.output();
+  EXPECT_NE(job.output().find("16 KB"), std::string::npos) << job.output();
+  expect_one_line(job, "pleat: 2 ranks on .*same bits as one rank");
+}
+
 TEST_F(Ranks, SayNothingWhenTheJobIsAskedToEnd) {
   Job job(2, "loop", 20s);
   const pid_t rank = job.pid_of(1);

@@ -1,0 +1,76 @@
+// `pleat eval` against Hugging Face's numbers for the embedded model.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "tests/launcher/program.h"
+
+namespace pleat::test {
+namespace {
+
+using nlohmann::json;
+
+json golden() {
+  std::ifstream in(std::string(PLEAT_SOURCE_DIR) + "/tests/fixtures/pleat-gpt2-9m-golden.json");
+  return json::parse(in);
+}
+
+TEST(Eval, WritesTheLogitsThatHuggingFaceComputes) {
+  const Scratch scratch;
+  const json expected = golden();
+  scratch.write("ids.json", expected["first_ids"].dump());
+  const Outcome outcome = pleat("eval --dtype f32 --model " + model() + " --ids " + scratch.path("ids.json") +
+                                    " --logits " + scratch.path("logits.npy"),
+                                2);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const std::string file = scratch.read("logits.npy");
+  const size_t tokens = expected["first_ids"].size(), vocab = 4096;
+  ASSERT_EQ(file.substr(0, 6), "\x93NUMPY");
+  const size_t data = 10 + static_cast<unsigned char>(file[8]) + 256 * static_cast<unsigned char>(file[9]);
+  EXPECT_EQ(data % 64, 0u);
+  EXPECT_NE(file.find("'descr': '<f4'"), std::string::npos);
+  EXPECT_NE(file.find("'shape': (48, 4096)"), std::string::npos);
+  ASSERT_EQ(file.size(), data + tokens * vocab * sizeof(float));
+  for (size_t token = 0; token < tokens; ++token)
+    for (size_t i = 0; i < expected["logit_columns"].size(); ++i) {
+      float logit;
+      std::memcpy(&logit, file.data() + data + (token * vocab + expected["logit_columns"][i].get<size_t>()) * 4, 4);
+      // The fixture is rounded to 5 decimals.
+      ASSERT_NEAR(logit, expected["logits"][token][i].get<float>(), 2e-4) << token << " " << i;
+    }
+}
+
+TEST(Eval, AModelAgreesWithItself) {
+  const Scratch scratch;
+  scratch.write("text",
+                "The shared library is installed in /usr/lib, and the king said unto them: a table is dropped.");
+  const std::string flags = " --json --window 16 --model " + model() + " --text " + scratch.path("text");
+  const Outcome alone = pleat("eval" + flags);
+  const Outcome against = pleat("eval" + flags + " --against " + model(), 2);
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  ASSERT_EQ(against.code, 0) << against.err;
+  const json one = json::parse(alone.out), two = json::parse(against.out);
+  EXPECT_EQ(one["perplexity"], two["perplexity"]);
+  EXPECT_NEAR(one["perplexity"].get<double>(), std::exp(one["mean_nll"].get<double>()), 1e-9);
+  EXPECT_EQ(two["kl"], 0);
+  EXPECT_EQ(two["top1_agreement"], 1);
+  EXPECT_GT(one["tokens"], 10);
+}
+
+TEST(Eval, PerplexityOfHeldOutTextIsHuggingFaces) {
+  const char* folder = std::getenv("PLEAT_DATA");
+  const std::string text = (folder ? std::string(folder) : std::string(PLEAT_SOURCE_DIR) + "/../shared/data") +
+                           "/text/pleat-heldout/heldout.txt";
+  if (!std::filesystem::exists(text)) GTEST_SKIP() << "no " << text;
+  const Outcome outcome =
+      pleat("eval --dtype f32 --json --window 512 --max-tokens 1024 --model " + model() + " --text " + text);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const json result = json::parse(outcome.out);
+  EXPECT_EQ(result["tokens"], 2 * 511);
+  EXPECT_GT(result["perplexity"], 20);
+  EXPECT_LT(result["perplexity"], 60);
+}
+
+}  // namespace
+}  // namespace pleat::test
