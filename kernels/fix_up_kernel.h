@@ -28,22 +28,47 @@ void dot_rows(const float* const* x, const Element* weights, const Element* next
     out[r] = Lanes::sum(Lanes::add(Lanes::add(sum[r][0], sum[r][1]), Lanes::add(sum[r][2], sum[r][3])));
 }
 
+// out[r] += factors[r] * weights for R rows.
+template <class Lanes, int R, class Element>
+void add_rows(float* const* out, const float* factors, const Element* weights, int64_t n) {
+  using F = typename Lanes::F;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const F weight = Lanes::load(weights + i);
+    for (int r = 0; r < R; ++r)
+      Lanes::store(out[r] + i, Lanes::fma(Lanes::set1(factors[r]), weight, Lanes::load(out[r] + i)));
+  }
+  if (const int64_t rest = n - i; rest > 0) {
+    const F weight = Lanes::load_part(weights + i, rest);
+    for (int r = 0; r < R; ++r)
+      Lanes::store_part(out[r] + i, Lanes::fma(Lanes::set1(factors[r]), weight, Lanes::load_part(out[r] + i, rest)),
+                        rest);
+  }
+}
+
+// Calls four(rows, k) for each four set bits of the mask and one(row, k) for those left; k counts the bits before them.
+template <class Row, class Four, class One>
+void for_set_bits(uint32_t mask, Row row_at, Four four, One one) {
+  decltype(row_at(0)) rows[4];
+  int waiting = 0, done = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    rows[waiting++] = row_at(__builtin_ctz(mask));
+    if (waiting < 4) continue;
+    four(rows, done);
+    done += 4;
+    waiting = 0;
+  }
+  for (int r = 0; r < waiting; ++r) one(rows + r, done + r);
+}
+
 template <class Lanes, class Element>
 void neuron_dots(const NeuronDots& task) {
   const Element* weights = static_cast<const Element*>(task.weights);
   const Element* next = static_cast<const Element*>(task.next);
-  float* out = task.out;
-  const float* x[4];
-  int waiting = 0;
-  for (uint32_t rows = task.rows; rows != 0; rows &= rows - 1) {
-    x[waiting++] = task.x + __builtin_ctz(rows) * task.stride;
-    if (waiting == 4) {
-      dot_rows<Lanes, 4>(x, weights, next, task.width, out);
-      out += 4;
-      waiting = 0;
-    }
-  }
-  for (int r = 0; r < waiting; ++r) dot_rows<Lanes, 1>(x + r, weights, next, task.width, out + r);
+  for_set_bits(
+      task.rows, [&](int row) { return task.x + row * task.stride; },
+      [&](const float* const* x, int k) { dot_rows<Lanes, 4>(x, weights, next, task.width, task.out + k); },
+      [&](const float* const* x, int k) { dot_rows<Lanes, 1>(x, weights, next, task.width, task.out + k); });
 }
 
 template <class Lanes>
@@ -56,19 +81,11 @@ template <class Lanes, class Element>
 void add_neuron(const AddNeuron& task) {
   const Element* weights = static_cast<const Element*>(task.weights);
   const Element* next = static_cast<const Element*>(task.next);
-  const float* factor = task.factors;
   for (int64_t i = 0; i < task.width; i += 64 / int64_t(sizeof(Element))) Lanes::prefetch(next + i);
-  for (uint32_t rows = task.rows; rows != 0; rows &= rows - 1) {
-    const auto scale = Lanes::set1(*factor++);
-    float* out = task.out + __builtin_ctz(rows) * task.stride;
-    int64_t i = 0;
-    for (; i + 16 <= task.width; i += 16)
-      Lanes::store(out + i, Lanes::fma(scale, Lanes::load(weights + i), Lanes::load(out + i)));
-    if (const int64_t rest = task.width - i; rest > 0) {
-      const auto sum = Lanes::fma(scale, Lanes::load_part(weights + i, rest), Lanes::load_part(out + i, rest));
-      Lanes::store_part(out + i, sum, rest);
-    }
-  }
+  for_set_bits(
+      task.rows, [&](int row) { return task.out + row * task.stride; },
+      [&](float* const* out, int k) { add_rows<Lanes, 4>(out, task.factors + k, weights, task.width); },
+      [&](float* const* out, int k) { add_rows<Lanes, 1>(out, task.factors + k, weights, task.width); });
 }
 
 template <class Lanes>
