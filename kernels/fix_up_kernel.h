@@ -19,10 +19,11 @@ void dot_rows(const float* const* x, const Element* weights, const Element* next
       for (int r = 0; r < R; ++r) sum[r][j] = Lanes::fma(Lanes::load(x[r] + i + 16 * j), weight, sum[r][j]);
     }
   }
-  for (int j = 0; i < n; i += 16, ++j) {
-    const int64_t count = n - i < 16 ? n - i : 16;
-    const F weight = Lanes::load_part(weights + i, count);
-    for (int r = 0; r < R; ++r) sum[r][j] = Lanes::fma(Lanes::load_part(x[r] + i, count), weight, sum[r][j]);
+  for (int j = 0; j < 4; ++j) {
+    const int64_t left = n - (i + 16 * j), count = left < 16 ? left : 16;
+    if (left <= 0) break;
+    const F weight = Lanes::load_part(weights + i + 16 * j, count);
+    for (int r = 0; r < R; ++r) sum[r][j] = Lanes::fma(Lanes::load_part(x[r] + i + 16 * j, count), weight, sum[r][j]);
   }
   for (int r = 0; r < R; ++r)
     out[r] = Lanes::sum(Lanes::add(Lanes::add(sum[r][0], sum[r][1]), Lanes::add(sum[r][2], sum[r][3])));

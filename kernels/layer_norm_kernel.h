@@ -19,7 +19,10 @@ float sum_columns(int64_t n, Term term) {
   int64_t i = 0;
   for (; i + 64 <= n; i += 64)
     for (int j = 0; j < 4; ++j) sum[j] = Lanes::add(sum[j], term(i + 16 * j, int64_t(16)));
-  for (int j = 0; i < n; i += 16, ++j) sum[j] = Lanes::add(sum[j], term(i, n - i < 16 ? n - i : 16));
+  for (int j = 0; j < 4; ++j) {
+    const int64_t left = n - (i + 16 * j);
+    if (left > 0) sum[j] = Lanes::add(sum[j], term(i + 16 * j, left < 16 ? left : 16));
+  }
   return Lanes::sum(Lanes::add(Lanes::add(sum[0], sum[1]), Lanes::add(sum[2], sum[3])));
 }
 
