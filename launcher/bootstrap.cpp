@@ -28,6 +28,7 @@ void RankProcess::open_ledger() {
 std::unique_ptr<Communicator> join_ranks(int threads_per_rank, std::chrono::milliseconds step_timeout) {
   RankProcess& process = rank_process();
   process.place = launched_rank();
+  process.threads = threads_per_rank;
   if (process.place.ranks == 1) {
     process.oversubscribed = size_t(threads_per_rank) > cores_of_process(0).count();
     return std::make_unique<SelfCommunicator>();

@@ -11,13 +11,14 @@ namespace pleat {
 struct RankReport {
   std::string host;
   int pid = 0;
-  int cores = 0;  // this process may use
+  int cores = 0;       // this process may use
+  int host_cores = 0;  // the host has
   int threads = 0;
   std::string isa;
   int64_t memory_total = 0, memory_free = 0;  // bytes of the host
 };
 
-struct LinkReport {  // a tree all-reduce of `bytes`
+struct LinkReport {  // a tree all-reduce of `bytes`, as a layer does it
   int64_t bytes = 0;
   double p50_us = 0, p99_us = 0;
   double gb_per_s = 0;  // bytes / p50
@@ -25,15 +26,16 @@ struct LinkReport {  // a tree all-reduce of `bytes`
 
 struct Preflight {
   std::vector<RankReport> ranks;  // the same on every rank
-  std::vector<LinkReport> links;  // empty in the short form
+  std::vector<LinkReport> links;  // rank 0 only; empty in the short form
   bool same_bits = false;
-  bool oversubscribed = false;
   std::vector<std::string> warnings;
   std::string verdict;  // one sentence
-  bool good = false;
+
+  bool good() const { return same_bits; }
+  int hosts() const;
 };
 
-// Collective. The full form measures all-reduces of 1 KB to 4 MB and takes at most a few seconds.
+// Collective. The full form measures all-reduces of 1 KB to 4 MB and takes a second or two.
 Preflight preflight(Communicator& communicator, bool full);
 
 // `pleat check`: the full form as a table (or one JSON object) on rank 0's stdout. Exit code: 0, or 1 when bits differ.

@@ -14,6 +14,7 @@ struct RankProcess {
   LaunchedRank place;
   SharedMemory ledger_memory;  // of several ranks
   Ledger* ledger = nullptr;    // in it
+  int threads = 1;             // of this rank
   bool joined = false;         // MPI has started
   bool left = false;           // and ended in order
   bool oversubscribed = false;
