@@ -8,8 +8,9 @@ namespace {
 
 constexpr int64_t kSlotBytes = 512 << 10;
 constexpr int64_t kHeaderBytes = 128;
-// From this size on each rank adds up its share of the columns only and the others copy it.
-constexpr int64_t kTwoShotBytes = 128 << 10;
+// From so many bytes to read on, all ranks' nodes together, each rank adds up its share of the columns only and the
+// others copy it: less to read, at the price of one more wait.
+constexpr int64_t kTwoShotBytes = 256 << 10;
 constexpr int64_t kColumns = 16;  // a cache line of floats: no two ranks write one line
 
 }  // namespace
@@ -53,11 +54,12 @@ void SharedExchange::barrier() {
 }
 
 void SharedExchange::tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) {
+  const int64_t column_bytes = int64_t(exchange.finish_nodes.size() * sizeof(float));
   const int64_t columns = kSlotBytes / (exchange.most_nodes * int64_t(sizeof(float))) / kColumns * kColumns;
   for (int64_t begin = 0; begin < n; begin += columns) {
     const int64_t size = std::min(columns, n - begin);
     const float* part = mine ? mine + begin : nullptr;
-    if (size * int64_t(sizeof(float)) < kTwoShotBytes) {
+    if (size * column_bytes < kTwoShotBytes) {
       one_shot(exchange, part, n, size, out + begin);
     } else {
       two_shot(exchange, part, n, size, out + begin);

@@ -66,16 +66,17 @@ TEST(Collectives, TreeSumsHaveTheSameBitsOnEveryRankAndForEveryNumberOfRanks) {
 }
 
 TEST(Collectives, LongMessagesTravelInRoundsAndEachRankAddsItsColumns) {
-  constexpr int64_t kColumns = 150'001;
-  const std::vector<float> expected = tree_sums(5, kColumns);
-  for (const int ranks : {2, 3, 5}) {
-    run_ranks(ranks, [&](Communicator& communicator) {
-      const TreeExchange exchange(5, ranks);
-      std::vector<float> out(kColumns);
-      communicator.tree_all_reduce("ffn", exchange, partial_sums(exchange, communicator.rank(), kColumns).data(),
-                                   kColumns, out.data());
-      EXPECT_TRUE(same_bits(out, expected)) << ranks << " ranks";
-    });
+  for (const auto& [leaves, columns] : {std::pair(5, 150'001), std::pair(25, 20'001)}) {
+    const std::vector<float> expected = tree_sums(leaves, columns);
+    for (const int ranks : {2, 3, 7}) {
+      run_ranks(ranks, [&, leaves = leaves, columns = columns](Communicator& communicator) {
+        const TreeExchange exchange(leaves, ranks);
+        std::vector<float> out(columns);
+        communicator.tree_all_reduce("ffn", exchange, partial_sums(exchange, communicator.rank(), columns).data(),
+                                     columns, out.data());
+        EXPECT_TRUE(same_bits(out, expected)) << ranks << " ranks";
+      });
+    }
   }
 }
 
