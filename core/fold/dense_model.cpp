@@ -1,0 +1,70 @@
+#include "core/fold/dense_model.h"
+
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+#include <sstream>
+
+#include "core/checkpoint/checkpoint.h"
+#include "kernels/attention.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kLongestWindow = 512;
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  PLEAT_REQUIRE(file.good(), "cannot read the text '", path, "'");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+LoadedModel load_densely(const std::string& folder, Communicator& communicator, int threads, bool oversubscribed) {
+  LoadOptions options;
+  options.threads = threads;
+  options.oversubscribed = oversubscribed;
+  options.dense = true;
+  options.engine.max_rows = options.engine.max_logit_rows = int(kLongestWindow);
+  options.engine.kv_tokens = kLongestWindow;
+  return load_model(folder, communicator, options);
+}
+
+}  // namespace
+
+std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
+                                   int64_t max_tokens) {
+  const std::vector<int32_t> tokens = tokenizer.encode(read_text(text_file));
+  const int64_t total = int64_t(tokens.size());
+  PLEAT_REQUIRE(total >= 2, "the text '", text_file, "' has ", total, " tokens, at least 2 are needed");
+  std::vector<Window> windows;
+  const int64_t available = (total + window - 1) / window;
+  const int64_t wanted = max_tokens > 0 ? std::clamp<int64_t>(max_tokens / window, 1, available) : available;
+  for (int64_t i = 0; i < wanted; ++i) {
+    const int64_t begin = i * available / wanted * window, end = std::min(begin + window, total);
+    if (end - begin >= 2) windows.emplace_back(tokens.begin() + begin, tokens.begin() + end);
+  }
+  return windows;
+}
+
+DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscribed)
+    : loaded_(load_densely(folder, communicator_, threads, oversubscribed)),
+      window_(std::min(kLongestWindow, loaded_.blueprint.max_positions)) {}
+
+MatrixView<const float> DenseModel::run(std::span<const int32_t> window, FfnHook* hook, bool want_logits) {
+  StepPlan plan;
+  plan.step = step_++;
+  plan.logits = want_logits ? LogitsMode::full : LogitsMode::none;
+  for (size_t i = 0; i < window.size(); ++i) plan.rows.push_back({window[i], int32_t(i), 0, 0, uint8_t(want_logits)});
+  std::vector<int32_t>& pages = plan.page_tables.emplace_back((window.size() + kPageTokens - 1) / kPageTokens);
+  std::iota(pages.begin(), pages.end(), 0);
+  Engine& engine = *loaded_.engine;
+  engine.set_ffn_hook(hook);
+  engine.step(plan);
+  engine.set_ffn_hook(nullptr);
+  return want_logits ? engine.logits() : MatrixView<const float>{};
+}
+
+}  // namespace pleat

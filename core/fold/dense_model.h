@@ -1,0 +1,39 @@
+#pragma once
+// The dense model of a folder, run over whole windows of text with a hook on its FFNs.
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "core/text/tokenizer.h"
+#include "parallel/self_communicator.h"
+
+namespace pleat {
+
+using Window = std::vector<int32_t>;
+
+// Windows of at most `window` tokens (a last incomplete one of at least 2 counts), spread evenly over the text when
+// `max_tokens` (0: all) is less than the text has. Error(invalid) if the text gives no window.
+std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
+                                   int64_t max_tokens);
+
+class DenseModel {
+ public:
+  DenseModel(const std::string& folder, int threads, bool oversubscribed);
+
+  const Blueprint& blueprint() const { return loaded_.blueprint; }
+  Context& context() { return *loaded_.context; }
+  int64_t window() const { return window_; }  // tokens a window may have
+
+  // Every position's logits [window, vocab], valid until the next run; empty unless asked for.
+  MatrixView<const float> run(std::span<const int32_t> window, FfnHook* hook, bool want_logits);
+
+ private:
+  SelfCommunicator communicator_;
+  LoadedModel loaded_;
+  int64_t window_ = 0;
+  int64_t step_ = 0;
+};
+
+}  // namespace pleat

@@ -1,0 +1,22 @@
+#pragma once
+// One layer's dense FFN read from a checkpoint, a neuron a row.
+#include "core/checkpoint/checkpoint.h"
+#include "core/fold/products.h"
+#include "core/model/blueprint.h"
+
+namespace pleat {
+
+// FFN(x) = act(x up^T + up_bias) down + down_bias
+struct FfnTensors {
+  Table up;                      // W1^T [h, d]
+  std::vector<float> up_bias;    // b1 [h], zeros where the model has none
+  Table down;                    // W2 [h, d]
+  std::vector<float> down_bias;  // b2 [d]
+
+  int64_t neurons() const { return up.rows; }
+  int64_t hidden() const { return up.cols; }
+};
+
+FfnTensors read_ffn(const Checkpoint& checkpoint, const Blueprint& blueprint, int layer);
+
+}  // namespace pleat

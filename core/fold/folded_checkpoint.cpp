@@ -1,0 +1,143 @@
+#include "core/fold/folded_checkpoint.h"
+
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "core/checkpoint/safetensors_writer.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How a dense tensor changes: its neurons, along rows or columns from `begin` on, take a new order.
+struct Reordering {
+  const std::vector<int32_t>* order = nullptr;
+  bool rows = false;
+  int64_t begin = 0;
+};
+
+std::map<std::string, Reordering> reorderings(const Blueprint& blueprint,
+                                              const std::vector<FoldedLayerTensors>& layers) {
+  std::map<std::string, Reordering> out;
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    const std::vector<int32_t>* order = &layers[size_t(layer)].order;
+    const WeightSource up = blueprint.source(Part::ffn_up, layer), down = blueprint.source(Part::ffn_down, layer);
+    out[up.weight] = {order, !up.input_major, up.output_begin};
+    if (!up.bias.empty()) out[up.bias] = {order, false, up.output_begin};
+    out[down.weight] = {order, down.input_major, 0};
+  }
+  return out;
+}
+
+// A 1-D tensor is one row.
+std::vector<std::byte> read_reordered(const Checkpoint& checkpoint, const std::string& name,
+                                      const Reordering& reordering) {
+  const TensorInfo& info = checkpoint.require(name);
+  const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0];
+  int64_t cols = 1;
+  for (size_t i = info.shape.size() < 2 ? 0 : 1; i < info.shape.size(); ++i) cols *= info.shape[i];
+  const size_t size = size_of(info.dtype);
+  std::vector<std::byte> data(size_t(rows * cols) * size);
+  checkpoint.read(name, 0, rows, 0, cols, data.data());
+  if (reordering.order == nullptr) return data;
+  std::vector<std::byte> out = data;
+  const std::vector<int32_t>& order = *reordering.order;
+  const size_t row_bytes = size_t(cols) * size;
+  for (size_t place = 0; place < order.size(); ++place) {
+    const size_t to = size_t(reordering.begin) + place, from = size_t(reordering.begin + order[place]);
+    if (reordering.rows) {
+      std::memcpy(&out[to * row_bytes], &data[from * row_bytes], row_bytes);
+      continue;
+    }
+    for (size_t row = 0; row < size_t(rows); ++row) {
+      std::memcpy(&out[row * row_bytes + to * size], &data[row * row_bytes + from * size], size);
+    }
+  }
+  return out;
+}
+
+struct NewTensor {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  const void* data;
+};
+
+std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
+  const int64_t d = int64_t(fold.bias.size()), h = fold.predictor.rows, groups = fold.predictor.groups();
+  std::vector<NewTensor> out;
+  const auto add = [&](const char* name, DType dtype, std::vector<int64_t> shape, const void* data) {
+    out.push_back({FoldSpec::name(layer, name), dtype, std::move(shape), data});
+  };
+  if (fold.fold.format == WeightFormat::int8) {
+    add("fold.codes", DType::i8, {d, d}, fold.fold.codes.data());
+    add("fold.scales", DType::bf16, {groups, d}, fold.fold.scales.data());
+  } else {
+    add("fold.weight", DType::bf16, {d, d}, fold.fold.weight.data());
+  }
+  add("fold.bias", DType::f32, {d}, fold.bias.data());
+  add("predictor.codes", DType::u8, {h, fold.predictor.code_bytes()}, fold.predictor.codes.data());
+  add("predictor.scale", DType::bf16, {h, groups}, fold.predictor.scale.data());
+  add("predictor.minimum", DType::bf16, {h, groups}, fold.predictor.minimum.data());
+  add("range.low", DType::f32, {h}, fold.low.data());
+  add("range.high", DType::f32, {h}, fold.high.data());
+  add("slope", DType::f32, {h}, fold.slope.data());
+  add("intercept", DType::f32, {h}, fold.intercept.data());
+  return out;
+}
+
+// Configuration, tokenizer and texts: everything of the folder that is not a weight file.
+void copy_small_files(const fs::path& from, const fs::path& to) {
+  static const std::set<std::string> kept = {".json", ".txt", ".md", ".model", ".jinja"};
+  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
+    const fs::path name = entry.path().filename();
+    const bool index = name.string().ends_with(".index.json");
+    const bool old_report = name == "fold_report.json";
+    if (!entry.is_regular_file() || index || old_report || !kept.contains(name.extension().string())) continue;
+    fs::copy_file(entry.path(), to / name);
+  }
+}
+
+}  // namespace
+
+void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, const FoldSpec& spec,
+                             const std::vector<FoldedLayerTensors>& layers, const fs::path& folder) {
+  PLEAT_ASSERT(int(layers.size()) == blueprint.layers);
+  copy_small_files(dense.folder(), folder);
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : dense.metadata().items()) {
+    if (value.is_string()) metadata[key] = value.get<std::string>();
+  }
+  metadata["format"] = "pt";
+  metadata["fold"] = to_metadata(spec);
+
+  SafetensorsWriter out(folder / "model.safetensors", metadata);
+  const std::vector<std::string> names = dense.names();
+  for (const std::string& name : names) {
+    const TensorInfo& info = dense.require(name);
+    out.add(name, info.dtype, info.shape);
+  }
+  std::vector<NewTensor> added;
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    for (NewTensor& tensor : tensors_of(layer, layers[size_t(layer)].fold)) added.push_back(std::move(tensor));
+  }
+  for (const NewTensor& tensor : added) out.add(tensor.name, tensor.dtype, tensor.shape);
+
+  out.begin();
+  std::map<std::string, Reordering> changes = reorderings(blueprint, layers);
+  for (const std::string& name : names) {
+    const std::vector<std::byte> data = read_reordered(dense, name, changes[name]);
+    out.write(name, data.data(), data.size());
+  }
+  for (const NewTensor& tensor : added) {
+    size_t bytes = size_of(tensor.dtype);
+    for (int64_t extent : tensor.shape) bytes *= size_t(extent);
+    out.write(tensor.name, tensor.data, bytes);
+  }
+  out.finish();
+}
+
+}  // namespace pleat

@@ -1,0 +1,116 @@
+#include "core/fold/layer_report.h"
+
+#include <algorithm>
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kMeasuredRows = 4096;
+
+Table spread_rows(const Table& sample) {
+  Table out(std::min(sample.rows, kMeasuredRows), sample.cols);
+  for (int64_t row = 0; row < out.rows; ++row) std::copy_n(sample[row * sample.rows / out.rows], out.cols, out[row]);
+  return out;
+}
+
+// Mean size of the union of the sets of `batch` rows that stand far apart in the text, so that they share no context.
+double mean_union(const std::vector<uint8_t>& selected, int64_t rows, int64_t h, int64_t batch) {
+  const int64_t groups = rows / batch;
+  if (groups == 0) return 0;
+  int64_t total = 0;
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t n = 0; n < h; ++n) {
+      bool any = false;
+      for (int64_t i = 0; i < batch && !any; ++i) any = selected[size_t((group + i * groups) * h + n)];
+      total += any;
+    }
+  }
+  return double(total) / double(groups);
+}
+
+struct Distance {
+  double squared = 0, energy = 0;
+};
+
+Distance distance(const Table& from, const Table& y) {
+  Distance out;
+  for (size_t i = 0; i < from.data.size(); ++i) {
+    const double difference = double(y.data[i]) - from.data[i];
+    out.squared += difference * difference;
+    out.energy += double(from.data[i]) * from.data[i];
+  }
+  return out;
+}
+
+double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+}  // namespace
+
+LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const FfnBytes& bytes) {
+  const Table x = spread_rows(sample);
+  const Table z = layer.exact(ctx, x.view()), predicted = layer.predicted(ctx, x.view());
+  const int64_t rows = x.rows, h = z.cols;
+  LayerMeasurement out;
+  LayerReport& report = out.report;
+
+  std::vector<uint8_t> selected(size_t(rows * h));
+  out.frequency.resize(size_t(h));
+  int64_t found = 0, outside = 0, both = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t n = 0; n < h; ++n) {
+      const bool is_found = layer.outside(n, predicted[row][n]), is_outside = layer.outside(n, z[row][n]);
+      selected[size_t(row * h + n)] = is_found;
+      out.frequency[size_t(n)] += is_found;
+      found += is_found, outside += is_outside, both += is_found && is_outside;
+    }
+  }
+  for (double& frequency : out.frequency) frequency /= double(rows);
+  report.coverage = 1 - double(outside) / double(rows * h);
+  report.fallback = double(found) / double(rows * h);
+  report.recall = outside > 0 ? double(both) / double(outside) : 1;
+  report.precision = found > 0 ? double(both) / double(found) : 1;
+
+  const Table dense = layer.output(ctx, FfnForm::dense, x.view(), z, predicted);
+  const auto error = [&](FfnForm form) {
+    const Distance d = distance(dense, layer.output(ctx, form, x.view(), z, predicted));
+    out.output_energy = d.energy;
+    return ratio(d.squared, d.energy);
+  };
+  report.error = error(FfnForm::folded);
+  report.error_alone = error(FfnForm::alone);
+  report.error_dropped = error(FfnForm::dropped);
+
+  for (size_t i = 0; i < kReportBatches.size(); ++i) {
+    report.read[i] = double(bytes.fixed) + mean_union(selected, rows, h, kReportBatches[i]) * double(bytes.per_neuron);
+  }
+  report.stored = double(bytes.stored());
+  report.dense = double(bytes.dense);
+  return out;
+}
+
+LayerReport total_of(const std::vector<LayerMeasurement>& layers) {
+  LayerReport out;
+  double energy = 0;
+  const double count = double(layers.size());
+  for (const LayerMeasurement& layer : layers) {
+    const LayerReport& report = layer.report;
+    out.weight += report.weight / count;
+    out.coverage += report.coverage / count;
+    out.fallback += report.fallback / count;
+    out.recall += report.recall * (1 - report.coverage);
+    out.precision += report.precision * report.fallback;
+    out.error += report.error * layer.output_energy;
+    out.error_alone += report.error_alone * layer.output_energy;
+    out.error_dropped += report.error_dropped * layer.output_energy;
+    energy += layer.output_energy;
+    for (size_t i = 0; i < out.read.size(); ++i) out.read[i] += report.read[i];
+    out.stored += report.stored;
+    out.dense += report.dense;
+  }
+  out.recall = out.coverage < 1 ? out.recall / (count * (1 - out.coverage)) : 1;
+  out.precision = out.fallback > 0 ? out.precision / (count * out.fallback) : 1;
+  for (double* error : {&out.error, &out.error_alone, &out.error_dropped}) *error = ratio(*error, energy);
+  return out;
+}
+
+}  // namespace pleat

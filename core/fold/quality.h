@@ -1,0 +1,43 @@
+#pragma once
+// How far a changed model is from the dense one, teacher-forced, and what the changes are: folded FFNs, or noise in one
+// layer.
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/fold/dense_model.h"
+#include "core/fold/layer_fold.h"
+#include "core/fold/report.h"
+
+namespace pleat {
+
+struct QualityComparison {
+  double dense_perplexity = 0;
+  int64_t tokens = 0;                   // scored
+  std::vector<QualityReport> variants;  // one a hook
+};
+
+// `done` is called with the share of windows finished.
+QualityComparison compare_with_dense(DenseModel& model, std::span<const Window> windows,
+                                     std::span<FfnHook* const> hooks, const std::function<void(double)>& done = {});
+
+// Replaces the FFN outputs off position 0 by one form of the folded layers.
+class FoldedForm : public FfnHook {
+ public:
+  FoldedForm(Context& ctx, const std::vector<FoldedLayer>& layers, FfnForm form)
+      : ctx_(ctx), layers_(layers), form_(form) {}
+  void ffn(int layer, const StepPlan& plan, MatrixView<const float> x, MatrixView<float> y) override;
+
+ private:
+  Context& ctx_;
+  const std::vector<FoldedLayer>& layers_;
+  FfnForm form_;
+};
+
+// [layers] KL of the model's output for a unit of squared error in one layer's FFN output (method.md section 2, step 2:
+// layers differ greatly in what an error costs): measured with isotropic noise of fixed seed, a few percent of the
+// output's energy.
+std::vector<double> measure_sensitivity(DenseModel& model, std::span<const Window> windows,
+                                        const std::function<void(double)>& done = {});
+
+}  // namespace pleat
