@@ -1,5 +1,9 @@
 #include "launcher/bench.h"
 
+#include <CLI/CLI.hpp>
+
+#include <CLI/CLI.hpp>
+
 #include "launcher/together.h"
 
 namespace pleat {

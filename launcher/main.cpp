@@ -25,6 +25,7 @@ int run(int argc, char** argv) {
   add_fold(app, command);
   add_inspect(app, command);
   add_check(app, command);
+  add_bench(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -97,7 +97,7 @@ std::string to_text(const RunSummary& summary) {
   if (const double not_read = share_not_read(summary.ranks); not_read >= 0)
     text += concat("FFN weight bytes no longer read: ", format("%.1f%%", 100 * not_read), "\n");
   text += "read from the checkpoint, MB a rank:";
-  for (const RankCost& rank : summary.ranks) text += " " + megabytes(rank.bytes_read);
+  for (const RankCost& rank : summary.ranks) text += concat(' ', megabytes(rank.bytes_read));
   text += "\ntime:";
   const auto shares = phase_shares(summary.ranks);
   for (size_t phase = 0; phase < shares.size(); ++phase)
