@@ -159,7 +159,7 @@ void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, co
 void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
                  const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
                  float* out) {
-  PLEAT_ASSERT(a.cols == down.neurons() && leaf_offsets.size() >= 2 && leaf_offsets.back() == down.neurons(), "a [",
+  PLEAT_ASSERT(a.cols == down.neurons() && !leaf_offsets.empty() && leaf_offsets.back() == down.neurons(), "a [",
                a.rows, ", ", a.cols, "], down [", down.neurons(), ", ", down.width(), "], ", leaf_offsets.size(),
                " leaf offsets");
   const DownPanels panels(ctx, down, leaf_offsets);

@@ -191,7 +191,7 @@ void multiply_panels(Context& ctx, MatrixView<const float> x, const PanelProduct
     PLEAT_ASSERT(node.leaves() >= 1 && node.begin >= product.first_leaf && node.end <= product.first_leaf + leaves,
                  "node [", node.begin, ", ", node.end, ") of leaves from ", product.first_leaf, " on, ", leaves);
   }
-  if (x.rows == 0) return;
+  if (x.rows == 0 || product.nodes.empty()) return;
   const TileKernels& kernels = tile_kernels(ctx.isa());
   const Tiles tiles(x.rows, kernels.max_rows);
   const PackedRows packed = pack_rows(ctx, x, product, tiles, kernels.bf16_pairs);

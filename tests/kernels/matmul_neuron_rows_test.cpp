@@ -55,6 +55,16 @@ TEST(NeuronRows, DownGivesTheBitsOfThePackedNodes) {
   }
 }
 
+TEST(NeuronRows, RankWithoutNeuronsHasNothingToAdd) {
+  Context ctx(2, true);
+  const NeuronRows none(WeightFormat::bf16, 0, 40);
+  const std::vector<float> x = random_floats(2 * 40, 7);
+  float untouched = 42;
+  matmul_up(ctx, {x.data(), 2, 40}, none, nullptr, {&untouched, 2, 0});
+  matmul_down(ctx, {x.data(), 2, 0}, none, {0}, 32, {}, &untouched);
+  EXPECT_EQ(untouched, 42);
+}
+
 TEST(NeuronRows, RowsAreAlignedAndHoldTheBlock) {
   NeuronRows rows(WeightFormat::bf16, 5, 37);
   const std::vector<float> values = random_floats(2 * 3, 1);
