@@ -56,7 +56,7 @@ LayerFold build_fold(Context& ctx, const FfnTensors& ffn, const LayerRanges& ran
   out.bias = fold_bias(ffn, out.slope, out.intercept);
   out.fold = store_fold(c, format);
 
-  const FoldedLayer layer(ffn, out, activation, WeightFormat::f32);
+  const FoldedLayer layer(ffn, out, activation, WeightFormat::bf16);
   const Table z = layer.exact(ctx, sample.view()), predicted = layer.predicted(ctx, sample.view());
   Table missing = layer.output(ctx, FfnForm::dense, sample.view(), z, predicted);
   const Table folded = layer.output(ctx, FfnForm::folded, sample.view(), z, predicted);

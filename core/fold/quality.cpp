@@ -6,69 +6,81 @@
 namespace pleat {
 namespace {
 
-// log softmax of a row, in double.
-void log_softmax(const float* logits, std::vector<double>& out) {
-  const double largest = *std::max_element(logits, logits + out.size());
+// log of the sum of exp(logits), the exponentials in f32, their sum in f64.
+double log_sum(const float* logits, size_t n) {
+  const float largest = *std::max_element(logits, logits + n);
   double sum = 0;
-  for (size_t i = 0; i < out.size(); ++i) sum += std::exp(logits[i] - largest);
-  const double shift = largest + std::log(sum);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = logits[i] - shift;
+  for (size_t i = 0; i < n; ++i) sum += double(std::exp(logits[i] - largest));
+  return double(largest) + std::log(sum);
 }
 
 struct Totals {
   double loss = 0, kl = 0;
   int64_t agreeing = 0;
+
+  void operator+=(const Totals& o) { loss += o.loss, kl += o.kl, agreeing += o.agreeing; }
 };
+
+// One window's dense logits, kept while its variants run.
+struct DenseLogits {
+  Table logits;             // [scored, vocab]
+  std::vector<double> sum;  // [scored]
+};
+
+DenseLogits dense_logits(ThreadTeam& team, MatrixView<const float> logits, int64_t scored) {
+  DenseLogits out{Table(scored, logits.cols), std::vector<double>(size_t(scored))};
+  team.split(scored, [&](int, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::copy_n(logits[row], logits.cols, out.logits[row]);
+      out.sum[size_t(row)] = log_sum(logits[row], size_t(logits.cols));
+    }
+  });
+  return out;
+}
+
+Totals compare_row(const float* dense, double dense_sum, const float* changed, size_t vocab, size_t next) {
+  const double changed_sum = log_sum(changed, vocab);
+  double kl = changed_sum - dense_sum;
+  for (size_t i = 0; i < vocab; ++i) {
+    kl += double(std::exp(dense[i] - float(dense_sum))) * (double(dense[i]) - changed[i]);
+  }
+  const bool agrees =
+      std::max_element(dense, dense + vocab) - dense == std::max_element(changed, changed + vocab) - changed;
+  return {changed_sum - changed[next], kl, agrees};
+}
 
 }  // namespace
 
 QualityComparison compare_with_dense(DenseModel& model, std::span<const Window> windows,
                                      std::span<FfnHook* const> hooks, const std::function<void(double)>& done) {
-  const size_t vocab = size_t(model.blueprint().vocab);
   std::vector<Totals> totals(hooks.size());
   double dense_loss = 0;
   int64_t tokens = 0;
   ThreadTeam& team = model.context().team();
-  const size_t members = size_t(team.threads());
   for (size_t w = 0; w < windows.size(); ++w) {
     const Window& window = windows[w];
     const int64_t scored = int64_t(window.size()) - 1;
-    const MatrixView<const float> logits = model.run(window, nullptr, true);
-    Table dense(scored, int64_t(vocab));
-    for (int64_t row = 0; row < scored; ++row) std::copy_n(logits[row], vocab, dense[row]);
+    const DenseLogits dense = dense_logits(team, model.run(window, nullptr, true), scored);
     tokens += scored;
-    for (size_t v = 0; v < hooks.size() || v == 0; ++v) {
-      const MatrixView<const float> changed = hooks.empty() ? logits : model.run(window, hooks[v], true);
-      std::vector<Totals> parts(members);
-      std::vector<double> dense_parts(members);
-      team.split(scored, [&](int member, int64_t begin, int64_t end) {
-        std::vector<double> p(vocab), q(vocab);
-        Totals& part = parts[size_t(member)];
+    for (int64_t row = 0; row < scored; ++row)
+      dense_loss += dense.sum[size_t(row)] - dense.logits[row][window[size_t(row) + 1]];
+    for (size_t v = 0; v < hooks.size(); ++v) {
+      const MatrixView<const float> changed = model.run(window, hooks[v], true);
+      std::vector<Totals> rows(static_cast<size_t>(scored));
+      team.split(scored, [&](int, int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
-          const size_t next = size_t(window[size_t(row) + 1]);
-          log_softmax(dense[row], p);
-          log_softmax(changed[row], q);
-          for (size_t i = 0; i < vocab; ++i) part.kl += std::exp(p[i]) * (p[i] - q[i]);
-          dense_parts[size_t(member)] -= p[next];
-          part.loss -= q[next];
-          part.agreeing +=
-              std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin();
+          rows[size_t(row)] = compare_row(dense.logits[row], dense.sum[size_t(row)], changed[row], size_t(changed.cols),
+                                          size_t(window[size_t(row) + 1]));
         }
       });
-      for (size_t member = 0; member < members; ++member) {
-        if (v == 0) dense_loss += dense_parts[member];
-        if (hooks.empty()) continue;
-        totals[v].loss += parts[member].loss;
-        totals[v].kl += parts[member].kl;
-        totals[v].agreeing += parts[member].agreeing;
-      }
+      for (const Totals& row : rows) totals[v] += row;
     }
     if (done) done(double(w + 1) / double(windows.size()));
   }
-  QualityComparison out{std::exp(dense_loss / double(tokens)), tokens, {}};
+  const double n = double(tokens);
+  QualityComparison out{std::exp(dense_loss / n), tokens, {}};
   for (const Totals& total : totals) {
-    out.variants.push_back(
-        {std::exp(total.loss / double(tokens)), total.kl / double(tokens), double(total.agreeing) / double(tokens)});
+    out.variants.push_back({std::exp(total.loss / n), total.kl / n, double(total.agreeing) / n});
   }
   return out;
 }
