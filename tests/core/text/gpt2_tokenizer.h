@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -31,7 +32,8 @@ inline std::filesystem::path shared_data() {
 
 // GPT-2 numbers the bytes first, those with a printable character of their own before the others, then the results of
 // its merges, then <|endoftext|>.
-inline nlohmann::json gpt2_model() {
+// A small model has the first merges only.
+inline nlohmann::json gpt2_model(size_t merge_count = SIZE_MAX) {
   nlohmann::json vocab = nlohmann::json::object(), merges = nlohmann::json::array();
   int id = 0;
   for (const bool printable : {true, false}) {
@@ -42,7 +44,7 @@ inline nlohmann::json gpt2_model() {
     }
   }
   std::ifstream file(fixture("gpt2-tokenizer/merges.txt"));
-  for (std::string line; std::getline(file, line);) {
+  for (std::string line; merges.size() < merge_count && std::getline(file, line);) {
     if (line.starts_with("#version") || line.empty()) continue;
     merges.push_back(line);
     const size_t space = line.find(' ');

