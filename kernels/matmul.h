@@ -25,7 +25,8 @@ constexpr int64_t kGroup = 64;        // inputs that share a scale in int8 and l
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // leaf_offsets: first input of each leaf, ascending, from 0, closed by `inputs` ({0, inputs}: one leaf). Leaves may be empty.
+  // leaf_offsets: first input of each leaf, ascending, from 0, closed by `inputs` ({0, inputs}: one leaf; {0}: none, of no inputs). Leaves may
+  // be empty.
   // int8: every offset is a multiple of kGroup or equals `inputs`.
   PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs, std::vector<int64_t> leaf_offsets);
 

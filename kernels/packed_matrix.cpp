@@ -44,7 +44,7 @@ void check_inside(const WeightBlock& block, int64_t input, int64_t output, int64
 
 PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs, std::vector<int64_t> leaf_offsets)
     : format_(format), inputs_(inputs), outputs_(outputs), leaf_offsets_(std::move(leaf_offsets)) {
-  PLEAT_ASSERT(leaf_offsets_.size() >= 2 && leaf_offsets_.front() == 0 && leaf_offsets_.back() == inputs);
+  PLEAT_ASSERT(!leaf_offsets_.empty() && leaf_offsets_.front() == 0 && leaf_offsets_.back() == inputs);
   PLEAT_ASSERT(std::is_sorted(leaf_offsets_.begin(), leaf_offsets_.end()));
   if (format == WeightFormat::int8) {
     for (int64_t offset : leaf_offsets_)

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "kernels/attention.h"
 #include "parallel/self_communicator.h"
 #include "parallel/thread_communicator.h"
 

@@ -25,7 +25,8 @@ std::map<std::string, Named> read_partials() {
   file.read(text.data(), std::streamsize(size));
   const std::string body((std::istreambuf_iterator<char>(file)), {});
   std::map<std::string, Named> partials;
-  for (const auto& [name, entry] : nlohmann::json::parse(text).items()) {
+  const nlohmann::json header = nlohmann::json::parse(text);
+  for (const auto& [name, entry] : header.items()) {
     const size_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
     Named& named = partials[name];
     named.shape = entry["shape"].get<std::vector<int64_t>>();
