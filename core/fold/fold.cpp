@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <numeric>
 
 #include <nlohmann/json.hpp>
@@ -27,6 +28,11 @@ constexpr int64_t kFewestTokens = 1024;             // below, the ranges are noi
 constexpr size_t kSensitivityWindows = 4;
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
 
+struct Candidates {
+  std::vector<LowBitRows> predictors;  // [layers]
+  std::vector<LayerRanges> ranges;     // [layers]
+};
+
 // The steps of one fold, in the order fold_model() takes them.
 class Folding {
  public:
@@ -43,7 +49,6 @@ class Folding {
     FolderInTheMaking out(options_.out);
     model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
     calibrate();
-    fit_predictors_and_ranges();
     const std::vector<FoldedLayerTensors> layers = fold_layers();
     if (!options_.evaluation_text.empty()) evaluate(layers);
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -72,18 +77,26 @@ class Folding {
     report_.spec.predictor_bits = options_.predictor_bits;
     report_.spec.fold_format = options_.fold_format;
     report_.asked = options_.reduction;
-    bytes_ = ffn_bytes(report_.spec, blueprint_.hidden, blueprint_.neurons);
-    PLEAT_REQUIRE(outside_for(options_.reduction) > 0, "a reduction of ", options_.reduction,
+    PLEAT_REQUIRE(outside_for(options_.predictor_bits, options_.reduction) > 0, "a reduction of ", options_.reduction,
                   " cannot be reached: the fold and its ", options_.predictor_bits, "-bit predictor leave at most ",
-                  std::floor(1000 * largest_reduction()) / 1000);
+                  std::floor(1000 * largest_reduction(options_.predictor_bits)) / 1000);
   }
 
+  FfnBytes bytes_with(int bits) const {
+    FoldSpec spec = report_.spec;
+    spec.predictor_bits = bits;
+    return ffn_bytes(spec, blueprint_.hidden, blueprint_.neurons);
+  }
   // Nothing falls back.
-  double largest_reduction() const { return 1 - double(bytes_.fixed) / double(bytes_.dense); }
+  double largest_reduction(int bits) const {
+    const FfnBytes bytes = bytes_with(bits);
+    return 1 - double(bytes.fixed) / double(bytes.dense);
+  }
   // The mean share of neurons computed exactly that leaves this reduction, every byte counted.
-  double outside_for(double reduction) const {
-    return (largest_reduction() - reduction) * double(bytes_.dense) /
-           (double(bytes_.per_neuron) * double(blueprint_.neurons));
+  double outside_for(int bits, double reduction) const {
+    const FfnBytes bytes = bytes_with(bits);
+    return (largest_reduction(bits) - reduction) * double(bytes.dense) /
+           (double(bytes.per_neuron) * double(blueprint_.neurons));
   }
 
   void calibrate() {
@@ -111,33 +124,39 @@ class Folding {
     report_.sample_rows = statistics_->sample_rows();
   }
 
-  void fit_predictors_and_ranges() {
-    for (int layer = 0; layer < blueprint_.layers; ++layer) {
+  // Predictors of so many bits and the ranges they allow, of all layers; made when first asked for.
+  const Candidates& candidates(int bits) {
+    Candidates& out = candidates_[bits];
+    for (int layer = int(out.predictors.size()); layer < blueprint_.layers; ++layer) {
       const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
       const LayerStatistics& statistics = statistics_->layer(layer);
-      predictors_.push_back(gptq(context(), ffn.up.view(), statistics.second_moment, options_.predictor_bits));
-      ranges_.push_back(fit_layer_ranges(context(), ffn, predictors_.back(), blueprint_.activation, statistics.sample,
-                                         sensitivity_[size_t(layer)]));
+      out.predictors.push_back(gptq(context(), ffn.up.view(), statistics.second_moment, bits));
+      out.ranges.push_back(fit_layer_ranges(context(), ffn, out.predictors.back(), blueprint_.activation,
+                                            statistics.sample, sensitivity_[size_t(layer)]));
       tell("predictor and ranges", double(layer + 1) / blueprint_.layers);
     }
+    return out;
   }
 
-  LayerFold build(int layer, const FfnTensors& ffn, const RangeChoice& choice) {
-    return build_fold(context(), ffn, ranges_[size_t(layer)], choice[size_t(layer)], predictors_[size_t(layer)],
-                      blueprint_.activation, statistics_->layer(layer).sample, options_.fold_format);
+  LayerFold build(int layer, const FfnTensors& ffn, const Candidates& candidates, const RangeChoice& choice) {
+    const size_t l = size_t(layer);
+    return build_fold(context(), ffn, candidates.ranges[l], choice[l], candidates.predictors[l], blueprint_.activation,
+                      statistics_->layer(layer).sample, options_.fold_format);
   }
 
   std::vector<FoldedLayerTensors> fold_layers() {
-    const RangeChoice choice = choose_ranges(ranges_, outside_for(options_.reduction));
+    const int bits = options_.predictor_bits;
+    const Candidates& candidates = this->candidates(bits);
+    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, options_.reduction));
     const double mean_sensitivity =
         std::accumulate(sensitivity_.begin(), sensitivity_.end(), 0.0) / double(sensitivity_.size());
     std::vector<FoldedLayerTensors> out;
     std::vector<LayerMeasurement> measurements;
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
-      const LayerFold fold = build(layer, ffn, choice);
+      const LayerFold fold = build(layer, ffn, candidates, choice);
       const FoldedLayer folded(ffn, fold, blueprint_.activation, WeightFormat::bf16);
-      measurements.push_back(measure_layer(context(), folded, statistics_->layer(layer).sample, bytes_));
+      measurements.push_back(measure_layer(context(), folded, statistics_->layer(layer).sample, bytes_with(bits)));
       measurements.back().report.weight = sensitivity_[size_t(layer)] / mean_sensitivity;
       report_.layers.push_back(measurements.back().report);
       std::vector<int32_t> order = balanced_order(measurements.back().frequency, kVirtualShards);
@@ -174,15 +193,20 @@ class Folding {
   CurvePoint curve_point(double asked, const std::vector<Window>& windows) {
     CurvePoint point;
     point.asked = asked;
-    point.reachable = outside_for(asked) > 0;
+    int bits = options_.predictor_bits;
+    if (outside_for(bits, asked) <= 0) bits = 1;  // its bytes alone are too many
+    point.predictor_bits = bits;
+    point.reachable = outside_for(bits, asked) > 0;
     if (!point.reachable) return point;
-    const RangeChoice choice = choose_ranges(ranges_, outside_for(asked));
+    const Candidates& candidates = this->candidates(bits);
+    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, asked));
     std::vector<FoldedLayer> folded;
     std::vector<LayerMeasurement> measurements;
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
-      folded.emplace_back(ffn, build(layer, ffn, choice), blueprint_.activation, WeightFormat::bf16);
-      measurements.push_back(measure_layer(context(), folded.back(), statistics_->layer(layer).sample, bytes_));
+      folded.emplace_back(ffn, build(layer, ffn, candidates, choice), blueprint_.activation, WeightFormat::bf16);
+      measurements.push_back(
+          measure_layer(context(), folded.back(), statistics_->layer(layer).sample, bytes_with(bits)));
     }
     const LayerReport total = total_of(measurements);
     point.fallback = total.fallback;
@@ -205,13 +229,11 @@ class Folding {
   const FoldProgress& progress_;
   Checkpoint checkpoint_;
   Blueprint blueprint_;
-  FfnBytes bytes_;
   FoldReport report_;
   std::unique_ptr<DenseModel> model_;
   std::vector<double> sensitivity_;
   std::unique_ptr<Statistics> statistics_;
-  std::vector<LowBitRows> predictors_;
-  std::vector<LayerRanges> ranges_;
+  std::map<int, Candidates> candidates_;
 };
 
 }  // namespace

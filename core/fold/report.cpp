@@ -70,15 +70,16 @@ std::string to_text(const FoldReport& report) {
       percent_over(report.dropped.perplexity, report.dense_perplexity));
   out += format("KL %.5f nats a token, %.1f%% of the best next tokens agree\n\n", report.folded.kl,
                 100 * report.folded.agreement);
-  out += " reduction  exact %  read,1  read,4 read,16  perplexity  vs dense       KL   agree\n";
+  out += " reduction  bits  exact %  read,1  read,4 read,16  perplexity  vs dense       KL   agree\n";
   for (const CurvePoint& p : report.curve) {
     if (!p.reachable) {
       out += format("%9.1f%%  not reachable: C, B and the predictor alone are more\n", 100 * p.asked);
       continue;
     }
-    out += format("%9.1f%% %8.2f %7.1f %7.1f %7.1f %11.3f %8.2f%% %8.5f %6.1f%%\n", 100 * p.reduction, 100 * p.fallback,
-                  100 * p.read[0], 100 * p.read[1], 100 * p.read[2], p.quality.perplexity,
-                  percent_over(p.quality.perplexity, report.dense_perplexity), p.quality.kl, 100 * p.quality.agreement);
+    out += format("%9.1f%% %5d %8.2f %7.1f %7.1f %7.1f %11.3f %8.2f%% %8.5f %6.1f%%\n", 100 * p.reduction,
+                  p.predictor_bits, 100 * p.fallback, 100 * p.read[0], 100 * p.read[1], 100 * p.read[2],
+                  p.quality.perplexity, percent_over(p.quality.perplexity, report.dense_perplexity), p.quality.kl,
+                  100 * p.quality.agreement);
   }
   return out;
 }
@@ -100,6 +101,7 @@ nlohmann::json to_json(const FoldReport& report) {
     nlohmann::json point = {{"asked", p.asked}, {"reachable", p.reachable}};
     if (p.reachable) {
       point.update({{"reduction", p.reduction},
+                    {"predictor_bits", p.predictor_bits},
                     {"fallback", p.fallback},
                     {"read", {{"1", p.read[0]}, {"4", p.read[1]}, {"16", p.read[2]}}}});
       point.update(json_of(p.quality));

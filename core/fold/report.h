@@ -37,7 +37,8 @@ struct QualityReport {
 struct CurvePoint {
   double asked = 0;  // reduction
   bool reachable = false;
-  double reduction = 0;  // met on calibration text
+  int predictor_bits = 0;  // as the fold's, or 1 where those bytes alone are too many
+  double reduction = 0;    // met on calibration text
   double fallback = 0;
   std::array<double, 3> read = {};  // share of the dense bytes at batch 1, 4, 16
   QualityReport quality;
