@@ -8,8 +8,16 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kColumns = 512;  // of a down row, the smallest piece a thread takes
-constexpr int64_t kAhead = 3;      // neurons whose pieces are on their way while one is added
+constexpr int64_t kColumns = 512;     // of a down row, the smallest piece a thread takes
+constexpr int64_t kSumFloats = 8192;  // sums that stay in the first-level cache while neurons are added
+
+// Pieces of a down row: the fewest, because memory likes long runs, whose sums of all rows stay in cache and that give
+// every thread work. Which does not change the bits: a sum's additions are the same in any piece.
+int64_t piece_columns(int64_t width, int64_t rows, int64_t leaves, int threads) {
+  int64_t columns = std::max(kColumns, kSumFloats / rows / kColumns * kColumns);
+  while (columns > kColumns && leaves * ((width + columns - 1) / columns) < 4 * threads) columns -= kColumns;
+  return columns;
+}
 
 DType dtype_of(WeightFormat format) { return format == WeightFormat::f32 ? DType::f32 : DType::bf16; }
 
@@ -59,18 +67,20 @@ void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const
     }
   });
 
-  const int64_t chunks = (width + kColumns - 1) / kColumns;
+  const int64_t leaf_count = int64_t(selection.leaf_begin.size()) - 1;
+  const int64_t columns = piece_columns(width, rows, leaf_count, ctx.team().threads());
+  const int64_t pieces = (width + columns - 1) / columns;
   const int64_t size = int64_t(size_of(dtype));
-  ctx.team().each((int64_t(selection.leaf_begin.size()) - 1) * chunks, [&](int, int64_t task) {
-    const int64_t leaf = task / chunks, column = task % chunks * kColumns;
+  ctx.team().each(leaf_count * pieces, [&](int, int64_t task) {
+    const int64_t leaf = task / pieces, column = task % pieces * columns;
     const int64_t end = selection.leaf_begin[leaf + 1];
     for (int64_t i = selection.leaf_begin[leaf]; i < end; ++i)
       ops.add_neuron({.factors = residuals + i * rows,
                       .rows = selection.rows[i],
                       .weights = down.row(selection.neuron[i]) + column * size,
-                      .next = down.row(selection.neuron[std::min(i + kAhead, end - 1)]) + column * size,
+                      .next = down.row(selection.neuron[std::min(i + 1, end - 1)]) + column * size,
                       .dtype = dtype,
-                      .width = std::min(kColumns, width - column),
+                      .width = std::min(columns, width - column),
                       .out = leaves + leaf * rows * width + column,
                       .stride = width});
   });

@@ -29,12 +29,13 @@ void dot_rows(const float* const* x, const Element* weights, const Element* next
     out[r] = Lanes::sum(Lanes::add(Lanes::add(sum[r][0], sum[r][1]), Lanes::add(sum[r][2], sum[r][3])));
 }
 
-// out[r] += factors[r] * weights for R rows.
+// out[r] += factors[r] * weights for R rows, while the next neuron's piece is on its way.
 template <class Lanes, int R, class Element>
-void add_rows(float* const* out, const float* factors, const Element* weights, int64_t n) {
+void add_rows(float* const* out, const float* factors, const Element* weights, const Element* next, int64_t n) {
   using F = typename Lanes::F;
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
+    if (i % (64 / int64_t(sizeof(Element))) == 0) Lanes::prefetch(next + i);
     const F weight = Lanes::load(weights + i);
     for (int r = 0; r < R; ++r)
       Lanes::store(out[r] + i, Lanes::fma(Lanes::set1(factors[r]), weight, Lanes::load(out[r] + i)));
@@ -82,11 +83,10 @@ template <class Lanes, class Element>
 void add_neuron(const AddNeuron& task) {
   const Element* weights = static_cast<const Element*>(task.weights);
   const Element* next = static_cast<const Element*>(task.next);
-  for (int64_t i = 0; i < task.width; i += 64 / int64_t(sizeof(Element))) Lanes::prefetch(next + i);
   for_set_bits(
       task.rows, [&](int row) { return task.out + row * task.stride; },
-      [&](float* const* out, int k) { add_rows<Lanes, 4>(out, task.factors + k, weights, task.width); },
-      [&](float* const* out, int k) { add_rows<Lanes, 1>(out, task.factors + k, weights, task.width); });
+      [&](float* const* out, int k) { add_rows<Lanes, 4>(out, task.factors + k, weights, next, task.width); },
+      [&](float* const* out, int k) { add_rows<Lanes, 1>(out, task.factors + k, weights, next, task.width); });
 }
 
 template <class Lanes>

@@ -15,7 +15,7 @@ struct PackedAccess {
   static Panel panel(const PackedMatrix& w, int64_t index, int64_t bytes) {
     const std::byte* weights = w.data_.as<std::byte>() + index * bytes;
     if (w.format_ != WeightFormat::int8) return {weights, nullptr};
-    return {weights, w.scales_.as<float>() + index * ((w.inputs_ + kGroup - 1) / kGroup) * kColumnBlock};
+    return {weights, w.scales_.as<bf16>() + index * ((w.inputs_ + kGroup - 1) / kGroup) * kColumnBlock};
   }
 };
 

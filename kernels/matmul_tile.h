@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
 namespace pleat {
 
 constexpr int kMaxTileRows = 12;
@@ -15,8 +17,8 @@ struct TileJob {
   const void* x = nullptr;             // f32 [inputs][rows], or bf16 [inputs / 2][rows][2]
   const std::byte* weights = nullptr;  // f32 [inputs][32], bf16 [inputs / 2][32][2], int8 [inputs][32]
   int64_t next_weights = 0;            // bytes to the second panel
-  const float* scales = nullptr;       // int8: [ceil(inputs / 64)][32]
-  int64_t next_scales = 0;             // floats to the second panel
+  const bf16* scales = nullptr;        // int8: [ceil(inputs / 64)][32]
+  int64_t next_scales = 0;             // elements to the second panel
   int64_t inputs = 0;
   float* out = nullptr;  // [rows][32 * panels], overwritten
 };

@@ -40,7 +40,7 @@ struct F32Weights {
   static constexpr int kBytesPerLane = 4;
   static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&)[kVectors],
                   Sums<V, kRows, kVectors>& sums) {
     const float* x = static_cast<const float*>(job.x);
     sums.clear();
@@ -61,7 +61,7 @@ struct Bf16Weights {
   static constexpr int kBytesPerLane = 4;  // a pair of inputs
   static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&)[kVectors],
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&)[kVectors],
                   Sums<V, kRows, kVectors>& sums) {
     sums.clear();
     const std::byte* x = static_cast<const std::byte*>(job.x);
@@ -97,7 +97,7 @@ struct Int8Weights {
   static constexpr int kBytesPerLane = 1;
   static constexpr bool kScaled = true;
   template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const float* const (&scales)[kVectors],
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&scales)[kVectors],
                   Sums<V, kRows, kVectors>& totals) {
     const float* x = static_cast<const float*>(job.x);
     totals.clear();
@@ -116,7 +116,7 @@ struct Int8Weights {
         }
       }
       for (int j = 0; j < kVectors; ++j) {
-        const typename V::Reg scale = V::load(scales[j] + begin / kGroupInputs * kPanelOutputs);
+        const typename V::Reg scale = V::load_bf16(scales[j] + begin / kGroupInputs * kPanelOutputs);
         for (int m = 0; m < kRows; ++m) totals.at[m][j] = V::multiply_add(scale, sums.at[m][j], totals.at[m][j]);
       }
     }
@@ -129,7 +129,7 @@ void tile(const TileJob& job) {
   constexpr int kOutputs = kPanels * kPanelOutputs;
   for (int first = 0; first < kOutputs; first += kVectors * V::kWidth) {
     const std::byte* w[kVectors];
-    const float* scales[kVectors];
+    const bf16* scales[kVectors];
     for (int j = 0; j < kVectors; ++j) {
       const int column = first + j * V::kWidth;
       const int panel = column / kPanelOutputs;

@@ -55,7 +55,7 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs,
   const int64_t panels = blocks(outputs, kColumnBlock);
   data_ = Buffer(size_t(panels * padded_offsets_.back() * kColumnBlock * weight_bytes(format)));
   if (format == WeightFormat::int8) {
-    scales_ = Buffer(size_t(panels * blocks(inputs, kGroup) * kColumnBlock) * sizeof(float));
+    scales_ = Buffer(size_t(panels * blocks(inputs, kGroup) * kColumnBlock) * sizeof(bf16));
   }
 }
 
@@ -98,9 +98,9 @@ void PackedMatrix::pack_scales(int64_t group, int64_t output, const WeightBlock&
   check_inside(block, group, output, groups, outputs_);
   const auto start = [&](int64_t g, int64_t n) {
     const int64_t row = (output + n) / kColumnBlock * groups + group + g;
-    return scales_.as<float>() + row * kColumnBlock + (output + n) % kColumnBlock;
+    return scales_.as<bf16>() + row * kColumnBlock + (output + n) % kColumnBlock;
   };
-  copy_floats(block, output, 1, start, same);
+  copy_floats(block, output, 1, start, to_bf16);
 }
 
 }  // namespace pleat

@@ -53,7 +53,8 @@ struct RandomWeights {
 
   void pack_int8(uint32_t seed) {
     const int64_t groups = (inputs + kGroup - 1) / kGroup;
-    const std::vector<float> scales = random_floats(groups * outputs, seed + 1);
+    std::vector<float> scales = random_floats(groups * outputs, seed + 1);
+    for (float& scale : scales) scale = to_f32(to_bf16(scale));
     std::vector<int8_t> codes(values.size());
     for (int64_t k = 0; k < inputs; ++k) {
       for (int64_t n = 0; n < outputs; ++n) {

@@ -168,7 +168,7 @@ TEST(PackedMatrix, BlocksOfEitherOrderAndAnyFloatTypeLandWhereOneBigBlockDoes) {
 TEST(PackedMatrix, BytesAreThoseOneProductStreams) {
   EXPECT_EQ(PackedMatrix(WeightFormat::bf16, 100, 64, {0, 33, 100}).bytes(), size_t((34 + 68) * 64 * 2));
   EXPECT_EQ(PackedMatrix(WeightFormat::f32, 100, 33, {0, 100}).bytes(), size_t(100 * 64 * 4));
-  EXPECT_EQ(PackedMatrix(WeightFormat::int8, 128, 32, {0, 64, 128}).bytes(), size_t(128 * 32 + 2 * 32 * 4));
+  EXPECT_EQ(PackedMatrix(WeightFormat::int8, 128, 32, {0, 64, 128}).bytes(), size_t(128 * 32 + 2 * 32 * 2));
 }
 
 TEST(PackedMatrix, RefusesTypesThatDoNotFitTheFormat) {
