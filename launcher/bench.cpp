@@ -2,8 +2,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <CLI/CLI.hpp>
-
 #include "launcher/together.h"
 
 namespace pleat {
