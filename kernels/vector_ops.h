@@ -81,6 +81,8 @@ struct VectorOps {
   void (*add_neuron)(const AddNeuron& task);
 
   void (*predict_block)(const PredictBlock& task);
+
+  float (*stream_sum)(const float* data, int64_t n);  // n a multiple of 64
 };
 
 const VectorOps& vector_ops(Isa isa);

@@ -37,7 +37,8 @@ struct Subjects {
 
 Subjects make_subjects(Communicator& communicator, const BenchOptions& options);
 
-// Bytes per second of all ranks reading at once, on sets far larger than any cache. Collective.
+// Bytes per second of all ranks reading at once, on sets far larger than any cache; the best of a few passes.
+// Collective.
 double total_read_bandwidth(Communicator& communicator, Context& context);
 
 int bench_decode(Communicator& communicator, const BenchOptions& options);

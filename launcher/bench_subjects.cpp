@@ -138,12 +138,16 @@ double total_read_bandwidth(Communicator& communicator, Context& context) {
     for (size_t i = 0; i < buffer.bytes(); i += 4096) buffer.as<std::byte>()[i] = std::byte(i >> 12);
     return buffer;
   }();
-  communicator.ledger().beat();
-  communicator.barrier("bandwidth");
-  const double mine = stream_read(context, memory);
-  double sum = 0;
-  for (double part : gather_values(communicator, "bandwidth", mine)) sum += part;
-  return sum;
+  double best = 0;
+  for (int pass = 0; pass < 3; ++pass) {
+    communicator.ledger().beat();
+    communicator.barrier("bandwidth");
+    const double mine = stream_read(context, memory);
+    double sum = 0;
+    for (double part : gather_values(communicator, "bandwidth", mine)) sum += part;
+    best = std::max(best, sum);
+  }
+  return best;
 }
 
 }  // namespace pleat
