@@ -12,10 +12,8 @@ namespace {
 constexpr size_t kHugePage = size_t(2) << 20;
 constexpr size_t kPage = 4096;
 
-size_t mapped_bytes(size_t bytes) {
-  const size_t unit = bytes >= kHugePage ? kHugePage : kPage;
-  return (bytes + unit - 1) / unit * unit;
-}
+// Whole small pages: the end of a large buffer is not worth a huge page of its own.
+size_t mapped_bytes(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
 void* map_zeroed(size_t bytes) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
