@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# perf/run.sh BUILD_FOLDER: the measurements of docs/verified.md, about five minutes on two quiet cores and 20 GB.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+build=${1:-build}
+
+run() {
+  printf '\n$ %s\n' "$*"
+  "$@"
+}
+
+run "$build/perf/bench_matmul"
+run "$build/pleat" bench decode --synthetic gpt2-xl
+run "$build/pleat" bench decode --synthetic falcon-7b --fold 0.8 --tokens 16
+run mpirun -np 2 "$build/pleat" bench decode --synthetic gpt2-xl --layers 24 --tokens 16
+run "$build/pleat" bench prefill --synthetic gpt2-xl --layers 8 --tokens 256
+run mpirun -np 2 "$build/pleat" check
+checkpoint=$(mktemp -d)
+trap 'rm -rf "$checkpoint"' EXIT
+run python3 perf/make_checkpoint.py "$checkpoint" 1600 12
+run "$build/pleat" bench load --model "$checkpoint"
+run mpirun -np 2 "$build/pleat" bench load --model "$checkpoint"
