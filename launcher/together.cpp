@@ -45,8 +45,8 @@ int with_ranks(const CommonOptions& options, const std::function<int(Communicato
     if (error.kind() == ErrorKind::peer_lost) throw;
     if (communicator->ranks() > 1) {
       // This rank alone may have failed, so there is nobody to agree with. Where all found the same, rank 0 speaks
-      // first and its end ends the others.
-      if (communicator->rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      // first and mpirun ends the others a second later.
+      if (communicator->rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
       throw;
     }
     print_error(error);
