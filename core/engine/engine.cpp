@@ -18,8 +18,6 @@ std::vector<TreeNode> single_leaves(Range leaves) {
   return nodes;
 }
 
-std::vector<int64_t> relative_neuron_offsets(const ShardPlan& plan, int rank) { return plan.neuron_offsets(rank); }
-
 int64_t available_memory() {
   std::ifstream file("/proc/meminfo");
   std::string key;
@@ -49,7 +47,7 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
       embedding_exchange(communicator.ranks(), communicator.ranks()),
       attention_sums(attention_nodes.size(), options.max_rows, d),
       ffn_sums(ffn_nodes.size(), options.max_rows, d),
-      selection(relative_neuron_offsets(plan, rank)) {
+      selection(plan.neuron_offsets(rank)) {
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)
     kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
@@ -62,6 +60,9 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   if (blueprint.fold) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
+  candidates.resize(max_logit_rows);
+  gathered_candidates.resize(rank == 0 ? max_logit_rows * size_t(communicator.ranks()) : 0);
+  gather_bytes.resize(size_t(communicator.ranks()));
   if (rank == 0 && communicator.ranks() > 1) {
     all_logits.resize(max_logit_rows * size_t(blueprint.vocab));
     gathered_logits.resize(all_logits.size());
@@ -69,7 +70,7 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   ordered.reserve(max_rows);
   attention_rows.reserve(max_rows);
   logit_rows.reserve(max_rows);
-  best.reserve(max_logit_rows);
+  best.reserve(std::max(max_rows, max_logit_rows));
   statistics.fallback.resize(size_t(blueprint.layers));
   statistics.gathered.resize(size_t(blueprint.layers));
   allocate_cache();

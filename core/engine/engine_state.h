@@ -9,6 +9,12 @@
 
 namespace pleat {
 
+// A rank's best token of one row.
+struct Candidate {
+  float value = 0;
+  int32_t token = 0;
+};
+
 struct Engine::State {
   State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
         Context& context, const EngineOptions& options);
@@ -63,6 +69,8 @@ struct Engine::State {
   NodeBuffer attention_sums, ffn_sums;
   Selection selection;
   std::vector<float> local_logits, all_logits, gathered_logits;
+  std::vector<Candidate> candidates, gathered_candidates;
+  std::vector<int64_t> gather_bytes;  // [ranks]
   std::vector<int32_t> best;
 
   FfnHook* hook = nullptr;

@@ -8,11 +8,6 @@
 namespace pleat {
 namespace {
 
-struct Candidate {
-  float value;
-  int32_t token;
-};
-
 // Lowest token on ties.
 Candidate best_of(const float* logits, int64_t count, int64_t first_token) {
   int64_t best = 0;
@@ -39,22 +34,23 @@ void Engine::State::compute_logits(LogitsMode mode) {
   lap(EngineStatistics::head, weights.head.bytes());
 
   const size_t ranks = size_t(communicator.ranks());
-  std::vector<int64_t> counts(ranks);
   if (mode == LogitsMode::argmax) {
-    std::vector<Candidate> mine(static_cast<size_t>(wanted)), all(ranks * size_t(wanted));
-    for (int64_t i = 0; i < wanted; ++i) mine[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
-    counts.assign(ranks, wanted * int64_t(sizeof(Candidate)));
-    communicator.gather("candidates", std::as_bytes(std::span(mine)), counts, reinterpret_cast<std::byte*>(all.data()));
+    for (int64_t i = 0; i < wanted; ++i) candidates[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
+    gather_bytes.assign(ranks, wanted * int64_t(sizeof(Candidate)));
+    const std::span mine(candidates.data(), size_t(wanted));
+    communicator.gather("candidates", std::as_bytes(mine), gather_bytes,
+                        reinterpret_cast<std::byte*>(gathered_candidates.data()));
     best.assign(size_t(wanted), -1);
     for (size_t i = 0; rank == 0 && i < size_t(wanted); ++i) {
-      Candidate winner = all[i];
+      Candidate winner = gathered_candidates[i];
       for (size_t r = 1; r < ranks; ++r)
-        if (all[r * size_t(wanted) + i].value > winner.value) winner = all[r * size_t(wanted) + i];
+        if (const Candidate& other = gathered_candidates[r * size_t(wanted) + i]; other.value > winner.value)
+          winner = other;
       best[i] = winner.token;
     }
   } else if (ranks > 1) {
-    for (size_t r = 0; r < ranks; ++r) counts[r] = wanted * plan.vocab(int(r)).size() * int64_t(sizeof(float));
-    communicator.gather("logits", std::as_bytes(std::span(local.data, size_t(wanted * vocab.size()))), counts,
+    for (size_t r = 0; r < ranks; ++r) gather_bytes[r] = wanted * plan.vocab(int(r)).size() * int64_t(sizeof(float));
+    communicator.gather("logits", std::as_bytes(std::span(local.data, size_t(wanted * vocab.size()))), gather_bytes,
                         reinterpret_cast<std::byte*>(gathered_logits.data()));
     const float* part = gathered_logits.data();
     for (size_t r = 0; rank == 0 && r < ranks; ++r) {
