@@ -73,12 +73,12 @@ void print_short_preflight(Communicator& communicator) {
   if (communicator.rank() != 0) return;
   const RankReport& first = result.ranks[0];
   const std::string where = result.hosts() == 1 ? first.host : concat(result.hosts(), " hosts");
-  std::fprintf(stderr, "pleat: %zu %s on %s, %d %s each, %s, %.1f of %.1f GB free; %s\n", result.ranks.size(),
+  std::fprintf(stderr, "preflight: %zu %s on %s, %d %s each, %s, %.1f of %.1f GB free; %s\n", result.ranks.size(),
                result.ranks.size() == 1 ? "rank" : "ranks", where.c_str(), first.threads,
                first.threads == 1 ? "thread" : "threads", first.isa.c_str(), gigabytes(first.memory_free),
                gigabytes(first.memory_total),
                result.same_bits ? "same bits as one rank" : "the ranks do NOT compute the same bits");
-  if (!result.warnings.empty()) std::fprintf(stderr, "pleat: warning: %s\n", result.warnings[0].c_str());
+  if (!result.warnings.empty()) std::fprintf(stderr, "preflight: warning: %s\n", result.warnings[0].c_str());
 }
 
 }  // namespace pleat

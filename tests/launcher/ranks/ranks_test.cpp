@@ -198,7 +198,7 @@ TEST_F(Ranks, CheckThemselvesWithinFiveSeconds) {
   EXPECT_EQ(job.wait(5s), 0) << job.errors();
   EXPECT_NE(job.output().find("the same bits as one rank"), std::string::npos) << job.output();
   EXPECT_NE(job.output().find("16 KB"), std::string::npos) << job.output();
-  expect_one_line(job, "pleat: 2 ranks on .*same bits as one rank");
+  expect_one_line(job, "preflight: 2 ranks on .*same bits as one rank");
 }
 
 TEST_F(Ranks, SayNothingWhenTheJobIsAskedToEnd) {
