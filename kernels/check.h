@@ -45,14 +45,14 @@ auto with_context(const std::string& prefix, F&& f) -> decltype(f()) {
 
 }  // namespace pleat
 
-#define PLEAT_REQUIRE(condition, ...)                                                             \
-  do {                                                                                            \
+#define PLEAT_REQUIRE(condition, ...)                                                                  \
+  do {                                                                                                 \
     if (!(condition)) throw ::pleat::Error(::pleat::ErrorKind::invalid, ::pleat::concat(__VA_ARGS__)); \
   } while (false)
 
-#define PLEAT_ASSERT(condition, ...)                                                                            \
-  do {                                                                                                          \
-    if (!(condition))                                                                                           \
-      throw ::pleat::Error(::pleat::ErrorKind::failed, ::pleat::concat("bug at ", __FILE__, ":", __LINE__, ": ", \
+#define PLEAT_ASSERT(condition, ...)                                                                                 \
+  do {                                                                                                               \
+    if (!(condition))                                                                                                \
+      throw ::pleat::Error(::pleat::ErrorKind::failed, ::pleat::concat("bug at ", __FILE__, ":", __LINE__, ": ",     \
                                                                        #condition __VA_OPT__(, " ", ) __VA_ARGS__)); \
   } while (false)

@@ -1,6 +1,6 @@
 #pragma once
-// The exact FFN of a folded model: one neuron is one contiguous row, so that a few can be gathered; the same storage also
-// serves the dense products of prompts.
+// The exact FFN of a folded model: one neuron is one contiguous row, so that a few can be gathered; the same storage
+// also serves the dense products of prompts.
 #include <cstdint>
 #include <vector>
 
@@ -36,9 +36,11 @@ class NeuronRows {
 // y [m, neurons] = x [m, width] up^T + bias: bit for bit what matmul() gives with the same values packed.
 void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const float* bias, MatrixView<float> y);
 
-// out [nodes][m, width]: bit for bit what matmul_nodes() gives with the same values packed. leaf_offsets are in neurons.
-void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down, const std::vector<int64_t>& leaf_offsets,
-                 int first_leaf, const std::vector<TreeNode>& nodes, float* out);
+// out [nodes][m, width]: bit for bit what matmul_nodes() gives with the same values packed. leaf_offsets are in
+// neurons.
+void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
+                 const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
+                 float* out);
 
 constexpr int kMaxSharedRows = 32;  // rows of a step that share one gather
 
@@ -47,12 +49,12 @@ struct Selection {
   explicit Selection(std::vector<int64_t> leaf_offsets);  // in neurons of this rank
   void clear();
 
-  std::vector<int64_t> leaf_offsets;   // [leaves + 1] neuron ranges
-  std::vector<int32_t> neuron;         // [neurons] capacity; the first leaf_end.back() are valid, ascending
-  std::vector<uint32_t> rows;          // [neurons] bit m: row m computes this neuron exactly
-  std::vector<int32_t> leaf_begin;     // [leaves + 1] into neuron/rows
-  int64_t count() const { return leaf_begin.back(); }            // size of the union
-  int64_t row_count(int row) const;                                // |S| of one row
+  std::vector<int64_t> leaf_offsets;  // [leaves + 1] neuron ranges
+  std::vector<int32_t> neuron;        // [neurons] capacity; the first leaf_end.back() are valid, ascending
+  std::vector<uint32_t> rows;         // [neurons] bit m: row m computes this neuron exactly
+  std::vector<int32_t> leaf_begin;    // [leaves + 1] into neuron/rows
+  int64_t count() const { return leaf_begin.back(); }  // size of the union
+  int64_t row_count(int row) const;                    // |S| of one row
 };
 
 // What a neuron's exact part needs besides its two rows (method.md equation 2): r = act(z) - (slope z + intercept).
@@ -65,10 +67,11 @@ struct Residual {
 // leaves [leaves][m, width] += sum over n in S(row) and leaf, ascending, of r_n(row) * down[n].   m <= kMaxSharedRows.
 //   z_n = dot(x, up[n]) + b1_n with x rounded to the rows' format; r_n rounded likewise before the second product.
 // Each union neuron's two rows are read once. Bits of a row do not depend on the other rows.
-void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down, const Residual& residual,
-            Activation activation, const Selection& selection, float* leaves);
+void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+            const Residual& residual, Activation activation, const Selection& selection, float* leaves);
 
 // out [nodes][n] = tree sums of leaves [leaves][n]; leaf 0 of `leaves` is the global leaf first_leaf.
-void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n, float* out);
+void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n,
+                   float* out);
 
 }  // namespace pleat

@@ -16,13 +16,15 @@ struct TreeNode {
   bool operator==(const TreeNode&) const = default;
 };
 
-// The fewest nodes of the tree over [0, leaves) that together are the range [begin, end), ascending. Empty for an empty range.
+// The fewest nodes of the tree over [0, leaves) that together are the range [begin, end), ascending. Empty for an empty
+// range.
 std::vector<TreeNode> cover(int leaves, int begin, int end);
 
 // First leaf of rank r of R: with R a power of two every rank then owns exactly one node. begin(R, R) == leaves.
 inline int first_leaf(int leaves, int ranks, int rank) { return int((int64_t(leaves) * rank + ranks - 1) / ranks); }
 
 // out[i] = the tree sum of nodes[j][i]; `nodes` covers [0, leaves) completely. n elements each; out may be nodes[0].
-void finish_tree(int leaves, const std::vector<TreeNode>& nodes, const std::vector<const float*>& values, int64_t n, float* out);
+void finish_tree(int leaves, const std::vector<TreeNode>& nodes, const std::vector<const float*>& values, int64_t n,
+                 float* out);
 
 }  // namespace pleat

@@ -20,8 +20,8 @@ struct MatrixView {
   MatrixView(T* data_, int64_t rows_, int64_t cols_, int64_t stride_)
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  MatrixView(const MatrixView<U>& other) : MatrixView(other.data, other.rows, other.cols, other.stride) {}
+  requires(std::is_same_v<const U, T>) MatrixView(const MatrixView<U>& other)
+      : MatrixView(other.data, other.rows, other.cols, other.stride) {}
 
   T* operator[](int64_t row) const { return data + row * stride; }
 };

@@ -1,6 +1,7 @@
 #pragma once
-// A fixed team of threads for fork-join work of a few microseconds. The calling thread is member 0. Members wait spinning
-// for a while and then sleep (futex), or yield at once when `oversubscribed` (more threads than cores on this host).
+// A fixed team of threads for fork-join work of a few microseconds. The calling thread is member 0. Members wait
+// spinning for a while and then sleep (futex), or yield at once when `oversubscribed` (more threads than cores on this
+// host).
 #include <cstdint>
 #include <memory>
 #include <type_traits>

@@ -10,20 +10,20 @@ namespace pleat {
 // OpenAI's fields where they exist. Greedy where temperature is 0.
 struct SamplingOptions {
   float temperature = 0.0f;
-  int top_k = 0;                   // 0: all
+  int top_k = 0;  // 0: all
   float top_p = 1.0f;
-  float min_p = 0.0f;              // of the best token's probability
-  float repetition_penalty = 1.0f; // over prompt and generated tokens (CTRL, arXiv 1909.05858)
+  float min_p = 0.0f;               // of the best token's probability
+  float repetition_penalty = 1.0f;  // over prompt and generated tokens (CTRL, arXiv 1909.05858)
   uint64_t seed = 0;
   int max_tokens = 64;
-  std::vector<std::string> stop;   // the text ends before the first of these
+  std::vector<std::string> stop;  // the text ends before the first of these
   bool ignore_eos = false;
-  int logprobs = -1;               // -1: none; else the chosen token's and this many best
+  int logprobs = -1;  // -1: none; else the chosen token's and this many best
 };
 
 struct Request {
   std::string id;
-  std::vector<int32_t> prompt;     // empty: one end-of-text token
+  std::vector<int32_t> prompt;  // empty: one end-of-text token
   SamplingOptions sampling;
 };
 
@@ -37,7 +37,7 @@ struct Completion {
   std::string id;
   std::vector<int32_t> tokens;
   std::string text;
-  std::string finish_reason;       // "stop" or "length"
+  std::string finish_reason;  // "stop" or "length"
   std::vector<TokenLogprob> logprobs;
   int64_t prompt_tokens = 0;
 };

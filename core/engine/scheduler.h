@@ -1,6 +1,6 @@
 #pragma once
-// Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching, chunked
-// prefill). Admission reserves the pages of prompt + max_tokens, so a running sequence never has to give way.
+// Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching,
+// chunked prefill). Admission reserves the pages of prompt + max_tokens, so a running sequence never has to give way.
 #include <functional>
 #include <memory>
 #include <string>
@@ -12,9 +12,9 @@
 namespace pleat {
 
 struct SchedulerOptions {
-  int max_batch = 16;          // sequences that decode together
-  int prefill_chunk = 256;     // prompt tokens of one step
-  bool fold_prompt = false;    // prompts folded too
+  int max_batch = 16;        // sequences that decode together
+  int prefill_chunk = 256;   // prompt tokens of one step
+  bool fold_prompt = false;  // prompts folded too
 };
 
 class Scheduler {

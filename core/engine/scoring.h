@@ -15,8 +15,9 @@ struct ScoringOptions {
 };
 
 // Runs `tokens` window by window (no overlap; a last incomplete window of at least 2 tokens counts) and calls
-// row(index, logits [vocab]) for each token index that has a following token in its window, in order. Rank 0 calls it; other ranks
-// serve_steps(). Every token after the exact prefix goes through the decode path (folded where the model is).
+// row(index, logits [vocab]) for each token index that has a following token in its window, in order. Rank 0 calls it;
+// other ranks serve_steps(). Every token after the exact prefix goes through the decode path (folded where the model
+// is).
 void score(Engine& engine, Communicator& communicator, std::span<const int32_t> tokens, const ScoringOptions& options,
            const std::function<void(int64_t index, std::span<const float> logits)>& row);
 
