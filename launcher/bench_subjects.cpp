@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <fstream>
 #include <map>
 
 #include "kernels/attention.h"
@@ -11,6 +10,7 @@
 #include "launcher/bootstrap.h"
 #include "launcher/model_folder.h"
 #include "launcher/together.h"
+#include "parallel/host_memory.h"
 
 namespace pleat {
 namespace {
@@ -42,14 +42,6 @@ Blueprint shape_named(const std::string& name) {
   return blueprint;
 }
 
-int64_t free_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  for (int64_t kib; file >> key >> kib; file.ignore(256, '\n'))
-    if (key == "MemAvailable:") return kib * 1024;
-  return 0;
-}
-
 // So many layers that what is measured, side by side, takes at most 85% of the free memory.
 int fitting_layers(const Blueprint& blueprint, bool folded_too) {
   const double attention =
@@ -57,7 +49,7 @@ int fitting_layers(const Blueprint& blueprint, bool folded_too) {
   const double ffn = 4.0 * double(blueprint.hidden * blueprint.neurons);
   const double layer = attention + ffn + (folded_too ? attention + 1.25 * ffn : 0);
   const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (folded_too ? 2 : 1);
-  return std::max(1, std::min(blueprint.layers, int((0.85 * double(free_memory()) - head) / layer)));
+  return std::max(1, std::min(blueprint.layers, int((0.85 * double(host_memory().available) - head) / layer)));
 }
 
 EngineOptions engine_options(const BenchOptions& options) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <iomanip>
 #include <set>
 #include <span>
@@ -14,6 +13,7 @@
 #include "kernels/context.h"
 #include "launcher/rank_process.h"
 #include "parallel/cores.h"
+#include "parallel/host_memory.h"
 #include "parallel/shard_plan.h"
 
 namespace pleat {
@@ -32,15 +32,6 @@ struct Card {
   int64_t memory_total = 0, memory_free = 0;
 };
 
-int64_t meminfo(const std::string& wanted) {
-  std::ifstream file("/proc/meminfo");
-  std::string name, rest;
-  for (int64_t kilobytes; file >> name >> kilobytes; std::getline(file, rest)) {
-    if (name == wanted) return kilobytes << 10;
-  }
-  return 0;
-}
-
 Card my_card() {
   Card card;
   gethostname(card.host, sizeof card.host - 1);
@@ -49,8 +40,9 @@ Card my_card() {
   card.host_cores = int(sysconf(_SC_NPROCESSORS_ONLN));
   card.threads = rank_process().threads;
   card.isa = int(detect_isa());
-  card.memory_total = meminfo("MemTotal:");
-  card.memory_free = meminfo("MemAvailable:");
+  const HostMemory memory = host_memory();
+  card.memory_total = memory.total;
+  card.memory_free = memory.available;
   return card;
 }
 

@@ -1,13 +1,11 @@
 #include "core/engine/engine.h"
 
 #include <algorithm>
-#include <cstring>
-#include <fstream>
-#include <numeric>
 
 #include "core/engine/engine_state.h"
 #include "kernels/check.h"
 #include "kernels/layer_norm.h"
+#include "parallel/host_memory.h"
 
 namespace pleat {
 namespace {
@@ -16,14 +14,6 @@ std::vector<TreeNode> single_leaves(Range leaves) {
   std::vector<TreeNode> nodes;
   for (int leaf = int(leaves.begin); leaf < leaves.end; ++leaf) nodes.push_back({leaf, leaf + 1});
   return nodes;
-}
-
-int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  for (int64_t kib; file >> key >> kib; file.ignore(256, '\n'))
-    if (key == "MemAvailable:") return kib * 1024;
-  return int64_t(1) << 40;
 }
 
 }  // namespace
@@ -83,7 +73,8 @@ void Engine::State::allocate_cache() {
   const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
   pages = options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
   const int64_t page_bytes = std::max<int64_t>(1, layer_page_bytes * blueprint.layers);
-  pages = std::min(pages, available_memory() / 2 / communicator.ranks() / page_bytes);
+  const int64_t available = host_memory().available;
+  if (available > 0) pages = std::min(pages, available / 2 / communicator.ranks() / page_bytes);
   std::vector<int64_t> all(size_t(communicator.ranks())), counts(all.size(), int64_t(sizeof(int64_t)));
   communicator.all_gather("cache size", std::as_bytes(std::span(&pages, 1)), counts,
                           reinterpret_cast<std::byte*>(all.data()));
