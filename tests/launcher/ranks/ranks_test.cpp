@@ -108,7 +108,11 @@ class Ranks : public testing::Test {
     EXPECT_TRUE(std::regex_search(lines[0], std::regex(pattern))) << lines[0];
   }
 
-  static bool is_gone(pid_t pid) { return kill(pid, 0) != 0; }
+  // A killed process stays visible for a moment, until its parent, or init in its place, has taken its exit code.
+  static bool is_gone(pid_t pid) {
+    for (int i = 0; i < 60 && kill(pid, 0) == 0; ++i) std::this_thread::sleep_for(50ms);
+    return kill(pid, 0) != 0;
+  }
 };
 
 constexpr auto kDeadline = 1500ms;
