@@ -26,6 +26,13 @@ typename Lanes::F relu(typename Lanes::F x) {
   return Lanes::max(Lanes::set1(0.0f), x);
 }
 
+// x / (1 + exp(-x))
+template <class Lanes>
+typename Lanes::F silu(typename Lanes::F x) {
+  const auto negative = Lanes::sub(Lanes::set1(0.0f), x);
+  return Lanes::div(x, Lanes::add(Lanes::set1(1.0f), exp<Lanes>(negative)));
+}
+
 template <class Lanes, class Function>
 void for_each_lane(float* x, int64_t n, Function function) {
   int64_t i = 0;
@@ -42,7 +49,23 @@ void activate_kernel(Activation activation, float* x, int64_t n) {
       return for_each_lane<Lanes>(x, n, [](auto lanes) { return gelu_new<Lanes>(lanes); });
     case Activation::relu:
       return for_each_lane<Lanes>(x, n, [](auto lanes) { return relu<Lanes>(lanes); });
+    case Activation::silu:
+      return for_each_lane<Lanes>(x, n, [](auto lanes) { return silu<Lanes>(lanes); });
   }
+}
+
+template <class Lanes>
+void soft_cap_kernel(float cap, float* x, int64_t n) {
+  for_each_lane<Lanes>(x, n, [&](auto lanes) { return soft_cap<Lanes>(lanes, cap); });
+}
+
+// y *= x
+template <class Lanes>
+void multiply_kernel(const float* x, float* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) Lanes::store(y + i, Lanes::mul(Lanes::load(x + i), Lanes::load(y + i)));
+  if (i < n)
+    Lanes::store_part(y + i, Lanes::mul(Lanes::load_part(x + i, n - i), Lanes::load_part(y + i, n - i)), n - i);
 }
 
 }  // namespace pleat

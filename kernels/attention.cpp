@@ -46,7 +46,7 @@ void append_kv(Context& ctx, MatrixView<const float> k, MatrixView<const float> 
 }
 
 void attention(Context& ctx, MatrixView<const float> q, std::span<const AttentionRow> rows, const KvCache& cache,
-               std::span<const int> kv_of_head, float scale, MatrixView<float> out) {
+               std::span<const int> kv_of_head, const AttentionScores& scores, MatrixView<float> out) {
   check(cache);
   const int64_t width = cache.head_size, heads = int64_t(kv_of_head.size());
   PLEAT_ASSERT(q.rows == int64_t(rows.size()) && out.rows == q.rows, q.rows, " queries, ", out.rows, " outputs, ",
@@ -72,7 +72,8 @@ void attention(Context& ctx, MatrixView<const float> q, std::span<const Attentio
               .rows = &rows[row],
               .count = int(next - row),
               .kv_head = kv_of_head[head],
-              .scale = scale,
+              .q_head = int(head),
+              .scores = &scores,
               .work = work + member * work_size});
       row = next;
     }

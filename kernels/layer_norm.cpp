@@ -24,6 +24,14 @@ void layer_norm(Context& ctx, MatrixView<const float> x, const float* weight, co
   });
 }
 
+void rms_norm(Context& ctx, MatrixView<const float> x, const float* weight, float eps, MatrixView<float> y) {
+  PLEAT_ASSERT(x.rows == y.rows && x.cols == y.cols, x.rows, " x ", x.cols, " and ", y.rows, " x ", y.cols);
+  const auto function = vector_ops(ctx.isa()).rms_norm_row;
+  for_rows(ctx, x.rows, x.cols, [&](int, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) function(x[row], weight, eps, y[row], x.cols);
+  });
+}
+
 void add(Context& ctx, MatrixView<const float> x, const float* bias, MatrixView<float> y) {
   PLEAT_ASSERT(x.rows == y.rows && x.cols == y.cols, x.rows, " x ", x.cols, " and ", y.rows, " x ", y.cols);
   const auto function = vector_ops(ctx.isa()).add_row;

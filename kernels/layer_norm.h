@@ -10,6 +10,9 @@ namespace pleat {
 void layer_norm(Context& ctx, MatrixView<const float> x, const float* weight, const float* bias, float eps,
                 MatrixView<float> y);
 
+// y = x / sqrt(mean(x^2) + eps) * weight (RMSNorm, arXiv 1910.07467), otherwise as above.
+void rms_norm(Context& ctx, MatrixView<const float> x, const float* weight, float eps, MatrixView<float> y);
+
 // y += x, element by element; [rows, cols]. With bias: y += x + bias.
 void add(Context& ctx, MatrixView<const float> x, const float* bias, MatrixView<float> y);
 

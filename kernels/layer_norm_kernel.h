@@ -44,6 +44,20 @@ void layer_norm_kernel(const float* x, const float* weight, const float* bias, f
 }
 
 template <class Lanes>
+void rms_norm_kernel(const float* x, const float* weight, float eps, float* y, int64_t n) {
+  using F = typename Lanes::F;
+  const float squares = sum_columns<Lanes>(n, [&](int64_t i, int64_t count) {
+    const F part = Lanes::load_part(x + i, count);
+    return Lanes::mul(part, part);
+  });
+  const F scale = Lanes::div(Lanes::set1(1.0f), Lanes::sqrt(Lanes::set1(squares / float(n) + eps)));
+  for_columns(n, [&](int64_t i, int64_t count) {
+    const F normal = Lanes::mul(Lanes::load_part(x + i, count), scale);
+    Lanes::store_part(y + i, Lanes::mul(normal, Lanes::load_part(weight + i, count)), count);
+  });
+}
+
+template <class Lanes>
 void add_kernel(const float* x, const float* bias, float* y, int64_t n) {
   for_columns(n, [&](int64_t i, int64_t count) {
     auto sum = Lanes::load_part(x + i, count);

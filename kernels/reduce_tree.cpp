@@ -22,7 +22,7 @@ constexpr int64_t kBlock = 256;
 // Walks the tree from left to right; `nodes` are met in their ascending order.
 struct Walk {
   const std::vector<TreeNode>& nodes;
-  const std::vector<const float*>& values;
+  const float* const* values;
   int64_t offset;
   int64_t n;
   size_t next = 0;
@@ -39,6 +39,14 @@ struct Walk {
   }
 };
 
+void finish_block(int leaves, const std::vector<TreeNode>& nodes, const float* const* values, int64_t offset,
+                  int64_t count, float* out) {
+  Walk walk{nodes, values, offset, count};
+  const float* sum = walk.sum({0, leaves}, out);
+  PLEAT_ASSERT(walk.next == nodes.size(), "nodes overlap or are not in order");
+  if (sum != out) std::copy_n(sum, count, out);
+}
+
 }  // namespace
 
 std::vector<TreeNode> cover(int leaves, int begin, int end) {
@@ -50,11 +58,22 @@ std::vector<TreeNode> cover(int leaves, int begin, int end) {
 void finish_tree(int leaves, const std::vector<TreeNode>& nodes, const std::vector<const float*>& values, int64_t n,
                  float* out) {
   PLEAT_ASSERT(nodes.size() == values.size());
+  for (int64_t offset = 0; offset < n; offset += kBlock)
+    finish_block(leaves, nodes, values.data(), offset, std::min(kBlock, n - offset), out + offset);
+}
+
+void finish_trees(const std::vector<FinishTree>& trees, const std::vector<const float*>& values, int64_t n,
+                  float* out) {
   for (int64_t offset = 0; offset < n; offset += kBlock) {
-    Walk walk{nodes, values, offset, std::min(kBlock, n - offset)};
-    const float* sum = walk.sum({0, leaves}, out + offset);
-    PLEAT_ASSERT(walk.next == nodes.size(), "nodes overlap or are not in order");
-    if (sum != out + offset) std::copy_n(sum, walk.n, out + offset);
+    const int64_t count = std::min(kBlock, n - offset);
+    const float* const* next = values.data();
+    for (const FinishTree& tree : trees) {
+      float block[kBlock];
+      finish_block(tree.leaves, tree.nodes, next, offset, count, &tree == trees.data() ? out + offset : block);
+      for (int64_t i = 0; &tree != trees.data() && i < count; ++i) out[offset + i] += block[i];
+      next += tree.nodes.size();
+    }
+    PLEAT_ASSERT(next == values.data() + values.size(), "as many values as nodes");
   }
 }
 

@@ -27,4 +27,14 @@ inline int first_leaf(int leaves, int ranks, int rank) { return int((int64_t(lea
 void finish_tree(int leaves, const std::vector<TreeNode>& nodes, const std::vector<const float*>& values, int64_t n,
                  float* out);
 
+// A tree to finish: its nodes, ascending and complete.
+struct FinishTree {
+  int leaves = 0;
+  std::vector<TreeNode> nodes;
+};
+
+// out[i] = the sum, in the order of `trees`, of what finish_tree gives each; values: the first tree's nodes, then the
+// next one's.
+void finish_trees(const std::vector<FinishTree>& trees, const std::vector<const float*>& values, int64_t n, float* out);
+
 }  // namespace pleat

@@ -28,6 +28,16 @@ typename Lanes::F exp(typename Lanes::F x) {
   return Lanes::select_less(Lanes::set1(88.3f), x, Lanes::set1(__builtin_inff()), result);
 }
 
+// cap tanh(x / cap) within 1e-7 cap: tanh(y) = sign(y) (1 - e) / (1 + e) with e = exp(-2 |y|).
+template <class Lanes>
+typename Lanes::F soft_cap(typename Lanes::F x, float cap) {
+  using F = typename Lanes::F;
+  const F one = Lanes::set1(1.0f), zero = Lanes::set1(0.0f);
+  const F e = exp<Lanes>(Lanes::mul(Lanes::abs(x), Lanes::set1(-2.0f / cap)));
+  const F capped = Lanes::mul(Lanes::div(Lanes::sub(one, e), Lanes::add(one, e)), Lanes::set1(cap));
+  return Lanes::select_less(x, zero, Lanes::sub(zero, capped), capped);
+}
+
 // The normal distribution's P(X > y) for y >= 0, within 1e-7 relative (more where exp(-y^2 / 2) is tiny):
 // exp(-y^2 / 2) times a polynomial in t = 1 / (1 + 0.3 y), the form of Abramowitz & Stegun 7.1.26, with coefficients
 // fitted to double-precision values for the least relative error (5e-8).

@@ -24,7 +24,8 @@ struct AttentionTask {
   const AttentionRow* rows = nullptr;  // [count]
   int count = 0;
   int kv_head = 0;
-  float scale = 0;
+  int q_head = 0;
+  const AttentionScores* scores = nullptr;
   float* work = nullptr;  // [2 * count, attention_padding(head_size)]
 };
 
@@ -67,9 +68,14 @@ struct PredictBlock {
 
 struct VectorOps {
   void (*activate)(Activation activation, float* x, int64_t n);
+  void (*soft_cap)(float cap, float* x, int64_t n);
+  // y *= x
+  void (*multiply_row)(const float* x, float* y, int64_t n);
 
   // y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias; bias may be nullptr, y may be x.
   void (*layer_norm_row)(const float* x, const float* weight, const float* bias, float eps, float* y, int64_t n);
+  // y = x / sqrt(mean(x^2) + eps) * weight; y may be x.
+  void (*rms_norm_row)(const float* x, const float* weight, float eps, float* y, int64_t n);
   // y += x (+ bias)
   void (*add_row)(const float* x, const float* bias, float* y, int64_t n);
   void (*to_bf16)(const float* x, bf16* y, int64_t n);

@@ -14,6 +14,9 @@ template <class Lanes>
 constexpr VectorOps vector_ops_of() {
   VectorOps ops{};
   ops.activate = activate_kernel<Lanes>;
+  ops.soft_cap = soft_cap_kernel<Lanes>;
+  ops.multiply_row = multiply_kernel<Lanes>;
+  ops.rms_norm_row = rms_norm_kernel<Lanes>;
   ops.layer_norm_row = layer_norm_kernel<Lanes>;
   ops.add_row = add_kernel<Lanes>;
   ops.to_bf16 = to_bf16_kernel<Lanes>;

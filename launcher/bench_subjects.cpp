@@ -30,11 +30,12 @@ Blueprint shape_named(const std::string& name) {
   const Shape& shape = it->second;
   Blueprint blueprint;
   blueprint.family = name;
-  blueprint.hidden = shape.hidden;
+  blueprint.hidden = blueprint.embedding = shape.hidden;
   blueprint.neurons = shape.neurons;
   blueprint.vocab = shape.vocab;
   blueprint.max_positions = 2048;
   blueprint.layers = shape.layers;
+  blueprint.attention.resize(size_t(shape.layers));
   blueprint.heads = shape.heads;
   blueprint.kv_heads = shape.kv_heads;
   blueprint.head_size = int(shape.hidden / shape.heads);

@@ -6,10 +6,10 @@
 
 namespace pleat {
 
-TreeExchange::TreeExchange(int leaves_, int ranks) : leaves(leaves_), finish_leaves(leaves_) {
+TreeExchange::TreeExchange(int leaves_, int ranks) : leaves(leaves_), finish{{leaves_, {}}} {
   for (int rank = 0; rank < ranks; ++rank) {
     nodes.push_back(cover(leaves, first_leaf(leaves, ranks, rank), first_leaf(leaves, ranks, rank + 1)));
-    finish_nodes.insert(finish_nodes.end(), nodes.back().begin(), nodes.back().end());
+    finish[0].nodes.insert(finish[0].nodes.end(), nodes.back().begin(), nodes.back().end());
   }
   count();
 }
@@ -18,19 +18,37 @@ TreeExchange TreeExchange::one_sum_a_rank(int leaves, int ranks) {
   TreeExchange exchange;
   exchange.leaves = leaves;
   exchange.nodes.resize(ranks);
+  exchange.finish.resize(1);
   for (int rank = 0; rank < ranks; ++rank) {
     const TreeNode all{first_leaf(leaves, ranks, rank), first_leaf(leaves, ranks, rank + 1)};
     if (all.leaves() == 0) continue;
     exchange.nodes[rank] = {all};
-    exchange.finish_nodes.push_back({exchange.finish_leaves, exchange.finish_leaves + 1});
-    ++exchange.finish_leaves;
+    FinishTree& finish = exchange.finish[0];
+    finish.nodes.push_back({finish.leaves, finish.leaves + 1});
+    ++finish.leaves;
   }
   exchange.count();
   return exchange;
 }
 
+TreeExchange TreeExchange::joint(const TreeExchange& first, const TreeExchange& second) {
+  TreeExchange exchange;
+  exchange.nodes = first.nodes;
+  exchange.finish = {first.finish[0], second.finish[0]};
+  int next_first = 0, next_second = int(first.finish[0].nodes.size());
+  for (size_t rank = 0; rank < second.nodes.size(); ++rank) {
+    std::vector<TreeNode>& nodes = exchange.nodes[rank];
+    for (size_t i = 0; i < nodes.size(); ++i) exchange.place.push_back(next_first++);
+    for (size_t i = 0; i < second.nodes[rank].size(); ++i) exchange.place.push_back(next_second++);
+    nodes.insert(nodes.end(), second.nodes[rank].begin(), second.nodes[rank].end());
+    exchange.most_nodes = std::max(exchange.most_nodes, int(nodes.size()));
+  }
+  return exchange;
+}
+
 void TreeExchange::count() {
   for (const auto& of_rank : nodes) most_nodes = std::max(most_nodes, int(of_rank.size()));
+  for (size_t i = 0; i < finish[0].nodes.size(); ++i) place.push_back(int(i));
 }
 
 void Communicator::at(int64_t step, int layer) {

@@ -18,14 +18,13 @@
 
 namespace pleat {
 
-// Who sends which nodes of a tree: fixed at start, the same on all ranks.
+// Who sends which nodes of one or two trees: fixed at start, the same on all ranks.
 struct TreeExchange {
   int leaves = 0;
   std::vector<std::vector<TreeNode>> nodes;  // [ranks] what each rank sums itself, possibly nothing
-  // How the ranks' sums are added: as nodes, in rank order, of a tree over [0, finish_leaves).
-  int finish_leaves = 0;
-  std::vector<TreeNode> finish_nodes;
-  int most_nodes = 0;  // of any rank
+  std::vector<FinishTree> finish;            // how the ranks' sums are added
+  std::vector<int> place;                    // of the ranks' sums, in rank order: index among the values of `finish`
+  int most_nodes = 0;                        // of any rank
 
   TreeExchange() = default;
   // Rank r owns leaves [first_leaf(r), first_leaf(r + 1)) and sends their cover: the same bits for every number of
@@ -33,6 +32,8 @@ struct TreeExchange {
   TreeExchange(int leaves, int ranks);
   // The same leaves, but every rank that has any sends one sum: fewer bytes, other bits.
   static TreeExchange one_sum_a_rank(int leaves, int ranks);
+  // Both in one message: a rank sends its nodes of `first`, then those of `second`; the trees' sums are added.
+  static TreeExchange joint(const TreeExchange& first, const TreeExchange& second);
 
  private:
   void count();

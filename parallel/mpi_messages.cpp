@@ -96,13 +96,13 @@ void MessageExchange::barrier() {
 void MessageExchange::tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) {
   const size_t row_bytes = size_t(n) * sizeof(float);
   for (int rank = 0; rank < ranks_; ++rank) counts_[rank] = int64_t(exchange.nodes[rank].size() * row_bytes);
-  const size_t rows = exchange.finish_nodes.size();
+  const size_t rows = exchange.place.size();
   if (gathered_.size() < rows * size_t(n)) gathered_.resize(rows * size_t(n));
   all_gather({reinterpret_cast<const std::byte*>(mine), size_t(counts_[rank_])}, counts_,
              reinterpret_cast<std::byte*>(gathered_.data()));
-  values_.clear();
-  for (size_t row = 0; row < rows; ++row) values_.push_back(gathered_.data() + row * size_t(n));
-  finish_tree(exchange.finish_leaves, exchange.finish_nodes, values_, n, out);
+  values_.resize(rows);
+  for (size_t row = 0; row < rows; ++row) values_[exchange.place[row]] = gathered_.data() + row * size_t(n);
+  finish_trees(exchange.finish, values_, n, out);
 }
 
 }  // namespace pleat

@@ -52,6 +52,10 @@ class ShardPlan {
   const TreeExchange& attention_exchange() const { return attention_; }  // leaves: heads
   const TreeExchange& ffn_exchange() const { return ffn_; }              // leaves: virtual shards
 
+  // Both sums in one message, for models whose attention and FFN are added together: attention's nodes, then the
+  // FFN's.
+  TreeExchange joint_exchange() const { return TreeExchange::joint(attention_, ffn_); }
+
   // One sentence for each thing that could not be split evenly enough to use all ranks.
   std::vector<std::string> notes() const;
 

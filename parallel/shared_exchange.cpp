@@ -54,7 +54,7 @@ void SharedExchange::barrier() {
 }
 
 void SharedExchange::tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) {
-  const int64_t column_bytes = int64_t(exchange.finish_nodes.size() * sizeof(float));
+  const int64_t column_bytes = int64_t(exchange.place.size() * sizeof(float));
   const int64_t columns = kSlotBytes / (exchange.most_nodes * int64_t(sizeof(float))) / kColumns * kColumns;
   for (int64_t begin = 0; begin < n; begin += columns) {
     const int64_t size = std::min(columns, n - begin);
@@ -74,16 +74,17 @@ void SharedExchange::share_nodes(const TreeExchange& exchange, const float* mine
   for (size_t node = 0; node < exchange.nodes[rank_].size(); ++node)
     std::copy_n(mine + node * stride, n, to + node * n);
   post_and_wait();
-  values_.clear();
+  values_.resize(exchange.place.size());
+  const int* place = exchange.place.data();
   for (int rank = 0; rank < ranks_; ++rank) {
     const float* from = reinterpret_cast<const float*>(slot(rank));
-    for (size_t node = 0; node < exchange.nodes[rank].size(); ++node) values_.push_back(from + node * n);
+    for (size_t node = 0; node < exchange.nodes[rank].size(); ++node) values_[*place++] = from + node * n;
   }
 }
 
 void SharedExchange::one_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
   share_nodes(exchange, mine, stride, n);
-  finish_tree(exchange.finish_leaves, exchange.finish_nodes, values_, n, out);
+  finish_trees(exchange.finish, values_, n, out);
 }
 
 void SharedExchange::two_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
@@ -97,7 +98,7 @@ void SharedExchange::two_shot(const TreeExchange& exchange, const float* mine, i
   for (const float*& value : values_) value += first;
   begin_round();
   float* sums = reinterpret_cast<float*>(slot(rank_));
-  finish_tree(exchange.finish_leaves, exchange.finish_nodes, values_, end - first, sums);
+  finish_trees(exchange.finish, values_, end - first, sums);
   post_and_wait();
 
   for (int rank = 0; rank < ranks_; ++rank) {

@@ -4,7 +4,6 @@
 
 #include "core/engine/engine_state.h"
 #include "kernels/check.h"
-#include "kernels/layer_norm.h"
 #include "parallel/host_memory.h"
 
 namespace pleat {
@@ -34,19 +33,25 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
       attention_nodes(plan.attention_exchange().nodes[size_t(rank)]),
       ffn_nodes(plan.ffn_exchange().nodes[size_t(rank)]),
       ffn_leaves(single_leaves(plan.ffn_leaves(rank))),
+      joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
-      attention_sums(attention_nodes.size(), options.max_rows, d),
-      ffn_sums(ffn_nodes.size(), options.max_rows, d),
+      sums(attention_nodes.size() + ffn_nodes.size(), options.max_rows, d),
       selection(plan.neuron_offsets(rank)) {
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)
     kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
 
   const size_t max_rows = size_t(options.max_rows);
-  for (auto* values : {&x, &normed, &sum}) values->resize(max_rows * size_t(d));
+  for (auto* values : {&x, &normed, &sum}) values->resize(max_rows * size_t(std::max(d, blueprint.embedding)));
   query_key_value.resize(max_rows * size_t(q_width + 2 * kv_width));
   attended.resize(max_rows * size_t(q_width));
   hidden.resize(max_rows * size_t(neurons));
+  if (blueprint.gated) gate.resize(hidden.size());
+  for (const Rotary& rotary : blueprint.rotaries) {
+    RotaryAngles& of_rows = angles.emplace_back();
+    of_rows.cosine.resize(max_rows * rotary.frequency.size());
+    of_rows.sine.resize(of_rows.cosine.size());
+  }
   if (blueprint.fold) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
@@ -122,26 +127,32 @@ void Engine::State::order_rows(const StepPlan& step_plan) {
   PLEAT_ASSERT(int64_t(logit_rows.size()) <= options.max_logit_rows, logit_rows.size(), " rows with logits");
 }
 
-// x = token embedding + position embedding. The vocabulary is split: one rank contributes a row, the others zeros.
+// x = norm(token embedding + position embedding). The vocabulary is split: one rank contributes a row, the others
+// zeros.
 void Engine::State::embed() {
   const Range vocab = plan.vocab(rank);
-  std::fill_n(sum.begin(), rows * d, 0.0f);
+  const int64_t e = blueprint.embedding;
+  std::fill_n(sum.begin(), rows * e, 0.0f);
   for (int64_t row = 0; row < rows; ++row) {
     const int32_t token = ordered[size_t(row)].token;
     if (token < vocab.begin || token >= vocab.end) continue;
-    float* out = &sum[size_t(row * d)];
+    float* out = &sum[size_t(row * e)];
     if (blueprint.tied_head)
       weights.head.column(token - vocab.begin, out);
     else
       weights.token_embedding.unpack(token - vocab.begin, out);
   }
-  communicator.tree_all_reduce("embedding", embedding_exchange, sum.data(), rows * d, x.data());
-  if (blueprint.positions != PositionKind::learned) return;
-  for (int64_t row = 0; row < rows; ++row) {
+  std::vector<float>& embedded = e == d ? x : normed;
+  communicator.tree_all_reduce("embedding", embedding_exchange, sum.data(), rows * e, embedded.data());
+  if (blueprint.embedding_scale != 1)
+    for (int64_t i = 0; i < rows * e; ++i) embedded[size_t(i)] *= blueprint.embedding_scale;
+  if (e != d) matmul(context, view(embedded, e), weights.embedding_input, nullptr, view(x, d));
+  for (int64_t row = 0; row < rows && blueprint.positions == PositionKind::learned; ++row) {
     float* position = &normed[0];
-    weights.position_embedding.unpack(ordered[size_t(row)].position, position);
+    weights.position_embedding.unpack(ordered[size_t(row)].position + blueprint.position_offset, position);
     for (int64_t i = 0; i < d; ++i) x[size_t(row * d + i)] += position[i];
   }
+  normalise(weights.embedding_norm, view(x, d), view(x, d));
 }
 
 Engine::Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
@@ -171,13 +182,13 @@ void Engine::step(const StepPlan& step_plan) {
   s.last_lap = std::chrono::steady_clock::now();
   s.order_rows(step_plan);
   s.communicator.at(step_plan.step, -1);
+  s.prepare_rotaries();
   s.embed();
   s.observe("x", -1, s.view(s.x, s.d));
   s.lap(EngineStatistics::other);
   for (int layer = 0; layer < s.blueprint.layers; ++layer) {
     s.communicator.at(step_plan.step, layer);
-    s.attention_block(layer);
-    s.ffn_block(layer, step_plan);
+    s.layer(layer, step_plan);
   }
   s.communicator.at(step_plan.step, -1);
   s.compute_logits(step_plan.logits);

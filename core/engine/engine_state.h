@@ -1,6 +1,6 @@
 #pragma once
-// The engine's insides, shared by the files that execute a step: engine.cpp (order of things), attention_block.cpp,
-// ffn_block.cpp, logits.cpp.
+// The engine's insides, shared by the files that execute a step: engine.cpp (order of things), layer.cpp,
+// attention_block.cpp, ffn_block.cpp, logits.cpp.
 #include <chrono>
 
 #include "core/engine/engine.h"
@@ -22,10 +22,20 @@ struct Engine::State {
   // ---- one step, in this order
   void order_rows(const StepPlan& step_plan);
   void embed();
-  void attention_block(int layer);
-  void ffn_block(int layer, const StepPlan& step_plan);
+  void layer(int layer, const StepPlan& step_plan);
+  void attend(int layer);  // normed -> this rank's partial sums of the attention's output
+  void ffn(int layer);     // normed -> those of the FFN's output
+  void add_attention(int layer);
+  void add_ffn(int layer, const StepPlan& step_plan);
+  void add_both(int layer, const StepPlan& step_plan);
   void compute_logits(LogitsMode mode);
 
+  // y = norm(x), or x itself where the model has no such norm; y may be x.
+  void normalise(const NormWeights& norm, MatrixView<const float> in, MatrixView<float> out);
+  void prepare_rotaries();
+  void position_heads(int layer);  // normalises and rotates queries and keys
+  AttentionScores scores(int layer) const;
+  void add_ffn_bias(int layer, MatrixView<float> out);
   void dense_ffn(int layer, int64_t row, int64_t count);
   void folded_ffn(int layer, int64_t row, int64_t count);
   void allocate_cache();
@@ -48,8 +58,10 @@ struct Engine::State {
   int rank;
   int64_t d, q_width, kv_width, neurons;
   std::vector<TreeNode> attention_nodes, ffn_nodes, ffn_leaves;
-  TreeExchange embedding_exchange;  // one part a rank
-  std::vector<int> kv_of_head;      // [q heads], local kv head
+  TreeExchange joint_exchange;       // of both, for models that add them together
+  TreeExchange embedding_exchange;   // one part a rank
+  std::vector<int> kv_of_head;       // [q heads], local kv head
+  std::vector<RotaryAngles> angles;  // [rotaries] of the step's rows
   Buffer cache_memory;
   std::vector<KvCache> caches;  // [layers]
   int64_t pages = 0;
@@ -61,12 +73,12 @@ struct Engine::State {
   std::vector<int32_t> logit_rows;  // ordered row of each wanted one, in the plan's order
 
   // work space, sized for max_rows at start
-  std::vector<float> x, normed, sum;   // [rows, d]
+  std::vector<float> x, normed, sum;   // [rows, d], wide enough for embeddings
   std::vector<float> query_key_value;  // [rows, q_width + 2 kv_width]
   std::vector<float> attended;         // [rows, q_width]
-  std::vector<float> hidden;           // [rows, neurons]
+  std::vector<float> hidden, gate;     // [rows, neurons]; gate only of gated FFNs
   std::vector<float> leaves;           // [virtual shards][kMaxSharedRows, d]
-  NodeBuffer attention_sums, ffn_sums;
+  NodeBuffer sums;                     // of attention's and the FFN's nodes, in this order
   Selection selection;
   std::vector<float> local_logits, all_logits, gathered_logits;
   std::vector<Candidate> candidates, gathered_candidates;

@@ -1,7 +1,6 @@
-// x += FFN(norm(x)): dense for prompts, folded for generated tokens (method.md equations 1 and 4). Both kinds of rows
-// of a step travel in one all-reduce; nothing about the fallback crosses a link.
+// The FFN of this rank's neurons, up to its partial sums: dense for prompts, folded for generated tokens (method.md
+// equations 1 and 4). Both kinds of rows of a step travel in one all-reduce; nothing about the fallback crosses a link.
 #include "core/engine/engine_state.h"
-#include "kernels/layer_norm.h"
 
 namespace pleat {
 
@@ -16,17 +15,23 @@ void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
     else
       matmul(context, input, w.dense.up, w.up_bias.data(), act);
     observe("fc", layer, act);
-    activate(context, blueprint.activation, act);
+    if (blueprint.gated) {
+      const MatrixView<float> gates(gate.data(), count, neurons);
+      matmul(context, input, w.dense.gate, w.gate_bias.data(), gates);
+      activate_gated(context, blueprint.activation, gates, act);
+    } else {
+      activate(context, blueprint.activation, act);
+    }
     observe("gelu", layer, act);
   }
-  ffn_sums.fill(row, count, [&](float* out) {
+  sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count, [&](float* out) {
     if (w.folded)
       matmul_down(context, act, w.fold.down, selection.leaf_offsets, first_leaf, ffn_nodes, out);
     else
       matmul_nodes(context, act, w.dense.down, first_leaf, ffn_nodes, out);
   });
-  lap(EngineStatistics::dense_ffn,
-      w.folded ? w.fold.up.bytes() + w.fold.down.bytes() : w.dense.up.bytes() + w.dense.down.bytes());
+  lap(EngineStatistics::dense_ffn, w.folded ? w.fold.up.bytes() + w.fold.down.bytes()
+                                            : w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes());
 }
 
 void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
@@ -43,8 +48,8 @@ void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
   lap(EngineStatistics::predictor, f.predictor.bytes());
   const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
   fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
-  ffn_sums.fill(row, count,
-                [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
+  sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
+            [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
   const int64_t element = f.up.format() == WeightFormat::f32 ? 4 : 2;
   lap(EngineStatistics::fixup, size_t(selection.count() * 2 * d * element));
 
@@ -55,42 +60,11 @@ void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
   statistics.ffn_bytes_dense += bytes.dense * neurons / blueprint.neurons;
 }
 
-void Engine::State::ffn_block(int layer, const StepPlan& step_plan) {
-  const LayerWeights& w = weights.layers[size_t(layer)];
-  layer_norm(context, view(x, d), w.ffn_norm.weight.data(), w.ffn_norm.bias.empty() ? nullptr : w.ffn_norm.bias.data(),
-             blueprint.norm_epsilon, view(normed, d));
-  observe("ln2", layer, view(normed, d));
-  lap(EngineStatistics::other);
-
-  ffn_sums.begin(rows);
-  if (!ffn_nodes.empty()) {
-    if (dense_rows > 0) dense_ffn(layer, 0, dense_rows);
-    for (int64_t row = dense_rows; row < rows; row += kMaxSharedRows)
-      folded_ffn(layer, row, std::min<int64_t>(kMaxSharedRows, rows - row));
-  }
-  communicator.tree_all_reduce("ffn", plan.ffn_exchange(), ffn_sums.values(), rows * d, sum.data());
-  lap(EngineStatistics::collective);
-
-  const auto part = [&](std::vector<float>& values, int64_t row, int64_t count) {
-    return MatrixView<float>(&values[size_t(row * d)], count, d);
-  };
-  if (hook) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const Vector& bias = row < dense_rows ? w.down_bias : w.fold.fold_bias;
-      for (int64_t i = 0; i < d && !bias.empty(); ++i) sum[size_t(row * d + i)] += bias[size_t(i)];
-    }
-    hook->ffn(layer, step_plan, view(normed, d), view(sum, d));
-    add(context, view(sum, d), nullptr, view(x, d));
-  } else {
-    if (dense_rows > 0)
-      add(context, part(sum, 0, dense_rows), w.down_bias.empty() ? nullptr : w.down_bias.data(),
-          part(x, 0, dense_rows));
-    if (rows > dense_rows)
-      add(context, part(sum, dense_rows, rows - dense_rows), w.fold.fold_bias.data(),
-          part(x, dense_rows, rows - dense_rows));
-  }
-  observe("mlpResid", layer, view(x, d));
-  lap(EngineStatistics::other);
+void Engine::State::ffn(int layer) {
+  if (ffn_nodes.empty()) return;
+  if (dense_rows > 0) dense_ffn(layer, 0, dense_rows);
+  for (int64_t row = dense_rows; row < rows; row += kMaxSharedRows)
+    folded_ffn(layer, row, std::min<int64_t>(kMaxSharedRows, rows - row));
 }
 
 }  // namespace pleat

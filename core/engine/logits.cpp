@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/engine/engine_state.h"
-#include "kernels/layer_norm.h"
+#include "kernels/activation.h"
 
 namespace pleat {
 namespace {
@@ -24,13 +24,16 @@ void Engine::State::compute_logits(LogitsMode mode) {
   for (int64_t i = 0; i < wanted; ++i)
     std::memcpy(&sum[size_t(i * d)], &x[size_t(logit_rows[size_t(i)] * d)], size_t(d) * sizeof(float));
   const MatrixView<float> selected(sum.data(), wanted, d), final_x(normed.data(), wanted, d);
-  layer_norm(context, selected, weights.final_norm.weight.data(),
-             weights.final_norm.bias.empty() ? nullptr : weights.final_norm.bias.data(), blueprint.norm_epsilon,
-             final_x);
+  normalise(weights.final_norm, selected, final_x);
   observe("ln_f", -1, final_x);
+  const int64_t e = blueprint.embedding;
+  const MatrixView<float> projected(sum.data(), wanted, e);
+  if (e != d) matmul(context, final_x, weights.embedding_output, nullptr, projected);
   const Range vocab = plan.vocab(rank);
   const MatrixView<float> local(local_logits.data(), wanted, vocab.size());
-  matmul(context, final_x, weights.head, nullptr, local);
+  matmul(context, e != d ? projected : final_x, weights.head,
+         weights.head_bias.empty() ? nullptr : weights.head_bias.data(), local);
+  if (blueprint.logit_soft_cap > 0) soft_cap(context, blueprint.logit_soft_cap, local);
   lap(EngineStatistics::head, weights.head.bytes());
 
   const size_t ranks = size_t(communicator.ranks());

@@ -1,5 +1,5 @@
 #pragma once
-// A layer's partial sums on one rank, [nodes][rows][d] as the exchange wants them, filled by blocks of rows (a step's
+// A rank's partial sums, [nodes][rows][d] as the exchanges want them, filled by blocks of nodes and rows (a step's
 // dense and folded rows are computed apart and travel in one all-reduce).
 #include <algorithm>
 #include <cstdint>
@@ -10,26 +10,22 @@ namespace pleat {
 class NodeBuffer {
  public:
   NodeBuffer(size_t nodes, int64_t max_rows, int64_t width)
-      : nodes_(int64_t(nodes)),
-        width_(width),
-        values_(nodes * size_t(max_rows * width)),
-        block_(nodes > 1 ? values_.size() : 0) {}
+      : width_(width), values_(nodes * size_t(max_rows * width)), block_(nodes > 1 ? values_.size() : 0) {}
 
   void begin(int64_t rows) { rows_ = rows; }
-  const float* values() const { return values_.data(); }
+  float* from(size_t node) { return values_.data() + int64_t(node) * rows_ * width_; }
 
-  // Calls fill(out) with out [nodes][count][d], the part of rows [row, row + count).
+  // Calls fill(out) with out [nodes][count][d]: rows [row, row + count) of the nodes from `first` on.
   template <class Fill>
-  void fill(int64_t row, int64_t count, Fill&& fill_block) {
-    if (nodes_ == 1 || count == rows_) return fill_block(values_.data() + row * width_);
+  void fill(size_t first, size_t nodes, int64_t row, int64_t count, Fill&& fill_block) {
+    if (nodes == 1 || count == rows_) return fill_block(from(first) + row * width_);
     fill_block(block_.data());
-    for (int64_t node = 0; node < nodes_; ++node)
-      std::copy_n(&block_[size_t(node * count * width_)], count * width_,
-                  &values_[size_t((node * rows_ + row) * width_)]);
+    for (size_t node = 0; node < nodes; ++node)
+      std::copy_n(&block_[node * size_t(count * width_)], count * width_, from(first + node) + row * width_);
   }
 
  private:
-  int64_t nodes_, width_, rows_ = 0;
+  int64_t width_, rows_ = 0;
   std::vector<float> values_, block_;
 };
 

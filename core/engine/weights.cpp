@@ -14,12 +14,15 @@ struct Job {
   WeightFormat dtype;
 };
 
-NormWeights load_norm(Job& job, Part part, int layer) {
+// Empty where the model has no such norm.
+NormWeights load_norm(Job& job, Part part, int layer, int64_t width) {
   const WeightSource source = job.blueprint.source(part, layer);
-  const int64_t d = job.blueprint.hidden;
   NormWeights norm;
-  norm.weight = job.loader.vector(source.weight, d, {0, d});
-  if (!source.bias.empty()) norm.bias = job.loader.vector(source.bias, d, {0, d});
+  if (source.weight.empty()) return norm;
+  norm.weight = job.loader.vector(source.weight, width, {0, width});
+  if (job.blueprint.norm_weight_plus_one)
+    for (float& weight : norm.weight) weight += 1;
+  if (!source.bias.empty()) norm.bias = job.loader.vector(source.bias, width, {0, width});
   return norm;
 }
 
@@ -28,24 +31,24 @@ void pack_heads(Job& job, Part part, int layer, Range heads, int64_t column, Att
   const Blueprint& blueprint = job.blueprint;
   const WeightSource source = blueprint.source(part, layer);
   const int64_t d = blueprint.hidden, head_size = blueprint.head_size;
-  const TensorInfo& info = job.loader.checkpoint().require(source.weight);
-  PLEAT_REQUIRE(info.shape.size() == 2, "tensor '", source.weight, "' is not a matrix");
-  const int64_t total = source.input_major ? info.shape[1] : info.shape[0];
-  const int64_t expected = int64_t(blueprint.heads + 2 * blueprint.kv_heads) * head_size;
-  const bool together = source.head_stride == head_size;
-  for (int64_t head = heads.begin; head < heads.end; head = together ? heads.end : head + 1) {
-    const int64_t count = together ? heads.size() : 1;
-    const Range outputs{source.output_begin + head * source.head_stride,
-                        source.output_begin + head * source.head_stride + count * head_size};
-    job.loader.matrix(source, d, expected, {0, d}, outputs,
-                      [&](int64_t input, int64_t output, const WeightBlock& block) {
-                        weights.query_key_value.pack(input, column + output, block);
-                      });
+  const int64_t all_heads = part == Part::query ? blueprint.heads : blueprint.kv_heads;
+  const int64_t total = source.outputs > 0 ? source.outputs : all_heads * head_size;
+  const bool together = source.group_stride == 0;
+  for (int64_t head = heads.begin; head < heads.end;) {
+    const int64_t group = source.group_heads, in_group = head % group;
+    const int64_t count = together ? heads.size() : std::min(group - in_group, heads.end - head);
+    const int64_t begin =
+        source.output_begin + (together ? head * head_size : head / group * source.group_stride + in_group * head_size);
+    const Range outputs{begin, begin + count * head_size};
+    job.loader.matrix(source, d, total, {0, d}, outputs, [&](int64_t input, int64_t output, const WeightBlock& block) {
+      weights.query_key_value.pack(input, column + output, block);
+    });
     if (!source.bias.empty()) {
       const Vector bias = job.loader.vector(source.bias, total, outputs);
       std::copy(bias.begin(), bias.end(), weights.query_key_value_bias.begin() + column);
     }
     column += count * head_size;
+    head += count;
   }
 }
 
@@ -68,6 +71,8 @@ AttentionWeights load_attention(Job& job, int layer) {
   job.loader.matrix(output, blueprint.heads * head_size, d, {heads.begin * head_size, heads.end * head_size}, {0, d},
                     [&](int64_t k, int64_t n, const WeightBlock& block) { weights.output.pack(k, n, block); });
   if (!output.bias.empty()) weights.output_bias = job.loader.vector(output.bias, d, {0, d});
+  weights.query_norm = load_norm(job, Part::query_norm, layer, head_size);
+  weights.key_norm = load_norm(job, Part::key_norm, layer, head_size);
   return weights;
 }
 
@@ -75,9 +80,13 @@ DenseFfn load_dense_ffn(Job& job, int layer) {
   const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
   const Range neurons = job.plan.neurons(job.rank);
   DenseFfn ffn;
-  ffn.up = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
-  job.loader.matrix(job.blueprint.source(Part::ffn_up, layer), d, h, {0, d}, neurons,
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.up.pack(k, n, block); });
+  const auto pack_neurons = [&](Part part, PackedMatrix& matrix) {
+    matrix = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
+    job.loader.matrix(job.blueprint.source(part, layer), d, h, {0, d}, neurons,
+                      [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, n, block); });
+  };
+  if (job.blueprint.gated) pack_neurons(Part::ffn_gate, ffn.gate);
+  pack_neurons(Part::ffn_up, ffn.up);
   ffn.down = PackedMatrix(job.dtype, neurons.size(), d, job.plan.neuron_offsets(job.rank));
   job.loader.matrix(job.blueprint.source(Part::ffn_down, layer), h, d, neurons, {0, d},
                     [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.down.pack(k, n, block); });
@@ -152,32 +161,80 @@ FoldedFfn load_folded_ffn(Job& job, int layer) {
   return ffn;
 }
 
+// Zeros where the model has none.
+Vector load_neuron_bias(Job& job, Part part, int layer) {
+  const Range neurons = job.plan.neurons(job.rank);
+  const std::string name = job.blueprint.source(part, layer).bias;
+  if (name.empty()) return Vector(size_t(neurons.size()), 0.0f);
+  return job.loader.vector(name, job.blueprint.neurons, neurons);
+}
+
 LayerWeights load_layer(Job& job, int layer, bool folded) {
-  const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
+  const int64_t d = job.blueprint.hidden;
   LayerWeights weights;
-  weights.attention_norm = load_norm(job, Part::attention_norm, layer);
+  weights.attention_norm = load_norm(job, Part::attention_norm, layer, d);
   weights.attention = load_attention(job, layer);
-  weights.ffn_norm = load_norm(job, Part::ffn_norm, layer);
+  weights.attention_output_norm = load_norm(job, Part::attention_output_norm, layer, d);
+  weights.ffn_norm = load_norm(job, Part::ffn_norm, layer, d);
+  weights.ffn_output_norm = load_norm(job, Part::ffn_output_norm, layer, d);
   weights.folded = folded;
   if (folded)
     weights.fold = load_folded_ffn(job, layer);
   else
     weights.dense = load_dense_ffn(job, layer);
-  weights.up_bias.assign(size_t(job.plan.neurons(job.rank).size()), 0.0f);
-  const std::string up_bias = job.blueprint.source(Part::ffn_up, layer).bias;
-  if (!up_bias.empty()) weights.up_bias = job.loader.vector(up_bias, h, job.plan.neurons(job.rank));
+  weights.up_bias = load_neuron_bias(job, Part::ffn_up, layer);
+  if (job.blueprint.gated) weights.gate_bias = load_neuron_bias(job, Part::ffn_gate, layer);
   const std::string down_bias = job.blueprint.source(Part::ffn_down, layer).bias;
   if (!down_bias.empty()) weights.down_bias = job.loader.vector(down_bias, d, {0, d});
   return weights;
 }
 
+// A small matrix that every rank holds.
+PackedMatrix load_whole(Job& job, Part part, int64_t inputs, int64_t outputs) {
+  PackedMatrix matrix(job.dtype, inputs, outputs, {0, inputs});
+  job.loader.matrix(job.blueprint.source(part, 0), inputs, outputs, {0, inputs}, {0, outputs},
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, n, block); });
+  return matrix;
+}
+
+// `rows` of a table [total, width].
+NeuronRows load_table(Job& job, Part part, int64_t total, int64_t width, Range rows) {
+  NeuronRows table(job.dtype, rows.size(), width);
+  job.loader.matrix(job.blueprint.source(part, 0), width, total, {0, width}, rows,
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { table.pack(n, k, transposed(block)); });
+  return table;
+}
+
+// What stands before the layers and after them.
+void load_embedding(Job& job, Weights& weights) {
+  const Blueprint& blueprint = job.blueprint;
+  const int64_t d = blueprint.hidden, e = blueprint.embedding;
+  const Range vocab = job.plan.vocab(job.rank);
+  const WeightSource head = blueprint.source(Part::head, 0);
+  weights.head = PackedMatrix(job.dtype, e, vocab.size(), {0, e});
+  job.loader.matrix(head, e, blueprint.vocab, {0, e}, vocab,
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { weights.head.pack(k, n, block); });
+  if (!head.bias.empty()) weights.head_bias = job.loader.vector(head.bias, blueprint.vocab, vocab);
+  if (!blueprint.tied_head) weights.token_embedding = load_table(job, Part::token_embedding, blueprint.vocab, e, vocab);
+  if (blueprint.positions == PositionKind::learned) {
+    const int64_t positions = blueprint.max_positions + blueprint.position_offset;
+    weights.position_embedding = load_table(job, Part::position_embedding, positions, d, {0, positions});
+  }
+  weights.embedding_norm = load_norm(job, Part::embedding_norm, 0, d);
+  if (e != d) {
+    weights.embedding_input = load_whole(job, Part::embedding_input, e, d);
+    weights.embedding_output = load_whole(job, Part::embedding_output, d, e);
+  }
+}
+
 }  // namespace
 
 size_t Weights::bytes() const {
-  size_t sum = head.bytes() + token_embedding.bytes() + position_embedding.bytes();
+  size_t sum = head.bytes() + token_embedding.bytes() + position_embedding.bytes() + embedding_input.bytes() +
+               embedding_output.bytes();
   for (const LayerWeights& layer : layers) {
     sum += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
-    sum += layer.dense.up.bytes() + layer.dense.down.bytes();
+    sum += layer.dense.gate.bytes() + layer.dense.up.bytes() + layer.dense.down.bytes();
     sum += layer.fold.fold.bytes() + layer.fold.predictor.bytes() + layer.fold.up.bytes() + layer.fold.down.bytes();
   }
   return sum;
@@ -187,26 +244,9 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
                      WeightFormat dtype, bool dense, const std::function<void()>& after_layer) {
   WeightLoader loader(checkpoint);
   Job job{loader, blueprint, plan, rank, dtype};
-  const int64_t d = blueprint.hidden;
-  const Range vocab = plan.vocab(rank);
   Weights weights;
-  weights.head = PackedMatrix(dtype, d, vocab.size(), {0, d});
-  loader.matrix(blueprint.source(Part::head, 0), d, blueprint.vocab, {0, d}, vocab,
-                [&](int64_t k, int64_t n, const WeightBlock& block) { weights.head.pack(k, n, block); });
-  if (!blueprint.tied_head) {
-    weights.token_embedding = NeuronRows(dtype, vocab.size(), d);
-    loader.matrix(
-        blueprint.source(Part::token_embedding, 0), d, blueprint.vocab, {0, d}, vocab,
-        [&](int64_t k, int64_t n, const WeightBlock& block) { weights.token_embedding.pack(n, k, transposed(block)); });
-  }
-  if (blueprint.positions == PositionKind::learned) {
-    weights.position_embedding = NeuronRows(dtype, blueprint.max_positions, d);
-    loader.matrix(blueprint.source(Part::position_embedding, 0), d, blueprint.max_positions, {0, d},
-                  {0, blueprint.max_positions}, [&](int64_t k, int64_t n, const WeightBlock& block) {
-                    weights.position_embedding.pack(n, k, transposed(block));
-                  });
-  }
-  weights.final_norm = load_norm(job, Part::final_norm, 0);
+  load_embedding(job, weights);
+  weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
   for (int layer = 0; layer < blueprint.layers; ++layer) {
     weights.layers.push_back(with_context(
         concat("layer ", layer), [&] { return load_layer(job, layer, blueprint.fold.has_value() && !dense); }));

@@ -16,17 +16,19 @@ using Vector = std::vector<float>;
 
 // d hidden size; this rank holds q query heads, kv key-value heads of hd, h_r neurons, d_r fold inputs.
 struct NormWeights {
-  Vector weight, bias;  // [d]
+  Vector weight, bias;  // [d], or [hd] of a head; no weight: the model has no such norm
 };
 
 struct AttentionWeights {
-  PackedMatrix query_key_value;  // [d, (q + 2 kv) * hd]
-  Vector query_key_value_bias;   // [(q + 2 kv) * hd]
-  PackedMatrix output;           // [q * hd, d], a leaf a head
-  Vector output_bias;            // [d], on every rank: added after the sum
+  PackedMatrix query_key_value;      // [d, (q + 2 kv) * hd]
+  Vector query_key_value_bias;       // [(q + 2 kv) * hd]
+  NormWeights query_norm, key_norm;  // [hd], of every head
+  PackedMatrix output;               // [q * hd, d], a leaf a head
+  Vector output_bias;                // [d], on every rank: added after the sum
 };
 
 struct DenseFfn {
+  PackedMatrix gate;  // Wg [d, h_r] where gated
   PackedMatrix up;    // W1 [d, h_r]
   PackedMatrix down;  // W2 [h_r, d], a leaf a virtual shard
 };
@@ -41,19 +43,24 @@ struct FoldedFfn {
 };
 
 struct LayerWeights {
-  NormWeights attention_norm, ffn_norm;
+  NormWeights attention_norm, attention_output_norm, ffn_norm, ffn_output_norm;
   AttentionWeights attention;
   bool folded = false;
   DenseFfn dense;    // where not folded
   FoldedFfn fold;    // where folded
+  Vector gate_bias;  // bg [h_r] where gated
   Vector up_bias;    // b1 [h_r]
   Vector down_bias;  // b2 [d], on every rank; in B already for folded rows
 };
 
 struct Weights {
-  PackedMatrix head;              // [d, V_r]; also the token embedding where tied
-  NeuronRows token_embedding;     // [V_r, d] where not tied
-  NeuronRows position_embedding;  // [max_positions, d]
+  PackedMatrix head;              // [e, V_r]; also the token embedding where tied; e the embedding's width
+  Vector head_bias;               // [V_r], or empty
+  NeuronRows token_embedding;     // [V_r, e] where not tied
+  NeuronRows position_embedding;  // [max_positions + position_offset, d]
+  NormWeights embedding_norm;     // [d]
+  PackedMatrix embedding_input;   // [e, d] where e is not d, on every rank
+  PackedMatrix embedding_output;  // [d, e]
   NormWeights final_norm;
   std::vector<LayerWeights> layers;
   size_t bytes() const;

@@ -22,6 +22,10 @@ class Config {
   int64_t integer_or(const char* key, int64_t fallback, int64_t low, int64_t high) const {
     return has(key) ? integer(key, low, high) : fallback;
   }
+  double number(const char* key) const {
+    PLEAT_REQUIRE(has(key), "config.json has no number '", key, "'");
+    return number_or(key, 0);
+  }
   double number_or(const char* key, double fallback) const {
     if (!has(key)) return fallback;
     PLEAT_REQUIRE(json_[key].is_number(), "config.json: '", key, "' is not a number");
@@ -36,6 +40,20 @@ class Config {
     if (!has(key)) return fallback;
     PLEAT_REQUIRE(json_[key].is_string(), "config.json: '", key, "' is not a text");
     return json_[key].get<std::string>();
+  }
+  std::vector<std::string> texts_or(const char* key, const std::vector<std::string>& fallback) const {
+    if (!has(key)) return fallback;
+    PLEAT_REQUIRE(json_[key].is_array(), "config.json: '", key, "' is not a list");
+    std::vector<std::string> texts;
+    for (const nlohmann::json& text : json_[key]) {
+      PLEAT_REQUIRE(text.is_string(), "config.json: '", key, "' is not a list of texts");
+      texts.push_back(text.get<std::string>());
+    }
+    return texts;
+  }
+  Config object(const char* key) const {
+    PLEAT_REQUIRE(has(key) && json_[key].is_object(), "config.json has no object '", key, "'");
+    return Config(json_[key]);
   }
 
  private:

@@ -18,6 +18,7 @@ double exact(Activation activation, double x) {
     const double u = std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x);
     return x * 0.5 * (1 + std::tanh(u));
   }
+  if (activation == Activation::silu) return x / (1 + std::exp(-x));
   return x > 0 ? x : 0;
 }
 
@@ -28,7 +29,7 @@ std::vector<float> grid() {
   return x;
 }
 
-constexpr Activation kAll[] = {Activation::gelu, Activation::gelu_new, Activation::relu};
+constexpr Activation kAll[] = {Activation::gelu, Activation::gelu_new, Activation::relu, Activation::silu};
 
 TEST(Activation, AgreesWithTheDoublePrecisionFunction) {
   for (Isa isa : isas_here())
@@ -84,15 +85,43 @@ TEST(Activation, KeepsNotANumber) {
     }
 }
 
+TEST(Activation, OfAGateMultipliesTheUpProjection) {
+  const int64_t rows = 3, cols = 2500;
+  const std::vector<float> gate = random_floats(size_t(rows * cols), 1), up = random_floats(size_t(rows * cols), 2);
+  for (Isa isa : isas_here())
+    for (Activation activation : kAll) {
+      Context ctx(2, true, isa);
+      std::vector<float> g = gate, u = up;
+      activate_gated(ctx, activation, MatrixView<float>(g.data(), rows, cols), MatrixView<float>(u.data(), rows, cols));
+      for (size_t i = 0; i < u.size(); ++i) {
+        const double expected = exact(activation, gate[i]) * up[i];
+        ASSERT_NEAR(u[i], expected, 4e-7 * std::max(1.0, std::fabs(expected))) << name_of(activation);
+      }
+    }
+}
+
+TEST(SoftCap, IsCapTimesTanh) {
+  for (Isa isa : isas_here())
+    for (float cap : {0.5f, 30.0f}) {
+      Context ctx(1, false, isa);
+      const std::vector<float> x = grid();
+      std::vector<float> y = x;
+      soft_cap(ctx, cap, MatrixView<float>(y.data(), 1, int64_t(y.size())));
+      for (size_t i = 0; i < x.size(); ++i)
+        ASSERT_NEAR(y[i], cap * std::tanh(double(x[i]) / cap), 3e-7 * cap) << name_of(isa) << " at " << x[i];
+    }
+}
+
 TEST(Activation, IsNamedAsInHuggingFaceConfigurations) {
   for (Activation activation : kAll) EXPECT_EQ(activation_from_name(name_of(activation)), activation);
-  EXPECT_EQ(activation_from_name("gelu_new"), Activation::gelu_new);
+  EXPECT_EQ(activation_from_name("gelu_pytorch_tanh"), Activation::gelu_new);
+  EXPECT_EQ(activation_from_name("swish"), Activation::silu);
   try {
-    activation_from_name("swish");
+    activation_from_name("mish");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::invalid);
-    EXPECT_NE(std::string(error.what()).find("swish"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("mish"), std::string::npos);
   }
 }
 

@@ -56,6 +56,30 @@ TEST(LayerNorm, GivesTheSameBitsOnEveryInstructionSetAloneInPlaceAndWithAnyThrea
     }
 }
 
+TEST(RmsNorm, AgreesWithPlainLoopsInDoubleAndGivesTheSameBitsEverywhere) {
+  for (int64_t d : {1, 15, 64, 100, 1601}) {
+    const int64_t rows = 9;
+    const std::vector<float> x = random_floats(size_t(rows * d), 1, 2), weight = random_floats(size_t(d), 2);
+    std::vector<float> reference;
+    for (Isa isa : isas_here()) {
+      Context ctx(2, true, isa);
+      std::vector<float> y = x;
+      MatrixView<float> in_place(y.data(), rows, d);
+      rms_norm(ctx, in_place, weight.data(), 1e-5f, in_place);
+      if (reference.empty()) reference = y;
+      EXPECT_TRUE(same_bits(y, reference)) << name_of(isa);
+      for (int64_t row = 0; row < rows; ++row) {
+        double squares = 0;
+        for (int64_t i = 0; i < d; ++i) squares += double(x[row * d + i]) * x[row * d + i];
+        for (int64_t i = 0; i < d; ++i) {
+          const double expected = x[row * d + i] / std::sqrt(squares / double(d) + double(1e-5f)) * weight[i];
+          ASSERT_NEAR(y[row * d + i], expected, 1e-6 * (1 + std::fabs(expected))) << name_of(isa) << " d = " << d;
+        }
+      }
+    }
+  }
+}
+
 TEST(Add, AddsRowsAndBias) {
   const int64_t rows = 5, d = 77;
   const std::vector<float> x = random_floats(size_t(rows * d), 1), start = random_floats(size_t(rows * d), 2),

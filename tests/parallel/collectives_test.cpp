@@ -80,6 +80,25 @@ TEST(Collectives, LongMessagesTravelInRoundsAndEachRankAddsItsColumns) {
   }
 }
 
+TEST(Collectives, TwoTreesInOneMessageGiveTheSumOfTheirSums) {
+  for (const int64_t n : {321, 70000}) {
+    std::vector<float> expected = tree_sums(7, n);
+    const std::vector<float> second = tree_sums(32, n);
+    for (int64_t i = 0; i < n; ++i) expected[i] += second[i];
+    for (int ranks : {1, 2, 3, 7, 9}) {  // 9: two ranks have nothing of the first tree
+      run_ranks(ranks, [&](Communicator& communicator) {
+        const TreeExchange first(7, ranks), other(32, ranks), both = TreeExchange::joint(first, other);
+        std::vector<float> mine = partial_sums(first, communicator.rank(), n);
+        const std::vector<float> more = partial_sums(other, communicator.rank(), n);
+        mine.insert(mine.end(), more.begin(), more.end());
+        std::vector<float> out(n);
+        communicator.tree_all_reduce("both", both, mine.data(), n, out.data());
+        EXPECT_TRUE(same_bits(out, expected)) << ranks << " ranks";
+      });
+    }
+  }
+}
+
 TEST(Collectives, TheSumMayReplaceWhatTheRankGave) {
   const std::vector<float> expected = tree_sums(25, 1000);
   run_ranks(3, [&](Communicator& communicator) {

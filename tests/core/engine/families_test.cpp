@@ -1,0 +1,75 @@
+// Every family against Hugging Face's float32 logits (fixtures/make_families.py).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "core/checkpoint/checkpoint.h"
+#include "tests/core/engine/run.h"
+
+namespace pleat::test {
+namespace {
+
+std::vector<std::string> families() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(fixture("families")))
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class Family : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const Checkpoint checkpoint = Checkpoint::open(folder());
+    const std::vector<float> tokens = checkpoint.read_f32("golden.tokens");
+    tokens_.assign(tokens.begin(), tokens.end());
+    expected_ = checkpoint.read_f32("golden.logits");
+  }
+
+  static std::string folder() { return fixture("families/" + GetParam()); }
+
+  std::vector<float> run(int ranks, int chunk, Reduction reduction) const {
+    LoadOptions options;
+    options.dtype = WeightFormat::f32;
+    options.reduction = reduction;
+    std::vector<float> logits;
+    with_engine(folder(), ranks, options,
+                [&](Engine& engine, Communicator& c) { logits = run_tokens(engine, c, tokens_, chunk, false); });
+    return logits;
+  }
+
+  double worst(const std::vector<float>& logits) const {
+    EXPECT_EQ(logits.size(), expected_.size());
+    double worst = 0;
+    for (size_t i = 0; i < logits.size(); ++i)
+      worst = std::max(worst, std::isfinite(logits[i]) ? double(std::fabs(logits[i] - expected_[i])) : 1e30);
+    return worst;
+  }
+
+  std::vector<int32_t> tokens_;
+  std::vector<float> expected_;
+};
+
+TEST_P(Family, LogitsInF32AreHuggingFacesAndTheSameBitsOnAnyNumberOfRanks) {
+  const std::vector<float> alone = run(1, 64, Reduction::invariant);
+  EXPECT_LE(worst(alone), 2e-4);
+  for (int ranks : {2, 3, 4}) EXPECT_EQ(run(ranks, 64, Reduction::invariant), alone) << ranks << " ranks";
+}
+
+TEST_P(Family, TokensOneByOneFromTheCacheGiveTheSameBitsAsAllAtOnce) {
+  EXPECT_EQ(run(2, 1, Reduction::invariant), run(1, 64, Reduction::invariant));
+}
+
+TEST_P(Family, OneSumARankGivesHuggingFacesLogitsToo) { EXPECT_LE(worst(run(3, 20, Reduction::fast)), 2e-4); }
+
+INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(families()), [](const auto& family) {
+  std::string name = family.param;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(uint8_t(c)); }, '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace pleat::test
