@@ -15,18 +15,33 @@
 namespace pleat {
 namespace {
 
-// GPT2-XL (n_embd 1600, 25 heads, 48 layers), Falcon-7B's FFN and multi-query attention shape (hidden 4544, FFN 18176,
-// 71 heads, one key-value head, 32 layers), and one that runs in a second.
+// Rotary positions as Llama has them.
+Rotary plain_rotary(int head_size) {
+  Rotary rotary;
+  for (int i = 0; i < head_size / 2; ++i)
+    rotary.frequency.push_back(std::pow(10000.0f, -2.0f * float(i) / float(head_size)));
+  return rotary;
+}
+
+// The published shapes of GPT2-XL, Falcon-7B (one key-value head; attention and FFN side by side), Llama-2-7B (SwiGLU)
+// and SmolLM2-135M, and one of GPT-2's kind that runs in a second.
 Blueprint shape_named(const std::string& name) {
   struct Shape {
     int64_t hidden, neurons, vocab;
     int layers, heads, kv_heads;
+    enum { gpt2, falcon, llama } kind;
   };
-  static const std::map<std::string, Shape> shapes = {{"gpt2-xl", {1600, 6400, 50257, 48, 25, 25}},
-                                                      {"falcon-7b", {4544, 18176, 65024, 32, 71, 1}},
-                                                      {"small", {1024, 4096, 8192, 4, 16, 16}}};
+  static const std::map<std::string, Shape> shapes = {{"gpt2-xl", {1600, 6400, 50257, 48, 25, 25, Shape::gpt2}},
+                                                      {"falcon-7b", {4544, 18176, 65024, 32, 71, 1, Shape::falcon}},
+                                                      {"llama-2-7b", {4096, 11008, 32000, 32, 32, 32, Shape::llama}},
+                                                      {"smollm2-135m", {576, 1536, 49152, 30, 9, 3, Shape::llama}},
+                                                      {"small", {1024, 4096, 8192, 4, 16, 16, Shape::gpt2}}};
   const auto it = shapes.find(name);
-  PLEAT_REQUIRE(it != shapes.end(), "unknown shape '", name, "', known: gpt2-xl, falcon-7b, small");
+  if (it == shapes.end()) {
+    std::string known;
+    for (const auto& [shape_name, _] : shapes) known += (known.empty() ? "" : ", ") + shape_name;
+    PLEAT_REQUIRE(false, "unknown shape '", name, "', known: ", known);
+  }
   const Shape& shape = it->second;
   Blueprint blueprint;
   blueprint.family = name;
@@ -35,11 +50,20 @@ Blueprint shape_named(const std::string& name) {
   blueprint.vocab = shape.vocab;
   blueprint.max_positions = 2048;
   blueprint.layers = shape.layers;
-  blueprint.attention.resize(size_t(shape.layers));
   blueprint.heads = shape.heads;
   blueprint.kv_heads = shape.kv_heads;
   blueprint.head_size = int(shape.hidden / shape.heads);
   blueprint.attention_scale = 1.0f / std::sqrt(float(blueprint.head_size));
+  if (shape.kind != Shape::gpt2) {
+    blueprint.positions = PositionKind::rotary;
+    blueprint.rotaries = {plain_rotary(blueprint.head_size)};
+  }
+  blueprint.parallel_residual = shape.kind == Shape::falcon;
+  if (shape.kind == Shape::llama) {
+    blueprint.norm = NormKind::rms_norm;
+    blueprint.activation = Activation::silu;
+    blueprint.gated = true;
+  }
   return blueprint;
 }
 
@@ -47,7 +71,7 @@ Blueprint shape_named(const std::string& name) {
 int fitting_layers(const Blueprint& blueprint, bool folded_too) {
   const double attention =
       2.0 * double(blueprint.hidden) * double(2 * blueprint.hidden + 2 * blueprint.kv_heads * blueprint.head_size);
-  const double ffn = 4.0 * double(blueprint.hidden * blueprint.neurons);
+  const double ffn = (blueprint.gated ? 6.0 : 4.0) * double(blueprint.hidden * blueprint.neurons);
   const double layer = attention + ffn + (folded_too ? attention + 1.25 * ffn : 0);
   const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (folded_too ? 2 : 1);
   return std::max(1, std::min(blueprint.layers, int((0.85 * double(host_memory().available) - head) / layer)));
@@ -66,6 +90,7 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   blueprint.layers = options.layers > 0
                          ? options.layers
                          : int(communicator.agree_min("layers", fitting_layers(blueprint, options.fold > 0)));
+  blueprint.attention.assign(size_t(blueprint.layers), {});
   PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions, "context and tokens exceed ",
                 blueprint.max_positions, " positions");
   Subjects subjects;

@@ -23,6 +23,19 @@ struct InspectOptions {
   int ranks = 1;
 };
 
+std::string_view name_of(PositionKind kind) {
+  static constexpr std::string_view names[] = {"learned", "rotary", "alibi", "none"};
+  return names[size_t(kind)];
+}
+
+// The window of the layers that have one, and in how many; "none" where all layers see everything.
+std::string windows(const Blueprint& blueprint) {
+  int64_t layers = 0, window = 0;
+  for (const LayerAttention& layer : blueprint.attention)
+    if (layer.window > 0) ++layers, window = layer.window;
+  return layers > 0 ? concat(window, " tokens in ", layers, " layers") : "none";
+}
+
 ordered_json blueprint_json(const Blueprint& blueprint) {
   ordered_json out = {{"family", blueprint.family},
                       {"layers", blueprint.layers},
@@ -33,7 +46,10 @@ ordered_json blueprint_json(const Blueprint& blueprint) {
                       {"neurons", blueprint.neurons},
                       {"vocab", blueprint.vocab},
                       {"max_positions", blueprint.max_positions},
+                      {"positions", name_of(blueprint.positions)},
+                      {"window", windows(blueprint)},
                       {"norm", blueprint.norm == NormKind::layer_norm ? "layer_norm" : "rms_norm"},
+                      {"activation", name_of(blueprint.activation)},
                       {"gated", blueprint.gated},
                       {"parallel_residual", blueprint.parallel_residual},
                       {"tied_head", blueprint.tied_head},

@@ -115,12 +115,15 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
   Weights weights;
   weights.head = PackedMatrix(dtype, d, plan.vocab(rank).size(), {0, d});
   filler.fill(weights.head);
-  weights.position_embedding = NeuronRows(dtype, blueprint.max_positions, d);
-  filler.fill(weights.position_embedding);
+  if (blueprint.positions == PositionKind::learned) {
+    weights.position_embedding = NeuronRows(dtype, blueprint.max_positions, d);
+    filler.fill(weights.position_embedding);
+  }
   weights.final_norm = norm;
   for (int layer = 0; layer < blueprint.layers; ++layer) {
     LayerWeights& w = weights.layers.emplace_back();
-    w.attention_norm = w.ffn_norm = norm;
+    w.attention_norm = norm;
+    if (!blueprint.parallel_residual) w.ffn_norm = norm;
     const int64_t outputs = (heads.size() + 2 * kv_heads.size()) * head_size;
     w.attention.query_key_value = PackedMatrix(dtype, d, outputs, {0, d});
     filler.fill(w.attention.query_key_value);
@@ -130,10 +133,15 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
     w.attention.output = PackedMatrix(dtype, heads.size() * head_size, d, leaves);
     filler.fill(w.attention.output);
     w.up_bias.assign(size_t(neurons.size()), 0.0f);
+    if (blueprint.gated) w.gate_bias = w.up_bias;
     w.folded = blueprint.fold.has_value();
     if (w.folded) {
       w.fold = synthetic_fold(blueprint, plan, rank, dtype, filler);
     } else {
+      if (blueprint.gated) {
+        w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
+        filler.fill(w.dense.gate);
+      }
       w.dense.up = PackedMatrix(dtype, d, neurons.size(), {0, d});
       w.dense.down = PackedMatrix(dtype, neurons.size(), d, plan.neuron_offsets(rank));
       filler.fill(w.dense.up);
