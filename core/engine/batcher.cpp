@@ -133,11 +133,16 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
 void Batcher::advance(Sequence& sequence, int32_t token) {
   ++generated_tokens_;
   sequence.tokens.push_back(token);
-  if (!sequence.sampling.ignore_eos && token == tokenizer_.eos()) return end(sequence, "stop");
+  if (!sequence.sampling.ignore_eos && ends_text(token)) return end(sequence, "stop");
   const std::string text = sequence.text.push(token);
   if (!text.empty() && sequence.token) sequence.token(sequence.id, text);
   if (sequence.text.stopped()) return end(sequence, "stop");
   if (int64_t(sequence.tokens.size()) == sequence.limit) end(sequence, "length");
+}
+
+bool Batcher::ends_text(int32_t token) const {
+  const auto& ends = limits_.end_tokens;
+  return token == tokenizer_.eos() || std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
 void Batcher::end(Sequence& sequence, const char* reason) {

@@ -26,6 +26,7 @@ struct BatchLimits {
   int64_t vocab = 0;
   int64_t max_positions = 0;
   int64_t pages = 0;
+  std::vector<int32_t> end_tokens;  // that end a text, besides the tokenizer's
 };
 
 class Batcher {
@@ -72,6 +73,7 @@ class Batcher {
   void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
   void advance(Sequence& sequence, int32_t token);
   void end(Sequence& sequence, const char* reason);
+  bool ends_text(int32_t token) const;
 
   BatchLimits limits_;
   Tokenizer tokenizer_;

@@ -16,6 +16,7 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   limits.fold_prompt = options.fold_prompt;
   limits.vocab = engine.blueprint().vocab;
   limits.max_positions = engine.blueprint().max_positions;
+  limits.end_tokens = engine.blueprint().end_tokens;
   limits.pages = engine.kv_pages();
   return limits;
 }

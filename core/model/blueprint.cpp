@@ -3,10 +3,40 @@
 #include <map>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/json_file.h"
 #include "core/model/config.h"
 #include "core/model/families/families.h"
 
 namespace pleat {
+
+namespace {
+
+// "eos_token_id": a number, a list of numbers, or nothing. Ids that the vocabulary does not have are never met.
+std::vector<int32_t> end_tokens_of(const nlohmann::json& config, const std::string& file, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  const auto found = config.find("eos_token_id");
+  if (found == config.end() || found->is_null()) return tokens;
+  for (const nlohmann::json& token : found->is_array() ? *found : nlohmann::json::array({*found})) {
+    PLEAT_REQUIRE(token.is_number_integer(), file, ": eos_token_id has ", token.dump(), ", which is no token id");
+    const int64_t id = token.get<int64_t>();
+    if (id >= 0 && id < vocab) tokens.push_back(int32_t(id));
+  }
+  return tokens;
+}
+
+std::vector<int32_t> read_end_tokens(const Checkpoint& checkpoint, int64_t vocab) {
+  const auto generation = checkpoint.folder() / "generation_config.json";
+  std::error_code unreadable;
+  if (std::filesystem::exists(generation, unreadable)) {
+    const nlohmann::json config = read_json_file(generation);
+    PLEAT_REQUIRE(config.is_object(), generation, " is no JSON object");
+    const std::vector<int32_t> tokens = end_tokens_of(config, "generation_config.json", vocab);
+    if (!tokens.empty()) return tokens;
+  }
+  return end_tokens_of(checkpoint.config(), "config.json", vocab);
+}
+
+}  // namespace
 
 Blueprint read_blueprint(const Checkpoint& checkpoint) {
   static const std::map<std::string, Blueprint (*)(const Checkpoint&, const Config&)> families = {
@@ -28,6 +58,7 @@ Blueprint read_blueprint(const Checkpoint& checkpoint) {
     PLEAT_REQUIRE(false, "config.json: unknown model_type '", family, "', known: ", known);
   }
   Blueprint blueprint = it->second(checkpoint, config);
+  blueprint.end_tokens = read_end_tokens(checkpoint, blueprint.vocab);
   if (blueprint.embedding == 0) blueprint.embedding = blueprint.hidden;
   if (blueprint.attention.empty()) blueprint.attention.resize(size_t(blueprint.layers));
   blueprint.family = family;

@@ -95,6 +95,8 @@ struct Blueprint {
   bool parallel_residual = false;  // x + attention(norm(x)) + FFN(norm(x)); without ffn_norm they share one norm
   bool tied_head = true;
 
+  std::vector<int32_t> end_tokens;  // after which a text is over: eos_token_id of generation_config.json or config.json
+
   std::optional<FoldSpec> fold;  // a folded checkpoint's section
 
   std::function<WeightSource(Part part, int layer)> source;

@@ -171,6 +171,23 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
   return outcome;
 }
 
+TEST(Batcher, EndsATextAtAnyOfTheModelsEndTokens) {
+  Request request;
+  request.id = "a";
+  request.prompt = {1, 2, 3};
+  request.sampling.max_tokens = 40;
+  request.sampling.ignore_eos = true;
+  const std::vector<int32_t> whole = run(small_limits(), {request}).completions.at("a").tokens;
+  ASSERT_EQ(whole.size(), 40u);
+  request.sampling.ignore_eos = false;
+  BatchLimits limits = small_limits();
+  limits.end_tokens = {kBytesVocab - 1, whole[5]};
+  const Completion cut = run(limits, {request}).completions.at("a");
+  const size_t first = size_t(std::find(whole.begin(), whole.end(), whole[5]) - whole.begin());
+  EXPECT_EQ(cut.finish_reason, "stop");
+  EXPECT_EQ(cut.tokens, std::vector<int32_t>(whole.begin(), whole.begin() + int64_t(first) + 1));
+}
+
 Request random_request(const std::string& id, std::mt19937& random) {
   Request request;
   request.id = id;

@@ -26,6 +26,7 @@ class Changed {
     folder_.write("config.json", config.dump());
     std::filesystem::create_symlink(folder / "model.safetensors", folder_.path() / "model.safetensors");
   }
+  void write(const std::string& name, const std::string& text) { folder_.write(name, text); }
   Blueprint blueprint() const { return read_blueprint(Checkpoint::open(folder_.path())); }
   std::string error_of_blueprint() const {
     return message([&] { blueprint(); });
@@ -127,6 +128,15 @@ TEST(Blueprint, ConfigurationsOfOlderFilesMeanTheSame) {
   // Without the change the comparison would say so.
   EXPECT_NE(frequencies(Changed("llama-2", {{"rope_parameters", nullptr}, {"rope_theta", 20000.0}})),
             frequencies(Changed("llama-2", json::object())));
+}
+
+TEST(Blueprint, EndTokensAreGenerationsElseTheModels) {
+  EXPECT_EQ(Changed("llama-2", {{"eos_token_id", 7}}).blueprint().end_tokens, std::vector<int32_t>{7});
+  EXPECT_EQ(Changed("llama-2", {{"eos_token_id", {7, 9, 50256}}}).blueprint().end_tokens, (std::vector<int32_t>{7, 9}));
+  Changed with_generation("llama-2", {{"eos_token_id", 7}});
+  with_generation.write("generation_config.json", R"({"eos_token_id": [3, 4]})");
+  EXPECT_EQ(with_generation.blueprint().end_tokens, (std::vector<int32_t>{3, 4}));
+  expect_all(Changed("llama-2", {{"eos_token_id", "</s>"}}).error_of_blueprint(), {"eos_token_id", "</s>"});
 }
 
 TEST(Blueprint, Gemma3InsideAModelThatAlsoSeesReadsItsTextPart) {
