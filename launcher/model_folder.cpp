@@ -17,16 +17,17 @@ void require_tensors(const Checkpoint& checkpoint, const WeightSource& source) {
 }  // namespace
 
 void check_model(const std::string& folder, int ranks, Reduction reduction) {
-  PLEAT_REQUIRE(std::filesystem::is_directory(folder), "there is no model folder '", folder, "'");
+  PLEAT_REQUIRE(std::filesystem::exists(folder), "there is no model folder or GGUF file '", folder, "'");
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const Blueprint blueprint = read_blueprint(checkpoint);
   if (blueprint.source) {
-    for (Part part : {Part::token_embedding, Part::position_embedding, Part::final_norm, Part::head})
-      require_tensors(checkpoint, blueprint.source(part, 0));
+    const auto require_parts = [&](Part first, Part last, int layer) {
+      for (int part = int(first); part <= int(last); ++part)
+        require_tensors(checkpoint, blueprint.source(Part(part), layer));
+    };
+    require_parts(Part::token_embedding, Part::head, 0);
     for (int layer = 0; layer < blueprint.layers; ++layer)
-      for (Part part : {Part::attention_norm, Part::query, Part::key, Part::value, Part::attention_output,
-                        Part::ffn_norm, Part::ffn_up, Part::ffn_down})
-        require_tensors(checkpoint, blueprint.source(part, layer));
+      require_parts(Part::attention_norm, Part::ffn_output_norm, layer);
   }
   ShardPlan(sizes_of(blueprint), ranks, reduction);
 }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/checkpoint/file.h"
+#include "core/checkpoint/gguf_model.h"
 #include "core/checkpoint/json_file.h"
 #include "core/checkpoint/safetensors_header.h"
 #include "core/checkpoint/slice.h"
@@ -95,6 +96,40 @@ struct Checkpoint::State {
     }
   }
 
+  void open_gguf() {
+    files.emplace_back(folder);
+    const File& file = files.back();
+    const GgufFile gguf = read_gguf(file);
+    config = gguf_config(gguf, file);
+    for (auto& [name, part] : gguf_parts(gguf, config)) {
+      StoredTensor tensor;
+      tensor.info.shape = part.shape;
+      tensor.offset = part.tensor->offset;
+      tensor.stored_row = part.stored_row;
+      tensor.shift = part.shift;
+      set_type(part.tensor->type, part.shape.back(), tensor);
+      const int64_t unit = tensor.blocks ? tensor.blocks->values : 1;
+      const uint64_t unit_bytes = tensor.blocks ? uint64_t(tensor.blocks->bytes) : size_of(tensor.info.dtype);
+      uint64_t units = uint64_t(part.tensor->shape.back() / unit);
+      for (size_t i = 0; i + 1 < part.tensor->shape.size(); ++i) units *= uint64_t(part.tensor->shape[i]);
+      tensor.bytes = units * unit_bytes;
+      PLEAT_REQUIRE(tensor.offset + tensor.bytes <= file.size(), folder, " is not valid: tensor '", part.tensor->name,
+                    "' lies beyond the end of the file");
+      PLEAT_REQUIRE(tensor.shift == 0 || tensor.info.dtype == DType::f32, folder, ": tensor '", part.tensor->name,
+                    "' is ", name_of(tensor.info.dtype), ", expected F32");
+      places.emplace(name, Place{std::move(tensor), 0});
+    }
+  }
+
+  // By ggml's type number.
+  static void set_type(uint32_t type, int64_t columns, StoredTensor& tensor) {
+    tensor.blocks = block_format(type);
+    tensor.info.dtype = type == 1 ? DType::f16 : type == 30 ? DType::bf16 : DType::f32;
+    if (type > 1 && type != 30 && !tensor.blocks) tensor.unreadable = concat("number ", type, " of ggml");
+    if (tensor.blocks && columns % tensor.blocks->values != 0)
+      tensor.unreadable = concat(tensor.blocks->name, " with ", columns, " columns");
+  }
+
   const Place& place(const std::string& name) const {
     const auto found = places.find(name);
     PLEAT_REQUIRE(found != places.end(), "tensor '", name, "' is not in ", folder);
@@ -111,9 +146,13 @@ Checkpoint::~Checkpoint() = default;
 
 Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
   std::error_code unreadable;
-  PLEAT_REQUIRE(std::filesystem::is_directory(folder, unreadable), folder, " is not a folder");
   auto state = std::make_unique<State>();
   state->folder = folder;
+  if (std::filesystem::is_regular_file(folder, unreadable)) {
+    state->open_gguf();
+    return Checkpoint(std::move(state));
+  }
+  PLEAT_REQUIRE(std::filesystem::is_directory(folder, unreadable), folder, " is neither a folder nor a GGUF file");
   state->config = read_json_file(folder / "config.json");
   PLEAT_REQUIRE(state->config.is_object(), folder / "config.json", " is no JSON object");
   const bool single = is_there(folder / kSingleFile);
@@ -160,6 +199,11 @@ void Checkpoint::read(const std::string& name, int64_t row_begin, int64_t row_en
                name, "' ", text_of(shape));
   PLEAT_ASSERT(0 <= col_begin && col_begin <= col_end && col_end <= cols, "columns ", col_begin, "..", col_end, " of '",
                name, "' ", text_of(shape));
+  if (!place.tensor.as_it_is()) {
+    state_->bytes_read += int64_t(read_translated(state_->files[place.file], place.tensor, cols, row_begin, row_end,
+                                                  col_begin, col_end, static_cast<std::byte*>(dst)));
+    return;
+  }
   const uint64_t element = size_of(place.tensor.info.dtype);
   const Slice slice{
       .offset = place.tensor.offset + (uint64_t(row_begin) * uint64_t(cols) + uint64_t(col_begin)) * element,
@@ -171,9 +215,11 @@ void Checkpoint::read(const std::string& name, int64_t row_begin, int64_t row_en
 
 std::vector<float> Checkpoint::read_f32(const std::string& name) const {
   const StoredTensor& tensor = state_->place(name).tensor;
-  std::vector<std::byte> bytes(tensor.bytes);
-  state_->files[state_->place(name).file].read(tensor.offset, tensor.bytes, bytes.data());
-  state_->bytes_read += int64_t(tensor.bytes);
+  const auto& shape = tensor.info.shape;
+  int64_t rows = shape.size() < 2 ? 1 : shape[0], cols = 1;
+  for (size_t i = shape.size() < 2 ? 0 : 1; i < shape.size(); ++i) cols *= shape[i];
+  std::vector<std::byte> bytes(size_t(rows * cols) * size_of(tensor.info.dtype));
+  read(name, 0, rows, 0, cols, bytes.data());
   switch (tensor.info.dtype) {
     case DType::f32:
       return convert<float>(bytes);

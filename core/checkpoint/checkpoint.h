@@ -1,6 +1,7 @@
 #pragma once
 // A Hugging Face model folder: config.json beside model.safetensors, or beside model.safetensors.index.json and its
-// shards. Opening reads the headers only; tensors are read by slice with pread, so each rank reads just its share.
+// shards; or a GGUF file, which is translated into the same terms, quantised weights into F32. Opening reads the headers
+// only; tensors are read by slice with pread, so each rank reads just its share.
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -22,12 +23,12 @@ struct TensorInfo {
 // the system refuses is Error(failed).
 class Checkpoint {
  public:
-  static Checkpoint open(const std::filesystem::path& folder);
+  static Checkpoint open(const std::filesystem::path& model);
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
   ~Checkpoint();
 
-  const std::filesystem::path& folder() const;
+  const std::filesystem::path& folder() const;  // or the GGUF file
   const nlohmann::json& config() const;
   // The __metadata__ of the first safetensors file: an object of strings, empty where there is none.
   const nlohmann::json& metadata() const;

@@ -10,17 +10,12 @@
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/file.h"
+#include "core/checkpoint/stored_tensor.h"
 
 namespace pleat {
 
 constexpr uint64_t kSafetensorsHeaderLimit = 100'000'000;
 
-struct StoredTensor {
-  TensorInfo info;
-  std::string unreadable;  // the dtype's name where Pleat does not read it (BOOL masks); else empty
-  uint64_t offset = 0;     // in the file
-  uint64_t bytes = 0;
-};
 
 struct SafetensorsHeader {
   nlohmann::json metadata = nlohmann::json::object();

@@ -1,10 +1,12 @@
 #include "core/fold/folded_checkpoint.h"
 
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <set>
 
 #include "core/checkpoint/safetensors_writer.h"
+#include "core/checkpoint/tokenizer_files.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -101,12 +103,30 @@ void copy_small_files(const fs::path& from, const fs::path& to) {
   }
 }
 
+// The same of a GGUF file.
+void write_small_files(const Checkpoint& dense, const fs::path& to) {
+  const TokenizerFiles files = read_tokenizer_files(dense.folder());
+  const auto write = [&](const char* name, const nlohmann::json& content) {
+    std::ofstream out(to / name);
+    out << content.dump(1) << '\n';
+    out.flush();
+    if (!out.good()) throw Error(ErrorKind::failed, concat("cannot write ", to / name));
+  };
+  write("config.json", dense.config());
+  write("tokenizer.json", files.tokenizer);
+  write("tokenizer_config.json", files.config);
+}
+
 }  // namespace
 
 void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, const FoldSpec& spec,
                              const std::vector<FoldedLayerTensors>& layers, const fs::path& folder) {
   PLEAT_ASSERT(int(layers.size()) == blueprint.layers);
-  copy_small_files(dense.folder(), folder);
+  if (fs::is_directory(dense.folder())) {
+    copy_small_files(dense.folder(), folder);
+  } else {
+    write_small_files(dense, folder);
+  }
   std::map<std::string, std::string> metadata;
   for (const auto& [key, value] : dense.metadata().items()) {
     if (value.is_string()) metadata[key] = value.get<std::string>();

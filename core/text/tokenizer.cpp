@@ -2,7 +2,7 @@
 
 #include <unordered_map>
 
-#include "core/checkpoint/json_file.h"
+#include "core/checkpoint/tokenizer_files.h"
 #include "core/text/added_tokens.h"
 #include "core/text/bpe.h"
 #include "core/text/byte_level.h"
@@ -109,13 +109,9 @@ struct Tokenizer::State {
   }
 };
 
-Tokenizer Tokenizer::open(const std::filesystem::path& folder) {
-  const nlohmann::json tokenizer = read_json_file(folder / "tokenizer.json");
-  const auto config_path = folder / "tokenizer_config.json";
-  std::error_code unreadable;
-  const bool has_config = std::filesystem::exists(config_path, unreadable);
-  const nlohmann::json config = has_config ? read_json_file(config_path) : nlohmann::json();
-  return with_context(concat(folder), [&] { return from_json(tokenizer, config); });
+Tokenizer Tokenizer::open(const std::filesystem::path& model) {
+  const TokenizerFiles files = read_tokenizer_files(model);
+  return with_context(concat(model), [&] { return from_json(files.tokenizer, files.config); });
 }
 
 Tokenizer Tokenizer::from_json(const nlohmann::json& tokenizer, const nlohmann::json& config) {

@@ -17,8 +17,9 @@ namespace pleat {
 // Immutable after opening; copies share it; safe to use from several threads.
 class Tokenizer {
  public:
-  // tokenizer.json, and tokenizer_config.json (if there) for the names of the begin and end tokens.
-  static Tokenizer open(const std::filesystem::path& folder);
+  // A model folder's tokenizer.json, and tokenizer_config.json (if there) for the names of the begin and end tokens; or
+  // those of a GGUF file.
+  static Tokenizer open(const std::filesystem::path& model);
   // The same from parsed files; `config` may be null or empty.
   static Tokenizer from_json(const nlohmann::json& tokenizer, const nlohmann::json& config);
 
