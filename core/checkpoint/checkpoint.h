@@ -1,7 +1,7 @@
 #pragma once
 // A Hugging Face model folder: config.json beside model.safetensors, or beside model.safetensors.index.json and its
-// shards; or a GGUF file, which is translated into the same terms, quantised weights into F32. Opening reads the headers
-// only; tensors are read by slice with pread, so each rank reads just its share.
+// shards; or a GGUF file, which is translated into the same terms, quantised weights into F32. Opening reads the
+// headers only; tensors are read by slice with pread, so each rank reads just its share.
 #include <cstdint>
 #include <filesystem>
 #include <memory>

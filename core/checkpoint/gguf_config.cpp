@@ -56,8 +56,8 @@ class Keys {
   std::string architecture_;
 };
 
-// Llama 3.1's stretched frequencies stand in the file as a factor each. Hugging Face knows them by four numbers, of which
-// all published models share three; that these give the factors is checked.
+// Llama 3.1's stretched frequencies stand in the file as a factor each. Hugging Face knows them by four numbers, of
+// which all published models share three; that these give the factors is checked.
 json llama3_scaling(const Keys& keys, const GgufTensor& factors, int64_t head_size, double theta) {
   PLEAT_REQUIRE(factors.type == 0 && factors.shape == std::vector<int64_t>{head_size / 2} &&
                     factors.offset + uint64_t(head_size) * 2 <= keys.file().size(),
@@ -133,18 +133,20 @@ void add_gemma(json& config, const Keys& keys, int64_t head_size) {
     if (keys.find(key)) config[name] = keys.number_or(key, 0);
   if (keys.architecture() == "gemma3") {
     json global = config["rope_parameters"];
-    config["rope_parameters"] = {{"full_attention", global},
-                                 {"sliding_attention",
-                                  {{"rope_type", "default"}, {"rope_theta", keys.number_or("rope.freq_base_swa", 10000)}}}};
+    config["rope_parameters"] = {
+        {"full_attention", global},
+        {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", keys.number_or("rope.freq_base_swa", 10000)}}}};
   }
 }
 
 }  // namespace
 
 nlohmann::json gguf_config(const GgufFile& gguf, const File& file) {
-  static const std::map<std::string, std::string> families = {
-      {"llama", "llama"},   {"gpt2", "gpt2"},     {"falcon", "falcon"}, {"phi2", "phi"},           {"qwen2", "qwen2"},
-      {"qwen3", "qwen3"},   {"gemma", "gemma"},   {"gemma2", "gemma2"}, {"gemma3", "gemma3_text"}, {"starcoder2", "starcoder2"}};
+  static const std::map<std::string, std::string> families = {{"llama", "llama"},        {"gpt2", "gpt2"},
+                                                              {"falcon", "falcon"},      {"phi2", "phi"},
+                                                              {"qwen2", "qwen2"},        {"qwen3", "qwen3"},
+                                                              {"gemma", "gemma"},        {"gemma2", "gemma2"},
+                                                              {"gemma3", "gemma3_text"}, {"starcoder2", "starcoder2"}};
   const Keys keys(gguf, file);
   const auto family = families.find(keys.architecture());
   if (family == families.end()) {

@@ -28,7 +28,8 @@ class Reader {
   }
   // That `count` things of at least `bytes` each can still follow.
   void require(uint64_t count, uint64_t bytes = 1) const {
-    PLEAT_REQUIRE(count <= (file_.size() - position_) / bytes, file_.path(), " is not valid: it ends inside its header");
+    PLEAT_REQUIRE(count <= (file_.size() - position_) / bytes, file_.path(),
+                  " is not valid: it ends inside its header");
   }
   uint64_t position() const { return position_; }
   const File& file() const { return file_; }

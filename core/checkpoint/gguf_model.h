@@ -1,6 +1,6 @@
 #pragma once
-// A GGUF model in Hugging Face's terms, so that nothing above knows of GGUF: its configuration, the names and row orders
-// of its tensors, its tokenizer. The rules are those of llama.cpp's converter, turned around.
+// A GGUF model in Hugging Face's terms, so that nothing above knows of GGUF: its configuration, the names and row
+// orders of its tensors, its tokenizer. The rules are those of llama.cpp's converter, turned around.
 #include <functional>
 #include <map>
 #include <string>
@@ -12,9 +12,9 @@ namespace pleat {
 // One Hugging Face tensor out of a GGUF tensor.
 struct GgufPart {
   const GgufTensor* tensor = nullptr;
-  std::vector<int64_t> shape;                     // as Hugging Face has it
-  std::function<int64_t(int64_t)> stored_row;     // row (element of a vector) -> where the file has it; empty: the same
-  float shift = 0;                                // to be added to every value
+  std::vector<int64_t> shape;                  // as Hugging Face has it
+  std::function<int64_t(int64_t)> stored_row;  // row (element of a vector) -> where the file has it; empty: the same
+  float shift = 0;                             // to be added to every value
 };
 
 // config.json. Error(invalid) naming an unknown architecture or a missing or impossible key.

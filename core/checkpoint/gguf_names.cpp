@@ -1,4 +1,5 @@
-// Tensor names of GGUF's architectures as Hugging Face has them ('#': the layer), and the row orders its converter changed.
+// Tensor names of GGUF's architectures as Hugging Face has them ('#': the layer), and the row orders its converter
+// changed.
 #include <array>
 #include <charconv>
 

@@ -125,8 +125,8 @@ json merges_from_scores(const std::vector<std::string>& tokens, const std::vecto
       if ((text[cut] & 0xc0) == 0x80) continue;
       const auto left = ids.find(text.substr(0, cut)), right = ids.find(text.substr(cut));
       if (left == ids.end() || right == ids.end()) continue;
-      merges.push_back({scores[size_t(id)], id, left->second, right->second, characters(left->first),
-                        characters(right->first)});
+      merges.push_back(
+          {scores[size_t(id)], id, left->second, right->second, characters(left->first), characters(right->first)});
     }
   }
   std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
@@ -192,7 +192,8 @@ nlohmann::json gguf_tokenizer(const GgufFile& gguf) {
 nlohmann::json gguf_tokenizer_config(const GgufFile& gguf) {
   const std::vector<std::string> tokens = texts_of(gguf, "tokens");
   json config = json::object();
-  for (const auto& [key, name] : {std::pair{"ggml.bos_token_id", "bos_token"}, std::pair{"ggml.eos_token_id", "eos_token"}}) {
+  for (const auto& [key, name] :
+       {std::pair{"ggml.bos_token_id", "bos_token"}, std::pair{"ggml.eos_token_id", "eos_token"}}) {
     const int64_t id = value_or<int64_t>(gguf, key, -1);
     if (id >= 0 && id < int64_t(tokens.size())) config[name] = tokens[size_t(id)];
   }

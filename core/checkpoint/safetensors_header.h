@@ -16,7 +16,6 @@ namespace pleat {
 
 constexpr uint64_t kSafetensorsHeaderLimit = 100'000'000;
 
-
 struct SafetensorsHeader {
   nlohmann::json metadata = nlohmann::json::object();
   std::map<std::string, StoredTensor> tensors;

@@ -56,7 +56,8 @@ uint64_t read_translated(const File& file, const StoredTensor& tensor, int64_t c
           tensor.blocks->unpack(reinterpret_cast<const uint8_t*>(from), block.data());
           const int64_t block_begin = (first + b) * values;
           const int64_t begin = std::max(col_begin, block_begin), end = std::min(col_end, block_begin + values);
-          std::memcpy(out + (begin - col_begin) * size, &block[size_t(begin - block_begin)], size_t((end - begin) * size));
+          std::memcpy(out + (begin - col_begin) * size, &block[size_t(begin - block_begin)],
+                      size_t((end - begin) * size));
         }
       }
       for (int64_t col = 0; tensor.shift != 0 && col < col_end - col_begin; ++col) {

@@ -13,10 +13,9 @@ namespace {
 
 uint64_t pair_key(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
 
-// Parts of the format that byte-level models do not use. (They may name an unk_token; a byte without a token of its own
-// is refused when it occurs.)
+// Parts of the format that no known language model uses.
 void refuse_options(const nlohmann::json& model) {
-  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
+  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const auto value = model.find(key);
     const bool unused = value == model.end() || value->is_null() || *value == "" || *value == false || *value == 0.0;
     PLEAT_REQUIRE(unused, "tokenizer.json: '", key, "' of the BPE model is not supported");
@@ -42,11 +41,7 @@ bool later(const Bpe::Scratch::Candidate& a, const Bpe::Scratch::Candidate& b) {
 
 }  // namespace
 
-Bpe::Bpe(const nlohmann::json& model) {
-  PLEAT_REQUIRE(model.is_object() && model.contains("type"), "tokenizer.json has no model");
-  if (model["type"] != "BPE") {
-    throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown model ", model["type"]));
-  }
+Bpe::Bpe(const nlohmann::json& model, bool byte_level) : byte_level_(byte_level) {
   refuse_options(model);
   PLEAT_REQUIRE(model.contains("vocab") && model["vocab"].is_object(), "tokenizer.json: the BPE model has no vocab");
   PLEAT_REQUIRE(model.contains("merges") && model["merges"].is_array(), "tokenizer.json: the BPE model has no merges");
@@ -54,9 +49,19 @@ Bpe::Bpe(const nlohmann::json& model) {
   read_merges(model["merges"]);
   if (json_flag(model, "ignore_merges", false)) {
     for (const auto& [entry, id] : vocabulary_) {
-      if (const auto bytes = from_byte_level(entry)) whole_words_.emplace(*bytes, id);
+      const auto bytes = byte_level_ ? from_byte_level(entry) : entry;
+      if (bytes) whole_words_.emplace(*bytes, id);
     }
   }
+  if (byte_level_) return;
+  fuse_unknown_ = json_flag(model, "fuse_unk", false);
+  if (json_flag(model, "byte_fallback", false)) byte_tokens_.emplace(vocabulary_);
+  const auto unknown = model.find("unk_token");
+  if (unknown == model.end() || unknown->is_null()) return;
+  const auto found = unknown->is_string() ? vocabulary_.find(unknown->get<std::string>()) : vocabulary_.end();
+  PLEAT_REQUIRE(found != vocabulary_.end(), "tokenizer.json: the BPE model's unk_token ", unknown->dump(),
+                " is not in its vocab");
+  unknown_ = found->second;
 }
 
 void Bpe::read_vocabulary(const nlohmann::json& vocab) {
@@ -95,18 +100,48 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& 
   }
   PLEAT_REQUIRE(word.size() < size_t(std::numeric_limits<int32_t>::max()), "a word of ", word.size(),
                 " bytes is too long");
-  const int32_t count = int32_t(word.size());
   scratch.symbols.clear();
   scratch.heap.clear();
+  byte_level_ ? add_bytes(word, scratch) : add_characters(word, scratch);
+  const int32_t count = int32_t(scratch.symbols.size());
   for (int32_t i = 0; i < count; ++i) {
-    const uint8_t byte = uint8_t(word[size_t(i)]);
-    PLEAT_REQUIRE(byte_ids_[byte] >= 0, "the vocabulary has no token for the byte ", int(byte));
-    scratch.symbols.push_back({byte_ids_[byte], i - 1, i + 1 < count ? i + 1 : -1, true});
+    scratch.symbols[size_t(i)].previous = i - 1;
+    scratch.symbols[size_t(i)].next = i + 1 < count ? i + 1 : -1;
   }
   for (int32_t i = 0; i + 1 < count; ++i) push_pair(scratch, i);
   merge(scratch);
   for (int32_t i = 0; i >= 0 && i < count; i = scratch.symbols[size_t(i)].next) {
     ids.push_back(scratch.symbols[size_t(i)].id);
+  }
+}
+
+void Bpe::add_bytes(std::string_view word, Scratch& scratch) const {
+  for (const char c : word) {
+    const uint8_t byte = uint8_t(c);
+    PLEAT_REQUIRE(byte_ids_[byte] >= 0, "the vocabulary has no token for the byte ", int(byte));
+    scratch.symbols.push_back({byte_ids_[byte], -1, -1, true});
+  }
+}
+
+void Bpe::add_characters(std::string_view word, Scratch& scratch) const {
+  std::vector<int32_t> fallback;
+  bool after_unknown = false;
+  for (size_t length = 0; !word.empty(); word.remove_prefix(length)) {
+    const Utf8Step step = utf8_step(word);
+    length = step.length;
+    const std::string character = step.kind == Utf8Step::valid ? std::string(word.substr(0, length)) : "\xef\xbf\xbd";
+    const auto found = vocabulary_.find(character);
+    fallback.clear();
+    const bool was_unknown = after_unknown;
+    after_unknown = false;
+    if (found != vocabulary_.end()) {
+      scratch.symbols.push_back({found->second, -1, -1, true});
+    } else if (byte_tokens_ && byte_tokens_->append(character, fallback)) {
+      for (const int32_t id : fallback) scratch.symbols.push_back({id, -1, -1, true});
+    } else if (unknown_ >= 0) {
+      if (!(fuse_unknown_ && was_unknown)) scratch.symbols.push_back({unknown_, -1, -1, true});
+      after_unknown = true;
+    }
   }
 }
 

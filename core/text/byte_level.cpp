@@ -53,35 +53,25 @@ std::optional<std::string> from_byte_level(std::string_view entry) {
   return bytes;
 }
 
-ByteLevelSplit::ByteLevelSplit(const nlohmann::json& description)
-    : add_prefix_space_(json_flag(description, "add_prefix_space", true)) {
-  if (json_flag(description, "use_regex", true)) words_.emplace(gpt2_words());
+std::string to_byte_level(std::string_view bytes) {
+  std::string entry;
+  for (const char byte : bytes) append_utf8(byte_level_character(uint8_t(byte)), entry);
+  return entry;
 }
 
-void ByteLevelSplit::split(std::string_view text, const Emit& emit) const {
+ByteLevelSplit::ByteLevelSplit(const nlohmann::json& description)
+    : add_prefix_space_(json_flag(description, "add_prefix_space", true)) {
+  if (json_flag(description, "use_regex", true)) words_.emplace(Regex(gpt2_words()));
+}
+
+void ByteLevelSplit::split(std::string_view text, bool, const Emit& emit) const {
   std::string prefixed;
   if (add_prefix_space_ && !text.starts_with(' ')) {
     prefixed = concat(' ', text);
     text = prefixed;
   }
   if (!words_) return emit(text);
-  Regex::Searcher searcher(*words_);
-  while (!text.empty()) {
-    const std::string_view valid = text.substr(0, valid_utf8_prefix(text));
-    size_t done = 0;
-    while (done < valid.size()) {
-      const auto match = searcher.find(valid, done);
-      const size_t begin = match ? match->begin : valid.size();
-      if (begin > done) emit(valid.substr(done, begin - done));
-      if (match) emit(valid.substr(begin, match->end - begin));
-      done = match ? match->end : valid.size();
-    }
-    text.remove_prefix(valid.size());
-    if (text.empty()) break;
-    const size_t broken = utf8_step(text).length;
-    emit(text.substr(0, broken));
-    text.remove_prefix(broken);
-  }
+  words_->each(text, [&](std::string_view piece, bool) { emit(piece); });
 }
 
 }  // namespace pleat

@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/text/pattern.h"
 #include "core/text/pretokenizer.h"
-#include "core/text/regex.h"
 
 namespace pleat {
 
@@ -13,15 +13,16 @@ namespace pleat {
 char32_t byte_level_character(uint8_t byte);
 // The bytes a vocabulary entry stands for; nullopt if one of its characters is outside the alphabet.
 std::optional<std::string> from_byte_level(std::string_view entry);
+std::string to_byte_level(std::string_view bytes);
 
 class ByteLevelSplit : public PreTokenizer {
  public:
   explicit ByteLevelSplit(const nlohmann::json& description);
-  void split(std::string_view text, const Emit& emit) const override;
+  void split(std::string_view text, bool at_start, const Emit& emit) const override;
 
  private:
   bool add_prefix_space_;
-  std::optional<Regex> words_;
+  std::optional<Pattern> words_;
 };
 
 }  // namespace pleat

@@ -15,6 +15,13 @@ inline bool json_flag(const nlohmann::json& description, const char* key, bool o
   return found->get<bool>();
 }
 
+// A text that a part of tokenizer.json must have.
+inline std::string json_text(const nlohmann::json& description, const char* key) {
+  const auto found = description.find(key);
+  PLEAT_REQUIRE(found != description.end() && found->is_string(), "tokenizer.json: a part has no text '", key, "'");
+  return found->get<std::string>();
+}
+
 // Larger ids would make the tables by id too large for a file that lies; the largest vocabularies have a tenth of it.
 constexpr int64_t kTokenIdLimit = int64_t(1) << 22;
 

@@ -9,7 +9,7 @@ constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 }  // namespace
 
 std::string StreamingDecoder::push(int32_t id) {
-  held_ += tokenizer_.decode({&id, 1});
+  held_ += tokenizer_.continuation({&id, 1});
   std::string out;
   size_t done = 0;
   while (done < held_.size()) {

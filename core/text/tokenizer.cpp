@@ -4,9 +4,11 @@
 
 #include "core/checkpoint/tokenizer_files.h"
 #include "core/text/added_tokens.h"
-#include "core/text/bpe.h"
-#include "core/text/byte_level.h"
+#include "core/text/decoder.h"
+#include "core/text/normalizer.h"
 #include "core/text/pretokenizer.h"
+#include "core/text/special_frame.h"
+#include "core/text/token_model.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -16,18 +18,6 @@ const nlohmann::json& part(const nlohmann::json& tokenizer, const char* key) {
   static const nlohmann::json nothing;
   const auto found = tokenizer.find(key);
   return found == tokenizer.end() ? nothing : *found;
-}
-
-void refuse_normalizer(const nlohmann::json& normalizer) {
-  if (normalizer.is_null()) return;
-  const auto type = normalizer.is_object() ? part(normalizer, "type") : normalizer;
-  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown normalizer ", type));
-}
-
-void require_byte_level_decoder(const nlohmann::json& decoder) {
-  PLEAT_REQUIRE(decoder.is_object() && decoder.contains("type"), "tokenizer.json has no decoder");
-  if (decoder["type"] == "ByteLevel") return;
-  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown decoder ", decoder["type"]));
 }
 
 std::vector<AddedToken> those(const std::vector<AddedToken>& tokens, bool normalized) {
@@ -47,27 +37,42 @@ struct Tokenizer::State {
     bool special = false;
   };
 
-  Bpe bpe;
+  std::unique_ptr<Normalizer> normalizer;
   std::unique_ptr<PreTokenizer> pretokenizer;
+  std::unique_ptr<TokenModel> model;
+  Decoder decoder;
+  SpecialFrame frame;
   std::vector<AddedToken> added;
   AddedTokenFinder raw_finder, normalized_finder;
   std::vector<Piece> pieces;  // by id
   std::optional<int32_t> bos, eos;
 
   State(const nlohmann::json& tokenizer, const nlohmann::json& config)
-      : bpe(part(tokenizer, "model")),
+      : normalizer(make_normalizer(part(tokenizer, "normalizer"))),
         pretokenizer(make_pretokenizer(part(tokenizer, "pre_tokenizer"))),
+        model(make_token_model(part(tokenizer, "model"), is_byte_level(part(tokenizer, "pre_tokenizer")))),
+        decoder(part(tokenizer, "decoder")),
+        frame(read_special_frame(part(tokenizer, "post_processor"))),
         added(read_added_tokens(part(tokenizer, "added_tokens"))),
         raw_finder(those(added, false)),
-        normalized_finder(those(added, true)) {
-    refuse_normalizer(part(tokenizer, "normalizer"));
-    require_byte_level_decoder(part(tokenizer, "decoder"));
-    for (const auto& [entry, id] : bpe.vocabulary()) {
-      set_piece(id, entry, {from_byte_level(entry).value_or(entry), true, false});
-    }
+        normalized_finder(normalized(those(added, true))) {
+    for (const auto& [entry, id] : model->vocabulary()) set_piece(id, entry, {decoder.bytes_of(entry), true, false});
     for (const AddedToken& token : added) add_piece(token);
     bos = named_token(config, "bos_token");
     eos = named_token(config, "eos_token");
+    if (frame.before.empty() && bos && asks_for(config, "add_bos_token")) frame.before = {*bos};
+    if (frame.after.empty() && eos && asks_for(config, "add_eos_token")) frame.after = {*eos};
+  }
+
+  // Tokens that are looked for in normalized text are normalized themselves.
+  std::vector<AddedToken> normalized(std::vector<AddedToken> tokens) const {
+    for (AddedToken& token : tokens)
+      if (normalizer) token.content = normalizer->apply(token.content);
+    return tokens;
+  }
+
+  static bool asks_for(const nlohmann::json& config, const char* key) {
+    return config.is_object() && config.contains(key) && config[key].is_boolean() && config[key].get<bool>();
   }
 
   void set_piece(int32_t id, const std::string& entry, Piece piece) {
@@ -79,8 +84,8 @@ struct Tokenizer::State {
 
   // An added token may stand in the vocabulary too, under the same id.
   void add_piece(const AddedToken& token) {
-    const auto entry = bpe.vocabulary().find(token.content);
-    if (entry != bpe.vocabulary().end()) {
+    const auto entry = model->vocabulary().find(token.content);
+    if (entry != model->vocabulary().end()) {
       PLEAT_REQUIRE(entry->second == token.id, "tokenizer.json: added token '", token.content, "' has the id ",
                     token.id, ", the vocabulary gives it ", entry->second);
       pieces[size_t(token.id)] = {};
@@ -97,8 +102,8 @@ struct Tokenizer::State {
     for (const AddedToken& token : added) {
       if (token.content == content) return token.id;
     }
-    const auto found = bpe.vocabulary().find(content.get<std::string>());
-    PLEAT_REQUIRE(found != bpe.vocabulary().end(), "tokenizer_config.json: ", key, " is ", content,
+    const auto found = model->vocabulary().find(content.get<std::string>());
+    PLEAT_REQUIRE(found != model->vocabulary().end(), "tokenizer_config.json: ", key, " is ", content,
                   ", which tokenizer.json does not have");
     return found->second;
   }
@@ -121,18 +126,42 @@ Tokenizer Tokenizer::from_json(const nlohmann::json& tokenizer, const nlohmann::
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
-  Bpe::Scratch scratch;
-  const auto add_id = [&](int32_t id) { ids.push_back(id); };
-  const auto add_word = [&](std::string_view word) { state_->bpe.encode(word, scratch, ids); };
-  const auto add_words = [&](std::string_view piece) { state_->pretokenizer->split(piece, add_word); };
+  TokenModel::Scratch scratch;
+  bool at_start = true;
+  const auto add_id = [&](int32_t id) {
+    ids.push_back(id);
+    at_start = false;
+  };
+  const auto add_word = [&](std::string_view word) { state_->model->encode(word, scratch, ids); };
+  const auto add_words = [&](std::string_view piece) {
+    state_->pretokenizer ? state_->pretokenizer->split(piece, at_start, add_word) : add_word(piece);
+    at_start = false;
+  };
   const auto find_normalized = [&](std::string_view piece) {
-    state_->normalized_finder.split(piece, add_words, add_id);
+    if (!state_->normalizer) return state_->normalized_finder.split(piece, add_words, add_id);
+    state_->normalized_finder.split(state_->normalizer->apply(piece), add_words, add_id);
   };
   state_->raw_finder.split(text, find_normalized, add_id);
   return ids;
 }
 
+std::vector<int32_t> Tokenizer::encode_with_special(std::string_view text) const {
+  std::vector<int32_t> ids = encode(text);
+  const SpecialFrame& frame = state_->frame;
+  ids.insert(ids.begin(), frame.before.begin(), frame.before.end());
+  ids.insert(ids.end(), frame.after.begin(), frame.after.end());
+  return ids;
+}
+
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
+  std::string text = continuation(ids, skip_special);
+  int dropped = 0;
+  while (dropped < state_->decoder.leading_spaces() && text.size() > size_t(dropped) && text[size_t(dropped)] == ' ')
+    ++dropped;
+  return text.substr(size_t(dropped));
+}
+
+std::string Tokenizer::continuation(std::span<const int32_t> ids, bool skip_special) const {
   std::string text;
   for (const int32_t id : ids) {
     const State::Piece* piece = state_->find(id);

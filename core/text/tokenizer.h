@@ -26,8 +26,12 @@ class Tokenizer {
   // Added and special tokens in the text are recognised, none are put in front or behind. Any byte string is accepted:
   // with a complete byte alphabet decode(encode(text), false) == text.
   std::vector<int32_t> encode(std::string_view text) const;
+  // With the special tokens around it that the model expects of a whole text (Llama's <s> in front).
+  std::vector<int32_t> encode_with_special(std::string_view text) const;
   // Bytes: cut inside a UTF-8 sequence only where the ids are.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
+  // The same where text goes before: a space that some tokenizers put at the beginning of every text stays.
+  std::string continuation(std::span<const int32_t> ids, bool skip_special = true) const;
   // The bytes of one token; Error(invalid) if there is no such id.
   std::string piece(int32_t id) const;
 
@@ -42,8 +46,8 @@ class Tokenizer {
   std::shared_ptr<const State> state_;
 };
 
-// Turns ids into text as they come, holding back the bytes of an incomplete UTF-8 sequence. Special tokens give no
-// text.
+// Turns the ids that continue a text into text as they come, holding back the bytes of an incomplete UTF-8 sequence.
+// Special tokens give no text.
 class StreamingDecoder {
  public:
   explicit StreamingDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
