@@ -31,9 +31,9 @@ void Decoder::read(const nlohmann::json& description) {
     replacements_.emplace_back((*pattern)["String"].get<std::string>(), json_text(description, "content"));
   } else if (type == "Strip") {
     const bool known = description.value("content", "") == " " && description.value("stop", -1) == 0 &&
-                       description.contains("start") && description["start"].is_number_unsigned();
+                       description.contains("start") && is_token_id(description["start"]);
     if (!known) throw Error(ErrorKind::unimplemented, "tokenizer.json: the Strip decoder is not one of leading spaces");
-    leading_spaces_ += int(std::min<uint64_t>(description["start"].get<uint64_t>(), 16));
+    leading_spaces_ += description["start"].get<int>();
   } else if (type == "Metaspace") {
     replacements_.emplace_back(json_text(description, "replacement"), " ");
     const bool none =
