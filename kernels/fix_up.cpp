@@ -21,10 +21,10 @@ int64_t piece_columns(int64_t width, int64_t rows, int64_t leaves, int threads) 
 
 DType dtype_of(WeightFormat format) { return format == WeightFormat::f32 ? DType::f32 : DType::bf16; }
 
-}  // namespace
-
-void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
-            const Residual& residual, Activation activation, const Selection& selection, float* leaves) {
+// residual(neuron, mask, r): r[k] goes in as the dot product of the k-th set bit's row and comes out as its residual.
+template <class ToResidual>
+void add_residuals(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+                   const Selection& selection, float* leaves, ToResidual to_residual) {
   PLEAT_ASSERT(x.rows <= kMaxSharedRows && x.cols == up.width(), x.rows, " x ", x.cols, " for width ", up.width());
   PLEAT_ASSERT(up.format() == down.format() && up.neurons() == down.neurons() && up.width() == down.width());
   PLEAT_ASSERT(int64_t(selection.neuron.size()) == up.neurons(), selection.neuron.size(), " and ", up.neurons(),
@@ -56,13 +56,7 @@ void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const
                        .dtype = dtype,
                        .width = width,
                        .out = r});
-      float line[kMaxSharedRows];
-      for (int k = 0; k < active; ++k) {
-        if (residual.bias) r[k] += residual.bias[neuron];
-        line[k] = residual.slope[neuron] * r[k] + residual.intercept[neuron];
-      }
-      ops.activate(activation, r, active);
-      for (int k = 0; k < active; ++k) r[k] -= line[k];
+      to_residual(neuron, selection.rows[i], r);
       if (rounds) ops.round_to_bf16(r, r, active);
     }
   });
@@ -83,6 +77,35 @@ void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const
                       .width = std::min(columns, width - column),
                       .out = leaves + leaf * rows * width + column,
                       .stride = width});
+  });
+}
+
+}  // namespace
+
+void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+            const Residual& residual, Activation activation, const Selection& selection, float* leaves) {
+  const auto activate_row = vector_ops(ctx.isa()).activate;
+  add_residuals(ctx, x, up, down, selection, leaves, [&](int32_t neuron, uint32_t rows, float* r) {
+    const int active = std::popcount(rows);
+    float line[kMaxSharedRows];
+    for (int k = 0; k < active; ++k) {
+      if (residual.bias) r[k] += residual.bias[neuron];
+      line[k] = residual.slope[neuron] * r[k] + residual.intercept[neuron];
+    }
+    activate_row(activation, r, active);
+    for (int k = 0; k < active; ++k) r[k] -= line[k];
+  });
+}
+
+void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+                  const GatedResidual& residual, const Selection& selection, float* leaves) {
+  add_residuals(ctx, x, up, down, selection, leaves, [&](int32_t neuron, uint32_t rows, float* r) {
+    const float c = residual.up_slope[neuron], e = residual.gate_slope[neuron], f = residual.intercept[neuron];
+    for (; rows != 0; rows &= rows - 1, ++r) {
+      const int row = std::countr_zero(rows);
+      const float u = *r + residual.bias[neuron];
+      *r = (residual.activated[row][neuron] - c) * u - (e * residual.gate[row][neuron] + f);
+    }
   });
 }
 

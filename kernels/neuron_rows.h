@@ -55,6 +55,9 @@ struct Selection {
   std::vector<int32_t> leaf_begin;    // [leaves + 1] into neuron/rows
   int64_t count() const { return leaf_begin.back(); }  // size of the union
   int64_t row_count(int row) const;                    // |S| of one row
+
+  // From a mask for every neuron in `rows` to the lists above.
+  void gather(Context& ctx);
 };
 
 // What a neuron's exact part needs besides its two rows (method.md equation 2): r = act(z) - (slope z + intercept).
@@ -69,6 +72,25 @@ struct Residual {
 // Each union neuron's two rows are read once. Bits of a row do not depend on the other rows.
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);
+
+// The same of a gated neuron whose gate is known (method.md equation 3): r = act(g) u - (c u + e g + f).
+struct GatedResidual {
+  const float* bias = nullptr;        // bu [neurons]
+  const float* up_slope = nullptr;    // c  [neurons]
+  const float* gate_slope = nullptr;  // e  [neurons]
+  const float* intercept = nullptr;   // f  [neurons]
+  MatrixView<const float> gate;       // g      [m, neurons]
+  MatrixView<const float> activated;  // act(g) [m, neurons]
+};
+
+// S(row) = the neurons with |act(g_n) - c_n| factor_n > threshold, factor_n being what an error of the difference costs
+// (rms(u_n) |w_n|); replaces the selection's content.   activated [m, neurons], m <= kMaxSharedRows.
+void select_by_gate(Context& ctx, MatrixView<const float> activated, const float* up_slope, const float* factor,
+                    float threshold, Selection& selection);
+
+// fix_up() of a gated FFN: u_n = dot(x, up[n]) + bu_n.
+void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
+                  const GatedResidual& residual, const Selection& selection, float* leaves);
 
 // out [nodes][n] = tree sums of leaves [leaves][n]; leaf 0 of `leaves` is the global leaf first_leaf.
 void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n,

@@ -175,29 +175,7 @@ void predict_selection(Context& ctx, MatrixView<const float> x, const LowBitMatr
         mask[neuron + n] |= uint32_t(!inside) << r;  // NaN is outside
       }
   });
-
-  // Each leaf closes the gaps within its own range, then the leaves move together.
-  const std::vector<int64_t>& offset = selection.leaf_offsets;
-  const int64_t leaves = int64_t(offset.size()) - 1;
-  ctx.team().split(leaves, [&](int, int64_t first, int64_t last) {
-    for (int64_t leaf = first; leaf < last; ++leaf) {
-      int64_t to = offset[leaf];
-      for (int64_t neuron = offset[leaf]; neuron < offset[leaf + 1]; ++neuron) {
-        const uint32_t rows = mask[neuron];
-        selection.neuron[to] = int32_t(neuron);
-        mask[to] = rows;
-        to += rows != 0;
-      }
-      selection.leaf_begin[leaf + 1] = int32_t(to - offset[leaf]);
-    }
-  });
-  selection.leaf_begin[0] = 0;
-  for (int64_t leaf = 0; leaf < leaves; ++leaf) {
-    const int32_t begin = selection.leaf_begin[leaf], count = selection.leaf_begin[leaf + 1];
-    std::copy_n(selection.neuron.data() + offset[leaf], count, selection.neuron.data() + begin);
-    std::copy_n(mask + offset[leaf], count, mask + begin);
-    selection.leaf_begin[leaf + 1] = begin + count;
-  }
+  selection.gather(ctx);
 }
 
 }  // namespace pleat

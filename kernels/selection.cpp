@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/check.h"
@@ -20,6 +21,51 @@ int64_t Selection::row_count(int row) const {
   int64_t n = 0;
   for (int64_t i = 0; i < count(); ++i) n += rows[i] >> row & 1;
   return n;
+}
+
+void Selection::gather(Context& ctx) {
+  // Each leaf closes the gaps within its own range, then the leaves move together.
+  const std::vector<int64_t>& offset = leaf_offsets;
+  uint32_t* const mask = rows.data();
+  const int64_t leaves = int64_t(offset.size()) - 1;
+  ctx.team().split(leaves, [&](int, int64_t first, int64_t last) {
+    for (int64_t leaf = first; leaf < last; ++leaf) {
+      int64_t to = offset[leaf];
+      for (int64_t i = offset[leaf]; i < offset[leaf + 1]; ++i) {
+        const uint32_t bits = mask[i];
+        neuron[to] = int32_t(i);
+        mask[to] = bits;
+        to += bits != 0;
+      }
+      leaf_begin[leaf + 1] = int32_t(to - offset[leaf]);
+    }
+  });
+  leaf_begin[0] = 0;
+  for (int64_t leaf = 0; leaf < leaves; ++leaf) {
+    const int32_t begin = leaf_begin[leaf], count = leaf_begin[leaf + 1];
+    std::copy_n(neuron.data() + offset[leaf], count, neuron.data() + begin);
+    std::copy_n(mask + offset[leaf], count, mask + begin);
+    leaf_begin[leaf + 1] = begin + count;
+  }
+}
+
+void select_by_gate(Context& ctx, MatrixView<const float> activated, const float* up_slope, const float* factor,
+                    float threshold, Selection& selection) {
+  PLEAT_ASSERT(activated.rows <= kMaxSharedRows, activated.rows, " rows share a selection");
+  PLEAT_ASSERT(selection.leaf_offsets.back() == activated.cols, selection.leaf_offsets.back(), " and ", activated.cols,
+               " neurons");
+  uint32_t* const mask = selection.rows.data();
+  ctx.team().split(activated.cols, [&](int, int64_t begin, int64_t end) {
+    std::fill(mask + begin, mask + end, 0);
+    for (int64_t row = 0; row < activated.rows; ++row) {
+      const float* const act = activated[row];
+      for (int64_t n = begin; n < end; ++n) {
+        const bool inside = std::fabs(act[n] - up_slope[n]) * factor[n] <= threshold;
+        mask[n] |= uint32_t(!inside) << row;  // NaN is outside
+      }
+    }
+  });
+  selection.gather(ctx);
 }
 
 }  // namespace pleat

@@ -100,7 +100,9 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   const ShardPlan plan(sizes_of(blueprint), communicator.ranks(), reduction_kind(options.common));
   for (const bool folded : {false, true}) {
     if (folded && options.fold == 0) continue;
-    if (folded) blueprint.fold = FoldSpec{2, WeightFormat::int8, options.fold};
+    if (folded)
+      blueprint.fold = FoldSpec{.selection = blueprint.gated ? SelectionKind::gate : SelectionKind::range,
+                                .reduction = options.fold};
     Weights weights =
         synthetic_weights(blueprint, plan, communicator.rank(), weight_format(options.common.dtype), *subjects.context);
     communicator.ledger().beat();

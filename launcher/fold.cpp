@@ -17,12 +17,13 @@ namespace {
 struct FoldCommandOptions {
   CommonOptions common;
   FoldOptions fold;
-  std::string format = "int8";
+  std::string format = "int8", select;
 };
 
 FoldReport fold_with_progress(const FoldCommandOptions& options) {
   FoldOptions fold = options.fold;
   fold.fold_format = weight_format(options.format);
+  if (!options.select.empty()) fold.selection = options.select == "gate" ? SelectionKind::gate : SelectionKind::range;
   fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
   fold.oversubscribed = oversubscribed();
   std::string stage;
@@ -67,7 +68,12 @@ void add_fold(CLI::App& app, Command& command) {
   sub.add_option("--out", fold_options.out, "Folder to write")->required();
   sub.add_option("--reduction", fold_options.reduction, "Share of FFN weight bytes no longer read for a token")
       ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+      ->default_str("0.8, with gated FFNs 0.4");
+  sub.add_option("--select", options->select,
+                 "Who is computed exactly: neurons predicted outside their range, or, of gated "
+                 "FFNs, those whose exact gate is far from the fold's")
+      ->check(CLI::IsMember({"range", "gate"}))
+      ->default_str("by the model's FFN");
   sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();

@@ -56,7 +56,8 @@ ordered_json blueprint_json(const Blueprint& blueprint) {
                       {"folded", blueprint.fold.has_value()}};
   if (blueprint.fold) {
     out["reduction"] = blueprint.fold->reduction;
-    out["predictor_bits"] = blueprint.fold->predictor_bits;
+    out["selection"] = name_of(blueprint.fold->selection);
+    if (blueprint.fold->selection == SelectionKind::range) out["predictor_bits"] = blueprint.fold->predictor_bits;
     out["fold_format"] = blueprint.fold->fold_format == WeightFormat::int8 ? "int8" : "bf16";
   }
   return out;

@@ -10,6 +10,7 @@ int64_t fold_bytes(const FoldSpec& spec, int64_t hidden, int64_t inputs, int64_t
   constexpr int64_t kScale = 2, kRangesAndLine = 4 * 4;
   const int64_t fold =
       spec.fold_format == WeightFormat::int8 ? inputs * hidden + kScale * groups(inputs) * hidden : 2 * inputs * hidden;
+  if (spec.selection == SelectionKind::gate) return fold + neurons * 4 * 4;  // c, e, f and the factor
   const int64_t predictor = (hidden * spec.predictor_bits + 7) / 8 + 2 * kScale * groups(hidden);
   return fold + neurons * (predictor + kRangesAndLine);
 }

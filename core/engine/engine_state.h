@@ -38,6 +38,8 @@ struct Engine::State {
   void add_ffn_bias(int layer, MatrixView<float> out);
   void dense_ffn(int layer, int64_t row, int64_t count);
   void folded_ffn(int layer, int64_t row, int64_t count);
+  void fix_up_by_range(int layer, MatrixView<const float> input);
+  void fix_up_by_gate(int layer, MatrixView<const float> input);
   void allocate_cache();
 
   // Time and weight bytes since the previous lap belong to `phase`.

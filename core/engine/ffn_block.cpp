@@ -17,7 +17,7 @@ void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
     observe("fc", layer, act);
     if (blueprint.gated) {
       const MatrixView<float> gates(gate.data(), count, neurons);
-      matmul(context, input, w.dense.gate, w.gate_bias.data(), gates);
+      matmul(context, input, w.folded ? w.fold.gate : w.dense.gate, w.gate_bias.data(), gates);
       activate_gated(context, blueprint.activation, gates, act);
     } else {
       activate(context, blueprint.activation, act);
@@ -30,8 +30,33 @@ void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
     else
       matmul_nodes(context, act, w.dense.down, first_leaf, ffn_nodes, out);
   });
-  lap(EngineStatistics::dense_ffn, w.folded ? w.fold.up.bytes() + w.fold.down.bytes()
+  lap(EngineStatistics::dense_ffn, w.folded ? w.fold.gate.bytes() + w.fold.up.bytes() + w.fold.down.bytes()
                                             : w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes());
+}
+
+void Engine::State::fix_up_by_range(int layer, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const FoldedFfn& f = w.fold;
+  predict_selection(context, input, f.predictor, w.up_bias.data(), f.range_low.data(), f.range_high.data(), selection);
+  lap(EngineStatistics::predictor, f.predictor.bytes());
+  const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
+  fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+}
+
+void Engine::State::fix_up_by_gate(int layer, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const FoldedFfn& f = w.fold;
+  const MatrixView<float> gates(gate.data(), input.rows, neurons), activated(hidden.data(), input.rows, neurons);
+  if (neurons > 0) {
+    matmul(context, input, f.gate, w.gate_bias.data(), gates);
+    std::copy_n(gates.data, input.rows * neurons, activated.data);
+    activate(context, blueprint.activation, activated);
+  }
+  select_by_gate(context, activated, f.slope.data(), f.factor.data(), f.threshold, selection);
+  lap(EngineStatistics::predictor, f.gate.bytes());
+  const GatedResidual residual{w.up_bias.data(),   f.slope.data(), f.gate_slope.data(),
+                               f.intercept.data(), gates,          activated};
+  fix_up_gated(context, input, f.up, f.down, residual, selection, leaves.data());
 }
 
 void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
@@ -44,10 +69,7 @@ void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
   matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
                first_leaf, ffn_leaves, leaves.data());
   lap(EngineStatistics::fold, f.fold.bytes());
-  predict_selection(context, input, f.predictor, w.up_bias.data(), f.range_low.data(), f.range_high.data(), selection);
-  lap(EngineStatistics::predictor, f.predictor.bytes());
-  const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
-  fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+  blueprint.gated ? fix_up_by_gate(layer, input) : fix_up_by_range(layer, input);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
             [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
   const int64_t element = f.up.format() == WeightFormat::f32 ? 4 : 2;

@@ -1,4 +1,5 @@
 // Random weights of a given shape: what a measurement needs, without a checkpoint.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -74,6 +75,34 @@ double upper_quantile(double share) {
   return low;
 }
 
+void fill_predictor(const FoldSpec& spec, double share, int64_t d, int64_t mine, Filler& filler, FoldedFfn& ffn) {
+  // Codes are uniform, so a weight has mean 0 and variance scale² (levels² - 1) / 12, and z~ of a normed x is nearly
+  // normal.
+  const double levels = 1 << spec.predictor_bits, scale = 0.02;
+  ffn.predictor = LowBitMatrix(spec.predictor_bits, mine, d);
+  filler.fill(ffn.predictor, float(scale), float(-scale * (levels - 1) / 2));
+  const double deviation = scale * std::sqrt((levels * levels - 1) / 12 * double(d));
+  ffn.range_low.assign(size_t(mine), -std::numeric_limits<float>::infinity());
+  ffn.range_high.assign(size_t(mine), float(upper_quantile(share) * deviation));
+}
+
+// Gates of a normed x are nearly normal; the threshold is the quantile of |silu(g) - slope| in a sample of such.
+void fill_gate(double share, int64_t d, int64_t mine, WeightFormat dtype, Filler& filler, FoldedFfn& ffn) {
+  ffn.gate = PackedMatrix(dtype, d, mine, {0, d});
+  filler.fill(ffn.gate);
+  ffn.gate_slope.assign(size_t(mine), 0.1f);
+  ffn.factor.assign(size_t(mine), 1.0f);
+  std::mt19937 generator(2);
+  std::normal_distribution<float> normal(0.0f, 0.02f * std::sqrt(float(d)));
+  std::vector<float> scores(1 << 16);
+  for (float& score : scores) {
+    const float g = normal(generator);
+    score = std::fabs(g / (1 + std::exp(-g)) - ffn.slope[0]);
+  }
+  std::sort(scores.begin(), scores.end());
+  ffn.threshold = scores[size_t((1 - share) * double(scores.size() - 1))];
+}
+
 FoldedFfn synthetic_fold(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
                          Filler& filler) {
   const FoldSpec& spec = *blueprint.fold;
@@ -87,16 +116,9 @@ FoldedFfn synthetic_fold(const Blueprint& blueprint, const ShardPlan& plan, int 
   ffn.fold = PackedMatrix(spec.fold_format, plan.fold_inputs(rank).size(), d, plan.fold_offsets(rank));
   filler.fill(ffn.fold);
   ffn.fold_bias.assign(size_t(d), 0.0f);
-  // Codes are uniform, so a weight has mean 0 and variance scale² (levels² - 1) / 12, and z~ of a normed x is nearly
-  // normal.
-  const double levels = 1 << spec.predictor_bits, scale = 0.02;
-  ffn.predictor = LowBitMatrix(spec.predictor_bits, mine, d);
-  filler.fill(ffn.predictor, float(scale), float(-scale * (levels - 1) / 2));
-  const double deviation = scale * std::sqrt((levels * levels - 1) / 12 * double(d));
-  ffn.range_low.assign(size_t(mine), -std::numeric_limits<float>::infinity());
-  ffn.range_high.assign(size_t(mine), float(upper_quantile(share) * deviation));
   ffn.slope.assign(size_t(mine), 0.5f);
   ffn.intercept.assign(size_t(mine), 0.1f);
+  blueprint.gated ? fill_gate(share, d, mine, dtype, filler, ffn) : fill_predictor(spec, share, d, mine, filler, ffn);
   ffn.up = NeuronRows(dtype, mine, d);
   ffn.down = NeuronRows(dtype, mine, d);
   filler.fill(ffn.up);

@@ -142,8 +142,17 @@ void load_predictor(Job& job, int layer, FoldedFfn& ffn) {
                            });
   ffn.range_low = job.loader.vector(name("range.low"), h, neurons);
   ffn.range_high = job.loader.vector(name("range.high"), h, neurons);
-  ffn.slope = job.loader.vector(name("slope"), h, neurons);
-  ffn.intercept = job.loader.vector(name("intercept"), h, neurons);
+}
+
+void load_gate(Job& job, int layer, FoldedFfn& ffn) {
+  const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
+  const Range neurons = job.plan.neurons(job.rank);
+  ffn.gate = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
+  job.loader.matrix(job.blueprint.source(Part::ffn_gate, layer), d, h, {0, d}, neurons,
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.gate.pack(k, n, block); });
+  ffn.gate_slope = job.loader.vector(FoldSpec::name(layer, "gate_slope"), h, neurons);
+  ffn.factor = job.loader.vector(FoldSpec::name(layer, "factor"), h, neurons);
+  ffn.threshold = job.loader.vector(FoldSpec::name(layer, "threshold"), 1, {0, 1})[0];
 }
 
 FoldedFfn load_folded_ffn(Job& job, int layer) {
@@ -157,7 +166,12 @@ FoldedFfn load_folded_ffn(Job& job, int layer) {
   job.loader.matrix(job.blueprint.source(Part::ffn_down, layer), h, d, neurons, {0, d},
                     [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.down.pack(k, n, block); });
   load_fold(job, layer, ffn);
-  load_predictor(job, layer, ffn);
+  ffn.slope = job.loader.vector(FoldSpec::name(layer, "slope"), h, neurons);
+  ffn.intercept = job.loader.vector(FoldSpec::name(layer, "intercept"), h, neurons);
+  if (job.blueprint.fold->selection == SelectionKind::gate)
+    load_gate(job, layer, ffn);
+  else
+    load_predictor(job, layer, ffn);
   return ffn;
 }
 
@@ -235,7 +249,8 @@ size_t Weights::bytes() const {
   for (const LayerWeights& layer : layers) {
     sum += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
     sum += layer.dense.gate.bytes() + layer.dense.up.bytes() + layer.dense.down.bytes();
-    sum += layer.fold.fold.bytes() + layer.fold.predictor.bytes() + layer.fold.up.bytes() + layer.fold.down.bytes();
+    sum += layer.fold.fold.bytes() + layer.fold.predictor.bytes() + layer.fold.gate.bytes() + layer.fold.up.bytes() +
+           layer.fold.down.bytes();
   }
   return sum;
 }

@@ -38,8 +38,12 @@ struct FoldedFfn {
   Vector fold_bias;              // B  [d], on every rank: added after the sum
   LowBitMatrix predictor;        // P  [h_r, d]  1 to 3 bits
   Vector range_low, range_high;  //    [h_r]     in range: low <= z~ <= high
-  Vector slope, intercept;       // a, c [h_r]
+  Vector slope, intercept;       // a, c [h_r]; gated: c, f
   NeuronRows up, down;           // W1^T [h_r, d], W2 [h_r, d]: a neuron is one contiguous row in each
+  // Gated FFNs instead of predictor and ranges:
+  PackedMatrix gate;          // Wg [d, h_r], exact: it decides who else is
+  Vector gate_slope, factor;  // e, rms(u) |w| [h_r]
+  float threshold = 0;
 };
 
 struct LayerWeights {

@@ -37,6 +37,11 @@ FfnTensors read_ffn(const Checkpoint& checkpoint, const Blueprint& blueprint, in
   return with_context(concat("layer ", layer), [&] {
     const WeightSource up = blueprint.source(Part::ffn_up, layer), down = blueprint.source(Part::ffn_down, layer);
     FfnTensors out;
+    if (blueprint.gated) {
+      const WeightSource gate = blueprint.source(Part::ffn_gate, layer);
+      out.gate = read_weight(checkpoint, gate, blueprint.neurons, blueprint.hidden);
+      out.gate_bias = read_bias(checkpoint, gate, blueprint.neurons);
+    }
     out.up = read_weight(checkpoint, up, blueprint.neurons, blueprint.hidden);
     out.up_bias = read_bias(checkpoint, up, blueprint.neurons);
     out.down = transposed(read_weight(checkpoint, down, blueprint.hidden, blueprint.neurons).view());

@@ -6,8 +6,11 @@
 
 namespace pleat {
 
-// FFN(x) = act(x up^T + up_bias) down + down_bias
+// FFN(x) = act(x up^T + up_bias) down + down_bias; gated: (act(x gate^T + gate_bias) * (x up^T + up_bias)) down +
+// down_bias
 struct FfnTensors {
+  Table gate;                    // Wg^T [h, d], or empty
+  std::vector<float> gate_bias;  // [h], or empty
   Table up;                      // W1^T [h, d]
   std::vector<float> up_bias;    // b1 [h], zeros where the model has none
   Table down;                    // W2 [h, d]
@@ -15,6 +18,7 @@ struct FfnTensors {
 
   int64_t neurons() const { return up.rows; }
   int64_t hidden() const { return up.cols; }
+  bool gated() const { return gate.rows > 0; }
 };
 
 FfnTensors read_ffn(const Checkpoint& checkpoint, const Blueprint& blueprint, int layer);

@@ -12,6 +12,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/fold/dense_model.h"
 #include "core/fold/folded_checkpoint.h"
+#include "core/fold/layer_gates.h"
 #include "core/fold/layer_ranges.h"
 #include "core/fold/layer_report.h"
 #include "core/fold/neuron_order.h"
@@ -27,10 +28,12 @@ constexpr int64_t kSampleBytes = int64_t(8) << 30;  // of all layers
 constexpr int64_t kFewestTokens = 1024;             // below, the ranges are noise
 constexpr size_t kSensitivityWindows = 4;
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
+constexpr std::array<double, 8> kGateCurve = {.2, .25, .3, .35, .4, .45, .5, .55};
 
 struct Candidates {
-  std::vector<LowBitRows> predictors;  // [layers]
-  std::vector<LayerRanges> ranges;     // [layers]
+  std::vector<LowBitRows> predictors;  // [layers] of selection range
+  std::vector<LayerGates> gates;       // [layers] of selection gate
+  std::vector<LayerRanges> ranges;     // [layers] what the budget chooses from
 };
 
 // The steps of one fold, in the order fold_model() takes them.
@@ -67,20 +70,28 @@ class Folding {
   }
 
   void check_options() {
-    PLEAT_REQUIRE(!blueprint_.gated, "'", options_.model, "' has gated FFNs; folding them is not supported yet");
+    SelectionKind& selection = report_.spec.selection;
+    selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::gate : SelectionKind::range);
+    PLEAT_REQUIRE((selection == SelectionKind::gate) == blueprint_.gated, "'", options_.model, "' has ",
+                  blueprint_.gated ? "gated" : "plain", " FFNs; the selection for them is ",
+                  blueprint_.gated ? "gate" : "range");
     PLEAT_REQUIRE(!blueprint_.fold, "'", options_.model, "' is folded already: fold the dense model it was made from");
     PLEAT_REQUIRE(options_.predictor_bits >= 1 && options_.predictor_bits <= 3,
                   "the predictor has 1, 2 or 3 bits, not ", options_.predictor_bits);
     PLEAT_REQUIRE(options_.fold_format != WeightFormat::f32, "the fold is stored in int8 or bf16, not f32");
-    PLEAT_REQUIRE(options_.reduction > 0 && options_.reduction < 1, "the reduction is a share between 0 and 1, not ",
+    PLEAT_REQUIRE(options_.reduction >= 0 && options_.reduction < 1, "the reduction is a share between 0 and 1, not ",
                   options_.reduction);
+    asked_ = options_.reduction > 0 ? options_.reduction : by_gate() ? 0.4 : 0.8;
     report_.spec.predictor_bits = options_.predictor_bits;
     report_.spec.fold_format = options_.fold_format;
-    report_.asked = options_.reduction;
-    PLEAT_REQUIRE(outside_for(options_.predictor_bits, options_.reduction) > 0, "a reduction of ", options_.reduction,
-                  " cannot be reached: the fold and its ", options_.predictor_bits, "-bit predictor leave at most ",
+    report_.asked = asked_;
+    const std::string selector = by_gate() ? "the gate" : concat("its ", options_.predictor_bits, "-bit predictor");
+    PLEAT_REQUIRE(outside_for(options_.predictor_bits, asked_) > 0, "a reduction of ", asked_,
+                  " cannot be reached: the fold and ", selector, " leave at most ",
                   std::floor(1000 * largest_reduction(options_.predictor_bits)) / 1000);
   }
+
+  bool by_gate() const { return report_.spec.selection == SelectionKind::gate; }
 
   FfnBytes bytes_with(int bits) const {
     FoldSpec spec = report_.spec;
@@ -127,9 +138,15 @@ class Folding {
   // Predictors of so many bits and the ranges they allow, of all layers; made when first asked for.
   const Candidates& candidates(int bits) {
     Candidates& out = candidates_[bits];
-    for (int layer = int(out.predictors.size()); layer < blueprint_.layers; ++layer) {
+    for (int layer = int(out.ranges.size()); layer < blueprint_.layers; ++layer) {
       const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
       const LayerStatistics& statistics = statistics_->layer(layer);
+      if (by_gate()) {
+        out.gates.push_back(fit_layer_gates(context(), ffn, blueprint_.activation, statistics.sample));
+        out.ranges.push_back(as_ranges(out.gates.back(), sensitivity_[size_t(layer)]));
+        tell("gates and lines", double(layer + 1) / blueprint_.layers);
+        continue;
+      }
       out.predictors.push_back(gptq(context(), ffn.up.view(), statistics.second_moment, bits));
       out.ranges.push_back(fit_layer_ranges(context(), ffn, out.predictors.back(), blueprint_.activation,
                                             statistics.sample, sensitivity_[size_t(layer)]));
@@ -140,6 +157,9 @@ class Folding {
 
   LayerFold build(int layer, const FfnTensors& ffn, const Candidates& candidates, const RangeChoice& choice) {
     const size_t l = size_t(layer);
+    if (by_gate())
+      return build_gated_fold(context(), ffn, candidates.gates[l], choice[l][0], blueprint_.activation,
+                              statistics_->layer(layer).sample, options_.fold_format);
     return build_fold(context(), ffn, candidates.ranges[l], choice[l], candidates.predictors[l], blueprint_.activation,
                       statistics_->layer(layer).sample, options_.fold_format);
   }
@@ -147,7 +167,7 @@ class Folding {
   std::vector<FoldedLayerTensors> fold_layers() {
     const int bits = options_.predictor_bits;
     const Candidates& candidates = this->candidates(bits);
-    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, options_.reduction));
+    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, asked_));
     const double mean_sensitivity =
         std::accumulate(sensitivity_.begin(), sensitivity_.end(), 0.0) / double(sensitivity_.size());
     std::vector<FoldedLayerTensors> out;
@@ -184,7 +204,7 @@ class Folding {
     report_.dense_perplexity = comparison.dense_perplexity;
     report_.folded = comparison.variants[0];
     report_.dropped = comparison.variants[1];
-    for (double asked : kCurve) {
+    for (double asked : by_gate() ? kGateCurve : kCurve) {
       report_.curve.push_back(curve_point(asked, windows));
       tell("evaluate", double(report_.curve.size()) / double(kCurve.size()));
     }
@@ -194,7 +214,7 @@ class Folding {
     CurvePoint point;
     point.asked = asked;
     int bits = options_.predictor_bits;
-    if (outside_for(bits, asked) <= 0) bits = 1;  // its bytes alone are too many
+    if (!by_gate() && outside_for(bits, asked) <= 0) bits = 1;  // its bytes alone are too many
     point.predictor_bits = bits;
     point.reachable = outside_for(bits, asked) > 0;
     if (!point.reachable) return point;
@@ -230,6 +250,7 @@ class Folding {
   Checkpoint checkpoint_;
   Blueprint blueprint_;
   FoldReport report_;
+  double asked_ = 0;  // reduction
   std::unique_ptr<DenseModel> model_;
   std::vector<double> sensitivity_;
   std::unique_ptr<Statistics> statistics_;

@@ -3,6 +3,7 @@
 // its report (method.md sections 1 to 3; docs/folding.md).
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/fold/report.h"
@@ -11,11 +12,13 @@
 namespace pleat {
 
 struct FoldOptions {
-  std::string model;       // dense Hugging Face folder, non-gated FFNs
-  std::string text;        // calibration text (UTF-8)
-  std::string out;         // folder to write; must not exist or be empty
-  double reduction = 0.8;  // share of FFN weight bytes no longer read per token at batch 1, everything counted
-  int predictor_bits = 2;  // 1, 2 or 3
+  std::string model;                       // dense Hugging Face folder or GGUF file
+  std::string text;                        // calibration text (UTF-8)
+  std::string out;                         // folder to write; must not exist or be empty
+  std::optional<SelectionKind> selection;  // default: gate for gated FFNs, range for others
+  double reduction = 0;  // share of FFN weight bytes no longer read per token at batch 1, everything counted; 0: 0.8,
+                         // or 0.4 with the exact gate, which alone is a third of the bytes
+  int predictor_bits = 2;                         // 1, 2 or 3
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
   int64_t max_tokens = 65536;                     // calibration tokens, spread over the text; 0: all of it
   std::string evaluation_text;  // held-out text for the report's quality and its curve of reductions; empty: none

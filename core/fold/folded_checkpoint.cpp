@@ -27,6 +27,11 @@ std::map<std::string, Reordering> reorderings(const Blueprint& blueprint,
   for (int layer = 0; layer < blueprint.layers; ++layer) {
     const std::vector<int32_t>* order = &layers[size_t(layer)].order;
     const WeightSource up = blueprint.source(Part::ffn_up, layer), down = blueprint.source(Part::ffn_down, layer);
+    if (blueprint.gated) {
+      const WeightSource gate = blueprint.source(Part::ffn_gate, layer);
+      out[gate.weight] = {order, !gate.input_major, gate.output_begin};
+      if (!gate.bias.empty()) out[gate.bias] = {order, false, gate.output_begin};
+    }
     out[up.weight] = {order, !up.input_major, up.output_begin};
     if (!up.bias.empty()) out[up.bias] = {order, false, up.output_begin};
     out[down.weight] = {order, down.input_major, 0};
@@ -69,7 +74,7 @@ struct NewTensor {
 };
 
 std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
-  const int64_t d = int64_t(fold.bias.size()), h = fold.predictor.rows, groups = fold.predictor.groups();
+  const int64_t d = int64_t(fold.bias.size()), h = int64_t(fold.slope.size()), groups = (d + kGroup - 1) / kGroup;
   std::vector<NewTensor> out;
   const auto add = [&](const char* name, DType dtype, std::vector<int64_t> shape, const void* data) {
     out.push_back({FoldSpec::name(layer, name), dtype, std::move(shape), data});
@@ -81,13 +86,19 @@ std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
     add("fold.weight", DType::bf16, {d, d}, fold.fold.weight.data());
   }
   add("fold.bias", DType::f32, {d}, fold.bias.data());
+  add("slope", DType::f32, {h}, fold.slope.data());
+  add("intercept", DType::f32, {h}, fold.intercept.data());
+  if (!fold.factor.empty()) {
+    add("gate_slope", DType::f32, {h}, fold.gate_slope.data());
+    add("factor", DType::f32, {h}, fold.factor.data());
+    add("threshold", DType::f32, {1}, &fold.threshold);
+    return out;
+  }
   add("predictor.codes", DType::u8, {h, fold.predictor.code_bytes()}, fold.predictor.codes.data());
   add("predictor.scale", DType::bf16, {h, groups}, fold.predictor.scale.data());
   add("predictor.minimum", DType::bf16, {h, groups}, fold.predictor.minimum.data());
   add("range.low", DType::f32, {h}, fold.low.data());
   add("range.high", DType::f32, {h}, fold.high.data());
-  add("slope", DType::f32, {h}, fold.slope.data());
-  add("intercept", DType::f32, {h}, fold.intercept.data());
   return out;
 }
 

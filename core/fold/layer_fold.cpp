@@ -40,20 +40,23 @@ StoredFold store_fold(const Table& c, WeightFormat format) {
   return out;
 }
 
-Table fold_weight(Context& ctx, const FfnTensors& ffn, const std::vector<float>& slope) {
+Table fold_weight(Context& ctx, const FfnTensors& ffn, const LayerFold& lines) {
   Table scaled = ffn.up;
   for (int64_t n = 0; n < scaled.rows; ++n) {
-    for (int64_t i = 0; i < scaled.cols; ++i) scaled[n][i] *= slope[size_t(n)];
+    for (int64_t i = 0; i < scaled.cols; ++i) {
+      scaled[n][i] *= lines.slope[size_t(n)];
+      if (ffn.gated()) scaled[n][i] += lines.gate_slope[size_t(n)] * ffn.gate[n][i];
+    }
   }
   return multiply(ctx, transposed(scaled.view()).view(), ffn.down.view());
 }
 
-std::vector<float> fold_bias(const FfnTensors& ffn, const std::vector<float>& slope,
-                             const std::vector<float>& intercept) {
+std::vector<float> fold_bias(const FfnTensors& ffn, const LayerFold& lines) {
   std::vector<double> sum(ffn.down_bias.begin(), ffn.down_bias.end());
-  for (int64_t n = 0; n < ffn.neurons(); ++n) {
-    const double constant = double(ffn.up_bias[size_t(n)]) * slope[size_t(n)] + intercept[size_t(n)];
-    for (int64_t i = 0; i < ffn.hidden(); ++i) sum[size_t(i)] += constant * ffn.down[n][i];
+  for (size_t n = 0; n < size_t(ffn.neurons()); ++n) {
+    double constant = double(ffn.up_bias[n]) * lines.slope[n] + lines.intercept[n];
+    if (ffn.gated()) constant += double(ffn.gate_bias[n]) * lines.gate_slope[n];
+    for (int64_t i = 0; i < ffn.hidden(); ++i) sum[size_t(i)] += constant * ffn.down[int64_t(n)][i];
   }
   return {sum.begin(), sum.end()};
 }
@@ -61,50 +64,67 @@ std::vector<float> fold_bias(const FfnTensors& ffn, const std::vector<float>& sl
 FoldedLayer::FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activation, WeightFormat format)
     : fold_(std::move(fold)),
       activation_(activation),
+      gate_bias_(ffn.gate_bias),
       up_bias_(ffn.up_bias),
       down_bias_(ffn.down_bias),
       up_(packed_transposed(format, ffn.up.view())),
       down_(packed(format, ffn.down.view())),
-      fold_weight_(packed(WeightFormat::f32, fold_.fold.value.view())),
-      predictor_(fold_.predictor.packed(0, fold_.predictor.rows)) {}
-
-Table FoldedLayer::exact(Context& ctx, MatrixView<const float> x) const {
-  Table z(x.rows, up_.outputs());
-  matmul(ctx, x, up_, up_bias_.data(), z.view());
-  return z;
+      fold_weight_(packed(WeightFormat::f32, fold_.fold.value.view())) {
+  if (ffn.gated())
+    gate_ = packed_transposed(format, ffn.gate.view());
+  else
+    predictor_ = fold_.predictor.packed(0, fold_.predictor.rows);
 }
 
-Table FoldedLayer::predicted(Context& ctx, MatrixView<const float> x) const {
-  Table z(x.rows, up_.outputs());
-  predict(ctx, x, predictor_, up_bias_.data(), z.view());
-  return z;
+FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x) const {
+  Neurons out;
+  out.up = Table(x.rows, up_.outputs());
+  matmul(ctx, x, up_, up_bias_.data(), out.up.view());
+  if (gated()) {
+    out.gate = Table(x.rows, gate_.outputs());
+    matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
+    out.predicted = out.gate;
+    activate(ctx, activation_, out.predicted.view());
+  } else {
+    out.predicted = Table(x.rows, up_.outputs());
+    predict(ctx, x, predictor_, up_bias_.data(), out.predicted.view());
+  }
+  return out;
 }
 
-Table FoldedLayer::output(Context& ctx, FfnForm form, MatrixView<const float> x, const Table& z,
-                          const Table& z_predicted) const {
+// `activation`: of the neuron, exactly.
+float FoldedLayer::residual(const Neurons& neurons, int64_t row, int64_t n, float activation) const {
+  const size_t i = size_t(n);
+  const float line = fold_.slope[i] * neurons.up[row][n] + fold_.intercept[i];
+  return activation - (gated() ? line + fold_.gate_slope[i] * neurons.gate[row][n] : line);
+}
+
+Table FoldedLayer::output(Context& ctx, FfnForm form, MatrixView<const float> x, const Neurons& neurons) const {
   Table y(x.rows, x.cols);
   if (form == FfnForm::alone) {
     matmul(ctx, x, fold_weight_, fold_.bias.data(), y.view());
     return y;
   }
-  Table activated = z;
-  ctx.team().split(z.rows, [&](int, int64_t begin, int64_t end) {
-    activate(ctx.isa(), activation_, activated[begin], (end - begin) * z.cols);
-    if (form == FfnForm::dense) return;
+  Table activated = neurons.up;
+  const int64_t h = activated.cols;
+  ctx.team().split(activated.rows, [&](int, int64_t begin, int64_t end) {
+    if (!gated()) activate(ctx.isa(), activation_, activated[begin], (end - begin) * h);
     for (int64_t row = begin; row < end; ++row) {
-      for (int64_t n = 0; n < z.cols; ++n) {
+      for (int64_t n = 0; n < h; ++n) {
         float& value = activated[row][n];
-        if (!outside(n, z_predicted[row][n])) {
+        if (gated()) value *= neurons.predicted[row][n];
+        if (form == FfnForm::dense) continue;
+        if (!is_selected(neurons, row, n)) {
           value = 0;
         } else if (form == FfnForm::folded) {
-          value -= fold_.slope[size_t(n)] * z[row][n] + fold_.intercept[size_t(n)];
+          value = residual(neurons, row, n, value);
         }
       }
     }
   });
   matmul(ctx, activated.view(), down_, form == FfnForm::folded ? nullptr : down_bias_.data(), y.view());
   if (form == FfnForm::folded) {
-    const Table alone = output(ctx, FfnForm::alone, x, z, z_predicted);
+    const Table alone = output(ctx, FfnForm::alone, x, neurons);
     for (size_t i = 0; i < y.data.size(); ++i) y.data[i] += alone.data[i];
   }
   return y;

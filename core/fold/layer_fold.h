@@ -1,5 +1,6 @@
 #pragma once
 // The fold of one layer (method.md equations 1 and 2): what is stored, and what it computes.
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -23,15 +24,19 @@ StoredFold store_fold(const Table& c, WeightFormat format);
 struct LayerFold {
   StoredFold fold;
   std::vector<float> bias;              // B [d]
-  LowBitRows predictor;                 // P [h, d]
-  std::vector<float> low, high;         // of z~ [h]
-  std::vector<float> slope, intercept;  // a, c [h]
+  std::vector<float> slope, intercept;  // a, c [h]; gated: c, f
+  // Selection by range:
+  LowBitRows predictor;          // P [h, d]
+  std::vector<float> low, high;  // of z~ [h]
+  // Selection by the exact gate:
+  std::vector<float> gate_slope, factor;  // e, rms(u) |w| [h]
+  float threshold = 0;                    // of |act(g) - c| factor
 };
 
-// C = W1 diag(a) W2 and B = (b1 a + c) W2 + b2 of the lines in `lines` (its slope and intercept).
-Table fold_weight(Context& ctx, const FfnTensors& ffn, const std::vector<float>& slope);
-std::vector<float> fold_bias(const FfnTensors& ffn, const std::vector<float>& slope,
-                             const std::vector<float>& intercept);
+// C and B of the fold's lines: C = W1 diag(a) W2, B = (b1 a + c) W2 + b2; gated: C = Wu diag(c) Wd + Wg diag(e) Wd,
+// B = (bu c + bg e + f) Wd + bd.
+Table fold_weight(Context& ctx, const FfnTensors& ffn, const LayerFold& lines);
+std::vector<float> fold_bias(const FfnTensors& ffn, const LayerFold& lines);
 
 // Which sum an FFN output is: the dense one; fold and exact residuals; the fold alone; the exact neurons alone, nothing
 // for the rest.
@@ -42,25 +47,41 @@ class FoldedLayer {
  public:
   FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activation, WeightFormat format);
 
-  // z and z~ [rows, h].
-  Table exact(Context& ctx, MatrixView<const float> x) const;
-  Table predicted(Context& ctx, MatrixView<const float> x) const;
-  // z, z~ as above, for the same rows as x.
-  Table output(Context& ctx, FfnForm form, MatrixView<const float> x, const Table& z, const Table& z_predicted) const;
+  // What decides about the neurons for some rows, computed once for several forms.
+  struct Neurons {
+    Table up;         // z, or u [rows, h]
+    Table predicted;  // z~ [rows, h]; by gate: act(g)
+    Table gate;       // g [rows, h] where gated
+  };
+  Neurons neurons(Context& ctx, MatrixView<const float> x) const;
+  // neurons: of the same rows as x.
+  Table output(Context& ctx, FfnForm form, MatrixView<const float> x, const Neurons& neurons) const;
   Table output(Context& ctx, FfnForm form, MatrixView<const float> x) const {
-    return output(ctx, form, x, exact(ctx, x), predicted(ctx, x));
+    return output(ctx, form, x, neurons(ctx, x));
   }
 
+  // Computed exactly at run time; and what it should be, if the predictor made no errors.
+  bool is_selected(const Neurons& neurons, int64_t row, int64_t n) const {
+    return gated() ? scores_above(n, neurons.predicted[row][n]) : outside(n, neurons.predicted[row][n]);
+  }
+  bool should_be_selected(const Neurons& neurons, int64_t row, int64_t n) const {
+    return gated() ? scores_above(n, neurons.predicted[row][n]) : outside(n, neurons.up[row][n]);
+  }
+
+ private:
+  bool gated() const { return !fold_.factor.empty(); }
   bool outside(int64_t neuron, float z) const {
     return z < fold_.low[size_t(neuron)] || z > fold_.high[size_t(neuron)];
   }
-  const LayerFold& fold() const { return fold_; }
+  bool scores_above(int64_t neuron, float activated) const {
+    return std::fabs(activated - fold_.slope[size_t(neuron)]) * fold_.factor[size_t(neuron)] > fold_.threshold;
+  }
+  float residual(const Neurons& neurons, int64_t row, int64_t n, float activation) const;
 
- private:
   LayerFold fold_;
   Activation activation_;
-  std::vector<float> up_bias_, down_bias_;
-  PackedMatrix up_, down_, fold_weight_;
+  std::vector<float> gate_bias_, up_bias_, down_bias_;
+  PackedMatrix gate_, up_, down_, fold_weight_;
   LowBitMatrix predictor_;
 };
 

@@ -52,38 +52,43 @@ LayerFold build_fold(Context& ctx, const FfnTensors& ffn, const LayerRanges& ran
     out.slope.push_back(range.slope);
     out.intercept.push_back(range.intercept);
   }
-  Table c = fold_weight(ctx, ffn, out.slope);
-  out.bias = fold_bias(ffn, out.slope, out.intercept);
-  out.fold = store_fold(c, format);
+  finish_fold(ctx, ffn, activation, sample, format, out);
+  return out;
+}
 
-  const FoldedLayer layer(ffn, out, activation, WeightFormat::bf16);
-  const Table z = layer.exact(ctx, sample.view()), predicted = layer.predicted(ctx, sample.view());
-  Table missing = layer.output(ctx, FfnForm::dense, sample.view(), z, predicted);
-  const Table folded = layer.output(ctx, FfnForm::folded, sample.view(), z, predicted);
+void finish_fold(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample, WeightFormat format,
+                 LayerFold& lines) {
+  Table c = fold_weight(ctx, ffn, lines);
+  lines.bias = fold_bias(ffn, lines);
+  lines.fold = store_fold(c, format);
+
+  const FoldedLayer layer(ffn, lines, activation, WeightFormat::bf16);
+  const FoldedLayer::Neurons neurons = layer.neurons(ctx, sample.view());
+  Table missing = layer.output(ctx, FfnForm::dense, sample.view(), neurons);
+  const Table folded = layer.output(ctx, FfnForm::folded, sample.view(), neurons);
   for (size_t i = 0; i < missing.data.size(); ++i) missing.data[i] -= folded.data[i];
   const FoldCorrection correction = correct_fold(ctx, sample, missing);
   for (size_t i = 0; i < c.data.size(); ++i) c.data[i] += correction.weight.data[i];
-  for (size_t i = 0; i < out.bias.size(); ++i) out.bias[i] += correction.bias[i];
-  out.fold = store_fold(c, format);
-  return out;
+  for (size_t i = 0; i < lines.bias.size(); ++i) lines.bias[i] += correction.bias[i];
+  lines.fold = store_fold(c, format);
 }
 
 LayerFold reordered(const LayerFold& fold, std::span<const int32_t> order) {
   LayerFold out = fold;
+  const auto move = [&](auto& to, const auto& values, int64_t width) {
+    for (size_t place = 0; place < order.size() && !values.empty(); ++place)
+      std::copy_n(values.begin() + int64_t(order[place]) * width, width, to.begin() + int64_t(place) * width);
+  };
+  move(out.low, fold.low, 1);
+  move(out.high, fold.high, 1);
+  move(out.slope, fold.slope, 1);
+  move(out.intercept, fold.intercept, 1);
+  move(out.gate_slope, fold.gate_slope, 1);
+  move(out.factor, fold.factor, 1);
   const LowBitRows& from = fold.predictor;
-  for (size_t place = 0; place < order.size(); ++place) {
-    const size_t old = size_t(order[place]);
-    out.low[place] = fold.low[old];
-    out.high[place] = fold.high[old];
-    out.slope[place] = fold.slope[old];
-    out.intercept[place] = fold.intercept[old];
-    const auto copy_row = [&](auto& to, const auto& values, int64_t width) {
-      std::copy_n(values.begin() + int64_t(old) * width, width, to.begin() + int64_t(place) * width);
-    };
-    copy_row(out.predictor.codes, from.codes, from.code_bytes());
-    copy_row(out.predictor.scale, from.scale, from.groups());
-    copy_row(out.predictor.minimum, from.minimum, from.groups());
-  }
+  move(out.predictor.codes, from.codes, from.code_bytes());
+  move(out.predictor.scale, from.scale, from.groups());
+  move(out.predictor.minimum, from.minimum, from.groups());
   return out;
 }
 
@@ -94,6 +99,9 @@ FfnTensors reordered(const FfnTensors& ffn, std::span<const int32_t> order) {
     std::copy_n(ffn.up[old], ffn.hidden(), out.up[int64_t(place)]);
     std::copy_n(ffn.down[old], ffn.hidden(), out.down[int64_t(place)]);
     out.up_bias[place] = ffn.up_bias[size_t(old)];
+    if (!ffn.gated()) continue;
+    std::copy_n(ffn.gate[old], ffn.hidden(), out.gate[int64_t(place)]);
+    out.gate_bias[place] = ffn.gate_bias[size_t(old)];
   }
   return out;
 }

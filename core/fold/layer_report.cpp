@@ -48,8 +48,8 @@ double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const FfnBytes& bytes) {
   const Table x = spread_rows(sample);
-  const Table z = layer.exact(ctx, x.view()), predicted = layer.predicted(ctx, x.view());
-  const int64_t rows = x.rows, h = z.cols;
+  const FoldedLayer::Neurons neurons = layer.neurons(ctx, x.view());
+  const int64_t rows = x.rows, h = neurons.up.cols;
   LayerMeasurement out;
   LayerReport& report = out.report;
 
@@ -58,7 +58,7 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
   int64_t found = 0, outside = 0, both = 0;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t n = 0; n < h; ++n) {
-      const bool is_found = layer.outside(n, predicted[row][n]), is_outside = layer.outside(n, z[row][n]);
+      const bool is_found = layer.is_selected(neurons, row, n), is_outside = layer.should_be_selected(neurons, row, n);
       selected[size_t(row * h + n)] = is_found;
       out.frequency[size_t(n)] += is_found;
       found += is_found, outside += is_outside, both += is_found && is_outside;
@@ -70,9 +70,9 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
   report.recall = outside > 0 ? double(both) / double(outside) : 1;
   report.precision = found > 0 ? double(both) / double(found) : 1;
 
-  const Table dense = layer.output(ctx, FfnForm::dense, x.view(), z, predicted);
+  const Table dense = layer.output(ctx, FfnForm::dense, x.view(), neurons);
   const auto error = [&](FfnForm form) {
-    const Distance d = distance(dense, layer.output(ctx, form, x.view(), z, predicted));
+    const Distance d = distance(dense, layer.output(ctx, form, x.view(), neurons));
     out.output_energy = d.energy;
     return ratio(d.squared, d.energy);
   };

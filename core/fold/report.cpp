@@ -16,6 +16,10 @@ std::string format(const char* pattern, Args... args) {
 
 const char* name_of_format(const FoldSpec& spec) { return spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"; }
 
+std::string selector(const FoldSpec& spec) {
+  return spec.selection == SelectionKind::gate ? "exact gate" : format("predictor %d bits", spec.predictor_bits);
+}
+
 std::string row_text(const std::string& name, const LayerReport& r) {
   return format("%6s %7.2f %8.1f %8.2f %7.3f %7.3f %8.4f %8.4f %8.4f %7.1f %7.1f %7.1f %7.1f\n", name.c_str(), r.weight,
                 100 * r.coverage, 100 * r.fallback, r.recall, r.precision, r.error, r.error_alone, r.error_dropped,
@@ -46,9 +50,9 @@ double percent_over(double perplexity, double dense) { return 100 * (perplexity 
 }  // namespace
 
 std::string to_text(const FoldReport& report) {
-  std::string out = format(
-      "%.1f%% of the FFN weight bytes are no longer read per token (asked: %.1f%%); fold %s, predictor %d bits\n",
-      100 * report.spec.reduction, 100 * report.asked, name_of_format(report.spec), report.spec.predictor_bits);
+  std::string out = format("%.1f%% of the FFN weight bytes are no longer read per token (asked: %.1f%%); fold %s, %s\n",
+                           100 * report.spec.reduction, 100 * report.asked, name_of_format(report.spec),
+                           selector(report.spec).c_str());
   out += format("calibrated on %lld tokens, measured on %lld of them, in %.1f s\n\n",
                 static_cast<long long>(report.calibration_tokens), static_cast<long long>(report.sample_rows),
                 report.seconds);
@@ -87,6 +91,7 @@ std::string to_text(const FoldReport& report) {
 nlohmann::json to_json(const FoldReport& report) {
   nlohmann::json out = {{"asked_reduction", report.asked},
                         {"reduction", report.spec.reduction},
+                        {"selection", name_of(report.spec.selection)},
                         {"predictor_bits", report.spec.predictor_bits},
                         {"fold_format", name_of_format(report.spec)},
                         {"calibration_tokens", report.calibration_tokens},

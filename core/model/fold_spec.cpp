@@ -13,8 +13,16 @@ FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
   const int64_t groups = (hidden + kGroup - 1) / kGroup;
   const int64_t fold = spec.fold_format == WeightFormat::int8 ? hidden * hidden + groups * hidden * bf16_bytes
                                                               : hidden * hidden * bf16_bytes;
-  const int64_t predictor = neurons * ((hidden * spec.predictor_bits + 7) / 8 + 2 * groups * bf16_bytes);
   FfnBytes bytes;
+  if (spec.selection == SelectionKind::gate) {
+    bytes.shared = hidden * neurons * bf16_bytes;
+    bytes.dense = 3 * hidden * neurons * bf16_bytes;
+    bytes.fixed = fold + hidden * f32_bytes + bytes.shared + 3 * neurons * f32_bytes;  // gate bias, c, factor
+    bytes.per_neuron = 2 * hidden * bf16_bytes + 3 * f32_bytes;                        // up bias, e, f
+    bytes.stored_lines = 2 * neurons * f32_bytes;
+    return bytes;
+  }
+  const int64_t predictor = neurons * ((hidden * spec.predictor_bits + 7) / 8 + 2 * groups * bf16_bytes);
   bytes.dense = 2 * hidden * neurons * bf16_bytes;
   bytes.fixed = fold + hidden * f32_bytes + predictor + 3 * neurons * f32_bytes;
   bytes.per_neuron = 2 * hidden * bf16_bytes + 2 * f32_bytes;
@@ -22,9 +30,11 @@ FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
   return bytes;
 }
 
+std::string_view name_of(SelectionKind selection) { return selection == SelectionKind::gate ? "gate" : "range"; }
+
 std::string to_metadata(const FoldSpec& spec) {
   return nlohmann::json{{"version", 1},
-                        {"selection", "range"},
+                        {"selection", name_of(spec.selection)},
                         {"predictor_bits", spec.predictor_bits},
                         {"fold_format", spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"},
                         {"reduction", spec.reduction}}
@@ -46,8 +56,11 @@ FoldSpec fold_spec_from_metadata(const std::string& text) {
   };
   PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"),
                 ", this program reads 1");
-  PLEAT_REQUIRE(text_of("selection") == "range", "unknown fold selection '", text_of("selection"), "', known: range");
   FoldSpec spec;
+  const std::string selection = text_of("selection");
+  PLEAT_REQUIRE(selection == "range" || selection == "gate", "unknown fold selection '", selection,
+                "', known: range, gate");
+  spec.selection = selection == "gate" ? SelectionKind::gate : SelectionKind::range;
   const double bits = number_of("predictor_bits");
   PLEAT_REQUIRE(bits == 1 || bits == 2 || bits == 3, "the fold's predictor has ", bits, " bits, known: 1, 2, 3");
   spec.predictor_bits = int(bits);

@@ -78,8 +78,8 @@ std::vector<FoldedLayerTensors> folded_layers(Context& ctx, const Checkpoint& de
     fold.low = random_table(1, kNeurons, 1, 33).data;
     fold.high = random_table(1, kNeurons, 1, 34).data;
     fold.predictor = gptq(ctx, ffn.up.view(), {}, 2);
-    fold.fold = store_fold(fold_weight(ctx, ffn, fold.slope), format);
-    fold.bias = fold_bias(ffn, fold.slope, fold.intercept);
+    fold.fold = store_fold(fold_weight(ctx, ffn, fold), format);
+    fold.bias = fold_bias(ffn, fold);
     std::vector<int32_t> order;
     for (int32_t n = 0; n < kNeurons; ++n) order.push_back((n * 7 + layer) % kNeurons);
     out.push_back({reordered(fold, order), order});
@@ -111,7 +111,8 @@ TEST(FoldedCheckpoint, ReadsBackWhatWasFoldedAndTheSameDenseFunction) {
     const Blueprint blueprint = read_blueprint(dense);
     Context ctx(1, false);
     const auto layers = folded_layers(ctx, dense, blueprint, format);
-    write_folded_checkpoint(dense, blueprint, {2, format, 0.75}, layers, folder.path / "folded");
+    write_folded_checkpoint(dense, blueprint, {.fold_format = format, .reduction = 0.75}, layers,
+                            folder.path / "folded");
 
     const Checkpoint folded = Checkpoint::open(folder.path / "folded");
     const Blueprint read = read_blueprint(folded);

@@ -33,8 +33,8 @@ struct Fixture {
     fold.low.assign(size_t(kNeurons), -kInfinity);
     fold.high.assign(size_t(kNeurons), kInfinity);
     fold.predictor = gptq(ctx, ffn.up.view(), {}, 2);
-    fold.fold = store_fold(fold_weight(ctx, ffn, fold.slope), format);
-    fold.bias = fold_bias(ffn, fold.slope, fold.intercept);
+    fold.fold = store_fold(fold_weight(ctx, ffn, fold), format);
+    fold.bias = fold_bias(ffn, fold);
   }
   Table output(FfnForm form) {
     return FoldedLayer(ffn, fold, Activation::gelu_new, WeightFormat::f32).output(ctx, form, x.view());
@@ -67,7 +67,7 @@ double int8_bound(const Table& c, const float* x, int64_t output) {
 
 TEST(LayerFold, WithoutExactNeuronsIsTheSumOfTheLinesWithinTheRoundingOfTheStoredFold) {
   Fixture f;
-  const Table y = f.output(FfnForm::folded), c = fold_weight(f.ctx, f.ffn, f.fold.slope);
+  const Table y = f.output(FfnForm::folded), c = fold_weight(f.ctx, f.ffn, f.fold);
   for (int64_t row = 0; row < kRows; ++row) {
     const auto expected = f.reference(
         row, [&](int64_t n, double z) { return f.fold.slope[size_t(n)] * z + f.fold.intercept[size_t(n)]; });
@@ -78,7 +78,7 @@ TEST(LayerFold, WithoutExactNeuronsIsTheSumOfTheLinesWithinTheRoundingOfTheStore
 
 TEST(LayerFold, ItsUnroundedWeightGivesTheSumOfTheLines) {
   Fixture f;
-  const Table c = fold_weight(f.ctx, f.ffn, f.fold.slope);
+  const Table c = fold_weight(f.ctx, f.ffn, f.fold);
   for (int64_t row = 0; row < kRows; ++row) {
     const auto expected = f.reference(
         row, [&](int64_t n, double z) { return f.fold.slope[size_t(n)] * z + f.fold.intercept[size_t(n)]; });
@@ -95,8 +95,7 @@ TEST(LayerFold, FallingBackOnEveryNeuronEqualsTheDenseFfn) {
     Fixture f(format);
     f.fold.low.assign(size_t(kNeurons), kInfinity);
     f.fold.high.assign(size_t(kNeurons), -kInfinity);
-    const Table y = f.output(FfnForm::folded), dense = f.output(FfnForm::dense),
-                c = fold_weight(f.ctx, f.ffn, f.fold.slope);
+    const Table y = f.output(FfnForm::folded), dense = f.output(FfnForm::dense), c = fold_weight(f.ctx, f.ffn, f.fold);
     for (int64_t row = 0; row < kRows; ++row) {
       const auto expected = f.reference(row, [](int64_t, double z) { return gelu_new(z); });
       for (int64_t i = 0; i < kHidden; ++i) {
@@ -110,9 +109,9 @@ TEST(LayerFold, FallingBackOnEveryNeuronEqualsTheDenseFfn) {
 TEST(LayerFold, ComputesExactlyTheNeuronsWhosePredictionIsOutside) {
   Fixture f(WeightFormat::bf16);
   for (int64_t n = 0; n < kNeurons; ++n) f.fold.low[size_t(n)] = -0.5f, f.fold.high[size_t(n)] = 0.7f;
-  f.fold.fold.value = fold_weight(f.ctx, f.ffn, f.fold.slope);  // no rounding of C here
+  f.fold.fold.value = fold_weight(f.ctx, f.ffn, f.fold);  // no rounding of C here
   const FoldedLayer layer(f.ffn, f.fold, Activation::gelu_new, WeightFormat::f32);
-  const Table predicted = layer.predicted(f.ctx, f.x.view()), y = f.output(FfnForm::folded),
+  const Table predicted = layer.neurons(f.ctx, f.x.view()).predicted, y = f.output(FfnForm::folded),
               dropped = f.output(FfnForm::dropped);
   int64_t outside = 0;
   for (int64_t row = 0; row < kRows; ++row) {
@@ -138,7 +137,7 @@ TEST(LayerFold, AnotherNeuronOrderGivesTheSameFunction) {
   for (int64_t n = 0; n < kNeurons; ++n) f.fold.low[size_t(n)] = -1, f.fold.high[size_t(n)] = float(n % 3);
   const FoldedLayer before(f.ffn, f.fold, Activation::gelu_new, WeightFormat::f32);
   const FoldedLayer after(reordered(f.ffn, order), reordered(f.fold, order), Activation::gelu_new, WeightFormat::f32);
-  const Table z = before.predicted(f.ctx, f.x.view()), z_after = after.predicted(f.ctx, f.x.view());
+  const Table z = before.neurons(f.ctx, f.x.view()).predicted, z_after = after.neurons(f.ctx, f.x.view()).predicted;
   for (int64_t n = 0; n < kNeurons; ++n) EXPECT_EQ(z_after[0][n], z[0][order[size_t(n)]]);
   for (const FfnForm form : {FfnForm::dense, FfnForm::folded, FfnForm::dropped}) {
     const Table y = before.output(f.ctx, form, f.x.view()), y_after = after.output(f.ctx, form, f.x.view());

@@ -1,0 +1,32 @@
+#pragma once
+// Folding a gated layer with its exact gate as the selector (method.md section 4): for a grid of shares computed
+// exactly, the score's threshold and the lines h_n ~ c u + e g + f fitted on the tokens that will use them.
+#include <array>
+
+#include "core/fold/budget.h"
+#include "core/fold/layer_fold.h"
+
+namespace pleat {
+
+struct GateCandidate {
+  std::vector<float> up_slope, gate_slope, intercept;  // c, e, f [h]
+  float threshold = 0;                                 // of |act(g) - c| factor; the exact ones are above
+  float outside = 0;                                   // share of (token, neuron) above
+  float error = 0;  // squared error of the FFN's output a token, neurons taken singly
+};
+
+struct LayerGates {
+  std::vector<float> factor;                                    // rms(u_n) |w_n| [h]
+  std::array<GateCandidate, kOutsideShares.size()> candidates;  // one for each of kOutsideShares
+};
+
+LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample);
+
+// The layer's candidates as the budget sees them: one thing to choose, whose error costs layer_weight.
+LayerRanges as_ranges(const LayerGates& gates, double layer_weight);
+
+// The layer folded with candidate `choice`; C carries the correction fitted on the sample.
+LayerFold build_gated_fold(Context& ctx, const FfnTensors& ffn, const LayerGates& gates, size_t choice,
+                           Activation activation, const Table& sample, WeightFormat format);
+
+}  // namespace pleat

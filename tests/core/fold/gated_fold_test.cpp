@@ -1,0 +1,180 @@
+// Folding of gated FFNs: the lines, the identity with the dense function, and a folded model in the engine.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "core/fold/fold.h"
+#include "core/fold/layer_gates.h"
+#include "core/fold/layer_ranges.h"
+#include "kernels/check.h"
+#include "tests/core/engine/run.h"
+#include "tests/core/fold/random_ffn.h"
+
+namespace pleat::test {
+namespace {
+
+constexpr int64_t kHidden = 48, kNeurons = 80, kRows = 1500;
+
+double silu(double g) { return g / (1 + std::exp(-g)); }
+
+class GatedFold : public testing::Test {
+ protected:
+  GatedFold() : ffn(random_ffn(kHidden, kNeurons)) {
+    ffn.gate = random_table(kNeurons, kHidden, 1.5 / std::sqrt(double(kHidden)), 21);
+    ffn.gate_bias = random_table(1, kNeurons, 0.5, 22).data;
+    x = correlated_rows(kRows, kHidden, 23);
+  }
+  double up(int64_t row, int64_t n) const { return dot(row, ffn.up[n]) + ffn.up_bias[size_t(n)]; }
+  double gate(int64_t row, int64_t n) const { return dot(row, ffn.gate[n]) + ffn.gate_bias[size_t(n)]; }
+  double dot(int64_t row, const float* w) const {
+    double sum = 0;
+    for (int64_t i = 0; i < kHidden; ++i) sum += double(x[row][i]) * w[i];
+    return sum;
+  }
+  // The dense FFN, or another value for each neuron, in double precision.
+  template <class Value>
+  double worst(const Table& y, Value value) const {
+    double worst = 0;
+    for (int64_t row = 0; row < 40; ++row) {
+      std::vector<double> expected(ffn.down_bias.begin(), ffn.down_bias.end());
+      for (int64_t n = 0; n < kNeurons; ++n) {
+        const double h = value(row, n);
+        for (int64_t i = 0; i < kHidden; ++i) expected[size_t(i)] += h * ffn.down[n][i];
+      }
+      for (int64_t i = 0; i < kHidden; ++i) worst = std::max(worst, std::fabs(y[row][i] - expected[size_t(i)]));
+    }
+    return worst;
+  }
+
+  Context ctx{1, false};
+  FfnTensors ffn;
+  Table x;
+};
+
+TEST_F(GatedFold, LinesAreLeastSquaresOverTheTokensThatUseThem) {
+  const LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
+  for (size_t i = 0; i < kOutsideShares.size(); ++i) {
+    const GateCandidate& candidate = gates.candidates[i];
+    EXPECT_NEAR(candidate.outside, kOutsideShares[i], 0.02);
+    if (i > 0) {
+      EXPECT_LE(candidate.error, gates.candidates[i - 1].error) << i;
+    }
+  }
+  // Without exact neurons the residual of a least-squares line is at right angles to u, g and 1.
+  const GateCandidate& all = gates.candidates[0];
+  for (int64_t n = 0; n < kNeurons; n += 7) {
+    double with_u = 0, with_g = 0, with_1 = 0, scale = 0;
+    for (int64_t row = 0; row < kRows; ++row) {
+      const double u = up(row, n), g = gate(row, n), h = silu(g) * u;
+      const double rest = h - (all.up_slope[size_t(n)] * u + all.gate_slope[size_t(n)] * g + all.intercept[size_t(n)]);
+      with_u += rest * u, with_g += rest * g, with_1 += rest, scale += h * h;
+    }
+    for (const double product : {with_u, with_g, with_1}) EXPECT_LT(std::fabs(product), 1e-3 * scale + 1e-3) << n;
+  }
+}
+
+TEST_F(GatedFold, FallingBackOnEveryNeuronEqualsTheDenseFfn) {
+  LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
+  LayerFold fold = build_gated_fold(ctx, ffn, gates, 0, Activation::silu, x, WeightFormat::bf16);
+  fold.threshold = -1;
+  fold.bias = fold_bias(ffn, fold);               // no correction
+  fold.fold.value = fold_weight(ctx, ffn, fold);  // and no rounding of C
+  const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
+  EXPECT_LT(worst(layer.output(ctx, FfnForm::folded, x.view()),
+                  [&](int64_t row, int64_t n) { return silu(gate(row, n)) * up(row, n); }),
+            1e-4);
+  EXPECT_LT(worst(layer.output(ctx, FfnForm::dense, x.view()),
+                  [&](int64_t row, int64_t n) { return silu(gate(row, n)) * up(row, n); }),
+            1e-4);
+}
+
+TEST_F(GatedFold, ComputesExactlyTheNeuronsWhoseGateIsFarAndTheOthersByTheirLine) {
+  const LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
+  LayerFold fold = build_gated_fold(ctx, ffn, gates, 8, Activation::silu, x, WeightFormat::bf16);
+  fold.bias = fold_bias(ffn, fold);
+  fold.fold.value = fold_weight(ctx, ffn, fold);
+  const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
+  EXPECT_LT(worst(layer.output(ctx, FfnForm::folded, x.view()),
+                  [&](int64_t row, int64_t n) {
+                    const double u = up(row, n), g = gate(row, n);
+                    const size_t i = size_t(n);
+                    if (std::fabs(silu(g) - fold.slope[i]) * fold.factor[i] > fold.threshold) return silu(g) * u;
+                    return fold.slope[i] * u + fold.gate_slope[i] * g + double(fold.intercept[i]);
+                  }),
+            1e-3);
+}
+
+// A tiny Llama with biases everywhere, folded once.
+class GatedEngine : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = (std::filesystem::temp_directory_path() / concat("pleat-gated-engine-", getpid())).string();
+    std::filesystem::create_directory(folder_);
+    for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
+      std::filesystem::copy(fixture(std::string("families/") + file), folder_);
+    FoldOptions options;
+    options.model = folder_;
+    options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+    options.out = folder_ + "/folded";
+    options.reduction = 0.3;
+    options.max_tokens = 4096;
+    report_ = fold_model(options);
+  }
+  static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
+
+  static std::vector<float> logits(int ranks, WeightFormat dtype, int chunk, bool folded, bool dense = false) {
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 40; ++i) ids.push_back(2 + i * 37 % 250);
+    LoadOptions options;
+    options.dtype = dtype;
+    options.dense = dense;
+    std::vector<float> all;
+    with_engine(folder_ + "/folded", ranks, options,
+                [&](Engine& engine, Communicator& c) { all = run_tokens(engine, c, ids, chunk, folded); });
+    return all;
+  }
+
+  static inline std::string folder_;
+  static inline FoldReport report_;
+};
+
+TEST_F(GatedEngine, LogitsHaveTheSameBitsOnAnyNumberOfRanksAndInAnyChunks) {
+  for (WeightFormat dtype : {WeightFormat::f32, WeightFormat::bf16}) {
+    const std::vector<float> alone = logits(1, dtype, 64, true);
+    for (int ranks : {2, 3, 4, 7, 33}) EXPECT_EQ(logits(ranks, dtype, 64, true), alone) << ranks << " ranks";
+    for (int chunk : {1, 7}) EXPECT_EQ(logits(2, dtype, chunk, true), alone) << chunk;
+  }
+}
+
+TEST_F(GatedEngine, PromptsRunDenselyFromTheSameWeights) {
+  EXPECT_EQ(logits(2, WeightFormat::f32, 64, false), logits(1, WeightFormat::f32, 64, true, true));
+  EXPECT_NE(logits(1, WeightFormat::f32, 64, false), logits(1, WeightFormat::f32, 64, true));
+}
+
+TEST_F(GatedEngine, TheReportCountsTheGate) {
+  const FfnBytes bytes = ffn_bytes(report_.spec, 72, 130);
+  EXPECT_EQ(report_.spec.selection, SelectionKind::gate);
+  EXPECT_EQ(bytes.dense, 3 * 72 * 130 * 2);
+  EXPECT_EQ(bytes.shared, 72 * 130 * 2);
+  EXPECT_GE(report_.spec.reduction, 0.29);
+  EXPECT_GT(report_.total.fallback, 0.05);
+  EXPECT_LT(report_.total.error, report_.total.error_dropped);
+}
+
+TEST_F(GatedEngine, ASelectionForPlainFfnsIsRefused) {
+  FoldOptions options;
+  options.model = folder_;
+  options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+  options.out = folder_ + "/other";
+  options.selection = SelectionKind::range;
+  EXPECT_THROW(fold_model(options), Error);
+  options.selection = {};
+  options.reduction = 0.9;  // the gate alone is a third
+  EXPECT_THROW(fold_model(options), Error);
+}
+
+}  // namespace
+}  // namespace pleat::test
