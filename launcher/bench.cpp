@@ -17,7 +17,8 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
     if (std::string(name) == "load") {
       model->required();
     } else {
-      sub->add_option("--synthetic", options.synthetic, "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, smollm2-135m, small")
+      sub->add_option("--synthetic", options.synthetic,
+                      "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, smollm2-135m, small")
           ->excludes(model);
       sub->add_option("--layers", options.layers, "layers of the synthetic shape (default: as many as fit in memory)")
           ->check(CLI::Range(1, 4096));

@@ -12,6 +12,7 @@
 #include "core/text/tokenizer.h"
 #include "launcher/command.h"
 #include "launcher/eval_loop.h"
+#include "launcher/eval_task.h"
 #include "launcher/interrupt.h"
 #include "launcher/model_folder.h"
 #include "launcher/npy.h"
@@ -29,6 +30,7 @@ struct EvalOptions {
   std::string model, against;
   bool dense = false;
   std::string text, ids, logits;
+  TaskOptions task;
   ScoringOptions scoring{512, 0, 0};
 };
 
@@ -166,6 +168,8 @@ void add_eval(CLI::App& app, Command& command) {
   sub.footer(
       "How far a folded model is from the dense one on a text:\n"
       "  pleat eval --model out/folded --against models/pleat-gpt2-9m --text heldout.txt\n"
+      "Accuracy on a multiple-choice task:\n"
+      "  pleat eval --model DIR --task arc_easy --data ARC-Easy-test.jsonl --limit 200\n"
       "Logits of given tokens as a NumPy file [tokens, vocabulary]:\n"
       "  pleat eval --model DIR --ids ids.json --logits logits.npy");
   sub.add_option("--model", options->model, "Model folder")->required();
@@ -185,11 +189,29 @@ void add_eval(CLI::App& app, Command& command) {
   CLI::Option* ids = sub.add_option("--ids", options->ids, "JSON array of token ids")->excludes(text);
   CLI::Option* logits = sub.add_option("--logits", options->logits, "NumPy file to write")->needs(ids);
   ids->needs(logits);
+  TaskOptions& task = options->task;
+  CLI::Option* name =
+      sub.add_option("--task", task.task, "Multiple-choice task, with the lm-evaluation-harness's prompts and scores")
+          ->check(CLI::IsMember({"arc_easy", "arc_challenge", "piqa", "boolq", "winogrande"}))
+          ->excludes(text)
+          ->excludes(ids);
+  name->needs(sub.add_option("--data", task.data, "The task's items, a JSON object a line")->needs(name));
+  sub.add_option("--limit", task.limit, "Only the first so many items; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(name);
+  sub.add_option("--output", task.output, "File for a line an item: log-likelihoods and picks")->needs(name);
   add_common_flags(sub, options->common);
   add_rank_flags(sub, options->common);
   sub.callback([options, &command] {
-    if (options->text.empty() && options->ids.empty()) throw CLI::RequiredError("--text or --ids");
+    if (options->text.empty() && options->ids.empty() && options->task.task.empty())
+      throw CLI::RequiredError("--text, --ids or --task");
+    options->task.model = options->model;
+    options->task.dense = options->dense;
     command.run = [options] {
+      if (!options->task.task.empty())
+        return with_ranks(options->common, [&](Communicator& communicator) {
+          return eval_task(options->task, options->common, communicator);
+        });
       return with_ranks(options->common, [&](Communicator& communicator) { return eval(*options, communicator); });
     };
   });

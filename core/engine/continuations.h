@@ -1,0 +1,23 @@
+#pragma once
+// How likely the model finds given continuations of given contexts (multiple-choice tasks), many of them together.
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/engine/engine.h"
+
+namespace pleat {
+
+struct Continuation {
+  std::vector<int32_t> context;       // at least one token
+  std::vector<int32_t> continuation;  // at least one token
+};
+
+// Calls done(index, sum of the log probabilities of the continuation's tokens) for each, in order. Contexts run densely
+// (like prompts), continuation tokens through the decode path. What does not fit the model's context loses its first
+// tokens. Rank 0 calls it; other ranks serve_steps().
+void score_continuations(Engine& engine, Communicator& communicator, std::span<const Continuation> items,
+                         const std::function<void(size_t index, double log_likelihood)>& done);
+
+}  // namespace pleat
