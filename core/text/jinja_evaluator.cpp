@@ -1,0 +1,398 @@
+#include "core/text/jinja_evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/text/jinja_functions.h"
+#include "core/text/jinja_lexer.h"
+#include "kernels/check.h"
+
+namespace pleat::jinja {
+namespace {
+
+constexpr int64_t kMostSteps = 2'000'000;
+constexpr size_t kMostOutput = size_t(16) << 20;
+constexpr int kDeepestCall = 50;
+
+struct Break {};
+struct Continue {};
+
+class Evaluator {
+ public:
+  explicit Evaluator(std::map<std::string, Value> globals) { frames_.push_back(std::move(globals)); }
+
+  void run(const std::vector<Statement>& statements, std::string& out) {
+    for (const Statement& statement : statements) run(statement, out);
+  }
+
+ private:
+  using Frame = std::map<std::string, Value>;
+
+  void count(int line) {
+    if (++steps_ > kMostSteps) refuse(line, "the template does not come to an end");
+  }
+
+  void write(std::string& out, const std::string& text, int line) {
+    out += text;
+    if (out.size() > kMostOutput) refuse(line, "the text becomes too long");
+  }
+
+  void run(const Statement& s, std::string& out) {
+    count(s.line);
+    switch (s.kind) {
+      case Statement::plain:
+        return write(out, s.text, s.line);
+      case Statement::output:
+        return write(out, text_of(evaluate(*s.condition)), s.line);
+      case Statement::branch:
+        return run(is_true(evaluate(*s.condition)) ? s.body : s.otherwise, out);
+      case Statement::loop:
+        return loop(s, out);
+      case Statement::assign:
+        return assign(s.names, evaluate(*s.condition), s.line);
+      case Statement::capture: {
+        std::string text;
+        run(s.body, text);
+        return assign(s.names, Json(text), s.line);
+      }
+      case Statement::macro:
+        macros_[s.text] = &s;
+        return;
+      case Statement::leave:
+        throw Break{};
+      case Statement::next:
+        throw Continue{};
+    }
+  }
+
+  void assign(const std::vector<std::string>& names, const Value& value, int line) {
+    if (names.size() == 1) return assign(names[0], value, line);
+    if (!value.json.is_array() || value.json.size() != names.size())
+      refuse(line, concat("there are ", names.size(), " names for ", value.json.size(), " values"));
+    for (size_t i = 0; i < names.size(); ++i) assign(names[i], Json(value.json[i]), line);
+  }
+  void assign(const std::string& name, const Value& value, int line) {
+    const size_t dot = name.find('.');
+    if (dot == std::string::npos) {
+      frames_.back()[name] = value;
+      return;
+    }
+    const Value space = look_up(name.substr(0, dot));
+    if (!space.space) refuse(line, concat("'", name.substr(0, dot), "' is no namespace"));
+    (*space.space)[name.substr(dot + 1)] = value;
+  }
+
+  Value look_up(const std::string& name) const {
+    for (auto frame = frames_.rbegin(); frame != frames_.rend(); ++frame)
+      if (const auto found = frame->find(name); found != frame->end()) return found->second;
+    return Value::undefined(name);
+  }
+
+  Json items_of(const Value& value, int line) {
+    Arguments none;
+    none.line = line;
+    return apply_filter(value, "list", none).json;
+  }
+
+  void bind(const Statement& s, const Json& item) {
+    if (s.names.size() == 1) {
+      frames_.back()[s.names[0]] = Value(item);
+      return;
+    }
+    if (!item.is_array() || item.size() != s.names.size())
+      refuse(s.line, concat("an item of the loop is not ", s.names.size(), " values"));
+    for (size_t i = 0; i < s.names.size(); ++i) frames_.back()[s.names[i]] = Value(item[i]);
+  }
+
+  void loop(const Statement& s, std::string& out) {
+    Json items = items_of(evaluate(*s.condition), s.line);
+    const size_t depth = frames_.size();
+    frames_.emplace_back();
+    if (s.filter) {
+      Json kept = Json::array();
+      for (const Json& item : items) {
+        count(s.line);
+        bind(s, item);
+        if (is_true(evaluate(*s.filter))) kept.push_back(item);
+      }
+      items = std::move(kept);
+    }
+    const int64_t length = int64_t(items.size());
+    try {
+      for (int64_t i = 0; i < length; ++i) {
+        count(s.line);
+        frames_.resize(depth);
+        frames_.emplace_back();
+        bind(s, items[size_t(i)]);
+        Json about = {{"index", i + 1},
+                      {"index0", i},
+                      {"first", i == 0},
+                      {"last", i + 1 == length},
+                      {"length", length},
+                      {"revindex", length - i},
+                      {"revindex0", length - i - 1}};
+        if (i > 0) about["previtem"] = items[size_t(i - 1)];
+        if (i + 1 < length) about["nextitem"] = items[size_t(i + 1)];
+        frames_.back()["loop"] = about;
+        try {
+          run(s.body, out);
+        } catch (const Continue&) {
+        }
+      }
+    } catch (const Break&) {
+    }
+    frames_.resize(depth);
+    if (length == 0) run(s.otherwise, out);
+  }
+
+  Arguments arguments_of(const Expression& e) {
+    Arguments out;
+    out.line = e.line;
+    const size_t placed = e.kids.size() - e.keywords.size();
+    for (size_t i = 1; i < placed; ++i) out.values.push_back(evaluate(*e.kids[i]));
+    for (size_t i = placed; i < e.kids.size(); ++i) out.named[e.keywords[i - placed]] = evaluate(*e.kids[i]);
+    return out;
+  }
+
+  Value call(const Expression& e) {
+    const Expression& callee = *e.kids[0];
+    if (callee.kind == Expression::attribute) {
+      const Value object = evaluate(*callee.kids[0]);
+      return call_method(object, callee.text, arguments_of(e));
+    }
+    if (callee.kind != Expression::name) refuse(e.line, "this cannot be called");
+    const auto macro = macros_.find(callee.text);
+    if (macro != macros_.end()) return call_macro(*macro->second, arguments_of(e));
+    return call_function(callee.text, arguments_of(e));
+  }
+
+  // A macro sees its arguments and what stands outside of all loops.
+  Value call_macro(const Statement& macro, Arguments arguments) {
+    if (++calls_ > kDeepestCall) refuse(arguments.line, "macros call each other too deeply");
+    if (arguments.values.size() > macro.names.size())
+      refuse(arguments.line, concat("'", macro.text, "' has ", macro.names.size(), " parameters"));
+    Frame frame;
+    for (size_t i = 0; i < macro.names.size(); ++i) {
+      const std::string& name = macro.names[i];
+      const size_t with_default = macro.names.size() - macro.defaults.size();
+      if (i < arguments.values.size())
+        frame[name] = arguments.values[i];
+      else if (arguments.named.contains(name))
+        frame[name] = arguments.named[name];
+      else if (i >= with_default)
+        frame[name] = evaluate(*macro.defaults[i - with_default]);
+    }
+    std::vector<Frame> outer(std::make_move_iterator(frames_.begin() + 1), std::make_move_iterator(frames_.end()));
+    frames_.resize(1);
+    frames_.push_back(std::move(frame));
+    std::string text;
+    run(macro.body, text);
+    frames_.resize(1);
+    frames_.insert(frames_.end(), std::make_move_iterator(outer.begin()), std::make_move_iterator(outer.end()));
+    --calls_;
+    return Json(text);
+  }
+
+  Value attribute(const Value& object, const std::string& name, int line) {
+    if (!object.defined) refuse(line, concat("'", object.missing, "' is undefined"));
+    if (object.space) {
+      const auto found = object.space->find(name);
+      return found == object.space->end() ? Value::undefined(name) : found->second;
+    }
+    if (object.json.is_object() && object.json.contains(name)) return Json(object.json[name]);
+    return Value::undefined(name);
+  }
+
+  Value index(const Value& object, const Value& key, int line) {
+    if (!object.defined) refuse(line, concat("'", object.missing, "' is undefined"));
+    if (key.json.is_string()) return attribute(object, key.json.get<std::string>(), line);
+    if (!key.json.is_number_integer()) return Value::undefined(text_of(key));
+    if (!object.json.is_array() && !object.json.is_string()) return Value::undefined(text_of(key));
+    const Json items = items_of(object, line);
+    int64_t place = key.json.get<int64_t>();
+    if (place < 0) place += int64_t(items.size());
+    if (place < 0 || place >= int64_t(items.size())) return Value::undefined(concat("item ", text_of(key)));
+    return Json(items[size_t(place)]);
+  }
+
+  Value slice(const Expression& e) {
+    const Value object = evaluate(*e.kids[0]);
+    if (!object.defined) refuse(e.line, concat("'", object.missing, "' is undefined"));
+    const Json items = items_of(object, e.line);
+    const int64_t length = int64_t(items.size());
+    const auto bound = [&](size_t kid, int64_t otherwise) {
+      if (!e.kids[kid]) return otherwise;
+      const Value value = evaluate(*e.kids[kid]);
+      if (value.json.is_null()) return otherwise;
+      if (!value.json.is_number_integer()) refuse(e.line, "a bound of a slice is not a whole number");
+      return value.json.get<int64_t>();
+    };
+    const int64_t step = bound(3, 1);
+    if (step == 0) refuse(e.line, "the step of a slice is zero");
+    const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? length : length - 1;
+    const auto placed = [&](size_t kid, int64_t otherwise) {
+      if (!e.kids[kid]) return otherwise;
+      const int64_t at = bound(kid, otherwise);
+      return std::clamp(at < 0 ? at + length : at, low, high);
+    };
+    const int64_t begin = placed(1, step > 0 ? 0 : length - 1), end = placed(2, step > 0 ? length : -1);
+    Json out = Json::array();
+    for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) out.push_back(items[size_t(i)]);
+    if (!object.json.is_string()) return out;
+    std::string text;
+    for (const Json& c : out) text += c.get<std::string>();
+    return Json(text);
+  }
+
+  bool contains(const Value& all, const Value& one, int line) {
+    if (!all.defined) refuse(line, concat("'", all.missing, "' is undefined"));
+    if (all.json.is_string() && one.json.is_string())
+      return all.json.get_ref<const std::string&>().find(one.json.get<std::string>()) != std::string::npos;
+    if (all.json.is_object()) return one.json.is_string() && all.json.contains(one.json.get<std::string>());
+    for (const Json& item : items_of(all, line))
+      if (is_equal(Value(item), one)) return true;
+    return false;
+  }
+
+  Value arithmetic(const std::string& op, const Value& a, const Value& b, int line) {
+    if (op == "+" && a.json.is_string() && b.json.is_string())
+      return Json(a.json.get<std::string>() + b.json.get<std::string>());
+    if (op == "+" && a.json.is_array() && b.json.is_array()) {
+      Json out = a.json;
+      for (const Json& item : b.json) out.push_back(item);
+      return out;
+    }
+    if (op == "*" && a.json.is_string() && b.json.is_number_integer()) {
+      std::string out;
+      for (int64_t i = 0; i < b.json.get<int64_t>(); ++i) write(out, a.json.get<std::string>(), line), count(line);
+      return Json(out);
+    }
+    const auto number = [](const Value& v) { return v.defined && (v.json.is_number() || v.json.is_boolean()); };
+    if (!number(a) || !number(b)) {
+      const Value& wrong = a.defined ? b : a;
+      if (!wrong.defined) refuse(line, concat("'", wrong.missing, "' is undefined"));
+      refuse(line, concat("'", op, "' is not defined between '", text_of(a).substr(0, 40), "' and '",
+                          text_of(b).substr(0, 40), "'"));
+    }
+    const auto whole = [](const Value& v) { return !v.json.is_number_float(); };
+    const auto real = [](const Value& v) {
+      return v.json.is_boolean() ? double(v.json.get<bool>()) : v.json.get<double>();
+    };
+    const double x = real(a), y = real(b);
+    if ((op == "/" || op == "//" || op == "%") && y == 0) refuse(line, "division by zero");
+    double result = 0;
+    if (op == "+")
+      result = x + y;
+    else if (op == "-")
+      result = x - y;
+    else if (op == "*")
+      result = x * y;
+    else if (op == "/")
+      return Json(x / y);
+    else if (op == "//")
+      result = std::floor(x / y);
+    else
+      result = x - y * std::floor(x / y);
+    if (whole(a) && whole(b)) {
+      if (std::fabs(result) > 9e15) refuse(line, "a number is too large");
+      return Json(int64_t(result));
+    }
+    return Json(result);
+  }
+
+  Value binary(const Expression& e) {
+    const std::string& op = e.text;
+    const Value a = evaluate(*e.kids[0]);
+    if (op == "and") return is_true(a) ? evaluate(*e.kids[1]) : a;
+    if (op == "or") return is_true(a) ? a : evaluate(*e.kids[1]);
+    const Value b = evaluate(*e.kids[1]);
+    if (op == "==") return Json(is_equal(a, b));
+    if (op == "!=") return Json(!is_equal(a, b));
+    if (op == "in") return Json(contains(b, a, e.line));
+    if (op == "not in") return Json(!contains(b, a, e.line));
+    if (op == "~") return Json(text_of(a) + text_of(b));
+    if (op == "<" || op == ">" || op == "<=" || op == ">=") {
+      const bool numbers = a.json.is_number() && b.json.is_number(), texts = a.json.is_string() && b.json.is_string();
+      if (!a.defined || !b.defined || !(numbers || texts)) refuse(e.line, concat("'", op, "' cannot compare these"));
+      if (op == "<") return Json(a.json < b.json);
+      if (op == ">") return Json(b.json < a.json);
+      return Json(op == "<=" ? !(b.json < a.json) : !(a.json < b.json));
+    }
+    return arithmetic(op, a, b, e.line);
+  }
+
+  Value evaluate(const Expression& e) {
+    count(e.line);
+    switch (e.kind) {
+      case Expression::literal:
+        return e.value;
+      case Expression::name:
+        return look_up(e.text);
+      case Expression::attribute: {
+        const Value object = evaluate(*e.kids[0]);
+        if (e.text.find_first_not_of("0123456789") == std::string::npos)
+          return index(object, Json(int64_t(std::stoll(e.text))), e.line);
+        return attribute(object, e.text, e.line);
+      }
+      case Expression::index: {
+        const Value object = evaluate(*e.kids[0]);
+        return index(object, evaluate(*e.kids[1]), e.line);
+      }
+      case Expression::slice:
+        return slice(e);
+      case Expression::call:
+        return call(e);
+      case Expression::filter: {
+        const Value value = evaluate(*e.kids[0]);
+        return apply_filter(value, e.text, arguments_of(e));
+      }
+      case Expression::test: {
+        const Value value = evaluate(*e.kids[0]);
+        return Json(apply_test(value, e.text, arguments_of(e)));
+      }
+      case Expression::unary: {
+        const Value value = evaluate(*e.kids[0]);
+        if (e.text == "not") return Json(!is_true(value));
+        return arithmetic(e.text, Json(int64_t(0)), value, e.line);
+      }
+      case Expression::binary:
+        return binary(e);
+      case Expression::condition:
+        if (is_true(evaluate(*e.kids[0]))) return evaluate(*e.kids[1]);
+        return e.kids[2] ? evaluate(*e.kids[2]) : Value::undefined("the value of a condition that does not hold");
+      case Expression::list: {
+        Json out = Json::array();
+        for (const ExpressionPtr& kid : e.kids) out.push_back(evaluate(*kid).json);
+        return out;
+      }
+      case Expression::dictionary: {
+        Json out = Json::object();
+        for (size_t i = 0; i + 1 < e.kids.size(); i += 2)
+          out[text_of(evaluate(*e.kids[i]))] = evaluate(*e.kids[i + 1]).json;
+        return out;
+      }
+    }
+    return {};
+  }
+
+  std::vector<Frame> frames_;
+  std::map<std::string, const Statement*> macros_;
+  int64_t steps_ = 0;
+  int calls_ = 0;
+};
+
+}  // namespace
+
+std::string render(const std::vector<Statement>& statements, std::map<std::string, Value> globals) {
+  std::string out;
+  try {
+    Evaluator(std::move(globals)).run(statements, out);
+  } catch (const Break&) {
+    throw Error(ErrorKind::invalid, "chat template: 'break' stands outside of a loop");
+  } catch (const Continue&) {
+    throw Error(ErrorKind::invalid, "chat template: 'continue' stands outside of a loop");
+  }
+  return out;
+}
+
+}  // namespace pleat::jinja

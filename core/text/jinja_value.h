@@ -1,0 +1,38 @@
+#pragma once
+// Values of a template, with Python's ideas of truth, equality and text.
+#include <map>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace pleat::jinja {
+
+using Json = nlohmann::ordered_json;
+
+struct Value {
+  Json json;
+  bool defined = true;
+  std::string missing;                                  // what an undefined value was called
+  std::shared_ptr<std::map<std::string, Value>> space;  // of a namespace()
+
+  Value() = default;
+  Value(Json value) : json(std::move(value)) {}  // NOLINT: a value is JSON
+  static Value undefined(std::string name) {
+    Value value;
+    value.defined = false;
+    value.missing = std::move(name);
+    return value;
+  }
+};
+
+bool is_true(const Value& value);
+bool is_equal(const Value& a, const Value& b);
+// As {{ }} prints it: an undefined value is nothing.
+std::string text_of(const Value& value);
+// As Python's json.dumps with ensure_ascii=False writes it; indent < 0: on one line.
+std::string to_json_text(const Json& json, int indent = -1);
+int64_t character_count(const std::string& text);
+std::vector<std::string> characters_of(const std::string& text);
+
+}  // namespace pleat::jinja

@@ -1,0 +1,114 @@
+// Chat templates against jinja2 in transformers' environment (fixtures/make_chat.py).
+#include "core/text/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "kernels/check.h"
+#include "tests/core/text/gpt2_tokenizer.h"
+
+namespace pleat {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json fixture_json() { return Json::parse(file_text(fixture("chat.json"))); }
+
+// nullopt: refused.
+std::optional<std::string> rendered(const std::string& source, const Json& messages, bool generation,
+                                    const Json& variables, std::string* why = nullptr) {
+  try {
+    return ChatTemplate(source, "<s>", "</s>").render(messages, generation, variables);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::invalid) << error.what();
+    if (why) *why = error.what();
+    return std::nullopt;
+  }
+}
+
+std::optional<std::string> text_or_none(const Json& value) {
+  return value.is_null() ? std::nullopt : std::optional(value.get<std::string>());
+}
+
+TEST(ChatTemplate, RendersConversationsAsTransformersDoes) {
+  const Json all = fixture_json();
+  int count = 0;
+  for (const Json& one : all["templates"])
+    for (const Json& item : one[1]) {
+      ++count;
+      std::string why;
+      const auto text = rendered(one[0], item[0], item[1], item[2], &why);
+      EXPECT_EQ(text, text_or_none(item[3])) << why << "\n" << one[0].get<std::string>().substr(0, 60) << item[0];
+    }
+  EXPECT_EQ(count, 7 * 5 * 4);
+}
+
+TEST(ChatTemplate, EvaluatesExpressionsAsJinja2Does) {
+  const Json all = fixture_json();
+  for (const Json& one : all["expressions"]) {
+    const std::string source = one[0];
+    std::string why;
+    const auto text = rendered(source, Json::array(), false, Json::object(), &why);
+    if (source.find("raw") != std::string::npos) {
+      EXPECT_NE(why.find("unknown tag 'raw'"), std::string::npos) << why;  // refused by name, not misunderstood
+      continue;
+    }
+    EXPECT_EQ(text, text_or_none(one[1])) << source << "\n" << why;
+  }
+}
+
+TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
+  const auto why = [](const std::string& source) {
+    std::string message;
+    EXPECT_EQ(rendered(source, Json::array(), false, Json::object(), &message), std::nullopt) << source;
+    return message;
+  };
+  EXPECT_NE(why("a\nb\n{{ x|bogus }}").find("line 3: unknown filter 'bogus'"), std::string::npos);
+  EXPECT_NE(why("{% include 'x' %}").find("unknown tag 'include'"), std::string::npos);
+  EXPECT_NE(why("{{ x is bogus }}").find("unknown test 'bogus'"), std::string::npos);
+  EXPECT_NE(why("{{ lipsum() }}").find("unknown function 'lipsum'"), std::string::npos);
+  EXPECT_NE(why("{{ 'x'.format(1) }}").find("unknown method 'format'"), std::string::npos);
+  EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
+}
+
+TEST(ChatTemplate, AHostileTemplateEndsSoon) {
+  const std::string ones = "range(90000)";
+  for (const std::string& source :
+       {"{% for a in " + ones + " %}{% for b in " + ones + " %}{% endfor %}{% endfor %}",
+        std::string("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), std::string("{{ range(1000000000) }}"),
+        std::string("{{ 'aaaaaaaaaaaaaaaa' * 100000000000 }}"), std::string(100000, '('),
+        "{{ " + std::string(100000, '(') + "1" + std::string(100000, ')') + " }}",
+        "{{ " + std::string(100000, '-') + "1 }}", "{{ not " + std::string(100000, '[') + " }}"})
+    EXPECT_EQ(rendered(source, Json::array(), false, Json::object()).has_value(), source[0] == '(');
+}
+
+TEST(ChatTemplate, DamagedTemplatesAreRefusedWithoutHarm) {
+  const Json all = fixture_json();
+  std::mt19937_64 random(5);
+  for (const Json& one : all["templates"])
+    for (int trial = 0; trial < 200; ++trial) {
+      std::string source = one[0];
+      for (int i = 0; i < 3; ++i) source[random() % source.size()] = "{}%#'\"()[]|.-+ a1\n"[random() % 18];
+      rendered(source, one[1][0][0], true, Json::object());
+    }
+}
+
+TEST(ChatTemplate, OfTheSharedModelGivesItsGoldenPrompt) {
+  const auto folder = shared_data() / "models/smollm2-135m-instruct";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
+  const Json golden = Json::parse(file_text(folder / "golden.json"));
+  const auto chat = ChatTemplate::open(folder / "SmolLM2-135M-Instruct.Q4_1.gguf");
+  ASSERT_TRUE(chat.has_value());
+  int count = 0;
+  for (const Json& item : golden["greedy"]) {
+    if (!item.contains("chat")) continue;
+    EXPECT_EQ(chat->render(item["chat"], true), item["rendered"]);
+    ++count;
+  }
+  EXPECT_EQ(count, 1);
+  EXPECT_FALSE(ChatTemplate::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m").has_value());
+}
+
+}  // namespace
+}  // namespace pleat
