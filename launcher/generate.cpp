@@ -10,6 +10,7 @@
 #include "launcher/interrupt.h"
 #include "launcher/job.h"
 #include "launcher/model_folder.h"
+#include "launcher/model_text.h"
 #include "launcher/preflight.h"
 #include "launcher/progress.h"
 #include "launcher/summary.h"
@@ -21,7 +22,7 @@ namespace {
 struct GenerateOptions {
   CommonOptions common;
   std::string model;
-  bool dense = false;
+  bool dense = false, chat = false;
   std::optional<std::string> prompt;
   std::string input, output;
   bool resume = false;
@@ -40,18 +41,19 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Tokenizer& tokenizer,
+void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const ModelText& text,
                 const InterruptGuard& interrupt, RunSummary& summary) {
   const bool stream = !options.common.json;
   Request request;
   request.id = "prompt";
-  request.prompt = tokenizer.encode(*options.prompt);
+  request.prompt = options.chat ? text.chat_tokens({{{"role", "user"}, {"content", *options.prompt}}})
+                                : text.tokenizer.encode_with_special(*options.prompt);
   request.sampling = options.sampling;
   std::optional<Completion> completion;
   scheduler.submit(
       std::move(request), [&](Completion done) { completion = std::move(done); },
-      [&](const std::string&, const std::string& text) {
-        if (stream) std::cout << text << std::flush;
+      [&](const std::string&, const std::string& piece) {
+        if (stream) std::cout << piece << std::flush;
       });
   while (!interrupt.signal() && scheduler.step()) {
   }
@@ -59,14 +61,14 @@ void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Toke
   if (!completion) return;
   summary.requests = 1;
   if (!stream)
-    std::cout << completion_body("cmpl-1", *completion, model_name(options.model), tokenizer)
+    std::cout << completion_body("1", options.chat, *completion, model_name(options.model), text.tokenizer)
                      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
               << std::endl;
 }
 
-void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& scheduler, const Tokenizer& tokenizer,
+void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& scheduler, const ModelText& text,
                const InterruptGuard& interrupt, RunSummary& summary) {
-  Job job(files.input, files.output, scheduler, tokenizer, options.sampling, model_name(options.model));
+  Job job(files.input, files.output, scheduler, text, options.sampling, model_name(options.model));
   Progress progress("generate", files.input.total(), options.common.quiet);
   const auto start = std::chrono::steady_clock::now();
   const auto detail = [&] {
@@ -84,12 +86,12 @@ void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& sched
 // Rank 0's part: schedule until done, and let the other ranks go whatever happens. Returns the signal that ended it, or
 // 0.
 int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedModel& model, Communicator& communicator,
-         const Tokenizer& tokenizer, const InterruptGuard& interrupt, RunSummary& summary) {
-  Scheduler scheduler(*model.engine, communicator, tokenizer, options.scheduler);
+         const ModelText& text, const InterruptGuard& interrupt, RunSummary& summary) {
+  Scheduler scheduler(*model.engine, communicator, text.tokenizer, options.scheduler);
   const auto start = std::chrono::steady_clock::now();
   try {
-    files ? run_batch(options, *files, scheduler, tokenizer, interrupt, summary)
-          : run_prompt(options, scheduler, tokenizer, interrupt, summary);
+    files ? run_batch(options, *files, scheduler, text, interrupt, summary)
+          : run_prompt(options, scheduler, text, interrupt, summary);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
     throw;
@@ -104,10 +106,10 @@ int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedM
 int generate(const GenerateOptions& options, Communicator& communicator) {
   const bool leads = communicator.rank() == 0;
   std::optional<JobFiles> files;
-  std::optional<Tokenizer> tokenizer;
+  std::optional<ModelText> text;
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
-    tokenizer = Tokenizer::open(options.model);
+    text = ModelText::open(options.model);
     if (!options.prompt) files.emplace(options);
   });
   if (!options.common.quiet) print_short_preflight(communicator);
@@ -123,7 +125,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   std::exception_ptr failure;
   if (leads) {
     try {
-      signal = lead(options, files, model, communicator, *tokenizer, interrupt, summary);
+      signal = lead(options, files, model, communicator, *text, interrupt, summary);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::peer_lost) throw;
       failure = std::current_exception();
@@ -152,12 +154,14 @@ void add_generate(CLI::App& app, Command& command) {
       "  mpirun -np 4 pleat generate --model DIR --input in.jsonl --output out.jsonl --resume\n"
       "Lines of the input, short or as an OpenAI batch; flags stand for the fields a line does not give:\n"
       "  {\"custom_id\": \"a\", \"prompt\": \"Once\", \"max_tokens\": 20}\n"
-      "  {\"custom_id\": \"b\", \"method\": \"POST\", \"url\": \"/v1/completions\", \"body\": {\"prompt\": \"Once\"}}");
+      "  {\"custom_id\": \"b\", \"method\": \"POST\", \"url\": \"/v1/completions\", \"body\": {\"prompt\": \"Once\"}}\n"
+      "  {\"custom_id\": \"c\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}");
   sub.add_option("--model", options->model, "Model folder")->required();
   CLI::Option* prompt = sub.add_option("--prompt", options->prompt, "Continue this text");
   CLI::Option* input = sub.add_option("--input", options->input, "Requests, one JSON object a line");
   CLI::Option* output = sub.add_option("--output", options->output, "Responses, one JSON object a line");
   CLI::Option* resume = sub.add_flag("--resume", options->resume, "Continue an output that is there already");
+  sub.add_flag("--chat", options->chat, "The prompt is a user's message to a chat model")->needs(prompt);
   input->needs(output)->excludes(prompt);
   output->needs(input);
   resume->needs(output);

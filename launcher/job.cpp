@@ -32,12 +32,12 @@ bool JobInput::next(std::string& text, int64_t& line) {
   return false;
 }
 
-Job::Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const Tokenizer& tokenizer, SamplingOptions defaults,
+Job::Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const ModelText& text, SamplingOptions defaults,
          std::string model)
     : input_(input),
       output_(output),
       scheduler_(scheduler),
-      tokenizer_(tokenizer),
+      text_(text),
       defaults_(std::move(defaults)),
       model_(std::move(model)) {}
 
@@ -45,7 +45,7 @@ bool Job::advance() {
   fill();
   const bool stepped = scheduler_.step();
   for (const auto& [record, completion] : completed_) {
-    output_.append(completion_line(record, completion, model_, tokenizer_));
+    output_.append(completion_line(record, completion, model_, text_.tokenizer));
     ++counts_.completed;
   }
   completed_.clear();
@@ -58,7 +58,7 @@ void Job::fill() {
   for (int64_t lines = 0; more_ && lines < kInFlight && scheduler_.queued() + scheduler_.running() < kInFlight;
        ++lines) {
     more_ = input_.next(text, line);
-    if (more_) take(parse_record(text, line, defaults_, tokenizer_));
+    if (more_) take(parse_record(text, line, defaults_, text_));
   }
 }
 

@@ -38,7 +38,7 @@ struct JobCounts {
 
 class Job {
  public:
-  Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const Tokenizer& tokenizer, SamplingOptions defaults,
+  Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const ModelText& text, SamplingOptions defaults,
       std::string model);
 
   // Submits what there is room for, runs one step and writes what it completed. False when all is done.
@@ -53,7 +53,7 @@ class Job {
   JobInput& input_;
   JobOutput& output_;
   Scheduler& scheduler_;
-  const Tokenizer& tokenizer_;
+  const ModelText& text_;
   SamplingOptions defaults_;
   std::string model_;
   JobCounts counts_;

@@ -10,6 +10,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr const char* kCompletionsUrl = "/v1/completions";
+constexpr const char* kChatUrl = "/v1/chat/completions";
 
 // The request's fields: the body of a batch record, or the record itself without its id.
 json body_of(const json& record) {
@@ -21,10 +22,12 @@ json body_of(const json& record) {
   PLEAT_REQUIRE(!record.contains("method") || record["method"] == "POST", "'method' must be \"POST\"");
   PLEAT_REQUIRE(!record.contains("url") || record["url"].is_string(), "'url' must be a string");
   const std::string url = record.value("url", kCompletionsUrl);
-  PLEAT_REQUIRE(url != "/v1/chat/completions",
-                "chat completions need a chat template, which is not supported; send the prompt to ", kCompletionsUrl);
-  PLEAT_REQUIRE(url == kCompletionsUrl, "'url' must be \"", kCompletionsUrl, "\"");
+  PLEAT_REQUIRE(url == kCompletionsUrl || url == kChatUrl, "'url' must be \"", kCompletionsUrl, "\" or \"", kChatUrl,
+                "\"");
   PLEAT_REQUIRE(record.contains("body"), "'body' is missing");
+  const bool chat = record["body"].is_object() && record["body"].contains("messages");
+  PLEAT_REQUIRE(!record.contains("url") || chat == (url == kChatUrl), "a record for \"", url, "\" needs ",
+                url == kChatUrl ? "'messages'" : "a 'prompt'");
   return record["body"];
 }
 
@@ -65,10 +68,25 @@ ordered_json logprobs_of(const Completion& completion, const Tokenizer& tokenize
   return {{"tokens", tokens}, {"token_logprobs", chosen}, {"top_logprobs", best}, {"text_offset", offsets}};
 }
 
+// {"content": [{"token", "logprob", "top_logprobs"}]}
+ordered_json chat_logprobs_of(const Completion& completion, const Tokenizer& tokenizer) {
+  if (completion.logprobs.empty()) return nullptr;
+  const auto entry_of = [&](int32_t token, float logprob) {
+    return ordered_json{{"token", printable(tokenizer.piece(token))}, {"logprob", logprob}};
+  };
+  ordered_json content = ordered_json::array();
+  for (const TokenLogprob& entry : completion.logprobs) {
+    content.push_back(entry_of(entry.token, entry.logprob));
+    ordered_json best = ordered_json::array();
+    for (const auto& [token, logprob] : entry.best) best.push_back(entry_of(token, logprob));
+    content.back()["top_logprobs"] = best;
+  }
+  return {{"content", content}};
+}
+
 }  // namespace
 
-JobRecord parse_record(const std::string& text, int64_t line, const SamplingOptions& defaults,
-                       const Tokenizer& tokenizer) {
+JobRecord parse_record(const std::string& text, int64_t line, const SamplingOptions& defaults, const ModelText& model) {
   JobRecord record;
   record.line = line;
   const json parsed = json::parse(text, nullptr, false);
@@ -82,7 +100,9 @@ JobRecord parse_record(const std::string& text, int64_t line, const SamplingOpti
     PLEAT_REQUIRE(parsed["custom_id"].is_string() && parsed["custom_id"] != "",
                   "'custom_id' must be a non-empty string");
     record.custom_id = parsed["custom_id"].get<std::string>();
-    Request request = request_from_body(body_of(parsed), defaults, tokenizer);
+    const json body = body_of(parsed);
+    record.chat = body.is_object() && body.contains("messages");
+    Request request = request_from_body(body, defaults, model);
     request.id = record.custom_id;
     record.request = std::move(request);
   } catch (const Error& error) {
@@ -92,16 +112,20 @@ JobRecord parse_record(const std::string& text, int64_t line, const SamplingOpti
   return record;
 }
 
-ordered_json completion_body(const std::string& id, const Completion& completion, const std::string& model,
-                             const Tokenizer& tokenizer) {
+ordered_json completion_body(const std::string& number, bool chat, const Completion& completion,
+                             const std::string& model, const Tokenizer& tokenizer) {
   const auto generated = int64_t(completion.tokens.size());
-  return {{"id", id},
-          {"object", "text_completion"},
+  ordered_json choice = {{"index", 0}};
+  if (chat)
+    choice["message"] = {{"role", "assistant"}, {"content", completion.text}};
+  else
+    choice["text"] = completion.text;
+  choice["finish_reason"] = completion.finish_reason;
+  choice["logprobs"] = chat ? chat_logprobs_of(completion, tokenizer) : logprobs_of(completion, tokenizer);
+  return {{"id", (chat ? "chatcmpl-" : "cmpl-") + number},
+          {"object", chat ? "chat.completion" : "text_completion"},
           {"model", model},
-          {"choices", ordered_json::array({{{"index", 0},
-                                            {"text", completion.text},
-                                            {"finish_reason", completion.finish_reason},
-                                            {"logprobs", logprobs_of(completion, tokenizer)}}})},
+          {"choices", ordered_json::array({choice})},
           {"usage",
            {{"prompt_tokens", completion.prompt_tokens},
             {"completion_tokens", generated},
@@ -116,7 +140,7 @@ std::string completion_line(const JobRecord& record, const Completion& completio
                {"response",
                 {{"status_code", 200},
                  {"request_id", "req_" + number},
-                 {"body", completion_body("cmpl-" + number, completion, model, tokenizer)}}},
+                 {"body", completion_body(number, record.chat, completion, model, tokenizer)}}},
                {"error", nullptr}});
 }
 

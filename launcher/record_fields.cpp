@@ -38,7 +38,7 @@ std::vector<std::string> strings(const std::string& name, const json& value) {
 }
 
 std::vector<int32_t> prompt_tokens(const json& prompt, const Tokenizer& tokenizer) {
-  if (prompt.is_string()) return tokenizer.encode(prompt.get_ref<const std::string&>());
+  if (prompt.is_string()) return tokenizer.encode_with_special(prompt.get_ref<const std::string&>());
   PLEAT_REQUIRE(prompt.is_array(), "'prompt' must be a string or an array of token ids");
   if (prompt.size() == 1 && (prompt[0].is_string() || prompt[0].is_array())) return prompt_tokens(prompt[0], tokenizer);
   std::vector<int32_t> tokens;
@@ -91,16 +91,34 @@ bool changes_nothing(const std::string& name, const json& value) {
   return false;
 }
 
+// The fields whose meaning differs in chats.
+bool set_chat_field(const std::string& name, const json& value, SamplingOptions& to) {
+  if (name == "max_completion_tokens") {
+    to.max_tokens = integer(name, value);
+  } else if (name == "logprobs") {
+    PLEAT_REQUIRE(value.is_boolean(), "'", name, "' must be true or false in a chat");
+    to.logprobs = value.get<bool>() ? std::max(0, to.logprobs) : -1;
+  } else if (name == "top_logprobs") {
+    to.logprobs = integer(name, value);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-Request request_from_body(const json& body, const SamplingOptions& defaults, const Tokenizer& tokenizer) {
+Request request_from_body(const json& body, const SamplingOptions& defaults, const ModelText& text) {
   PLEAT_REQUIRE(body.is_object(), "'body' must be an object");
-  PLEAT_REQUIRE(body.contains("prompt"), "'prompt' is missing");
+  const bool chat = body.contains("messages");
+  PLEAT_REQUIRE(chat || body.contains("prompt"), "'prompt' is missing");
+  PLEAT_REQUIRE(!chat || !body.contains("prompt"), "a record has 'messages' or a 'prompt', not both");
   Request request;
   request.sampling = defaults;
-  request.prompt = prompt_tokens(body["prompt"], tokenizer);
+  request.prompt = chat ? text.chat_tokens(body["messages"]) : prompt_tokens(body["prompt"], text.tokenizer);
   for (const auto& [name, value] : body.items()) {
-    if (name == "prompt" || value.is_null()) continue;
+    if (name == "prompt" || name == "messages" || value.is_null()) continue;
+    if (chat && set_chat_field(name, value, request.sampling)) continue;
     if (const auto setter = setters().find(name); setter != setters().end()) {
       setter->second(name, value, request.sampling);
     } else {

@@ -100,7 +100,7 @@ TEST(BatchJob, ABadLineGivesAnErrorRecordAndTheRestGoesOn) {
   EXPECT_TRUE(records["good"]["error"].is_null());
   const std::map<std::string, std::string> expected = {
       {"line-1", "JSON"},   {"line-2", "object"}, {"line-3", "JSON"},       {"line-4", "custom_id"},
-      {"n", "'n'"},         {"echo", "'echo'"},   {"typo", "'max_token'"},  {"chat", "chat template"},
+      {"n", "'n'"},         {"echo", "'echo'"},   {"typo", "'max_token'"},  {"chat", "no chat template"},
       {"none", "'prompt'"}, {"id", "4096"},       {"range", "temperature"}, {"line-13", "'good'"}};
   for (const auto& [id, word] : expected) {
     ASSERT_TRUE(records.count(id)) << id;

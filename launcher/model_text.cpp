@@ -1,0 +1,49 @@
+#include "launcher/model_text.h"
+
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+// Templates expect texts.
+nlohmann::ordered_json plain_message(const nlohmann::json& message) {
+  PLEAT_REQUIRE(message.is_object() && message.contains("role") && message["role"].is_string(),
+                "each of 'messages' must be an object with a 'role'");
+  nlohmann::ordered_json out = message;
+  const nlohmann::json content = message.value("content", nlohmann::json());
+  if (!content.is_array()) {
+    PLEAT_REQUIRE(content.is_string() || content.is_null(), "a message's 'content' must be a text or a list of parts");
+    return out;
+  }
+  std::string text;
+  for (const nlohmann::json& part : content) {
+    PLEAT_REQUIRE(
+        part.is_object() && part.value("type", "") == "text" && part.contains("text") && part["text"].is_string(),
+        "a part of a message's 'content' is not of type \"text\"");
+    text += part["text"].get<std::string>();
+  }
+  out["content"] = text;
+  return out;
+}
+
+}  // namespace
+
+ModelText ModelText::open(const std::string& model) {
+  ModelText text{Tokenizer::open(model), std::nullopt, "the model has no chat template"};
+  try {
+    text.chat = ChatTemplate::open(model);
+  } catch (const Error& error) {  // only those who chat need it
+    text.no_chat = error.what();
+  }
+  return text;
+}
+
+std::vector<int32_t> ModelText::chat_tokens(const nlohmann::json& messages) const {
+  PLEAT_REQUIRE(chat, no_chat);
+  PLEAT_REQUIRE(messages.is_array() && !messages.empty(), "'messages' must be a list of messages");
+  nlohmann::ordered_json plain = nlohmann::ordered_json::array();
+  for (const nlohmann::json& message : messages) plain.push_back(plain_message(message));
+  return tokenizer.encode(chat->render(plain, true));
+}
+
+}  // namespace pleat

@@ -1,0 +1,25 @@
+#pragma once
+// What turns a model's requests into tokens: its tokenizer and, where it has one, its chat template.
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "core/text/chat_template.h"
+#include "core/text/tokenizer.h"
+
+namespace pleat {
+
+struct ModelText {
+  static ModelText open(const std::string& model);
+
+  // The tokens of a conversation (OpenAI's messages; contents are texts or lists of text parts) with the beginning of
+  // the assistant's answer. Error(invalid) where the model has no usable template, or that refuses the conversation.
+  std::vector<int32_t> chat_tokens(const nlohmann::json& messages) const;
+
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat;
+  std::string no_chat;  // why there is none
+};
+
+}  // namespace pleat
