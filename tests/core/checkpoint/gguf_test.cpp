@@ -1,0 +1,131 @@
+// GGUF files: the quantised formats against the gguf package (fixtures/make_gguf.py), and damaged files.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <random>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/tokenizer_files.h"
+#include "kernels/check.h"
+#include "tests/core/checkpoint/gguf_writer.h"
+#include "tests/core/checkpoint/model_folder.h"
+
+namespace pleat::test {
+namespace {
+
+using nlohmann::json;
+
+json fixture_json(const std::string& name) {
+  return json::parse(std::ifstream(std::string(PLEAT_SOURCE_DIR) + "/tests/fixtures/gguf/" + name));
+}
+
+json small_metadata() {
+  return {{"general.architecture", "llama"},
+          {"llama.context_length", 64},
+          {"llama.embedding_length", 512},
+          {"llama.block_count", 1},
+          {"llama.feed_forward_length", 16},
+          {"llama.attention.head_count", 2},
+          {"llama.attention.layer_norm_rms_epsilon", 1e-5f},
+          {"tokenizer.ggml.model", "gpt2"}};
+}
+
+TEST(Gguf, BlocksAreUnpackedBitForBitAsTheGgufPackageDoes) {
+  const json blocks = fixture_json("blocks.json");
+  ASSERT_EQ(blocks.size(), 8u);
+  for (const auto& [name, block] : blocks.items()) {
+    std::string data;
+    for (const json& byte : block["bytes"]) data += char(byte.get<int>());
+    // Twice the same row, so that slices have something to choose from.
+    const GgufBytes::Tensor embedding{"token_embd.weight", {2, 512}, block["type"], data + data};
+    ModelFolder folder;
+    folder.write("m.gguf", GgufBytes::file(small_metadata(), {embedding}));
+    const Checkpoint checkpoint = Checkpoint::open(folder.path() / "m.gguf");
+    const std::string tensor = "model.embed_tokens.weight";
+    EXPECT_EQ(checkpoint.require(tensor).dtype, DType::f32);
+    std::vector<float> expected;
+    for (const json& value : block["values"]) expected.push_back(float(value.get<double>()));
+    std::vector<float> row(512);
+    checkpoint.read(tensor, 1, 2, 0, 512, row.data());
+    EXPECT_EQ(std::memcmp(row.data(), expected.data(), 512 * 4), 0) << name;
+    // Slices that begin and end inside blocks.
+    for (const auto& [begin, end] : {std::pair{0, 1}, std::pair{31, 33}, std::pair{100, 511}, std::pair{256, 256}}) {
+      std::vector<float> slice(size_t(2 * (end - begin)));
+      checkpoint.read(tensor, 0, 2, begin, end, slice.data());
+      for (int i = 0; i < 2 * (end - begin); ++i)
+        ASSERT_EQ(slice[size_t(i)], expected[size_t(begin + i % (end - begin))]) << name << " " << begin;
+    }
+  }
+}
+
+TEST(Gguf, ReadsOnlyTheBlocksOfASlice) {
+  const GgufBytes::Tensor embedding{"token_embd.weight", {64, 512}, 8, std::string(64 * 16 * 34, '\0')};
+  ModelFolder folder;
+  folder.write("m.gguf", GgufBytes::file(small_metadata(), {embedding}));
+  const Checkpoint checkpoint = Checkpoint::open(folder.path() / "m.gguf");
+  std::vector<float> rows(4 * 512);
+  checkpoint.read("model.embed_tokens.weight", 10, 14, 0, 512, rows.data());
+  EXPECT_EQ(checkpoint.bytes_read(), 4 * 16 * 34);
+}
+
+TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
+  const GgufBytes::Tensor embedding{"token_embd.weight", {2, 512}, 0, std::string(4096, '\0')};
+  const auto refusal = [&](const json& patch, std::vector<GgufBytes::Tensor> tensors, auto use) -> std::string {
+    json metadata = small_metadata();
+    metadata.merge_patch(patch);
+    ModelFolder folder;
+    folder.write("m.gguf", GgufBytes::file(metadata, tensors));
+    try {
+      use(folder.path() / "m.gguf");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const auto open = [](const std::filesystem::path& path) { Checkpoint::open(path); };
+  const auto has = [](const std::string& message, const char* part) {
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  has(refusal({{"general.architecture", "mamba"}}, {embedding}, open), "'mamba'");
+  has(refusal({{"llama.block_count", nullptr}}, {embedding}, open), "'llama.block_count'");
+  has(refusal({{"llama.rope.scaling.type", "longrope"}}, {embedding}, open), "longrope");
+  has(refusal(json::object(), {}, open), "token_embd.weight");
+  GgufBytes::Tensor strange = embedding;
+  strange.type = 16;  // IQ2_XXS
+  has(refusal(json::object(), {strange}, [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
+      "number 16");
+  has(refusal({{"tokenizer.ggml.model", "rwkv"}}, {embedding}, [](const auto& path) { read_tokenizer_files(path); }),
+      "tokenizer.ggml.tokens");
+}
+
+TEST(Gguf, DamagedFilesAreRefusedWithoutHarm) {
+  std::vector<GgufBytes::Tensor> tensors = {{"token_embd.weight", {2, 512}, 8, std::string(2 * 16 * 34, '\1')},
+                                            {"blk.0.attn_norm.weight", {512}, 0, std::string(2048, '\0')}};
+  const std::string good = GgufBytes::file(small_metadata(), tensors);
+  const auto use = [](const std::string& bytes) {
+    ModelFolder folder;
+    folder.write("m.gguf", bytes);
+    try {
+      const Checkpoint checkpoint = Checkpoint::open(folder.path() / "m.gguf");
+      for (const std::string& name : checkpoint.names()) checkpoint.read_f32(name);
+      return true;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::invalid) << error.what();
+      return false;
+    }
+  };
+  EXPECT_TRUE(use(good));
+  for (size_t length = 0; length < good.size() - 2048 - 2 * 16 * 34; length += 3)
+    EXPECT_FALSE(use(good.substr(0, length))) << length;
+  EXPECT_FALSE(use(good.substr(0, good.size() - 100)));
+  std::mt19937_64 random(9);
+  for (int trial = 0; trial < 400; ++trial) {
+    std::string bad = good;
+    for (int i = 0; i < 2; ++i) bad[random() % 700] = char(random());
+    use(bad);
+  }
+}
+
+}  // namespace
+}  // namespace pleat::test
