@@ -36,6 +36,7 @@ void Decoder::read(const nlohmann::json& description) {
     leading_spaces_ += description["start"].get<int>();
   } else if (type == "Metaspace") {
     replacements_.emplace_back(json_text(description, "replacement"), " ");
+    PLEAT_REQUIRE(!replacements_.back().first.empty(), "tokenizer.json: the Metaspace decoder replaces nothing");
     const bool none =
         description.value("prepend_scheme", "always") == "never" || !json_flag(description, "add_prefix_space", true);
     if (!none) leading_spaces_ += 1;
@@ -48,7 +49,10 @@ std::string Decoder::bytes_of(const std::string& entry) const {
   if (byte_level_) return from_byte_level(entry).value_or(entry);
   if (byte_fallback_)
     if (const int byte = byte_of_entry(entry); byte >= 0) return std::string(1, char(byte));
-  std::string text = entry;
+  return replaced(entry);
+}
+
+std::string Decoder::replaced(std::string text) const {
   for (const auto& [from, to] : replacements_)
     for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
       text.replace(at, from.size(), to);

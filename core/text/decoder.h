@@ -16,10 +16,13 @@ class Decoder {
   explicit Decoder(const nlohmann::json& description);
 
   std::string bytes_of(const std::string& entry) const;
+  // An added token's: its own text, but for the visible spaces.
+  std::string added_bytes_of(const std::string& content) const { return replaced(content); }
   int leading_spaces() const { return leading_spaces_; }  // at most so many are dropped from the beginning of a text
 
  private:
   void read(const nlohmann::json& description);
+  std::string replaced(std::string text) const;
   bool byte_level_ = false, byte_fallback_ = false;
   std::vector<std::pair<std::string, std::string>> replacements_;
   int leading_spaces_ = 0;

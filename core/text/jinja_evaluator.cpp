@@ -10,8 +10,8 @@
 namespace pleat::jinja {
 namespace {
 
-constexpr int64_t kMostSteps = 2'000'000;
-constexpr int kDeepestCall = 50;
+constexpr int64_t kMostSteps = 5'000'000;  // a value counts by its size, 64 bytes of text or a part a step
+constexpr int kDeepestCall = 20;
 
 struct Break {};
 struct Continue {};
@@ -27,8 +27,9 @@ class Evaluator {
  private:
   using Frame = std::map<std::string, Value>;
 
-  void count(int line) {
-    if (++steps_ > kMostSteps) refuse(line, "the template does not come to an end");
+  void count(int line, int64_t steps = 1) {
+    steps_ += steps;
+    if (steps_ > kMostSteps) refuse(line, "the template does not come to an end");
   }
 
   void write(std::string& out, const std::string& text, int line) {
@@ -81,10 +82,22 @@ class Evaluator {
     (*space.space)[name.substr(dot + 1)] = value;
   }
 
-  Value look_up(const std::string& name) const {
+  // nullptr: undefined.
+  const Value* find(const std::string& name) const {
     for (auto frame = frames_.rbegin(); frame != frames_.rend(); ++frame)
-      if (const auto found = frame->find(name); found != frame->end()) return found->second;
-    return Value::undefined(name);
+      if (const auto found = frame->find(name); found != frame->end()) return &found->second;
+    return nullptr;
+  }
+  Value look_up(const std::string& name) const {
+    const Value* found = find(name);
+    return found ? *found : Value::undefined(name);
+  }
+  // Calls use(value) with a named value in its place, so that a part of a long list is had without copying the list.
+  template <class Use>
+  Value with(const Expression& e, Use use) {
+    if (e.kind != Expression::name) return use(evaluate(e));
+    const Value* found = find(e.text);
+    return found ? use(*found) : use(Value::undefined(e.text));
   }
 
   void bind(const Statement& s, const Json& item) {
@@ -164,6 +177,9 @@ class Evaluator {
     if (++calls_ > kDeepestCall) refuse(arguments.line, "macros call each other too deeply");
     if (arguments.values.size() > macro.names.size())
       refuse(arguments.line, concat("'", macro.text, "' has ", macro.names.size(), " parameters"));
+    for (const auto& [name, _] : arguments.named)
+      if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end())
+        refuse(arguments.line, concat("'", macro.text, "' has no parameter '", name, "'"));
     Frame frame;
     for (size_t i = 0; i < macro.names.size(); ++i) {
       const std::string& name = macro.names[i];
@@ -179,7 +195,13 @@ class Evaluator {
     frames_.resize(1);
     frames_.push_back(std::move(frame));
     std::string text;
-    run(macro.body, text);
+    try {
+      run(macro.body, text);
+    } catch (const Break&) {
+      refuse(arguments.line, "'break' in a macro stands outside of a loop");
+    } catch (const Continue&) {
+      refuse(arguments.line, "'continue' in a macro stands outside of a loop");
+    }
     frames_.resize(1);
     frames_.insert(frames_.end(), std::make_move_iterator(outer.begin()), std::make_move_iterator(outer.end()));
     --calls_;
@@ -198,7 +220,7 @@ class Evaluator {
       if (!value.json.is_number_integer()) refuse(e.line, "a bound of a slice is not a whole number");
       return value.json.get<int64_t>();
     };
-    const int64_t step = bound(3, 1);
+    const int64_t step = std::clamp(bound(3, 1), -length - 1, length + 1);
     if (step == 0) refuse(e.line, "the step of a slice is zero");
     const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? length : length - 1;
     const auto placed = [&](size_t kid, int64_t otherwise) {
@@ -225,39 +247,45 @@ class Evaluator {
     if (op == "!=") return Json(!is_equal(a, b));
     if (op == "in") return Json(contains(b, a, e.line));
     if (op == "not in") return Json(!contains(b, a, e.line));
-    if (op == "~") return Json(text_of(a) + text_of(b));
+    if (op == "~") return Json(joined(text_of(a), text_of(b), e.line));
     if (op == "<" || op == ">" || op == "<=" || op == ">=") return Json(compare(op, a, b, e.line));
     return arithmetic(op, a, b, e.line);
   }
 
   Value evaluate(const Expression& e) {
-    count(e.line);
+    Value value = compute(e);
+    count(e.line, size_of(value.json));
+    return value;
+  }
+
+  Value compute(const Expression& e) {
     switch (e.kind) {
       case Expression::literal:
         return e.value;
       case Expression::name:
         return look_up(e.text);
       case Expression::attribute: {
-        const Value object = evaluate(*e.kids[0]);
-        if (e.text.find_first_not_of("0123456789") == std::string::npos)
-          return index(object, Json(int64_t(std::stoll(e.text))), e.line);
-        return attribute(object, e.text, e.line);
+        return with(*e.kids[0], [&](const Value& object) {
+          if (e.text.find_first_not_of("0123456789") == std::string::npos)
+            return index(object, Json(int64_t(std::stoll(e.text))), e.line);
+          return attribute(object, e.text, e.line);
+        });
       }
       case Expression::index: {
-        const Value object = evaluate(*e.kids[0]);
-        return index(object, evaluate(*e.kids[1]), e.line);
+        const Value key = evaluate(*e.kids[1]);
+        return with(*e.kids[0], [&](const Value& object) { return index(object, key, e.line); });
       }
       case Expression::slice:
         return slice(e);
       case Expression::call:
         return call(e);
       case Expression::filter: {
-        const Value value = evaluate(*e.kids[0]);
-        return apply_filter(value, e.text, arguments_of(e));
+        const Arguments arguments = arguments_of(e);
+        return with(*e.kids[0], [&](const Value& value) { return apply_filter(value, e.text, arguments); });
       }
       case Expression::test: {
-        const Value value = evaluate(*e.kids[0]);
-        return Json(apply_test(value, e.text, arguments_of(e)));
+        const Arguments arguments = arguments_of(e);
+        return with(*e.kids[0], [&](const Value& value) { return Value(Json(apply_test(value, e.text, arguments))); });
       }
       case Expression::unary: {
         const Value value = evaluate(*e.kids[0]);

@@ -118,14 +118,18 @@ ExpressionPtr ExpressionParser::joined() {
 ExpressionPtr ExpressionParser::product() {
   return chain({"*", "//", "/", "%"}, false, [&] { return sign(); });
 }
-ExpressionPtr ExpressionParser::sign() {
-  for (const char* text : {"-", "+"}) {
-    if (!take_symbol(text)) continue;
-    ExpressionPtr out = make(Expression::unary, text);
-    out->kids.push_back(sign());
-    return out;
+// Filters and tests apply to the signed value.
+ExpressionPtr ExpressionParser::sign(bool with_filters) {
+  ExpressionPtr value;
+  if (is_symbol("-") || is_symbol("+")) {
+    if (++depth_ > kDeepest) refuse(line(), "an expression is nested too deeply");
+    value = make(Expression::unary, take().text);
+    value->kids.push_back(sign(false));
+    --depth_;
+  } else {
+    value = postfixed(primary());
   }
-  return filtered(postfixed(primary()));
+  return with_filters ? filtered(std::move(value)) : std::move(value);
 }
 
 ExpressionPtr ExpressionParser::primary() {

@@ -46,7 +46,7 @@ class ExpressionParser {
   ExpressionPtr sum();
   ExpressionPtr joined();
   ExpressionPtr product();
-  ExpressionPtr sign();
+  ExpressionPtr sign(bool with_filters = true);
   ExpressionPtr primary();
   ExpressionPtr parenthesised();
   ExpressionPtr postfixed(ExpressionPtr value);

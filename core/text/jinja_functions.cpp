@@ -129,6 +129,9 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
   }
   if (name == "tojson") {
     if (!value.defined) refuse(a.line, concat("'", value.missing, "' is undefined"));
+    if (!a.values.empty()) refuse(a.line, "tojson takes no argument without a name");
+    for (const auto& [keyword, _] : a.named)
+      if (keyword != "indent") refuse(a.line, concat("unknown argument '", keyword, "' of tojson"));
     const Value indent = a.get(9, "indent");
     return Json(to_json_text(value.json, indent.json.is_number_integer()
                                              ? int(std::clamp<int64_t>(indent.json.get<int64_t>(), 0, 100))
@@ -173,6 +176,7 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     bool first = true;
     for (const Json& item : items_of(value, a.line)) {
       if (!first) out += between;
+      if (out.size() > kMostOutput) refuse(a.line, "the text becomes too long");
       out += text_of(attribute.json.is_string() ? attribute_of(item, attribute.json.get<std::string>()) : Value(item));
       first = false;
     }
@@ -254,6 +258,8 @@ Value call_function(const std::string& name, const Arguments& a) {
     const bool both = a.values.size() > 1;
     const int64_t begin = both ? one : 0, end = both ? integer_of(a.values[1], a.line, "a bound") : one;
     if (step == 0) refuse(a.line, "the step of a range is zero");
+    for (const int64_t number : {begin, end, step})
+      if (std::abs(number / 2) > int64_t(1) << 50) refuse(a.line, "a number is too large");
     Json out = Json::array();
     for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
       if (int64_t(out.size()) >= kLongestRange) refuse(a.line, "a range is too long");

@@ -41,11 +41,22 @@ Value index(const Value& object, const Value& key, int line) {
   if (key.json.is_string()) return attribute(object, key.json.get<std::string>(), line);
   if (!key.json.is_number_integer()) return Value::undefined(text_of(key));
   if (!object.json.is_array() && !object.json.is_string()) return Value::undefined(text_of(key));
+  if (object.json.is_array()) {  // without copying the others
+    const int64_t length = int64_t(object.json.size()), at = key.json.get<int64_t>();
+    const int64_t from_begin = at < 0 ? at + length : at;
+    if (from_begin < 0 || from_begin >= length) return Value::undefined(concat("item ", text_of(key)));
+    return Json(object.json[size_t(from_begin)]);
+  }
   const Json items = items_of(object, line);
   int64_t place = key.json.get<int64_t>();
   if (place < 0) place += int64_t(items.size());
   if (place < 0 || place >= int64_t(items.size())) return Value::undefined(concat("item ", text_of(key)));
   return Json(items[size_t(place)]);
+}
+
+std::string joined(const std::string& a, const std::string& b, int line) {
+  if (a.size() + b.size() > kMostOutput) refuse(line, "the text becomes too long");
+  return a + b;
 }
 
 bool compare(const std::string& op, const Value& a, const Value& b, int line) {
@@ -67,8 +78,7 @@ bool contains(const Value& all, const Value& one, int line) {
 }
 
 Value arithmetic(const std::string& op, const Value& a, const Value& b, int line) {
-  if (op == "+" && a.json.is_string() && b.json.is_string())
-    return Json(a.json.get<std::string>() + b.json.get<std::string>());
+  if (op == "+" && a.json.is_string() && b.json.is_string()) return Json(joined(text_of(a), text_of(b), line));
   if (op == "+" && a.json.is_array() && b.json.is_array()) {
     Json out = a.json;
     for (const Json& item : b.json) out.push_back(item);

@@ -92,6 +92,7 @@ class Parser {
   }
 
   Statement branch(ExpressionParser& tokens, int line) {
+    if (++depth_ > kDeepest) refuse(line, "blocks are nested too deeply, or an 'if' has too many 'elif'");
     Statement statement;
     statement.kind = Statement::branch;
     statement.line = line;
@@ -108,6 +109,7 @@ class Parser {
       statement.otherwise = block({"endif"});
       expect_tag("endif");
     }
+    --depth_;
     return statement;
   }
 

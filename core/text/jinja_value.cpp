@@ -69,6 +69,14 @@ std::string python_text(const Json& json, bool inside) {
 
 }  // namespace
 
+int64_t size_of(const Json& json) {
+  if (json.is_string()) return 1 + int64_t(json.get_ref<const std::string&>().size() / 64);
+  int64_t size = 1;
+  if (json.is_structured())
+    for (const Json& part : json) size += size_of(part);
+  return size;
+}
+
 bool is_true(const Value& value) {
   if (!value.defined) return false;
   if (value.space) return true;

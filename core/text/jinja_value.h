@@ -27,6 +27,7 @@ struct Value {
 };
 
 bool is_true(const Value& value);
+int64_t size_of(const Json& json);  // parts, and 64 bytes of text as one
 bool is_equal(const Value& a, const Value& b);
 // As {{ }} prints it: an undefined value is nothing.
 std::string text_of(const Value& value);

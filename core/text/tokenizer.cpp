@@ -60,8 +60,8 @@ struct Tokenizer::State {
     for (const AddedToken& token : added) add_piece(token);
     bos = named_token(config, "bos_token");
     eos = named_token(config, "eos_token");
-    if (frame.before.empty() && bos && asks_for(config, "add_bos_token")) frame.before = {*bos};
-    if (frame.after.empty() && eos && asks_for(config, "add_eos_token")) frame.after = {*eos};
+    follow_flag(config, "add_bos_token", bos, frame.before);
+    follow_flag(config, "add_eos_token", eos, frame.after);
   }
 
   // Tokens that are looked for in normalized text are normalized themselves.
@@ -71,8 +71,12 @@ struct Tokenizer::State {
     return tokens;
   }
 
-  static bool asks_for(const nlohmann::json& config, const char* key) {
-    return config.is_object() && config.contains(key) && config[key].is_boolean() && config[key].get<bool>();
+  // tokenizer_config.json's word on the begin and end tokens goes before the post-processor's.
+  static void follow_flag(const nlohmann::json& config, const char* key, std::optional<int32_t> token,
+                          std::vector<int32_t>& tokens) {
+    if (!token || !config.is_object() || !config.contains(key) || !config[key].is_boolean()) return;
+    std::erase(tokens, *token);
+    if (config[key].get<bool>()) tokens.insert(tokens.begin(), *token);
   }
 
   void set_piece(int32_t id, const std::string& entry, Piece piece) {
@@ -90,7 +94,7 @@ struct Tokenizer::State {
                     token.id, ", the vocabulary gives it ", entry->second);
       pieces[size_t(token.id)] = {};
     }
-    set_piece(token.id, token.content, {token.content, true, token.special});
+    set_piece(token.id, token.content, {decoder.added_bytes_of(token.content), true, token.special});
   }
 
   // tokenizer_config.json writes a token as its text or as an object with "content".
@@ -121,7 +125,11 @@ Tokenizer Tokenizer::open(const std::filesystem::path& model) {
 
 Tokenizer Tokenizer::from_json(const nlohmann::json& tokenizer, const nlohmann::json& config) {
   PLEAT_REQUIRE(tokenizer.is_object(), "tokenizer.json is no JSON object");
-  return Tokenizer(std::make_shared<const State>(tokenizer, config));
+  try {
+    return Tokenizer(std::make_shared<const State>(tokenizer, config));
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorKind::invalid, concat("tokenizer.json has a value of the wrong type: ", error.what()));
+  }
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {

@@ -72,6 +72,12 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
+std::string elifs(int count) {
+  std::string source = "{% if false %}";
+  for (int i = 0; i < count; ++i) source += "{% elif false %}";
+  return source + "{% endif %}";
+}
+
 TEST(ChatTemplate, AHostileTemplateEndsSoon) {
   const std::string ones = "range(90000)";
   for (const std::string& source :
@@ -79,7 +85,15 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
         std::string("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), std::string("{{ range(1000000000) }}"),
         std::string("{{ 'aaaaaaaaaaaaaaaa' * 100000000000 }}"), std::string(100000, '('),
         "{{ " + std::string(100000, '(') + "1" + std::string(100000, ')') + " }}",
-        "{{ " + std::string(100000, '-') + "1 }}", "{{ not " + std::string(100000, '[') + " }}"})
+        "{{ " + std::string(100000, '-') + "1 }}", "{{ not " + std::string(100000, '[') + " }}",
+        std::string(
+            "{% set ns = namespace(x='ab') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}"),
+        std::string("{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}"),
+        std::string("{% set ns = namespace(x=[1]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}"),
+        std::string("{% set a = range(90000) %}{% for i in a %}{% set b = a %}{% endfor %}"),
+        std::string("{{ [1,2,3,4][3::'9223372036854775807'|int] ~ range(1, 2, '9223372036854775807'|int) }}"),
+        elifs(100000), std::string("{% macro m() %}{% break %}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}"),
+        std::string("{{ {}|tojson(sort_keys=true) }}"), std::string("{% macro m(a) %}{% endmacro %}{{ m(b=1) }}")})
     EXPECT_EQ(rendered(source, Json::array(), false, Json::object()).has_value(), source[0] == '(');
 }
 

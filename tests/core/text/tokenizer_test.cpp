@@ -183,6 +183,28 @@ TEST(Tokenizer, DecodesAnAddedTokenAsItsOwnText) {
   EXPECT_EQ(known.decode(ids), "é\n");
 }
 
+// As Hugging Face does; Gemma has its runs of spaces as added tokens.
+TEST(Tokenizer, DecodesAnAddedTokenOfVisibleSpacesAsSpaces) {
+  json tokenizer = json::parse(file_text(fixture("tokenizers/gemma.json")))["tokenizer"];
+  tokenizer["added_tokens"].push_back(
+      {{"id", 5000}, {"content", "\u2581\u2581\u2581\u2581\u2581\u2581\u2581\u2581\u2581"}, {"special", false}});
+  EXPECT_EQ(Tokenizer::from_json(tokenizer, {}).decode(std::vector<int32_t>{5000}), std::string(9, ' '));
+}
+
+TEST(Tokenizer, BeginTokensFollowTheConfigurationsFlag) {
+  const json tokenizer = json::parse(file_text(fixture("tokenizers/llama-2.json")))["tokenizer"];
+  const auto first = [&](const json& config) {
+    return Tokenizer::from_json(tokenizer, config).encode_with_special("a")[0];
+  };
+  const json named = {{"bos_token", "<s>"}};
+  json without = named, with = named;
+  without["add_bos_token"] = false;
+  with["add_bos_token"] = true;
+  EXPECT_EQ(first(named), 1);
+  EXPECT_EQ(first(with), 1);
+  EXPECT_NE(first(without), 1);
+}
+
 TEST(Tokenizer, RefusesWhatItDoesNotKnowByName) {
   const json good = tokenizer_json(gpt2_model(20));
   const auto changed = [&](const char* pointer, json value) {
