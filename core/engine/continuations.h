@@ -15,7 +15,8 @@ struct Continuation {
 };
 
 // Calls done(index, sum of the log probabilities of the continuation's tokens) for each, in order. Contexts run densely
-// (like prompts), continuation tokens through the decode path. What does not fit the model's context loses its first
+// (like prompts), continuation tokens through the decode path: the first of them is predicted by the context's last
+// row, so densely, and only the others from folded rows. What does not fit the model's context loses its first
 // tokens. Rank 0 calls it; other ranks serve_steps().
 void score_continuations(Engine& engine, Communicator& communicator, std::span<const Continuation> items,
                          const std::function<void(size_t index, double log_likelihood)>& done);
