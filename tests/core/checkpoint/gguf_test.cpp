@@ -93,7 +93,8 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal(json::object(), {}, open), "token_embd.weight");
   GgufBytes::Tensor strange = embedding;
   strange.type = 16;  // IQ2_XXS
-  has(refusal(json::object(), {strange}, [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
+  has(refusal(json::object(), {strange},
+              [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
       "number 16");
   has(refusal({{"tokenizer.ggml.model", "rwkv"}}, {embedding}, [](const auto& path) { read_tokenizer_files(path); }),
       "tokenizer.ggml.tokens");
