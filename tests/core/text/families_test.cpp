@@ -67,7 +67,7 @@ TEST_P(TokenizerOf, TakesAnyBytes) {
   std::mt19937_64 random(3);
   for (int trial = 0; trial < 300; ++trial) {
     std::string text(random() % 50, '\0');
-    for (char& byte : text) byte = trial % 2 ? char(random()) : " \t\n<s>aA1\xc3\xa9\xe2\x96\x81"[random() % 16];
+    for (char& byte : text) byte = trial % 2 ? char(random()) : " \t\n<s>aA1\xc3\xa9\xe2\x96\x81"[random() % 14];
     for (const int32_t id : tokenizer.encode(text)) ASSERT_LT(id, tokenizer.vocab_size());
   }
 }
