@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "kernels/check.h"
@@ -21,22 +22,31 @@ int64_t piece_columns(int64_t width, int64_t rows, int64_t leaves, int threads) 
 
 DType dtype_of(WeightFormat format) { return format == WeightFormat::f32 ? DType::f32 : DType::bf16; }
 
-// residual(neuron, mask, r): r[k] goes in as the dot product of the k-th set bit's row and comes out as its residual.
-template <class ToResidual>
-void add_residuals(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
-                   const Selection& selection, float* leaves, ToResidual to_residual) {
-  PLEAT_ASSERT(x.rows <= kMaxSharedRows && x.cols == up.width(), x.rows, " x ", x.cols, " for width ", up.width());
-  PLEAT_ASSERT(up.format() == down.format() && up.neurons() == down.neurons() && up.width() == down.width());
-  PLEAT_ASSERT(int64_t(selection.neuron.size()) == up.neurons(), selection.neuron.size(), " and ", up.neurons(),
+float residual_of(const GatedLines& lines, int32_t neuron, float u, float g, float activated) {
+  return (activated - lines.up_slope[neuron]) * u - (lines.gate_slope[neuron] * g + lines.intercept[neuron]);
+}
+
+// Everything a neuron needs of a row before its residual: one dot product with each of `inputs`.
+using Dots = std::array<float*, 2>;
+
+// to_residual(neuron, mask, dots): dots[i][k], the product of the k-th set bit's row with inputs[i], goes in; the
+// residual comes out in dots[0].
+template <size_t kInputs, class ToResidual>
+void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<const NeuronRows*, kInputs>& inputs,
+                   const NeuronRows& down, const Selection& selection, float* leaves, ToResidual to_residual) {
+  PLEAT_ASSERT(x.rows <= kMaxSharedRows && x.cols == down.width(), x.rows, " x ", x.cols, " for width ", down.width());
+  for (const NeuronRows* rows : inputs)
+    PLEAT_ASSERT(rows->format() == down.format() && rows->neurons() == down.neurons() && rows->width() == down.width());
+  PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
                " neurons");
-  const int64_t count = selection.count(), width = up.width(), rows = x.rows;
+  const int64_t count = selection.count(), width = down.width(), rows = x.rows;
   if (count == 0) return;
   const VectorOps& ops = vector_ops(ctx.isa());
-  const DType dtype = dtype_of(up.format());
+  const DType dtype = dtype_of(down.format());
   const bool rounds = dtype == DType::bf16;
 
   float* const rounded =
-      static_cast<float*>(ctx.scratch(Context::op_slot, size_t((up.neurons() + width) * rows) * sizeof(float)));
+      static_cast<float*>(ctx.scratch(Context::op_slot, size_t((down.neurons() + width) * rows) * sizeof(float)));
   float* const residuals = rounded + width * rows;  // [count][rows], of each neuron as many as its mask has bits
   if (rounds) {
     for (int64_t row = 0; row < rows; ++row) ops.round_to_bf16(x[row], rounded + row * width, width);
@@ -44,20 +54,21 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const NeuronRows& up
   }
 
   ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
+    float second[kMaxSharedRows];
     for (int64_t i = begin; i < end; ++i) {
       const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + 1, end - 1)];
-      float* const r = residuals + i * rows;
-      const int active = std::popcount(selection.rows[i]);
-      ops.neuron_dots({.x = x.data,
-                       .stride = x.stride,
-                       .rows = selection.rows[i],
-                       .weights = up.row(neuron),
-                       .next = up.row(next),
-                       .dtype = dtype,
-                       .width = width,
-                       .out = r});
-      to_residual(neuron, selection.rows[i], r);
-      if (rounds) ops.round_to_bf16(r, r, active);
+      const Dots dots = {residuals + i * rows, second};
+      for (size_t input = 0; input < kInputs; ++input)
+        ops.neuron_dots({.x = x.data,
+                         .stride = x.stride,
+                         .rows = selection.rows[i],
+                         .weights = inputs[input]->row(neuron),
+                         .next = inputs[input]->row(next),
+                         .dtype = dtype,
+                         .width = width,
+                         .out = dots[input]});
+      to_residual(neuron, selection.rows[i], dots);
+      if (rounds) ops.round_to_bf16(dots[0], dots[0], std::popcount(selection.rows[i]));
     }
   });
 
@@ -85,8 +96,9 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const NeuronRows& up
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves) {
   const auto activate_row = vector_ops(ctx.isa()).activate;
-  add_residuals(ctx, x, up, down, selection, leaves, [&](int32_t neuron, uint32_t rows, float* r) {
+  add_residuals<1>(ctx, x, {&up}, down, selection, leaves, [&](int32_t neuron, uint32_t rows, const Dots& dots) {
     const int active = std::popcount(rows);
+    float* const r = dots[0];
     float line[kMaxSharedRows];
     for (int k = 0; k < active; ++k) {
       if (residual.bias) r[k] += residual.bias[neuron];
@@ -98,14 +110,28 @@ void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const
 }
 
 void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
-                  const GatedResidual& residual, const Selection& selection, float* leaves) {
-  add_residuals(ctx, x, up, down, selection, leaves, [&](int32_t neuron, uint32_t rows, float* r) {
-    const float c = residual.up_slope[neuron], e = residual.gate_slope[neuron], f = residual.intercept[neuron];
+                  const float* up_bias, const GatedLines& lines, const KnownGates& gates, const Selection& selection,
+                  float* leaves) {
+  add_residuals<1>(ctx, x, {&up}, down, selection, leaves, [&](int32_t neuron, uint32_t rows, const Dots& dots) {
+    float* r = dots[0];
     for (; rows != 0; rows &= rows - 1, ++r) {
       const int row = std::countr_zero(rows);
-      const float u = *r + residual.bias[neuron];
-      *r = (residual.activated[row][neuron] - c) * u - (e * residual.gate[row][neuron] + f);
+      *r = residual_of(lines, neuron, *r + up_bias[neuron], gates.gate[row][neuron], gates.activated[row][neuron]);
     }
+  });
+}
+
+void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gate, const NeuronRows& up,
+                  const NeuronRows& down, const float* gate_bias, const float* up_bias, const GatedLines& lines,
+                  Activation activation, const Selection& selection, float* leaves) {
+  const auto activate_row = vector_ops(ctx.isa()).activate;
+  add_residuals<2>(ctx, x, {&up, &gate}, down, selection, leaves, [&](int32_t neuron, uint32_t rows, const Dots& dots) {
+    const int active = std::popcount(rows);
+    float activated[kMaxSharedRows];
+    for (int k = 0; k < active; ++k) activated[k] = dots[1][k] += gate_bias[neuron];
+    activate_row(activation, activated, active);
+    for (int k = 0; k < active; ++k)
+      dots[0][k] = residual_of(lines, neuron, dots[0][k] + up_bias[neuron], dots[1][k], activated[k]);
   });
 }
 

@@ -73,14 +73,11 @@ struct Residual {
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);
 
-// The same of a gated neuron whose gate is known (method.md equation 3): r = act(g) u - (c u + e g + f).
-struct GatedResidual {
-  const float* bias = nullptr;        // bu [neurons]
+// Of gated neurons (method.md equation 3): r = act(g) u - (c u + e g + f).
+struct GatedLines {
   const float* up_slope = nullptr;    // c  [neurons]
   const float* gate_slope = nullptr;  // e  [neurons]
   const float* intercept = nullptr;   // f  [neurons]
-  MatrixView<const float> gate;       // g      [m, neurons]
-  MatrixView<const float> activated;  // act(g) [m, neurons]
 };
 
 // S(row) = the neurons with |act(g_n) - c_n| factor_n > threshold, factor_n being what an error of the difference costs
@@ -88,9 +85,24 @@ struct GatedResidual {
 void select_by_gate(Context& ctx, MatrixView<const float> activated, const float* up_slope, const float* factor,
                     float threshold, Selection& selection);
 
-// fix_up() of a gated FFN: u_n = dot(x, up[n]) + bu_n.
+// S(row) = the neurons with |act(g_n) u_n - (c_n u_n + e_n g_n + f_n)| factor_n > threshold, factor_n being |w_n|;
+// replaces the selection's content.   up, gate [m, neurons], predictions of u and g; m <= kMaxSharedRows.
+void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,
+                        const GatedLines& lines, const float* factor, float threshold, Selection& selection);
+
+// fix_up() of a gated FFN whose gates are known: u_n = dot(x, up[n]) + bu_n.
+struct KnownGates {
+  MatrixView<const float> gate;       // g      [m, neurons]
+  MatrixView<const float> activated;  // act(g) [m, neurons]
+};
 void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
-                  const GatedResidual& residual, const Selection& selection, float* leaves);
+                  const float* up_bias, const GatedLines& lines, const KnownGates& gates, const Selection& selection,
+                  float* leaves);
+
+// The same where they are not: g_n = dot(x, gate[n]) + bg_n, a third row of each union neuron.
+void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gate, const NeuronRows& up,
+                  const NeuronRows& down, const float* gate_bias, const float* up_bias, const GatedLines& lines,
+                  Activation activation, const Selection& selection, float* leaves);
 
 // out [nodes][n] = tree sums of leaves [leaves][n]; leaf 0 of `leaves` is the global leaf first_leaf.
 void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n,

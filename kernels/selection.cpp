@@ -4,6 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/neuron_rows.h"
+#include "kernels/vector_ops.h"
 
 namespace pleat {
 
@@ -62,6 +63,35 @@ void select_by_gate(Context& ctx, MatrixView<const float> activated, const float
       for (int64_t n = begin; n < end; ++n) {
         const bool inside = std::fabs(act[n] - up_slope[n]) * factor[n] <= threshold;
         mask[n] |= uint32_t(!inside) << row;  // NaN is outside
+      }
+    }
+  });
+  selection.gather(ctx);
+}
+
+void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,
+                        const GatedLines& lines, const float* factor, float threshold, Selection& selection) {
+  constexpr int64_t kPiece = 256;  // neurons activated at once
+  PLEAT_ASSERT(up.rows == gate.rows && up.rows <= kMaxSharedRows, up.rows, " rows share a selection");
+  PLEAT_ASSERT(selection.leaf_offsets.back() == up.cols && up.cols == gate.cols, selection.leaf_offsets.back(), " and ",
+               up.cols, " neurons");
+  uint32_t* const mask = selection.rows.data();
+  const auto activate_piece = vector_ops(ctx.isa()).activate;
+  ctx.team().split((up.cols + kPiece - 1) / kPiece, [&](int, int64_t first, int64_t last) {
+    float activated[kPiece];
+    for (int64_t begin = first * kPiece; begin < std::min(last * kPiece, up.cols); begin += kPiece) {
+      const int64_t end = std::min(begin + kPiece, up.cols);
+      std::fill(mask + begin, mask + end, 0);
+      for (int64_t row = 0; row < up.rows; ++row) {
+        const float *const u = up[row], *const g = gate[row];
+        std::copy(g + begin, g + end, activated);
+        activate_piece(activation, activated, end - begin);
+        for (int64_t n = begin; n < end; ++n) {
+          const float rest =
+              (activated[n - begin] - lines.up_slope[n]) * u[n] - (lines.gate_slope[n] * g[n] + lines.intercept[n]);
+          const bool inside = std::fabs(rest) * factor[n] <= threshold;
+          mask[n] |= uint32_t(!inside) << row;  // NaN is outside
+        }
       }
     }
   });

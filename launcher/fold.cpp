@@ -23,7 +23,7 @@ struct FoldCommandOptions {
 FoldReport fold_with_progress(const FoldCommandOptions& options) {
   FoldOptions fold = options.fold;
   fold.fold_format = weight_format(options.format);
-  if (!options.select.empty()) fold.selection = options.select == "gate" ? SelectionKind::gate : SelectionKind::range;
+  if (!options.select.empty()) fold.selection = selection_named(options.select);
   fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
   fold.oversubscribed = oversubscribed();
   std::string stage;
@@ -68,11 +68,11 @@ void add_fold(CLI::App& app, Command& command) {
   sub.add_option("--out", fold_options.out, "Folder to write")->required();
   sub.add_option("--reduction", fold_options.reduction, "Share of FFN weight bytes no longer read for a token")
       ->check(CLI::Range(0.0, 1.0))
-      ->default_str("0.8, with gated FFNs 0.4");
+      ->default_str("0.8, by the gate 0.4, by gated predictors 0.5");
   sub.add_option("--select", options->select,
-                 "Who is computed exactly: neurons predicted outside their range, or, of gated "
-                 "FFNs, those whose exact gate is far from the fold's")
-      ->check(CLI::IsMember({"range", "gate"}))
+                 "Who is computed exactly. Plain FFNs: neurons predicted outside their range. Gated FFNs: those whose "
+                 "exact gate is far from the fold's, or those predicted so from low-bit copies of gate and up")
+      ->check(CLI::IsMember({"range", "gate", "predictor"}))
       ->default_str("by the model's FFN");
   sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
       ->check(CLI::Range(1, 3))

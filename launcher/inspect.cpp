@@ -57,7 +57,7 @@ ordered_json blueprint_json(const Blueprint& blueprint) {
   if (blueprint.fold) {
     out["reduction"] = blueprint.fold->reduction;
     out["selection"] = name_of(blueprint.fold->selection);
-    if (blueprint.fold->selection == SelectionKind::range) out["predictor_bits"] = blueprint.fold->predictor_bits;
+    if (has_predictor(blueprint.fold->selection)) out["predictor_bits"] = blueprint.fold->predictor_bits;
     out["fold_format"] = blueprint.fold->fold_format == WeightFormat::int8 ? "int8" : "bf16";
   }
   return out;

@@ -5,14 +5,14 @@ namespace {
 
 int64_t groups(int64_t inputs) { return (inputs + kGroup - 1) / kGroup; }
 
-// Of one layer: fold, predictor, ranges and lines; the exact rows come on top.
+// Of one layer: fold, predictors, ranges and lines; the exact rows come on top.
 int64_t fold_bytes(const FoldSpec& spec, int64_t hidden, int64_t inputs, int64_t neurons) {
-  constexpr int64_t kScale = 2, kRangesAndLine = 4 * 4;
+  constexpr int64_t kScale = 2, kNumbers = 4 * 4;  // a neuron: range and line, or c, e, f and the factor
   const int64_t fold =
       spec.fold_format == WeightFormat::int8 ? inputs * hidden + kScale * groups(inputs) * hidden : 2 * inputs * hidden;
-  if (spec.selection == SelectionKind::gate) return fold + neurons * 4 * 4;  // c, e, f and the factor
+  if (!has_predictor(spec.selection)) return fold + neurons * kNumbers;
   const int64_t predictor = (hidden * spec.predictor_bits + 7) / 8 + 2 * kScale * groups(hidden);
-  return fold + neurons * (predictor + kRangesAndLine);
+  return fold + neurons * ((is_for_gated(spec.selection) ? 2 : 1) * predictor + kNumbers);
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ struct Engine::State {
   void folded_ffn(int layer, int64_t row, int64_t count);
   void fix_up_by_range(int layer, MatrixView<const float> input);
   void fix_up_by_gate(int layer, MatrixView<const float> input);
+  void fix_up_by_predictor(int layer, MatrixView<const float> input);
+  void fix_up_selected(int layer, MatrixView<const float> input);  // by the fold's selection
   void allocate_cache();
 
   // Time and weight bytes since the previous lap belong to `phase`.

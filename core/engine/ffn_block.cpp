@@ -17,7 +17,10 @@ void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
     observe("fc", layer, act);
     if (blueprint.gated) {
       const MatrixView<float> gates(gate.data(), count, neurons);
-      matmul(context, input, w.folded ? w.fold.gate : w.dense.gate, w.gate_bias.data(), gates);
+      if (w.fold.gate_rows.neurons() > 0)
+        matmul_up(context, input, w.fold.gate_rows, w.gate_bias.data(), gates);
+      else
+        matmul(context, input, w.folded ? w.fold.gate : w.dense.gate, w.gate_bias.data(), gates);
       activate_gated(context, blueprint.activation, gates, act);
     } else {
       activate(context, blueprint.activation, act);
@@ -30,8 +33,9 @@ void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
     else
       matmul_nodes(context, act, w.dense.down, first_leaf, ffn_nodes, out);
   });
-  lap(EngineStatistics::dense_ffn, w.folded ? w.fold.gate.bytes() + w.fold.up.bytes() + w.fold.down.bytes()
-                                            : w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes());
+  const size_t exact_bytes = w.fold.gate.bytes() + w.fold.gate_rows.bytes() + w.fold.up.bytes() + w.fold.down.bytes();
+  lap(EngineStatistics::dense_ffn,
+      w.folded ? exact_bytes : w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes());
 }
 
 void Engine::State::fix_up_by_range(int layer, MatrixView<const float> input) {
@@ -54,9 +58,32 @@ void Engine::State::fix_up_by_gate(int layer, MatrixView<const float> input) {
   }
   select_by_gate(context, activated, f.slope.data(), f.factor.data(), f.threshold, selection);
   lap(EngineStatistics::predictor, f.gate.bytes());
-  const GatedResidual residual{w.up_bias.data(),   f.slope.data(), f.gate_slope.data(),
-                               f.intercept.data(), gates,          activated};
-  fix_up_gated(context, input, f.up, f.down, residual, selection, leaves.data());
+  const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
+  fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {gates, activated}, selection, leaves.data());
+}
+
+void Engine::State::fix_up_by_predictor(int layer, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const FoldedFfn& f = w.fold;
+  const MatrixView<float> gates(gate.data(), input.rows, neurons), ups(hidden.data(), input.rows, neurons);
+  const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
+  predict(context, input, f.gate_predictor, w.gate_bias.data(), gates);
+  predict(context, input, f.predictor, w.up_bias.data(), ups);
+  select_by_residual(context, ups, gates, blueprint.activation, lines, f.factor.data(), f.threshold, selection);
+  lap(EngineStatistics::predictor, f.gate_predictor.bytes() + f.predictor.bytes());
+  fix_up_gated(context, input, f.gate_rows, f.up, f.down, w.gate_bias.data(), w.up_bias.data(), lines,
+               blueprint.activation, selection, leaves.data());
+}
+
+void Engine::State::fix_up_selected(int layer, MatrixView<const float> input) {
+  switch (blueprint.fold->selection) {
+    case SelectionKind::range:
+      return fix_up_by_range(layer, input);
+    case SelectionKind::gate:
+      return fix_up_by_gate(layer, input);
+    case SelectionKind::predictor:
+      return fix_up_by_predictor(layer, input);
+  }
 }
 
 void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
@@ -69,11 +96,12 @@ void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
   matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
                first_leaf, ffn_leaves, leaves.data());
   lap(EngineStatistics::fold, f.fold.bytes());
-  blueprint.gated ? fix_up_by_gate(layer, input) : fix_up_by_range(layer, input);
+  fix_up_selected(layer, input);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
             [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
   const int64_t element = f.up.format() == WeightFormat::f32 ? 4 : 2;
-  lap(EngineStatistics::fixup, size_t(selection.count() * 2 * d * element));
+  const int64_t gathered = f.gate_rows.neurons() > 0 ? 3 : 2;
+  lap(EngineStatistics::fixup, size_t(selection.count() * gathered * d * element));
 
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
   statistics.gathered[size_t(layer)] += selection.count();

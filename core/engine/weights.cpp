@@ -120,38 +120,62 @@ void load_fold(Job& job, int layer, FoldedFfn& ffn) {
   ffn.fold_bias = job.loader.vector(name("fold.bias"), d, {0, d});
 }
 
-void load_predictor(Job& job, int layer, FoldedFfn& ffn) {
+// A low-bit copy of this rank's neurons: `tensor`.codes, .scale and .minimum.
+LowBitMatrix load_predictor(Job& job, int layer, const std::string& tensor) {
   const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
   const int bits = job.blueprint.fold->predictor_bits;
   const int64_t groups = (d + kGroup - 1) / kGroup, code_bytes = (d * bits + 7) / 8;
   const Range neurons = job.plan.neurons(job.rank);
-  const auto name = [&](const char* tensor) { return FoldSpec::name(layer, tensor); };
-  ffn.predictor = LowBitMatrix(bits, neurons.size(), d);
+  const auto name = [&](const char* part) { return FoldSpec::name(layer, concat(tensor, part).c_str()); };
+  LowBitMatrix predictor(bits, neurons.size(), d);
   std::vector<bf16> scale(size_t(neurons.size() * groups)), minimum(scale.size());
   const auto into = [&](std::vector<bf16>& all) {
     return [&](int64_t row, const bf16* data, int64_t count) {
       std::copy(data, data + count * groups, &all[size_t(row * groups)]);
     };
   };
-  job.loader.rows<bf16>(name("predictor.scale"), DType::bf16, h, groups, neurons, into(scale));
-  job.loader.rows<bf16>(name("predictor.minimum"), DType::bf16, h, groups, neurons, into(minimum));
-  job.loader.rows<uint8_t>(name("predictor.codes"), DType::u8, h, code_bytes, neurons,
-                           [&](int64_t row, const uint8_t* codes, int64_t count) {
-                             ffn.predictor.pack(row, count, codes, &scale[size_t(row * groups)],
-                                                &minimum[size_t(row * groups)]);
-                           });
-  ffn.range_low = job.loader.vector(name("range.low"), h, neurons);
-  ffn.range_high = job.loader.vector(name("range.high"), h, neurons);
+  job.loader.rows<bf16>(name(".scale"), DType::bf16, h, groups, neurons, into(scale));
+  job.loader.rows<bf16>(name(".minimum"), DType::bf16, h, groups, neurons, into(minimum));
+  job.loader.rows<uint8_t>(
+      name(".codes"), DType::u8, h, code_bytes, neurons, [&](int64_t row, const uint8_t* codes, int64_t count) {
+        predictor.pack(row, count, codes, &scale[size_t(row * groups)], &minimum[size_t(row * groups)]);
+      });
+  return predictor;
 }
 
-void load_gate(Job& job, int layer, FoldedFfn& ffn) {
+NeuronRows load_input_rows(Job& job, Part part, int layer) {
+  const int64_t d = job.blueprint.hidden;
+  const Range neurons = job.plan.neurons(job.rank);
+  NeuronRows rows(job.dtype, neurons.size(), d);
+  job.loader.matrix(job.blueprint.source(part, layer), d, job.blueprint.neurons, {0, d}, neurons,
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(n, k, transposed(block)); });
+  return rows;
+}
+
+// Who is computed exactly, and the lines of the others.
+void load_selection(Job& job, int layer, FoldedFfn& ffn) {
   const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
   const Range neurons = job.plan.neurons(job.rank);
-  ffn.gate = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
-  job.loader.matrix(job.blueprint.source(Part::ffn_gate, layer), d, h, {0, d}, neurons,
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.gate.pack(k, n, block); });
-  ffn.gate_slope = job.loader.vector(FoldSpec::name(layer, "gate_slope"), h, neurons);
-  ffn.factor = job.loader.vector(FoldSpec::name(layer, "factor"), h, neurons);
+  const SelectionKind kind = job.blueprint.fold->selection;
+  const auto vector = [&](const char* tensor) { return job.loader.vector(FoldSpec::name(layer, tensor), h, neurons); };
+  ffn.slope = vector("slope");
+  ffn.intercept = vector("intercept");
+  if (has_predictor(kind)) ffn.predictor = load_predictor(job, layer, "predictor");
+  if (!is_for_gated(kind)) {
+    ffn.range_low = vector("range.low");
+    ffn.range_high = vector("range.high");
+    return;
+  }
+  if (kind == SelectionKind::gate) {
+    ffn.gate = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
+    job.loader.matrix(job.blueprint.source(Part::ffn_gate, layer), d, h, {0, d}, neurons,
+                      [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.gate.pack(k, n, block); });
+  } else {
+    ffn.gate_rows = load_input_rows(job, Part::ffn_gate, layer);
+    ffn.gate_predictor = load_predictor(job, layer, "gate_predictor");
+  }
+  ffn.gate_slope = vector("gate_slope");
+  ffn.factor = vector("factor");
   ffn.threshold = job.loader.vector(FoldSpec::name(layer, "threshold"), 1, {0, 1})[0];
 }
 
@@ -159,19 +183,12 @@ FoldedFfn load_folded_ffn(Job& job, int layer) {
   const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
   const Range neurons = job.plan.neurons(job.rank);
   FoldedFfn ffn;
-  ffn.up = NeuronRows(job.dtype, neurons.size(), d);
-  job.loader.matrix(job.blueprint.source(Part::ffn_up, layer), d, h, {0, d}, neurons,
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.up.pack(n, k, transposed(block)); });
+  ffn.up = load_input_rows(job, Part::ffn_up, layer);
   ffn.down = NeuronRows(job.dtype, neurons.size(), d);
   job.loader.matrix(job.blueprint.source(Part::ffn_down, layer), h, d, neurons, {0, d},
                     [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.down.pack(k, n, block); });
   load_fold(job, layer, ffn);
-  ffn.slope = job.loader.vector(FoldSpec::name(layer, "slope"), h, neurons);
-  ffn.intercept = job.loader.vector(FoldSpec::name(layer, "intercept"), h, neurons);
-  if (job.blueprint.fold->selection == SelectionKind::gate)
-    load_gate(job, layer, ffn);
-  else
-    load_predictor(job, layer, ffn);
+  load_selection(job, layer, ffn);
   return ffn;
 }
 
@@ -249,8 +266,9 @@ size_t Weights::bytes() const {
   for (const LayerWeights& layer : layers) {
     sum += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
     sum += layer.dense.gate.bytes() + layer.dense.up.bytes() + layer.dense.down.bytes();
-    sum += layer.fold.fold.bytes() + layer.fold.predictor.bytes() + layer.fold.gate.bytes() + layer.fold.up.bytes() +
-           layer.fold.down.bytes();
+    const FoldedFfn& fold = layer.fold;
+    sum += fold.fold.bytes() + fold.predictor.bytes() + fold.gate_predictor.bytes() + fold.gate.bytes() +
+           fold.gate_rows.bytes() + fold.up.bytes() + fold.down.bytes();
   }
   return sum;
 }

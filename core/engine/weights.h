@@ -40,9 +40,11 @@ struct FoldedFfn {
   Vector range_low, range_high;  //    [h_r]     in range: low <= z~ <= high
   Vector slope, intercept;       // a, c [h_r]; gated: c, f
   NeuronRows up, down;           // W1^T [h_r, d], W2 [h_r, d]: a neuron is one contiguous row in each
-  // Gated FFNs instead of predictor and ranges:
-  PackedMatrix gate;          // Wg [d, h_r], exact: it decides who else is
-  Vector gate_slope, factor;  // e, rms(u) |w| [h_r]
+  // Gated FFNs instead of ranges: of selection gate or predictor the one or the other gate.
+  PackedMatrix gate;            // Wg [d, h_r], exact: it decides who else is
+  NeuronRows gate_rows;         // Wg^T [h_r, d], gathered like up
+  LowBitMatrix gate_predictor;  // [h_r, d]
+  Vector gate_slope, factor;    // e, and what an error costs [h_r]
   float threshold = 0;
 };
 

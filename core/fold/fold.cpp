@@ -29,10 +29,16 @@ constexpr int64_t kFewestTokens = 1024;             // below, the ranges are noi
 constexpr size_t kSensitivityWindows = 4;
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
 constexpr std::array<double, 8> kGateCurve = {.2, .25, .3, .35, .4, .45, .5, .55};
+constexpr std::array<double, 8> kGatePredictorCurve = {.35, .4, .45, .5, .55, .6, .65, .7};
+
+const std::array<double, 8>& curve_of(SelectionKind selection) {
+  if (!is_for_gated(selection)) return kCurve;
+  return has_predictor(selection) ? kGatePredictorCurve : kGateCurve;
+}
 
 struct Candidates {
-  std::vector<LowBitRows> predictors;  // [layers] of selection range
-  std::vector<LayerGates> gates;       // [layers] of selection gate
+  std::vector<LowBitRows> predictors;  // [layers] of plain FFNs
+  std::vector<LayerGates> gates;       // [layers] of gated FFNs
   std::vector<LayerRanges> ranges;     // [layers] what the budget chooses from
 };
 
@@ -72,26 +78,30 @@ class Folding {
   void check_options() {
     SelectionKind& selection = report_.spec.selection;
     selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::gate : SelectionKind::range);
-    PLEAT_REQUIRE((selection == SelectionKind::gate) == blueprint_.gated, "'", options_.model, "' has ",
-                  blueprint_.gated ? "gated" : "plain", " FFNs; the selection for them is ",
-                  blueprint_.gated ? "gate" : "range");
+    PLEAT_REQUIRE(is_for_gated(selection) == blueprint_.gated, "'", options_.model, "' has ",
+                  blueprint_.gated ? "gated FFNs; the selections for them are gate and predictor"
+                                   : "plain FFNs; the selection for them is range");
     PLEAT_REQUIRE(!blueprint_.fold, "'", options_.model, "' is folded already: fold the dense model it was made from");
     PLEAT_REQUIRE(options_.predictor_bits >= 1 && options_.predictor_bits <= 3,
                   "the predictor has 1, 2 or 3 bits, not ", options_.predictor_bits);
     PLEAT_REQUIRE(options_.fold_format != WeightFormat::f32, "the fold is stored in int8 or bf16, not f32");
     PLEAT_REQUIRE(options_.reduction >= 0 && options_.reduction < 1, "the reduction is a share between 0 and 1, not ",
                   options_.reduction);
-    asked_ = options_.reduction > 0 ? options_.reduction : by_gate() ? 0.4 : 0.8;
+    asked_ = options_.reduction > 0 ? options_.reduction : default_reduction(selection);
     report_.spec.predictor_bits = options_.predictor_bits;
     report_.spec.fold_format = options_.fold_format;
     report_.asked = asked_;
-    const std::string selector = by_gate() ? "the gate" : concat("its ", options_.predictor_bits, "-bit predictor");
+    const std::string selector =
+        has_predictor(selection) ? concat("its ", options_.predictor_bits, "-bit predictor") : std::string("the gate");
     PLEAT_REQUIRE(outside_for(options_.predictor_bits, asked_) > 0, "a reduction of ", asked_,
                   " cannot be reached: the fold and ", selector, " leave at most ",
                   std::floor(1000 * largest_reduction(options_.predictor_bits)) / 1000);
   }
 
-  bool by_gate() const { return report_.spec.selection == SelectionKind::gate; }
+  static double default_reduction(SelectionKind selection) {
+    if (!is_for_gated(selection)) return 0.8;
+    return has_predictor(selection) ? 0.5 : 0.4;
+  }
 
   FfnBytes bytes_with(int bits) const {
     FoldSpec spec = report_.spec;
@@ -141,8 +151,13 @@ class Folding {
     for (int layer = int(out.ranges.size()); layer < blueprint_.layers; ++layer) {
       const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
       const LayerStatistics& statistics = statistics_->layer(layer);
-      if (by_gate()) {
-        out.gates.push_back(fit_layer_gates(context(), ffn, blueprint_.activation, statistics.sample));
+      if (blueprint_.gated) {
+        GatePredictors predictors;
+        if (has_predictor(report_.spec.selection))
+          predictors = {gptq(context(), ffn.gate.view(), statistics.second_moment, bits),
+                        gptq(context(), ffn.up.view(), statistics.second_moment, bits)};
+        out.gates.push_back(
+            fit_layer_gates(context(), ffn, std::move(predictors), blueprint_.activation, statistics.sample));
         out.ranges.push_back(as_ranges(out.gates.back(), sensitivity_[size_t(layer)]));
         tell("gates and lines", double(layer + 1) / blueprint_.layers);
         continue;
@@ -157,7 +172,7 @@ class Folding {
 
   LayerFold build(int layer, const FfnTensors& ffn, const Candidates& candidates, const RangeChoice& choice) {
     const size_t l = size_t(layer);
-    if (by_gate())
+    if (blueprint_.gated)
       return build_gated_fold(context(), ffn, candidates.gates[l], choice[l][0], blueprint_.activation,
                               statistics_->layer(layer).sample, options_.fold_format);
     return build_fold(context(), ffn, candidates.ranges[l], choice[l], candidates.predictors[l], blueprint_.activation,
@@ -204,7 +219,7 @@ class Folding {
     report_.dense_perplexity = comparison.dense_perplexity;
     report_.folded = comparison.variants[0];
     report_.dropped = comparison.variants[1];
-    for (double asked : by_gate() ? kGateCurve : kCurve) {
+    for (double asked : curve_of(report_.spec.selection)) {
       report_.curve.push_back(curve_point(asked, windows));
       tell("evaluate", double(report_.curve.size()) / double(kCurve.size()));
     }
@@ -214,7 +229,8 @@ class Folding {
     CurvePoint point;
     point.asked = asked;
     int bits = options_.predictor_bits;
-    if (!by_gate() && outside_for(bits, asked) <= 0) bits = 1;  // its bytes alone are too many
+    if (has_predictor(report_.spec.selection) && outside_for(bits, asked) <= 0)
+      bits = 1;  // its bytes alone are too many
     point.predictor_bits = bits;
     point.reachable = outside_for(bits, asked) > 0;
     if (!point.reachable) return point;

@@ -17,7 +17,7 @@ struct FoldOptions {
   std::string out;                         // folder to write; must not exist or be empty
   std::optional<SelectionKind> selection;  // default: gate for gated FFNs, range for others
   double reduction = 0;    // share of FFN weight bytes no longer read per token at batch 1, everything counted; 0: 0.8,
-                           // or 0.4 with the exact gate, which alone is a third of the bytes
+                           // with the exact gate, which alone is a third of the bytes, 0.4; with gated predictors 0.5
   int predictor_bits = 2;  // 1, 2 or 3
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
   int64_t max_tokens = 65536;                     // calibration tokens, spread over the text; 0: all of it

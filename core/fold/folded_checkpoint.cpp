@@ -88,15 +88,20 @@ std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
   add("fold.bias", DType::f32, {d}, fold.bias.data());
   add("slope", DType::f32, {h}, fold.slope.data());
   add("intercept", DType::f32, {h}, fold.intercept.data());
+  const auto add_predictor = [&](const std::string& name, const LowBitRows& predictor) {
+    if (predictor.rows == 0) return;
+    add((name + ".codes").c_str(), DType::u8, {h, predictor.code_bytes()}, predictor.codes.data());
+    add((name + ".scale").c_str(), DType::bf16, {h, groups}, predictor.scale.data());
+    add((name + ".minimum").c_str(), DType::bf16, {h, groups}, predictor.minimum.data());
+  };
+  add_predictor("predictor", fold.predictor);
+  add_predictor("gate_predictor", fold.gate_predictor);
   if (!fold.factor.empty()) {
     add("gate_slope", DType::f32, {h}, fold.gate_slope.data());
     add("factor", DType::f32, {h}, fold.factor.data());
     add("threshold", DType::f32, {1}, &fold.threshold);
     return out;
   }
-  add("predictor.codes", DType::u8, {h, fold.predictor.code_bytes()}, fold.predictor.codes.data());
-  add("predictor.scale", DType::bf16, {h, groups}, fold.predictor.scale.data());
-  add("predictor.minimum", DType::bf16, {h, groups}, fold.predictor.minimum.data());
   add("range.low", DType::f32, {h}, fold.low.data());
   add("range.high", DType::f32, {h}, fold.high.data());
   return out;

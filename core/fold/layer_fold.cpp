@@ -70,26 +70,65 @@ FoldedLayer::FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activ
       up_(packed_transposed(format, ffn.up.view())),
       down_(packed(format, ffn.down.view())),
       fold_weight_(packed(WeightFormat::f32, fold_.fold.value.view())) {
-  if (ffn.gated())
-    gate_ = packed_transposed(format, ffn.gate.view());
-  else
-    predictor_ = fold_.predictor.packed(0, fold_.predictor.rows);
+  if (ffn.gated()) gate_ = packed_transposed(format, ffn.gate.view());
+  if (fold_.predictor.rows > 0) predictor_ = fold_.predictor.packed(0, fold_.predictor.rows);
+  if (fold_.gate_predictor.rows > 0) gate_predictor_ = fold_.gate_predictor.packed(0, fold_.gate_predictor.rows);
 }
 
 FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x) const {
   Neurons out;
   out.up = Table(x.rows, up_.outputs());
   matmul(ctx, x, up_, up_bias_.data(), out.up.view());
-  if (gated()) {
-    out.gate = Table(x.rows, gate_.outputs());
-    matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
-    out.predicted = out.gate;
-    activate(ctx, activation_, out.predicted.view());
-  } else {
-    out.predicted = Table(x.rows, up_.outputs());
-    predict(ctx, x, predictor_, up_bias_.data(), out.predicted.view());
+  out.selected.resize(out.up.data.size());
+  if (!gated()) {
+    select_by_range(ctx, x, out);
+    return out;
   }
+  out.gate = Table(x.rows, gate_.outputs());
+  matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
+  out.activated = out.gate;
+  activate(ctx, activation_, out.activated.view());
+  gate_predictor_.neurons() > 0 ? select_by_predictors(ctx, x, out) : select_by_gate(out);
   return out;
+}
+
+void FoldedLayer::select_by_range(Context& ctx, MatrixView<const float> x, Neurons& neurons) const {
+  const int64_t h = neurons.up.cols;
+  Table predicted(x.rows, h);
+  predict(ctx, x, predictor_, up_bias_.data(), predicted.view());
+  neurons.wanted.resize(neurons.selected.size());
+  const auto outside = [&](size_t n, float z) { return z < fold_.low[n] || z > fold_.high[n]; };
+  for (size_t i = 0; i < neurons.selected.size(); ++i) {
+    neurons.selected[i] = outside(i % size_t(h), predicted.data[i]);
+    neurons.wanted[i] = outside(i % size_t(h), neurons.up.data[i]);
+  }
+}
+
+void FoldedLayer::select_by_gate(Neurons& neurons) const {
+  const size_t h = size_t(neurons.up.cols);
+  for (size_t i = 0; i < neurons.selected.size(); ++i)
+    neurons.selected[i] =
+        std::fabs(neurons.activated.data[i] - fold_.slope[i % h]) * fold_.factor[i % h] > fold_.threshold;
+  neurons.wanted = neurons.selected;
+}
+
+void FoldedLayer::select_by_predictors(Context& ctx, MatrixView<const float> x, Neurons& neurons) const {
+  const int64_t h = neurons.up.cols;
+  Table up(x.rows, h), gate(x.rows, h);
+  predict(ctx, x, predictor_, up_bias_.data(), up.view());
+  predict(ctx, x, gate_predictor_, gate_bias_.data(), gate.view());
+  Table activated = gate;
+  activate(ctx, activation_, activated.view());
+  neurons.wanted.resize(neurons.selected.size());
+  const auto scores_above = [&](size_t n, float u, float g, float act) {
+    const float rest = (act - fold_.slope[n]) * u - (fold_.gate_slope[n] * g + fold_.intercept[n]);
+    return std::fabs(rest) * fold_.factor[n] > fold_.threshold;
+  };
+  for (size_t i = 0; i < neurons.selected.size(); ++i) {
+    const size_t n = i % size_t(h);
+    neurons.selected[i] = scores_above(n, up.data[i], gate.data[i], activated.data[i]);
+    neurons.wanted[i] = scores_above(n, neurons.up.data[i], neurons.gate.data[i], neurons.activated.data[i]);
+  }
 }
 
 // `activation`: of the neuron, exactly.
@@ -112,9 +151,9 @@ Table FoldedLayer::output(Context& ctx, FfnForm form, MatrixView<const float> x,
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t n = 0; n < h; ++n) {
         float& value = activated[row][n];
-        if (gated()) value *= neurons.predicted[row][n];
+        if (gated()) value *= neurons.activated[row][n];
         if (form == FfnForm::dense) continue;
-        if (!is_selected(neurons, row, n)) {
+        if (!neurons.is_selected(row, n)) {
           value = 0;
         } else if (form == FfnForm::folded) {
           value = residual(neurons, row, n, value);

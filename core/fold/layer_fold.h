@@ -1,6 +1,5 @@
 #pragma once
 // The fold of one layer (method.md equations 1 and 2): what is stored, and what it computes.
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -26,11 +25,12 @@ struct LayerFold {
   std::vector<float> bias;              // B [d]
   std::vector<float> slope, intercept;  // a, c [h]; gated: c, f
   // Selection by range:
-  LowBitRows predictor;          // P [h, d]
+  LowBitRows predictor;          // P [h, d]; gated: of up
   std::vector<float> low, high;  // of z~ [h]
-  // Selection by the exact gate:
-  std::vector<float> gate_slope, factor;  // e, rms(u) |w| [h]
-  float threshold = 0;                    // of |act(g) - c| factor
+  // Gated, selection by the exact gate (no predictors) or by predictors:
+  LowBitRows gate_predictor;              // [h, d]
+  std::vector<float> gate_slope, factor;  // e, and what an error costs [h]
+  float threshold = 0;                    // of the score
 };
 
 // C and B of the fold's lines: C = W1 diag(a) W2, B = (b1 a + c) W2 + b2; gated: C = Wu diag(c) Wd + Wg diag(e) Wd,
@@ -47,11 +47,15 @@ class FoldedLayer {
  public:
   FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activation, WeightFormat format);
 
-  // What decides about the neurons for some rows, computed once for several forms.
+  // The neurons of some rows and who of them is exact, computed once for several forms.
   struct Neurons {
-    Table up;         // z, or u [rows, h]
-    Table predicted;  // z~ [rows, h]; by gate: act(g)
-    Table gate;       // g [rows, h] where gated
+    Table up;                       // z, or u [rows, h]
+    Table gate;                     // g [rows, h] where gated
+    Table activated;                // act(g) [rows, h] where gated
+    std::vector<uint8_t> selected;  // [rows, h] computed exactly at run time
+    std::vector<uint8_t> wanted;    // [rows, h] would be, if the predictor made no errors
+    bool is_selected(int64_t row, int64_t n) const { return selected[size_t(row * up.cols + n)] != 0; }
+    bool is_wanted(int64_t row, int64_t n) const { return wanted[size_t(row * up.cols + n)] != 0; }
   };
   Neurons neurons(Context& ctx, MatrixView<const float> x) const;
   // neurons: of the same rows as x.
@@ -60,29 +64,18 @@ class FoldedLayer {
     return output(ctx, form, x, neurons(ctx, x));
   }
 
-  // Computed exactly at run time; and what it should be, if the predictor made no errors.
-  bool is_selected(const Neurons& neurons, int64_t row, int64_t n) const {
-    return gated() ? scores_above(n, neurons.predicted[row][n]) : outside(n, neurons.predicted[row][n]);
-  }
-  bool should_be_selected(const Neurons& neurons, int64_t row, int64_t n) const {
-    return gated() ? scores_above(n, neurons.predicted[row][n]) : outside(n, neurons.up[row][n]);
-  }
-
  private:
   bool gated() const { return !fold_.factor.empty(); }
-  bool outside(int64_t neuron, float z) const {
-    return z < fold_.low[size_t(neuron)] || z > fold_.high[size_t(neuron)];
-  }
-  bool scores_above(int64_t neuron, float activated) const {
-    return std::fabs(activated - fold_.slope[size_t(neuron)]) * fold_.factor[size_t(neuron)] > fold_.threshold;
-  }
+  void select_by_range(Context& ctx, MatrixView<const float> x, Neurons& neurons) const;
+  void select_by_gate(Neurons& neurons) const;
+  void select_by_predictors(Context& ctx, MatrixView<const float> x, Neurons& neurons) const;
   float residual(const Neurons& neurons, int64_t row, int64_t n, float activation) const;
 
   LayerFold fold_;
   Activation activation_;
   std::vector<float> gate_bias_, up_bias_, down_bias_;
   PackedMatrix gate_, up_, down_, fold_weight_;
-  LowBitMatrix predictor_;
+  LowBitMatrix predictor_, gate_predictor_;
 };
 
 // D [d, d] and e [d] with x D + e nearest to `missing` [rows, d] over the rows of x (ridge regression): what the fold

@@ -13,48 +13,71 @@ constexpr int64_t kRows = 4096;  // lines need no more (method.md section 5)
 constexpr int kAlternations = 3;
 constexpr int kScoreShift = 15;  // bits of a score's pattern left out: 8 bits of its fraction stay
 
-// What every neuron computes on the rows the lines are fitted on, a neuron a row.
-struct Neurons {
-  Table up, gate, activated;       // u, g, act(g) [h, rows]
-  std::vector<double> down_norm2;  // |w_n|^2 [h]
-  std::vector<float> factor;       // [h]
-  int64_t rows() const { return up.cols; }
-  int64_t count() const { return up.rows; }
+// What every neuron computes on some rows, a neuron a row.
+struct Values {
+  Table up, gate, activated;  // u, g, act(g) [h, rows]
 };
 
-Neurons compute(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample) {
+struct Neurons {
+  Values exact;
+  Values predicted;                // empty where the exact gate selects
+  std::vector<double> down_norm2;  // |w_n|^2 [h]
+  std::vector<float> factor;       // of the score [h]
+  int64_t rows() const { return exact.up.cols; }
+  int64_t count() const { return exact.up.rows; }
+};
+
+Table activated(Context& ctx, Activation activation, Table values) {
+  activate(ctx, activation, values.view());
+  return values;
+}
+
+Values compute_exactly(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& x) {
+  const PackedMatrix inputs = packed_transposed(WeightFormat::f32, x.view());  // x^T [d, rows]
+  const auto product = [&](const Table& weight, const std::vector<float>& bias) {
+    Table out(weight.rows, x.rows);
+    matmul(ctx, weight.view(), inputs, nullptr, out.view());
+    for (int64_t n = 0; n < out.rows; ++n)
+      for (int64_t row = 0; row < out.cols; ++row) out[n][row] += bias[size_t(n)];
+    return out;
+  };
+  Values out{product(ffn.up, ffn.up_bias), product(ffn.gate, ffn.gate_bias), {}};
+  out.activated = activated(ctx, activation, out.gate);
+  return out;
+}
+
+Values predict_values(Context& ctx, const FfnTensors& ffn, const GatePredictors& predictors, Activation activation,
+                      const Table& x) {
+  const auto product = [&](const LowBitRows& weight, const std::vector<float>& bias) {
+    Table out(x.rows, weight.rows);
+    predict(ctx, x.view(), weight.packed(0, weight.rows), bias.data(), out.view());
+    return transposed(out.view());
+  };
+  Values out{product(predictors.up, ffn.up_bias), product(predictors.gate, ffn.gate_bias), {}};
+  out.activated = activated(ctx, activation, out.gate);
+  return out;
+}
+
+Neurons compute(Context& ctx, const FfnTensors& ffn, const GatePredictors& predictors, Activation activation,
+                const Table& sample) {
   Table x(std::min(sample.rows, kRows), sample.cols);
   for (int64_t row = 0; row < x.rows; ++row) std::copy_n(sample[row * sample.rows / x.rows], x.cols, x[row]);
-  const PackedMatrix inputs = packed_transposed(WeightFormat::f32, x.view());  // x^T [d, rows]
-  const int64_t h = ffn.neurons();
   Neurons out;
-  out.up = Table(h, x.rows);
-  out.gate = Table(h, x.rows);
-  matmul(ctx, ffn.up.view(), inputs, nullptr, out.up.view());
-  matmul(ctx, ffn.gate.view(), inputs, nullptr, out.gate.view());
-  out.activated = Table(h, x.rows);
-  out.down_norm2.resize(size_t(h));
-  out.factor.resize(size_t(h));
-  ctx.team().each(h, [&](int, int64_t n) {
-    double squares = 0;
-    for (int64_t row = 0; row < x.rows; ++row) {
-      out.up[n][row] += ffn.up_bias[size_t(n)];
-      out.gate[n][row] += ffn.gate_bias[size_t(n)];
-      squares += double(out.up[n][row]) * out.up[n][row];
-    }
-    std::copy_n(out.gate[n], x.rows, out.activated[n]);
-    activate(ctx.isa(), activation, out.activated[n], x.rows);
-    for (int64_t i = 0; i < ffn.hidden(); ++i) out.down_norm2[size_t(n)] += double(ffn.down[n][i]) * ffn.down[n][i];
-    out.factor[size_t(n)] = float(std::sqrt(squares / double(x.rows) * out.down_norm2[size_t(n)]));
-  });
+  out.exact = compute_exactly(ctx, ffn, activation, x);
+  if (!predictors.empty()) out.predicted = predict_values(ctx, ffn, predictors, activation, x);
+  for (int64_t n = 0; n < ffn.neurons(); ++n) {
+    double norm2 = 0, squares = 0;
+    for (int64_t i = 0; i < ffn.hidden(); ++i) norm2 += double(ffn.down[n][i]) * ffn.down[n][i];
+    for (int64_t row = 0; row < x.rows; ++row) squares += double(out.exact.up[n][row]) * out.exact.up[n][row];
+    out.down_norm2.push_back(norm2);
+    out.factor.push_back(float(std::sqrt(predictors.empty() ? squares / double(x.rows) * norm2 : norm2)));
+  }
   return out;
 }
 
 // Least squares of act(g) u on u, g and 1 over the tokens whose score is at most the threshold.
 struct Line {
   double up = 0, gate = 0, constant = 0;
-  double error = 0;      // sum of squares
-  int64_t selected = 0;  // tokens above the threshold
 };
 
 // Solves the symmetric 3 x 3 system by Cholesky with a little ridge; false: nothing to fit on.
@@ -79,48 +102,52 @@ bool solve3(double a[3][3], double b[3]) {
   return true;
 }
 
-Line fit_line(const Neurons& neurons, int64_t n, double up_slope, double threshold) {
-  const float *u = neurons.up[n], *g = neurons.gate[n], *act = neurons.activated[n];
-  const double limit = threshold / std::max(double(neurons.factor[size_t(n)]), 1e-30);
-  const auto is_selected = [&](int64_t row) { return std::fabs(act[row] - up_slope) > limit; };
+// scores [rows] of neuron n, whose line so far is `line`.
+void score(const Neurons& neurons, int64_t n, const Line& line, float* scores) {
+  const float c = float(line.up), e = float(line.gate), f = float(line.constant), factor = neurons.factor[size_t(n)];
+  const int64_t rows = neurons.rows();
+  if (neurons.predicted.up.rows == 0) {
+    const float* const act = neurons.exact.activated[n];
+    for (int64_t row = 0; row < rows; ++row) scores[row] = std::fabs(act[row] - c) * factor;
+    return;
+  }
+  const Values& values = neurons.predicted;
+  const float *const u = values.up[n], *const g = values.gate[n], *const act = values.activated[n];
+  for (int64_t row = 0; row < rows; ++row) scores[row] = std::fabs((act[row] - c) * u[row] - (e * g[row] + f)) * factor;
+}
+
+// The line of the tokens whose score by the line `before` is at most the threshold.
+Line fit_line(const Neurons& neurons, int64_t n, const Line& before, float threshold) {
+  const float *u = neurons.exact.up[n], *g = neurons.exact.gate[n], *act = neurons.exact.activated[n];
+  std::vector<float> scores(size_t(neurons.rows()));
+  score(neurons, n, before, scores.data());
   double a[3][3] = {}, b[3] = {};
-  Line line;
+  int64_t used = 0;
   for (int64_t row = 0; row < neurons.rows(); ++row) {
-    if (is_selected(row)) {
-      ++line.selected;
-      continue;
-    }
+    if (scores[size_t(row)] > threshold) continue;
+    ++used;
     const double x[3] = {u[row], g[row], 1}, y = double(act[row]) * u[row];
     for (int i = 0; i < 3; ++i) {
       for (int j = 0; j <= i; ++j) a[i][j] += x[i] * x[j];
       b[i] += x[i] * y;
     }
   }
-  if (line.selected == neurons.rows() || !solve3(a, b)) {
-    line.up = up_slope;
-    return line;
-  }
-  line.up = b[0], line.gate = b[1], line.constant = b[2];
-  for (int64_t row = 0; row < neurons.rows(); ++row) {
-    if (is_selected(row)) continue;
-    const double rest = double(act[row]) * u[row] - (line.up * u[row] + line.gate * g[row] + line.constant);
-    line.error += rest * rest;
-  }
-  return line;
+  if (used == 0 || !solve3(a, b)) return before;
+  return {b[0], b[1], b[2]};
 }
 
 // The threshold that leaves at most `share` of all scores above it, from a histogram over the high bits of the scores:
 // as bit patterns positive floats are in order.
-float threshold_for(Context& ctx, const Neurons& neurons, const std::vector<double>& up_slope, double share) {
+float threshold_for(Context& ctx, const Neurons& neurons, const std::vector<Line>& lines, double share) {
   if (share <= 0) return INFINITY;
   using Bins = std::vector<int64_t>;
   std::vector<Bins> bins(static_cast<size_t>(ctx.team().threads()), Bins(size_t(1) << (31 - kScoreShift)));
+  std::vector<std::vector<float>> scores(bins.size(), std::vector<float>(size_t(neurons.rows())));
   ctx.team().each(neurons.count(), [&](int member, int64_t n) {
-    const float slope = float(up_slope[size_t(n)]), factor = neurons.factor[size_t(n)];
-    for (int64_t row = 0; row < neurons.rows(); ++row) {
-      const float score = std::fabs(neurons.activated[n][row] - slope) * factor;
-      ++bins[size_t(member)][(std::bit_cast<uint32_t>(score) & 0x7fffffffu) >> kScoreShift];
-    }
+    std::vector<float>& mine = scores[size_t(member)];
+    score(neurons, n, lines[size_t(n)], mine.data());
+    for (const float value : mine)
+      ++bins[size_t(member)][(std::bit_cast<uint32_t>(value) & 0x7fffffffu) >> kScoreShift];
   });
   const auto wanted = int64_t(share * double(neurons.count() * neurons.rows()));
   int64_t above = 0;
@@ -131,41 +158,57 @@ float threshold_for(Context& ctx, const Neurons& neurons, const std::vector<doub
   return 0;
 }
 
-GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, std::vector<double>& up_slope) {
-  const size_t h = size_t(neurons.count());
-  std::vector<Line> lines(h);
+// `lines`: what to begin with; left as the candidate's.
+GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, std::vector<Line>& lines) {
+  const int64_t h = neurons.count();
   GateCandidate out;
-  // Who is selected depends on c, and c on who is not. The last pass only says what the final pair does.
+  // Who is selected depends on the lines, and they on who is not. The last threshold and selection are those of the
+  // final lines, as at run time.
   for (int i = 0; i < kAlternations; ++i) {
-    out.threshold = threshold_for(ctx, neurons, up_slope, share);
-    ctx.team().each(int64_t(h), [&](int, int64_t n) {
-      lines[size_t(n)] = fit_line(neurons, n, up_slope[size_t(n)], out.threshold);
-    });
-    if (i + 1 < kAlternations)
-      for (size_t n = 0; n < h; ++n) up_slope[n] = lines[n].up;
+    out.threshold = threshold_for(ctx, neurons, lines, share);
+    ctx.team().each(h,
+                    [&](int, int64_t n) { lines[size_t(n)] = fit_line(neurons, n, lines[size_t(n)], out.threshold); });
   }
-  double selected = 0, error = 0;
-  for (size_t n = 0; n < h; ++n) {
+  out.threshold = threshold_for(ctx, neurons, lines, share);
+  std::vector<double> errors(static_cast<size_t>(h)), selected(errors.size());
+  ctx.team().each(h, [&](int, int64_t n) {
+    const float *u = neurons.exact.up[n], *g = neurons.exact.gate[n], *act = neurons.exact.activated[n];
+    const Line& line = lines[size_t(n)];
+    std::vector<float> scores(size_t(neurons.rows()));
+    score(neurons, n, line, scores.data());
+    for (int64_t row = 0; row < neurons.rows(); ++row) {
+      if (scores[size_t(row)] > out.threshold) {
+        ++selected[size_t(n)];
+        continue;
+      }
+      const double rest = double(act[row]) * u[row] - (line.up * u[row] + line.gate * g[row] + line.constant);
+      errors[size_t(n)] += rest * rest;
+    }
+  });
+  double all_selected = 0, error = 0;
+  for (size_t n = 0; n < lines.size(); ++n) {
     out.up_slope.push_back(float(lines[n].up));
     out.gate_slope.push_back(float(lines[n].gate));
     out.intercept.push_back(float(lines[n].constant));
-    selected += double(lines[n].selected);
-    error += lines[n].error * neurons.down_norm2[n];
+    all_selected += selected[n];
+    error += errors[n] * neurons.down_norm2[n];
   }
-  out.outside = float(selected / double(neurons.count() * neurons.rows()));
+  out.outside = float(all_selected / double(h * neurons.rows()));
   out.error = float(error / double(neurons.rows()));
   return out;
 }
 
 }  // namespace
 
-LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample) {
-  const Neurons neurons = compute(ctx, ffn, activation, sample);
+LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, GatePredictors predictors, Activation activation,
+                           const Table& sample) {
+  const Neurons neurons = compute(ctx, ffn, predictors, activation, sample);
   LayerGates out;
+  out.predictors = std::move(predictors);
   out.factor = neurons.factor;
-  std::vector<double> up_slope(size_t(neurons.count()));  // each share begins where the one before ended
+  std::vector<Line> lines(size_t(neurons.count()));  // each share begins where the one before ended
   for (size_t i = 0; i < kOutsideShares.size(); ++i)
-    out.candidates[i] = fit_candidate(ctx, neurons, kOutsideShares[i], up_slope);
+    out.candidates[i] = fit_candidate(ctx, neurons, kOutsideShares[i], lines);
   return out;
 }
 
@@ -188,6 +231,8 @@ LayerFold build_gated_fold(Context& ctx, const FfnTensors& ffn, const LayerGates
   out.intercept = candidate.intercept;
   out.gate_slope = candidate.gate_slope;
   out.factor = gates.factor;
+  out.predictor = gates.predictors.up;
+  out.gate_predictor = gates.predictors.gate;
   out.threshold = candidate.threshold;
   finish_fold(ctx, ffn, activation, sample, format, out);
   return out;

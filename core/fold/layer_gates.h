@@ -1,6 +1,8 @@
 #pragma once
-// Folding a gated layer with its exact gate as the selector (method.md section 4): for a grid of shares computed
-// exactly, the score's threshold and the lines h_n ~ c u + e g + f fitted on the tokens that will use them.
+// Folding a gated layer (method.md section 4): for a grid of shares computed exactly, the score's threshold and the
+// lines h_n ~ c u + e g + f fitted on the tokens that will use them. The score is
+//   by the exact gate   |act(g) - c| rms(u) |w|
+//   by predictors       |act(g~) u~ - (c u~ + e g~ + f)| |w|
 #include <array>
 
 #include "core/fold/budget.h"
@@ -10,17 +12,25 @@ namespace pleat {
 
 struct GateCandidate {
   std::vector<float> up_slope, gate_slope, intercept;  // c, e, f [h]
-  float threshold = 0;                                 // of |act(g) - c| factor; the exact ones are above
+  float threshold = 0;                                 // of the score; the exact ones are above
   float outside = 0;                                   // share of (token, neuron) above
   float error = 0;  // squared error of the FFN's output a token, neurons taken singly
 };
 
+// Low-bit copies of gate and up [h, d]; empty where the exact gate selects.
+struct GatePredictors {
+  LowBitRows gate, up;
+  bool empty() const { return gate.rows == 0; }
+};
+
 struct LayerGates {
-  std::vector<float> factor;                                    // rms(u_n) |w_n| [h]
+  GatePredictors predictors;
+  std::vector<float> factor;                                    // rms(u_n) |w_n|, or |w_n| [h]
   std::array<GateCandidate, kOutsideShares.size()> candidates;  // one for each of kOutsideShares
 };
 
-LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample);
+LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, GatePredictors predictors, Activation activation,
+                           const Table& sample);
 
 // The layer's candidates as the budget sees them: one thing to choose, whose error costs layer_weight.
 LayerRanges as_ranges(const LayerGates& gates, double layer_weight);

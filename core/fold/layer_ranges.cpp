@@ -85,10 +85,13 @@ LayerFold reordered(const LayerFold& fold, std::span<const int32_t> order) {
   move(out.intercept, fold.intercept, 1);
   move(out.gate_slope, fold.gate_slope, 1);
   move(out.factor, fold.factor, 1);
-  const LowBitRows& from = fold.predictor;
-  move(out.predictor.codes, from.codes, from.code_bytes());
-  move(out.predictor.scale, from.scale, from.groups());
-  move(out.predictor.minimum, from.minimum, from.groups());
+  const auto move_predictor = [&](LowBitRows& to, const LowBitRows& from) {
+    move(to.codes, from.codes, from.code_bytes());
+    move(to.scale, from.scale, from.groups());
+    move(to.minimum, from.minimum, from.groups());
+  };
+  move_predictor(out.predictor, fold.predictor);
+  move_predictor(out.gate_predictor, fold.gate_predictor);
   return out;
 }
 

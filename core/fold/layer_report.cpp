@@ -58,7 +58,7 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
   int64_t found = 0, outside = 0, both = 0;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t n = 0; n < h; ++n) {
-      const bool is_found = layer.is_selected(neurons, row, n), is_outside = layer.should_be_selected(neurons, row, n);
+      const bool is_found = neurons.is_selected(row, n), is_outside = neurons.is_wanted(row, n);
       selected[size_t(row * h + n)] = is_found;
       out.frequency[size_t(n)] += is_found;
       found += is_found, outside += is_outside, both += is_found && is_outside;

@@ -17,7 +17,9 @@ std::string format(const char* pattern, Args... args) {
 const char* name_of_format(const FoldSpec& spec) { return spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"; }
 
 std::string selector(const FoldSpec& spec) {
-  return spec.selection == SelectionKind::gate ? "exact gate" : format("predictor %d bits", spec.predictor_bits);
+  if (!has_predictor(spec.selection)) return "exact gate";
+  return format(is_for_gated(spec.selection) ? "predictors of gate and up, %d bits" : "predictor %d bits",
+                spec.predictor_bits);
 }
 
 std::string row_text(const std::string& name, const LayerReport& r) {

@@ -64,7 +64,7 @@ Blueprint read_blueprint(const Checkpoint& checkpoint) {
   blueprint.family = family;
   if (checkpoint.metadata().contains("fold"))
     blueprint.fold = fold_spec_from_metadata(checkpoint.metadata()["fold"].get<std::string>());
-  PLEAT_REQUIRE(!blueprint.fold || blueprint.gated == (blueprint.fold->selection == SelectionKind::gate),
+  PLEAT_REQUIRE(!blueprint.fold || blueprint.gated == is_for_gated(blueprint.fold->selection),
                 "the checkpoint's fold has the selection '", name_of(blueprint.fold->selection),
                 "', which is not one for ", blueprint.gated ? "gated" : "plain", " FFNs");
   return blueprint;

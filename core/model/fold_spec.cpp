@@ -13,24 +13,54 @@ FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
   const int64_t groups = (hidden + kGroup - 1) / kGroup;
   const int64_t fold = spec.fold_format == WeightFormat::int8 ? hidden * hidden + groups * hidden * bf16_bytes
                                                               : hidden * hidden * bf16_bytes;
-  FfnBytes bytes;
-  if (spec.selection == SelectionKind::gate) {
-    bytes.shared = hidden * neurons * bf16_bytes;
-    bytes.dense = 3 * hidden * neurons * bf16_bytes;
-    bytes.fixed = fold + hidden * f32_bytes + bytes.shared + 3 * neurons * f32_bytes;  // gate bias, c, factor
-    bytes.per_neuron = 2 * hidden * bf16_bytes + 3 * f32_bytes;                        // up bias, e, f
-    bytes.stored_lines = 2 * neurons * f32_bytes;
-    return bytes;
-  }
   const int64_t predictor = neurons * ((hidden * spec.predictor_bits + 7) / 8 + 2 * groups * bf16_bytes);
-  bytes.dense = 2 * hidden * neurons * bf16_bytes;
-  bytes.fixed = fold + hidden * f32_bytes + predictor + 3 * neurons * f32_bytes;
-  bytes.per_neuron = 2 * hidden * bf16_bytes + 2 * f32_bytes;
-  bytes.stored_lines = 2 * neurons * f32_bytes;
+  const int64_t row = hidden * bf16_bytes, value = neurons * f32_bytes;
+  FfnBytes bytes;
+  bytes.fixed = fold + hidden * f32_bytes;
+  switch (spec.selection) {
+    case SelectionKind::range:
+      bytes.dense = 2 * row * neurons;
+      bytes.fixed += predictor + 3 * value;        // bias, range
+      bytes.per_neuron = 2 * row + 2 * f32_bytes;  // a, c
+      bytes.stored_lines = 2 * value;
+      break;
+    case SelectionKind::gate:
+      bytes.dense = 3 * row * neurons;
+      bytes.shared = row * neurons;
+      bytes.fixed += bytes.shared + 3 * value;     // gate bias, c, factor
+      bytes.per_neuron = 2 * row + 3 * f32_bytes;  // up bias, e, f
+      bytes.stored_lines = 2 * value;
+      break;
+    case SelectionKind::predictor:
+      bytes.dense = 3 * row * neurons;
+      bytes.fixed += 2 * predictor + 6 * value;  // two biases, c, e, f, factor
+      bytes.per_neuron = 3 * row;
+      break;
+  }
   return bytes;
 }
 
-std::string_view name_of(SelectionKind selection) { return selection == SelectionKind::gate ? "gate" : "range"; }
+bool has_predictor(SelectionKind selection) { return selection != SelectionKind::gate; }
+
+bool is_for_gated(SelectionKind selection) { return selection != SelectionKind::range; }
+
+std::string_view name_of(SelectionKind selection) {
+  switch (selection) {
+    case SelectionKind::range:
+      return "range";
+    case SelectionKind::gate:
+      return "gate";
+    case SelectionKind::predictor:
+      return "predictor";
+  }
+  return "?";
+}
+
+SelectionKind selection_named(std::string_view name) {
+  for (SelectionKind kind : {SelectionKind::range, SelectionKind::gate, SelectionKind::predictor})
+    if (name == name_of(kind)) return kind;
+  throw Error(ErrorKind::invalid, concat("unknown fold selection '", name, "', known: range, gate, predictor"));
+}
 
 std::string to_metadata(const FoldSpec& spec) {
   return nlohmann::json{{"version", 1},
@@ -57,10 +87,7 @@ FoldSpec fold_spec_from_metadata(const std::string& text) {
   PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"),
                 ", this program reads 1");
   FoldSpec spec;
-  const std::string selection = text_of("selection");
-  PLEAT_REQUIRE(selection == "range" || selection == "gate", "unknown fold selection '", selection,
-                "', known: range, gate");
-  spec.selection = selection == "gate" ? SelectionKind::gate : SelectionKind::range;
+  spec.selection = selection_named(text_of("selection"));
   const double bits = number_of("predictor_bits");
   PLEAT_REQUIRE(bits == 1 || bits == 2 || bits == 3, "the fold's predictor has ", bits, " bits, known: 1, 2, 3");
   spec.predictor_bits = int(bits);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
 
 #include "core/fold/fold.h"
 #include "core/fold/layer_gates.h"
@@ -49,13 +50,23 @@ class GatedFold : public testing::Test {
     return worst;
   }
 
+  GatePredictors predictors() { return {gptq(ctx, ffn.gate.view(), {}, 2), gptq(ctx, ffn.up.view(), {}, 2)}; }
+  // Folded with candidate `choice`, C neither corrected nor rounded.
+  LayerFold plain_fold(GatePredictors predictors, size_t choice) {
+    const LayerGates gates = fit_layer_gates(ctx, ffn, std::move(predictors), Activation::silu, x);
+    LayerFold fold = build_gated_fold(ctx, ffn, gates, choice, Activation::silu, x, WeightFormat::bf16);
+    fold.bias = fold_bias(ffn, fold);
+    fold.fold.value = fold_weight(ctx, ffn, fold);
+    return fold;
+  }
+
   Context ctx{1, false};
   FfnTensors ffn;
   Table x;
 };
 
 TEST_F(GatedFold, LinesAreLeastSquaresOverTheTokensThatUseThem) {
-  const LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
+  const LayerGates gates = fit_layer_gates(ctx, ffn, {}, Activation::silu, x);
   for (size_t i = 0; i < kOutsideShares.size(); ++i) {
     const GateCandidate& candidate = gates.candidates[i];
     EXPECT_NEAR(candidate.outside, kOutsideShares[i], 0.02);
@@ -77,25 +88,19 @@ TEST_F(GatedFold, LinesAreLeastSquaresOverTheTokensThatUseThem) {
 }
 
 TEST_F(GatedFold, FallingBackOnEveryNeuronEqualsTheDenseFfn) {
-  LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
-  LayerFold fold = build_gated_fold(ctx, ffn, gates, 0, Activation::silu, x, WeightFormat::bf16);
-  fold.threshold = -1;
-  fold.bias = fold_bias(ffn, fold);               // no correction
-  fold.fold.value = fold_weight(ctx, ffn, fold);  // and no rounding of C
-  const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
-  EXPECT_LT(worst(layer.output(ctx, FfnForm::folded, x.view()),
-                  [&](int64_t row, int64_t n) { return silu(gate(row, n)) * up(row, n); }),
-            1e-4);
-  EXPECT_LT(worst(layer.output(ctx, FfnForm::dense, x.view()),
-                  [&](int64_t row, int64_t n) { return silu(gate(row, n)) * up(row, n); }),
-            1e-4);
+  for (bool predicted : {false, true}) {
+    LayerFold fold = plain_fold(predicted ? predictors() : GatePredictors{}, 0);
+    fold.threshold = -1;
+    const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
+    for (FfnForm form : {FfnForm::folded, FfnForm::dense})
+      EXPECT_LT(worst(layer.output(ctx, form, x.view()),
+                      [&](int64_t row, int64_t n) { return silu(gate(row, n)) * up(row, n); }),
+                1e-4);
+  }
 }
 
 TEST_F(GatedFold, ComputesExactlyTheNeuronsWhoseGateIsFarAndTheOthersByTheirLine) {
-  const LayerGates gates = fit_layer_gates(ctx, ffn, Activation::silu, x);
-  LayerFold fold = build_gated_fold(ctx, ffn, gates, 8, Activation::silu, x, WeightFormat::bf16);
-  fold.bias = fold_bias(ffn, fold);
-  fold.fold.value = fold_weight(ctx, ffn, fold);
+  const LayerFold fold = plain_fold({}, 8);
   const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
   EXPECT_LT(worst(layer.output(ctx, FfnForm::folded, x.view()),
                   [&](int64_t row, int64_t n) {
@@ -107,8 +112,36 @@ TEST_F(GatedFold, ComputesExactlyTheNeuronsWhoseGateIsFarAndTheOthersByTheirLine
             1e-3);
 }
 
-// A tiny Llama with biases everywhere, folded once.
-class GatedEngine : public testing::Test {
+TEST_F(GatedFold, WithPredictorsComputesExactlyTheNeuronsWhoseResidualTheyPredictLarge) {
+  const LayerFold fold = plain_fold(predictors(), 8);
+  const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);
+  Table u(kRows, kNeurons), g(kRows, kNeurons);
+  predict(ctx, x.view(), fold.predictor.packed(0, kNeurons), ffn.up_bias.data(), u.view());
+  predict(ctx, x.view(), fold.gate_predictor.packed(0, kNeurons), ffn.gate_bias.data(), g.view());
+  int64_t exact = 0, wanted = 0, both = 0;
+  const auto line = [&](size_t n, double u, double g) {
+    return fold.slope[n] * u + fold.gate_slope[n] * g + double(fold.intercept[n]);
+  };
+  const auto is_far = [&](int64_t n, double u, double g) {
+    return std::fabs(silu(g) * u - line(size_t(n), u, g)) * fold.factor[size_t(n)] > fold.threshold;
+  };
+  for (int64_t row = 0; row < kRows; ++row)
+    for (int64_t n = 0; n < kNeurons; ++n) {
+      const bool found = is_far(n, u[row][n], g[row][n]), is_wanted = is_far(n, up(row, n), gate(row, n));
+      exact += found, wanted += is_wanted, both += found && is_wanted;
+    }
+  EXPECT_NEAR(double(exact) / double(kRows * kNeurons), kOutsideShares[8], 0.02);
+  EXPECT_GT(double(both), 0.6 * double(wanted));  // the predictors know most of it
+  EXPECT_LT(worst(layer.output(ctx, FfnForm::folded, x.view()),
+                  [&](int64_t row, int64_t n) {
+                    if (is_far(n, u[row][n], g[row][n])) return silu(gate(row, n)) * up(row, n);
+                    return line(size_t(n), up(row, n), gate(row, n));
+                  }),
+            1e-3);
+}
+
+// A tiny Llama with biases everywhere, folded once with each selection.
+class GatedEngine : public testing::TestWithParam<SelectionKind> {
  protected:
   static void SetUpTestSuite() {
     folder_ = (std::filesystem::temp_directory_path() / concat("pleat-gated-engine-", getpid())).string();
@@ -118,30 +151,34 @@ class GatedEngine : public testing::Test {
     FoldOptions options;
     options.model = folder_;
     options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
-    options.out = folder_ + "/folded";
     options.reduction = 0.3;
     options.max_tokens = 4096;
-    report_ = fold_model(options);
+    for (SelectionKind kind : {SelectionKind::gate, SelectionKind::predictor}) {
+      options.selection = kind;
+      options.out = folded(kind);
+      reports_[kind] = fold_model(options);
+    }
   }
+  static std::string folded(SelectionKind kind) { return folder_ + "/by-" + std::string(name_of(kind)); }
   static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
 
-  static std::vector<float> logits(int ranks, WeightFormat dtype, int chunk, bool folded, bool dense = false) {
+  static std::vector<float> logits(int ranks, WeightFormat dtype, int chunk, bool decode, bool dense = false) {
     std::vector<int32_t> ids;
     for (int i = 0; i < 40; ++i) ids.push_back(2 + i * 37 % 250);
     LoadOptions options;
     options.dtype = dtype;
     options.dense = dense;
     std::vector<float> all;
-    with_engine(folder_ + "/folded", ranks, options,
-                [&](Engine& engine, Communicator& c) { all = run_tokens(engine, c, ids, chunk, folded); });
+    with_engine(folded(GetParam()), ranks, options,
+                [&](Engine& engine, Communicator& c) { all = run_tokens(engine, c, ids, chunk, decode); });
     return all;
   }
 
   static inline std::string folder_;
-  static inline FoldReport report_;
+  static inline std::map<SelectionKind, FoldReport> reports_;
 };
 
-TEST_F(GatedEngine, LogitsHaveTheSameBitsOnAnyNumberOfRanksAndInAnyChunks) {
+TEST_P(GatedEngine, LogitsHaveTheSameBitsOnAnyNumberOfRanksAndInAnyChunks) {
   for (WeightFormat dtype : {WeightFormat::f32, WeightFormat::bf16}) {
     const std::vector<float> alone = logits(1, dtype, 64, true);
     for (int ranks : {2, 3, 4, 7, 33}) EXPECT_EQ(logits(ranks, dtype, 64, true), alone) << ranks << " ranks";
@@ -149,30 +186,42 @@ TEST_F(GatedEngine, LogitsHaveTheSameBitsOnAnyNumberOfRanksAndInAnyChunks) {
   }
 }
 
-TEST_F(GatedEngine, PromptsRunDenselyFromTheSameWeights) {
+TEST_P(GatedEngine, PromptsRunDenselyFromTheSameWeights) {
   EXPECT_EQ(logits(2, WeightFormat::f32, 64, false), logits(1, WeightFormat::f32, 64, true, true));
   EXPECT_NE(logits(1, WeightFormat::f32, 64, false), logits(1, WeightFormat::f32, 64, true));
 }
 
-TEST_F(GatedEngine, TheReportCountsTheGate) {
-  const FfnBytes bytes = ffn_bytes(report_.spec, 72, 130);
-  EXPECT_EQ(report_.spec.selection, SelectionKind::gate);
+TEST_P(GatedEngine, TheReportCountsWhatTheSelectionReads) {
+  const FoldReport& report = reports_[GetParam()];
+  const FfnBytes bytes = ffn_bytes(report.spec, 72, 130);
+  EXPECT_EQ(report.spec.selection, GetParam());
   EXPECT_EQ(bytes.dense, 3 * 72 * 130 * 2);
-  EXPECT_EQ(bytes.shared, 72 * 130 * 2);
-  EXPECT_GE(report_.spec.reduction, 0.29);
-  EXPECT_GT(report_.total.fallback, 0.05);
-  EXPECT_LT(report_.total.error, report_.total.error_dropped);
+  const int64_t fold = 72 * 72 + 2 * 72 * 2 + 72 * 4;
+  if (GetParam() == SelectionKind::gate) {
+    EXPECT_EQ(bytes.shared, 72 * 130 * 2);
+    EXPECT_EQ(bytes.fixed, fold + 72 * 130 * 2 + 3 * 130 * 4);
+  } else {
+    EXPECT_EQ(bytes.shared, 0);
+    EXPECT_EQ(bytes.fixed, fold + 2 * 130 * (18 + 2 * 2 * 2) + 6 * 130 * 4);
+    EXPECT_EQ(bytes.per_neuron, 3 * 72 * 2);
+  }
+  EXPECT_GE(report.spec.reduction, 0.29);
+  EXPECT_GT(report.total.fallback, 0.05);
+  EXPECT_LT(report.total.error, report.total.error_dropped);
 }
 
-TEST_F(GatedEngine, ASelectionForPlainFfnsIsRefused) {
+INSTANTIATE_TEST_SUITE_P(Both, GatedEngine, testing::Values(SelectionKind::gate, SelectionKind::predictor),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
+
+TEST_P(GatedEngine, ASelectionForPlainFfnsIsRefused) {
   FoldOptions options;
   options.model = folder_;
   options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
   options.out = folder_ + "/other";
   options.selection = SelectionKind::range;
   EXPECT_THROW(fold_model(options), Error);
-  options.selection = {};
-  options.reduction = 0.9;  // the gate alone is a third
+  options.selection = GetParam();
+  options.reduction = 0.9;  // what selects is more than that alone
   EXPECT_THROW(fold_model(options), Error);
 }
 

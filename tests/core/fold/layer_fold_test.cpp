@@ -40,6 +40,12 @@ struct Fixture {
     return FoldedLayer(ffn, fold, Activation::gelu_new, WeightFormat::f32).output(ctx, form, x.view());
   }
 
+  Table predicted() {
+    Table z(kRows, kNeurons);
+    predict(ctx, x.view(), fold.predictor.packed(0, kNeurons), ffn.up_bias.data(), z.view());
+    return z;
+  }
+
   // By definition: each neuron's line, or its activation, times its down row.
   std::vector<double> reference(int64_t row, const std::function<double(int64_t n, double z)>& value) const {
     std::vector<double> y(ffn.down_bias.begin(), ffn.down_bias.end());
@@ -111,12 +117,19 @@ TEST(LayerFold, ComputesExactlyTheNeuronsWhosePredictionIsOutside) {
   for (int64_t n = 0; n < kNeurons; ++n) f.fold.low[size_t(n)] = -0.5f, f.fold.high[size_t(n)] = 0.7f;
   f.fold.fold.value = fold_weight(f.ctx, f.ffn, f.fold);  // no rounding of C here
   const FoldedLayer layer(f.ffn, f.fold, Activation::gelu_new, WeightFormat::f32);
-  const Table predicted = layer.neurons(f.ctx, f.x.view()).predicted, y = f.output(FfnForm::folded),
-              dropped = f.output(FfnForm::dropped);
+  const FoldedLayer::Neurons neurons = layer.neurons(f.ctx, f.x.view());
+  const Table y = f.output(FfnForm::folded), dropped = f.output(FfnForm::dropped), predicted = f.predicted();
   int64_t outside = 0;
   for (int64_t row = 0; row < kRows; ++row) {
     const auto is_outside = [&](int64_t n) { return predicted[row][n] < -0.5f || predicted[row][n] > 0.7f; };
-    for (int64_t n = 0; n < kNeurons; ++n) outside += is_outside(n);
+    for (int64_t n = 0; n < kNeurons; ++n) {
+      outside += is_outside(n);
+      EXPECT_EQ(neurons.is_selected(row, n), is_outside(n));
+      const double z = exact_z(f.ffn, f.x[row], n);
+      if (std::fabs(z + 0.5) > 1e-4 && std::fabs(z - 0.7) > 1e-4) {
+        EXPECT_EQ(neurons.is_wanted(row, n), z < -0.5 || z > 0.7);
+      }
+    }
     const auto folded = f.reference(row, [&](int64_t n, double z) {
       return is_outside(n) ? gelu_new(z) : f.fold.slope[size_t(n)] * z + f.fold.intercept[size_t(n)];
     });
@@ -137,8 +150,11 @@ TEST(LayerFold, AnotherNeuronOrderGivesTheSameFunction) {
   for (int64_t n = 0; n < kNeurons; ++n) f.fold.low[size_t(n)] = -1, f.fold.high[size_t(n)] = float(n % 3);
   const FoldedLayer before(f.ffn, f.fold, Activation::gelu_new, WeightFormat::f32);
   const FoldedLayer after(reordered(f.ffn, order), reordered(f.fold, order), Activation::gelu_new, WeightFormat::f32);
-  const Table z = before.neurons(f.ctx, f.x.view()).predicted, z_after = after.neurons(f.ctx, f.x.view()).predicted;
-  for (int64_t n = 0; n < kNeurons; ++n) EXPECT_EQ(z_after[0][n], z[0][order[size_t(n)]]);
+  const FoldedLayer::Neurons neurons = before.neurons(f.ctx, f.x.view()),
+                             neurons_after = after.neurons(f.ctx, f.x.view());
+  for (int64_t row = 0; row < kRows; ++row)
+    for (int64_t n = 0; n < kNeurons; ++n)
+      EXPECT_EQ(neurons_after.is_selected(row, n), neurons.is_selected(row, order[size_t(n)]));
   for (const FfnForm form : {FfnForm::dense, FfnForm::folded, FfnForm::dropped}) {
     const Table y = before.output(f.ctx, form, f.x.view()), y_after = after.output(f.ctx, form, f.x.view());
     for (size_t i = 0; i < y.data.size(); ++i)
