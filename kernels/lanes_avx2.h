@@ -118,7 +118,7 @@ struct Avx2Lanes {
     return {_mm256_and_si256(_mm256_srli_epi32(a.low, shift), bits),
             _mm256_and_si256(_mm256_srli_epi32(a.high, shift), bits)};
   }
-  // Pairs cannot saturate: 2 * 7 * 127 < 32768.
+  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
   static __m256i dot(__m256i acc, __m256i codes, __m256i q) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1)));
   }
@@ -127,6 +127,18 @@ struct Avx2Lanes {
     __builtin_memcpy(&bytes, q, 4);
     const __m256i four = _mm256_set1_epi32(bytes);
     return {dot(acc.low, codes.low, four), dot(acc.high, codes.high, four)};
+  }
+  // Even and odd bytes apart, in 16 bits.
+  static __m256i dot_bytes(__m256i acc, __m256i codes, __m256i q) {
+    const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(codes, 8);
+    const __m256i even_q = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8), odd_q = _mm256_srai_epi16(q, 8);
+    return _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(even, even_q), _mm256_madd_epi16(odd, odd_q)));
+  }
+  static I dot_bytes(I acc, I codes, const int8_t* q) {
+    int32_t bytes;
+    __builtin_memcpy(&bytes, q, 4);
+    const __m256i four = _mm256_set1_epi32(bytes);
+    return {dot_bytes(acc.low, codes.low, four), dot_bytes(acc.high, codes.high, four)};
   }
   static I add_shifted(I a, I b, int shift) {
     return {_mm256_add_epi32(a.low, _mm256_slli_epi32(b.low, shift)),

@@ -107,6 +107,7 @@ struct Avx512Lanes {
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes), "m"(*(const int8_t(*)[4])q));
     return acc;
   }
+  static I dot_bytes(I acc, I codes, const int8_t* q) { return dot(acc, codes, q); }
   static I add_shifted(I a, I b, int shift) { return _mm512_add_epi32(a, _mm512_slli_epi32(b, unsigned(shift))); }
   static F to_float(I a) { return _mm512_maskz_cvtepi32_ps(0xffff, a); }
   static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

@@ -127,7 +127,8 @@ struct PortableLanes {
   static I unpack(I a, uint8_t mask) {
     return each_int([&](int i) { return a.lane[i] >> shift & (mask * 0x01010101u); });
   }
-  // acc + the dot product of each lane's four unsigned bytes (at most 7) with the four signed bytes at q.
+  // acc + the dot product of each lane's four unsigned bytes (at most 63; dot_bytes: any) with the four signed bytes at
+  // q.
   static I dot(I acc, I codes, const int8_t* q) {
     return each_int([&](int i) {
       int32_t sum = int32_t(acc.lane[i]);
@@ -135,6 +136,7 @@ struct PortableLanes {
       return uint32_t(sum);
     });
   }
+  static I dot_bytes(I acc, I codes, const int8_t* q) { return dot(acc, codes, q); }
   static I add_shifted(I a, I b, int shift) {  // a + (b << shift)
     return each_int([&](int i) { return a.lane[i] + (b.lane[i] << shift); });
   }

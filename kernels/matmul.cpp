@@ -13,10 +13,9 @@ struct PackedAccess {
     return w.padded_offsets_.back() * kColumnBlock * weight_bytes(w.format_);
   }
   static Panel panel(const PackedMatrix& w, int64_t index, int64_t bytes) {
-    const std::byte* weights = w.data_.as<std::byte>() + index * bytes;
-    if (w.format_ != WeightFormat::int8) return {weights, nullptr};
-    return {weights, w.scales_.as<bf16>() + index * ((w.inputs_ + kGroup - 1) / kGroup) * kColumnBlock};
+    return {w.data_.as<std::byte>() + index * bytes};
   }
+  static const LowBitMatrix& low_bit(const PackedMatrix& w) { return w.low_bit_; }
 };
 
 namespace {
@@ -39,12 +38,19 @@ void matmul(Context& ctx, MatrixView<const float> x, const PackedMatrix& w, cons
                ", ", x.cols, "], w [", w.inputs(), ", ", w.outputs(), "] of ", w.leaves(), " leaves, y [", y.rows, ", ",
                y.cols, "]");
   const TreeNode whole{0, 1};
+  if (is_low_bit(w.format()))
+    return multiply_low_bit(ctx, x, PackedAccess::low_bit(w), {w.leaf_offsets(), 0, &whole, 1}, bias, y.data, y.stride,
+                            0);
   multiply_panels(ctx, x, PackedAccess::product(w, 0, {&whole, 1}), PackedPanels(w), {y.data, y.stride, 0, bias});
 }
 
 void matmul_nodes(Context& ctx, MatrixView<const float> x, const PackedMatrix& w, int first_leaf,
                   const std::vector<TreeNode>& nodes, float* out) {
   PLEAT_ASSERT(x.cols == w.inputs(), "x [", x.rows, ", ", x.cols, "], w [", w.inputs(), ", ", w.outputs(), "]");
+  if (is_low_bit(w.format()))
+    return multiply_low_bit(ctx, x, PackedAccess::low_bit(w),
+                            {w.leaf_offsets(), first_leaf, nodes.data(), int64_t(nodes.size())}, nullptr, out,
+                            w.outputs(), x.rows * w.outputs());
   multiply_panels(ctx, x, PackedAccess::product(w, first_leaf, nodes), PackedPanels(w),
                   {out, w.outputs(), x.rows * w.outputs(), nullptr});
 }

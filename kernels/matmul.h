@@ -5,39 +5,42 @@
 // Arithmetic, the same for every path of one instruction set: output n of row m is accumulated in f32 over ascending k,
 // one accumulator, from 0, by fused multiply-adds where the processor has them. With bf16 weights the activation is
 // rounded to bf16 first (round to nearest even); AMD's AVX-512 processors then accumulate a pair (k, k+1) in one
-// dot-product step, all others with AVX2 or AVX-512 give the same bits. int8 weights: activations stay f32; codes of a
-// group are accumulated, then added as scale * sum in ascending group order.
+// dot-product step, all others with AVX2 or AVX-512 give the same bits. Low-bit formats: see low_bit.h.
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "kernels/buffer.h"
 #include "kernels/context.h"
+#include "kernels/low_bit.h"
 #include "kernels/reduce_tree.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
 
-enum class WeightFormat : uint8_t { f32, bf16, int8 };
+enum class WeightFormat : uint8_t { f32, bf16, int8, int6, int5, int4, int3, int2 };
+int bits_of(WeightFormat format);
+bool is_low_bit(WeightFormat format);
+std::string_view name_of(WeightFormat format);
+WeightFormat weight_format_named(std::string_view name);  // Error(invalid)
 
 constexpr int64_t kColumnBlock = 32;  // outputs packed side by side
-constexpr int64_t kGroup = 64;        // inputs that share a scale in int8 and low-bit formats
 
-// W [inputs, outputs], stored [ceil(outputs / 32)][inputs (padded inside each leaf)][32]; bf16 interleaves pairs of
-// inputs.
+// W [inputs, outputs]. f32 and bf16: stored [ceil(outputs / 32)][inputs (padded inside each leaf)][32]; bf16
+// interleaves pairs of inputs. Low-bit formats: a LowBitMatrix.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
   // leaf_offsets: first input of each leaf, ascending, from 0, closed by `inputs` ({0, inputs}: one leaf; {0}: none, of
-  // no inputs). Leaves may be empty. int8: every offset is a multiple of kGroup or equals `inputs`.
+  // no inputs). Leaves may be empty. Low-bit: every offset is a multiple of kGroup or equals `inputs`.
   PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs, std::vector<int64_t> leaf_offsets);
 
-  // Copies a block whose corner is (input, output). f32/bf16 formats take f32, bf16 and f16 blocks (rounded to nearest
-  // even); int8 takes i8 codes.
+  // f32 and bf16: copies a block of f32, bf16 or f16 (rounded to nearest even) whose corner is (input, output).
   void pack(int64_t input, int64_t output, const WeightBlock& block);
-  // int8 only: scales [ceil(inputs / kGroup), outputs] from group `group`, output `output` on; held in bf16.
-  void pack_scales(int64_t group, int64_t output, const WeightBlock& block);
+  // Low-bit: where to pack.
+  LowBitMatrix& low_bit() { return low_bit_; }
 
-  // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied). f32 and bf16 formats.
+  // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied).
   void column(int64_t output, float* values) const;
 
   WeightFormat format() const { return format_; }
@@ -45,7 +48,7 @@ class PackedMatrix {
   int64_t outputs() const { return outputs_; }
   int leaves() const { return int(leaf_offsets_.size()) - 1; }
   const std::vector<int64_t>& leaf_offsets() const { return leaf_offsets_; }
-  size_t bytes() const { return data_.bytes() + scales_.bytes(); }  // what one product streams
+  size_t bytes() const { return data_.bytes() + low_bit_.bytes(); }  // what one product streams
 
  private:
   friend struct PackedAccess;  // matmul.cpp and its instruction-set files
@@ -53,7 +56,8 @@ class PackedMatrix {
   int64_t inputs_ = 0, outputs_ = 0;
   std::vector<int64_t> leaf_offsets_;    // in inputs
   std::vector<int64_t> padded_offsets_;  // in packed inputs
-  Buffer data_, scales_;
+  Buffer data_;
+  LowBitMatrix low_bit_;
 };
 
 // y [m, outputs] = x [m, inputs] W + bias. W has one leaf. bias: [outputs] or nullptr.

@@ -15,13 +15,6 @@ struct Avx2 {
   static Reg broadcast(float value) { return _mm256_set1_ps(value); }
   static Reg multiply_add(Reg a, Reg b, Reg sum) { return _mm256_fmadd_ps(a, b, sum); }
   static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
-  static Reg load_i8(const int8_t* from) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
-  }
-  static Reg load_bf16(const bf16* from) {
-    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
 
   static constexpr bool kBf16Pairs = false;
   static __m256i load_pairs(const std::byte* pairs) {

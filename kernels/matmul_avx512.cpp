@@ -15,13 +15,6 @@ struct Avx512 {
   static Reg broadcast(float value) { return _mm512_set1_ps(value); }
   static Reg multiply_add(Reg a, Reg b, Reg sum) { return _mm512_fmadd_ps(a, b, sum); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
-  static Reg load_i8(const int8_t* from) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-  }
-  static Reg load_bf16(const bf16* from) {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  }
 
   static constexpr bool kBf16Pairs = false;
   static Reg even_bf16(const std::byte* pairs) {

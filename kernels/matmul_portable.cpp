@@ -25,11 +25,6 @@ struct Portable {
   static Reg broadcast(float value) { return Reg{value, value, value, value}; }
   static Reg multiply_add(Reg a, Reg b, Reg sum) { return a * b + sum; }
   static Reg add(Reg a, Reg b) { return a + b; }
-  static Reg load_bf16(const bf16* from) {
-    typedef uint16_t Halves __attribute__((vector_size(8)));
-    return reinterpret_cast<Reg>(__builtin_convertvector(load_as<Halves>(from), Words) << 16);
-  }
-  static Reg load_i8(const int8_t* from) { return __builtin_convertvector(load_as<Codes>(from), Reg); }
 
   static constexpr bool kBf16Pairs = false;
   static Reg even_bf16(const std::byte* pairs) { return reinterpret_cast<Reg>(load_as<Words>(pairs) << 16); }

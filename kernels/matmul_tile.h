@@ -10,15 +10,12 @@ namespace pleat {
 
 constexpr int kMaxTileRows = 12;
 constexpr int kPanelOutputs = 32;
-constexpr int kGroupInputs = 64;
 constexpr int kTileFloats = kMaxTileRows * kPanelOutputs;  // also 6 rows of two panels
 
 struct TileJob {
   const void* x = nullptr;             // f32 [inputs][rows], or bf16 [inputs / 2][rows][2]
-  const std::byte* weights = nullptr;  // f32 [inputs][32], bf16 [inputs / 2][32][2], int8 [inputs][32]
+  const std::byte* weights = nullptr;  // f32 [inputs][32], bf16 [inputs / 2][32][2]
   int64_t next_weights = 0;            // bytes to the second panel
-  const bf16* scales = nullptr;        // int8: [ceil(inputs / 64)][32]
-  int64_t next_scales = 0;             // elements to the second panel
   int64_t inputs = 0;
   float* out = nullptr;  // [rows][32 * panels], overwritten
 };
@@ -29,8 +26,8 @@ struct TileKernels {
   int max_rows;       // of a tile with one panel
   int max_pair_rows;  // of a tile with two panels: few rows need more accumulators in flight than one panel has
   bool bf16_pairs;    // bf16 products take x as bf16 pairs, otherwise as f32 holding rounded values
-  TileKernel one[3][kMaxTileRows + 1];               // [WeightFormat][rows]
-  TileKernel pair[3][kMaxTileRows + 1];              // the same with two panels
+  TileKernel one[2][kMaxTileRows + 1];               // [f32, bf16][rows]
+  TileKernel pair[2][kMaxTileRows + 1];              // the same with two panels
   void (*add)(const float* x, float* y, int64_t n);  // y += x; n is a multiple of 32
   // out [words][32] = transpose of [rows, words] 32-bit words, rows `stride` bytes apart; rows <= 32, the others are
   // zero.

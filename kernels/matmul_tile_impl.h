@@ -2,7 +2,7 @@
 // The tile kernels, written once over a vector type V that each instruction-set file defines in its anonymous namespace
 // (so that no instantiation is shared between files compiled with different flags):
 //   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, add, transpose,
-//   multiply_add(a, b, sum) = a * b + sum, load_i8 (kWidth codes as f32), and for bf16 either even_bf16 and odd_bf16
+//   multiply_add(a, b, sum) = a * b + sum, and for bf16 either even_bf16 and odd_bf16
 //   (that input of kWidth pairs, as f32), or with kBf16Pairs add_dot_products (a pair of inputs of every row at once).
 #include "kernels/matmul_tile.h"
 
@@ -38,10 +38,8 @@ inline void prefetch_columns(const std::byte* const (&w)[kVectors], int64_t offs
 
 struct F32Weights {
   static constexpr int kBytesPerLane = 4;
-  static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&)[kVectors],
-                  Sums<V, kRows, kVectors>& sums) {
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
     const float* x = static_cast<const float*>(job.x);
     sums.clear();
     int64_t offset = 0;
@@ -59,10 +57,8 @@ struct F32Weights {
 
 struct Bf16Weights {
   static constexpr int kBytesPerLane = 4;  // a pair of inputs
-  static constexpr bool kScaled = false;
   template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&)[kVectors],
-                  Sums<V, kRows, kVectors>& sums) {
+  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
     sums.clear();
     const std::byte* x = static_cast<const std::byte*>(job.x);
     int64_t offset = 0;
@@ -93,51 +89,19 @@ struct Bf16Weights {
   }
 };
 
-struct Int8Weights {
-  static constexpr int kBytesPerLane = 1;
-  static constexpr bool kScaled = true;
-  template <class V, int kRows, int kVectors>
-  static void run(const TileJob& job, const std::byte* const (&w)[kVectors], const bf16* const (&scales)[kVectors],
-                  Sums<V, kRows, kVectors>& totals) {
-    const float* x = static_cast<const float*>(job.x);
-    totals.clear();
-    for (int64_t begin = 0; begin < job.inputs; begin += kGroupInputs) {
-      const int64_t end = begin + kGroupInputs < job.inputs ? begin + kGroupInputs : job.inputs;
-      Sums<V, kRows, kVectors> sums;
-      sums.clear();
-      for (int64_t k = begin; k < end; ++k, x += kRows) {
-        const int64_t offset = k * kPanelOutputs;
-        prefetch_columns<V, kVectors, 1>(w, offset);
-        typename V::Reg weight[kVectors];
-        for (int j = 0; j < kVectors; ++j) weight[j] = V::load_i8(reinterpret_cast<const int8_t*>(w[j] + offset));
-        for (int m = 0; m < kRows; ++m) {
-          const typename V::Reg value = V::broadcast(x[m]);
-          for (int j = 0; j < kVectors; ++j) sums.at[m][j] = V::multiply_add(weight[j], value, sums.at[m][j]);
-        }
-      }
-      for (int j = 0; j < kVectors; ++j) {
-        const typename V::Reg scale = V::load_bf16(scales[j] + begin / kGroupInputs * kPanelOutputs);
-        for (int m = 0; m < kRows; ++m) totals.at[m][j] = V::multiply_add(scale, sums.at[m][j], totals.at[m][j]);
-      }
-    }
-  }
-};
-
 template <class V, class Format, int kRows, int kPanels>
 void tile(const TileJob& job) {
   constexpr int kVectors = pass_vectors<V, kRows, kPanels>();
   constexpr int kOutputs = kPanels * kPanelOutputs;
   for (int first = 0; first < kOutputs; first += kVectors * V::kWidth) {
     const std::byte* w[kVectors];
-    const bf16* scales[kVectors];
     for (int j = 0; j < kVectors; ++j) {
       const int column = first + j * V::kWidth;
       const int panel = column / kPanelOutputs;
       w[j] = job.weights + panel * job.next_weights + column % kPanelOutputs * Format::kBytesPerLane;
-      scales[j] = Format::kScaled ? job.scales + panel * job.next_scales + column % kPanelOutputs : nullptr;
     }
     Sums<V, kRows, kVectors> sums;
-    Format::template run<V, kRows, kVectors>(job, w, scales, sums);
+    Format::template run<V, kRows, kVectors>(job, w, sums);
     for (int m = 0; m < kRows; ++m) {
       for (int j = 0; j < kVectors; ++j) V::store(job.out + m * kOutputs + first + j * V::kWidth, sums.at[m][j]);
     }
@@ -165,10 +129,8 @@ constexpr TileKernels make_tile_kernels() {
   table.bf16_pairs = V::kBf16Pairs;
   fill<V, F32Weights, 1, kMaxRows>(table.one[0]);
   fill<V, Bf16Weights, 1, kMaxRows>(table.one[1]);
-  fill<V, Int8Weights, 1, kMaxRows>(table.one[2]);
   fill<V, F32Weights, 2, kMaxPairRows>(table.pair[0]);
   fill<V, Bf16Weights, 2, kMaxPairRows>(table.pair[1]);
-  fill<V, Int8Weights, 2, kMaxPairRows>(table.pair[2]);
   table.add = add_vectors<V>;
   table.transpose = V::transpose;
   return table;

@@ -72,7 +72,7 @@ class UpPanels : public ScratchPanels {
     const int64_t words = padded_offsets_.back() * weight_bytes(rows_.format()) / 4;
     const int rows = int(std::min(kColumnBlock, rows_.neurons() - first));
     kernels_.transpose(rows_.row(first), rows_.stride_bytes(), rows, words, reinterpret_cast<uint32_t*>(piece(member)));
-    return {piece(member), nullptr};
+    return {piece(member)};
   }
 };
 
@@ -91,7 +91,7 @@ class DownPanels : public ScratchPanels {
         interleave_strip(at, begin, end, out);
       }
     }
-    return {piece(member), nullptr};
+    return {piece(member)};
   }
 
  private:
@@ -132,7 +132,7 @@ class DownPanels : public ScratchPanels {
 
 NeuronRows::NeuronRows(WeightFormat format, int64_t neurons, int64_t width)
     : format_(format), neurons_(neurons), width_(width) {
-  PLEAT_REQUIRE(format != WeightFormat::int8, "neuron rows are f32 or bf16");
+  PLEAT_REQUIRE(!is_low_bit(format), "neuron rows are f32 or bf16");
   stride_bytes_ = round_up(width * weight_bytes(format), kAlignment);
   data_ = Buffer(size_t(neurons * stride_bytes_));
 }

@@ -42,8 +42,6 @@ void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down
                  const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
                  float* out);
 
-constexpr int kMaxSharedRows = 32;  // rows of a step that share one gather
-
 // Fallback sets S(x) of up to 32 rows, as their union with a mask a neuron. Sized once, for all neurons of a rank.
 struct Selection {
   explicit Selection(std::vector<int64_t> leaf_offsets);  // in neurons of this rank

@@ -40,23 +40,37 @@ void check_inside(const WeightBlock& block, int64_t input, int64_t output, int64
                outputs, "]");
 }
 
+constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int6", "int5", "int4", "int3", "int2"};
+constexpr int kBits[] = {32, 16, 8, 6, 5, 4, 3, 2};
+
 }  // namespace
+
+int bits_of(WeightFormat format) { return kBits[size_t(format)]; }
+
+bool is_low_bit(WeightFormat format) { return bits_of(format) <= 8; }
+
+std::string_view name_of(WeightFormat format) { return kNames[size_t(format)]; }
+
+WeightFormat weight_format_named(std::string_view name) {
+  for (size_t i = 0; i < std::size(kNames); ++i)
+    if (name == kNames[i]) return WeightFormat(i);
+  throw Error(ErrorKind::invalid, concat("unknown weight format '", name, "'"));
+}
 
 PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs, std::vector<int64_t> leaf_offsets)
     : format_(format), inputs_(inputs), outputs_(outputs), leaf_offsets_(std::move(leaf_offsets)) {
   PLEAT_ASSERT(!leaf_offsets_.empty() && leaf_offsets_.front() == 0 && leaf_offsets_.back() == inputs);
   PLEAT_ASSERT(std::is_sorted(leaf_offsets_.begin(), leaf_offsets_.end()));
-  if (format == WeightFormat::int8) {
+  if (is_low_bit(format)) {
     for (int64_t offset : leaf_offsets_)
-      PLEAT_ASSERT(offset % kGroup == 0 || offset == inputs, "int8 leaf at ", offset);
+      PLEAT_ASSERT(offset % kGroup == 0 || offset == inputs, "low-bit leaf at ", offset);
+    low_bit_ = LowBitMatrix(bits_of(format), outputs, inputs);
+    return;
   }
   padded_offsets_.resize(leaf_offsets_.size());
   pad_leaves(format, leaf_offsets_, padded_offsets_.data());
   const int64_t panels = blocks(outputs, kColumnBlock);
   data_ = Buffer(size_t(panels * padded_offsets_.back() * kColumnBlock * weight_bytes(format)));
-  if (format == WeightFormat::int8) {
-    scales_ = Buffer(size_t(panels * blocks(inputs, kGroup) * kColumnBlock) * sizeof(bf16));
-  }
 }
 
 void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block) {
@@ -83,24 +97,9 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
       const auto start = [&](int64_t k, int64_t n) { return data_.as<bf16>() + place(k, n, 2); };
       return copy_floats(block, output, 2, start, to_bf16);
     }
-    case WeightFormat::int8: {
-      PLEAT_REQUIRE(block.dtype == DType::i8, "int8 weights need codes in I8, not ", name_of(block.dtype));
-      const auto start = [&](int64_t k, int64_t n) { return data_.as<int8_t>() + place(k, n, 1); };
-      return copy_runs(static_cast<const int8_t*>(block.data), block, output, 1, start,
-                       [](int8_t code) { return code; });
-    }
+    default:
+      PLEAT_ASSERT(false, name_of(format_), " weights are packed by row");
   }
-}
-
-void PackedMatrix::pack_scales(int64_t group, int64_t output, const WeightBlock& block) {
-  PLEAT_ASSERT(format_ == WeightFormat::int8);
-  const int64_t groups = blocks(inputs_, kGroup);
-  check_inside(block, group, output, groups, outputs_);
-  const auto start = [&](int64_t g, int64_t n) {
-    const int64_t row = (output + n) / kColumnBlock * groups + group + g;
-    return scales_.as<bf16>() + row * kColumnBlock + (output + n) % kColumnBlock;
-  };
-  copy_floats(block, output, 1, start, to_bf16);
 }
 
 }  // namespace pleat

@@ -8,7 +8,7 @@
 namespace pleat {
 namespace {
 
-static_assert(kPanelOutputs == kColumnBlock && kGroupInputs == kGroup);
+static_assert(kPanelOutputs == kColumnBlock);
 
 // Rows are cut into tiles of nearly equal height.
 struct Tiles {
@@ -134,7 +134,6 @@ struct TileProduct {
     const int64_t at = product.padded_offsets[leaf];
     job.x = x.at(first_row, height, at);
     job.weights = panel.weights + at * kColumnBlock * weight_bytes(product.format);
-    if (product.format == WeightFormat::int8) job.scales = panel.scales + at / kGroup * kColumnBlock;
     const int64_t inputs = product.leaf_offsets[leaf + 1] - product.leaf_offsets[leaf];
     job.inputs = product.format == WeightFormat::bf16 ? (inputs + 1) / 2 * 2 : inputs;
     job.out = into;
@@ -172,9 +171,7 @@ const TileKernels& tile_kernels(Isa isa) {
   return tile_kernels_portable();
 }
 
-int64_t weight_bytes(WeightFormat format) {
-  return format == WeightFormat::f32 ? 4 : format == WeightFormat::bf16 ? 2 : 1;
-}
+int64_t weight_bytes(WeightFormat format) { return format == WeightFormat::f32 ? 4 : 2; }
 
 void pad_leaves(WeightFormat format, std::span<const int64_t> leaf_offsets, int64_t* padded) {
   padded[0] = 0;
@@ -214,7 +211,6 @@ void multiply_panels(Context& ctx, MatrixView<const float> x, const PanelProduct
       if (together == 2) {
         const Panel next = source.panel(member, column_block + 1);
         work.job.next_weights = next.weights - panel.weights;
-        work.job.next_scales = next.scales - panel.scales;
       }
 
       const int64_t output = column_block * kColumnBlock;

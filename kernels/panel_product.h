@@ -19,7 +19,6 @@ void pad_leaves(WeightFormat format, std::span<const int64_t> leaf_offsets, int6
 
 struct Panel {
   const std::byte* weights = nullptr;  // [padded inputs][32], bf16 in pairs: see TileJob
-  const bf16* scales = nullptr;        // int8 only
 };
 
 class PanelSource {

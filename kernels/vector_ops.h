@@ -53,17 +53,18 @@ struct AddNeuron {
   int64_t stride = 0;
 };
 
-// z~ without bias of 16 neurons of a LowBitMatrix (see LowBitAccess for the layout).
-struct PredictBlock {
+// 16 outputs of a LowBitMatrix over `groups` groups of inputs (see LowBitAccess for the layout).
+struct LowBitBlock {
   const uint8_t* codes = nullptr;
   const bf16* scales = nullptr;
   int bits = 2;
   int64_t groups = 0;
+  int64_t stride = 0;  // groups from one row of q to the next
   int rows = 0;
-  const int8_t* q = nullptr;        // [rows, groups * 64]
-  const int32_t* q_sums = nullptr;  // [rows, groups]
-  const float* q_scales = nullptr;  // [rows]
-  float* z = nullptr;               // [rows, 16]
+  const int8_t* q = nullptr;        // [rows, stride * 64]
+  const int32_t* q_sums = nullptr;  // [rows, stride]
+  const float* q_scales = nullptr;  // [rows, stride]
+  float* y = nullptr;               // [rows, 16]
 };
 
 struct VectorOps {
@@ -86,7 +87,7 @@ struct VectorOps {
   void (*neuron_dots)(const NeuronDots& task);
   void (*add_neuron)(const AddNeuron& task);
 
-  void (*predict_block)(const PredictBlock& task);
+  void (*low_bit_block)(const LowBitBlock& task);
 
   float (*stream_sum)(const float* data, int64_t n);  // n a multiple of 64
 };

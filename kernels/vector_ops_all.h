@@ -4,7 +4,7 @@
 #include "kernels/attention_kernel.h"
 #include "kernels/fix_up_kernel.h"
 #include "kernels/layer_norm_kernel.h"
-#include "kernels/predictor_kernel.h"
+#include "kernels/low_bit_kernel.h"
 #include "kernels/stream_read_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -24,7 +24,7 @@ constexpr VectorOps vector_ops_of() {
   ops.attend = attention_kernel<Lanes>;
   ops.neuron_dots = neuron_dots_kernel<Lanes>;
   ops.add_neuron = add_neuron_kernel<Lanes>;
-  ops.predict_block = predict_kernel<Lanes>;
+  ops.low_bit_block = low_bit_kernel<Lanes>;
   ops.stream_sum = stream_sum_kernel<Lanes>;
   return ops;
 }

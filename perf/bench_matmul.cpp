@@ -47,25 +47,27 @@ struct Layer {
   PackedMatrix up, down;  // [d, h], [h, d]
 };
 
-std::vector<Layer> make_layers(WeightFormat format, int64_t d, int64_t h) {
-  std::vector<float> values(size_t(d) * h);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = float(int(i * 2654435761u >> 20 & 255) - 128) / 4096.0f;
-  std::vector<int8_t> codes(values.size());
-  for (size_t i = 0; i < codes.size(); ++i) codes[i] = int8_t(values[i] * 4096.0f);
-  std::vector<Layer> layers;
-  for (size_t bytes = 0; bytes < kSetBytes; bytes += layers.back().up.bytes() + layers.back().down.bytes()) {
-    Layer layer{{format, d, h, {0, d}}, {format, h, d, {0, h}}};
-    const bool int8 = format == WeightFormat::int8;
-    const void* data = int8 ? static_cast<const void*>(codes.data()) : values.data();
-    const DType dtype = int8 ? DType::i8 : DType::f32;
-    layer.up.pack(0, 0, {data, dtype, d, h, h, 1});
-    layer.down.pack(0, 0, {data, dtype, h, d, d, 1});
-    if (int8) {
-      layer.up.pack_scales(0, 0, {values.data(), DType::f32, (d + kGroup - 1) / kGroup, h, h, 1});
-      layer.down.pack_scales(0, 0, {values.data(), DType::f32, (h + kGroup - 1) / kGroup, d, d, 1});
-    }
-    layers.push_back(std::move(layer));
+// Random weights; of low-bit formats random codes.
+PackedMatrix make_matrix(WeightFormat format, int64_t inputs, int64_t outputs) {
+  PackedMatrix out(format, inputs, outputs, {0, inputs});
+  if (!is_low_bit(format)) {
+    std::vector<float> values(size_t(inputs) * outputs);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = float(int(i * 2654435761u >> 20 & 255) - 128) / 4096.0f;
+    out.pack(0, 0, {values.data(), DType::f32, inputs, outputs, outputs, 1});
+    return out;
   }
+  std::vector<uint8_t> codes(size_t((inputs * bits_of(format) + 7) / 8));
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t(i * 2654435761u >> 20);
+  const std::vector<bf16> scale(size_t((inputs + kGroup - 1) / kGroup), to_bf16(0.001f)), minimum(scale);
+  for (int64_t n = 0; n < outputs; ++n)
+    out.low_bit().pack(n, 1, codes.data(), scale.data(), format == WeightFormat::int8 ? nullptr : minimum.data());
+  return out;
+}
+
+std::vector<Layer> make_layers(WeightFormat format, int64_t d, int64_t h) {
+  std::vector<Layer> layers;
+  for (size_t bytes = 0; bytes < kSetBytes; bytes += layers.back().up.bytes() + layers.back().down.bytes())
+    layers.push_back({make_matrix(format, d, h), make_matrix(format, h, d)});
   return layers;
 }
 
@@ -116,12 +118,13 @@ int main(int argc, char** argv) {
     const char* name;
     WeightFormat format;
     int64_t d, h;
-  } cases[] = {{"bf16 1600 x 6400", WeightFormat::bf16, 1600, 6400},
-               {"bf16 4544 x 18176", WeightFormat::bf16, 4544, 18176},
-               {"int8 1600 x 6400", WeightFormat::int8, 1600, 6400}};
+  } cases[] = {
+      {"bf16 1600 x 6400", WeightFormat::bf16, 1600, 6400},   {"bf16 4544 x 18176", WeightFormat::bf16, 4544, 18176},
+      {"int8 4096 x 11008", WeightFormat::int8, 4096, 11008}, {"int6 4096 x 11008", WeightFormat::int6, 4096, 11008},
+      {"int4 4096 x 11008", WeightFormat::int4, 4096, 11008}, {"int3 4096 x 11008", WeightFormat::int3, 4096, 11008}};
   for (const auto& c : cases) {
     const std::vector<Layer> layers = make_layers(c.format, c.d, c.h);
-    for (int64_t rows : {1, 4}) report_decode(ctx, memory, c.name, layers, rows);
+    for (int64_t rows : {1, 4, 16}) report_decode(ctx, memory, c.name, layers, rows);
     report_prefill(ctx, c.name, layers[0], 256);
     std::fflush(stdout);
   }

@@ -14,7 +14,7 @@ constexpr int64_t kStrip = 1 << 21;  // elements of the random strip that every 
 
 class Filler {
  public:
-  explicit Filler(Context& context) : context_(context), values_(kStrip), codes_(kStrip) {
+  explicit Filler(Context& context) : context_(context), values_(kStrip), codes_(size_t(kStrip) + (1 << 20)) {
     std::mt19937 generator(1);
     std::normal_distribution<float> normal(0.0f, 0.02f);
     for (bf16& value : values_) value = to_bf16(normal(generator));
@@ -23,22 +23,18 @@ class Filler {
 
   // Every element; threads take columns.
   void fill(PackedMatrix& w) {
-    const bool int8 = w.format() == WeightFormat::int8;
+    if (is_low_bit(w.format())) {
+      // Codes are uniform: weights of mean 0 and deviation 0.02.
+      const double levels = 1 << bits_of(w.format()), scale = 0.02 * std::sqrt(12 / (levels * levels - 1));
+      return fill(w.low_bit(), float(scale), float(-scale * (levels - 1) / 2));
+    }
     const int64_t panels = (w.outputs() + kColumnBlock - 1) / kColumnBlock;
     context_.team().split(panels, [&](int, int64_t begin, int64_t end) {
       const int64_t first = begin * kColumnBlock, columns = std::min(w.outputs(), end * kColumnBlock) - first;
       for (int64_t k = 0; columns > 0 && k < w.inputs();) {
         const int64_t rows = std::max<int64_t>(1, std::min(w.inputs() - k, kStrip / columns));
-        if (int8)
-          w.pack(k, first, {codes_.data(), DType::i8, rows, columns, columns, 1});
-        else
-          w.pack(k, first, {values_.data(), DType::bf16, rows, columns, columns, 1});
+        w.pack(k, first, {values_.data(), DType::bf16, rows, columns, columns, 1});
         k += rows;
-      }
-      if (int8 && columns > 0) {
-        const int64_t groups = (w.inputs() + kGroup - 1) / kGroup;
-        const std::vector<bf16> scales(size_t(groups * columns), to_bf16(0.0002f));
-        w.pack_scales(0, first, {scales.data(), DType::bf16, groups, columns, columns, 1});
       }
     });
   }
@@ -53,10 +49,12 @@ class Filler {
 
   void fill(LowBitMatrix& p, float scale, float minimum) {
     const int64_t groups = (p.inputs() + kGroup - 1) / kGroup, row_bytes = (p.inputs() * p.bits() + 7) / 8;
-    const int64_t step = std::max<int64_t>(1, kStrip / row_bytes);
+    const int64_t step = std::max<int64_t>(kOutputBlock, kStrip / row_bytes / kOutputBlock * kOutputBlock);
     const std::vector<bf16> scales(size_t(step * groups), to_bf16(scale)), minimums(scales.size(), to_bf16(minimum));
-    for (int64_t n = 0; n < p.neurons(); n += step)
-      p.pack(n, std::min(step, p.neurons() - n), codes_.data(), scales.data(), minimums.data());
+    context_.team().each((p.outputs() + step - 1) / step, [&](int, int64_t strip) {
+      p.pack(strip * step, std::min(step, p.outputs() - strip * step), codes_.data(), scales.data(),
+             p.bits() < 8 ? minimums.data() : nullptr);
+    });
   }
 
  private:

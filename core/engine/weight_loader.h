@@ -5,6 +5,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/blueprint.h"
 #include "kernels/check.h"
+#include "kernels/low_bit.h"
 #include "kernels/tensor.h"
 #include "parallel/shard_plan.h"
 
@@ -31,15 +32,28 @@ class WeightLoader {
     });
   }
 
-  // Calls sink(row, data, count) for strips of rows of a two-dimensional tensor of element type T and exactly this
-  // shape.
-  template <class T, class Sink>
-  void rows(const std::string& name, DType dtype, int64_t total_rows, int64_t cols, Range rows, Sink&& sink) {
-    const TensorInfo& info = checkpoint_.require(name, {total_rows, cols});
-    PLEAT_REQUIRE(info.dtype == dtype, "tensor '", name, "' is ", name_of(info.dtype), ", expected ", name_of(dtype));
-    strips(name, dtype, rows, {0, cols}, [&](int64_t row, int64_t count) {
-      sink(row - rows.begin, reinterpret_cast<const T*>(staging_.data()), count);
-    });
+  // Outputs `outputs` and inputs `inputs` (from a multiple of kGroup on) of a low-bit matrix [total_inputs,
+  // total_outputs], `name`.codes, .scale and .minimum (kernels/low_bit.h), to outputs from `to` on.
+  void low_bit(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
+               int64_t to, LowBitMatrix& matrix) {
+    const int bits = matrix.bits();
+    const auto bytes = [&](int64_t count) { return (count * bits + 7) / 8; };
+    const auto groups = [](int64_t count) { return (count + kGroup - 1) / kGroup; };
+    const Range mine{inputs.begin / kGroup, groups(inputs.end)};
+    std::vector<bf16> scale(size_t(outputs.size() * mine.size())), minimum(bits < 8 ? scale.size() : 0);
+    const auto numbers = [&](const std::string& tensor, std::vector<bf16>& all) {
+      rows<bf16>(tensor, DType::bf16, {total_outputs, groups(total_inputs)}, outputs, mine,
+                 [&](int64_t row, const bf16* data, int64_t count) {
+                   std::copy(data, data + count * mine.size(), all.begin() + row * mine.size());
+                 });
+    };
+    numbers(name + ".scale", scale);
+    if (bits < 8) numbers(name + ".minimum", minimum);
+    rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, bytes(total_inputs)}, outputs,
+                  {bytes(inputs.begin), bytes(inputs.end)}, [&](int64_t row, const uint8_t* codes, int64_t count) {
+                    const size_t at = size_t(row * mine.size());
+                    matrix.pack(to + row, count, codes, &scale[at], bits < 8 ? &minimum[at] : nullptr);
+                  });
   }
 
   // Elements [range) of a one-dimensional tensor of `total` elements, as f32.
@@ -52,6 +66,17 @@ class WeightLoader {
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
  private:
+  // Calls sink(row, data, count) for strips of a tensor of element type T and exactly this shape.
+  template <class T, class Sink>
+  void rows(const std::string& name, DType dtype, const std::vector<int64_t>& shape, Range rows, Range cols,
+            Sink&& sink) {
+    const TensorInfo& info = checkpoint_.require(name, shape);
+    PLEAT_REQUIRE(info.dtype == dtype, "tensor '", name, "' is ", name_of(info.dtype), ", expected ", name_of(dtype));
+    strips(name, dtype, rows, cols, [&](int64_t row, int64_t count) {
+      sink(row - rows.begin, reinterpret_cast<const T*>(staging_.data()), count);
+    });
+  }
+
   template <class Strip>
   void strips(const std::string& name, DType dtype, Range rows, Range cols, Strip&& strip) {
     constexpr int64_t kStagingBytes = 4 << 20;

@@ -103,43 +103,21 @@ void load_fold(Job& job, int layer, FoldedFfn& ffn) {
   const Range inputs = job.plan.fold_inputs(job.rank);
   const auto name = [&](const char* tensor) { return FoldSpec::name(layer, tensor); };
   ffn.fold = PackedMatrix(spec.fold_format, inputs.size(), d, job.plan.fold_offsets(job.rank));
-  const auto pack = [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.fold.pack(k, n, block); };
-  if (spec.fold_format == WeightFormat::int8) {
-    const WeightSource codes{name("fold.codes"), "", true};
-    PLEAT_REQUIRE(job.loader.checkpoint().require(codes.weight).dtype == DType::i8, "tensor '", codes.weight,
-                  "' is not I8");
-    job.loader.matrix(codes, d, d, inputs, {0, d}, pack);
-    const int64_t groups = (d + kGroup - 1) / kGroup;
-    const Range mine{inputs.begin / kGroup, (inputs.end + kGroup - 1) / kGroup};
-    if (inputs.size() > 0)
-      job.loader.matrix({name("fold.scales"), "", true}, groups, d, mine, {0, d},
-                        [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.fold.pack_scales(k, n, block); });
+  if (is_low_bit(spec.fold_format)) {
+    if (inputs.size() > 0) job.loader.low_bit(name("fold"), d, d, inputs, {0, d}, 0, ffn.fold.low_bit());
   } else {
-    job.loader.matrix({name("fold.weight"), "", true}, d, d, inputs, {0, d}, pack);
+    job.loader.matrix({name("fold.weight"), "", true}, d, d, inputs, {0, d},
+                      [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.fold.pack(k, n, block); });
   }
   ffn.fold_bias = job.loader.vector(name("fold.bias"), d, {0, d});
 }
 
 // A low-bit copy of this rank's neurons: `tensor`.codes, .scale and .minimum.
-LowBitMatrix load_predictor(Job& job, int layer, const std::string& tensor) {
+LowBitMatrix load_predictor(Job& job, int layer, const char* tensor) {
   const int64_t d = job.blueprint.hidden, h = job.blueprint.neurons;
-  const int bits = job.blueprint.fold->predictor_bits;
-  const int64_t groups = (d + kGroup - 1) / kGroup, code_bytes = (d * bits + 7) / 8;
   const Range neurons = job.plan.neurons(job.rank);
-  const auto name = [&](const char* part) { return FoldSpec::name(layer, concat(tensor, part).c_str()); };
-  LowBitMatrix predictor(bits, neurons.size(), d);
-  std::vector<bf16> scale(size_t(neurons.size() * groups)), minimum(scale.size());
-  const auto into = [&](std::vector<bf16>& all) {
-    return [&](int64_t row, const bf16* data, int64_t count) {
-      std::copy(data, data + count * groups, &all[size_t(row * groups)]);
-    };
-  };
-  job.loader.rows<bf16>(name(".scale"), DType::bf16, h, groups, neurons, into(scale));
-  job.loader.rows<bf16>(name(".minimum"), DType::bf16, h, groups, neurons, into(minimum));
-  job.loader.rows<uint8_t>(
-      name(".codes"), DType::u8, h, code_bytes, neurons, [&](int64_t row, const uint8_t* codes, int64_t count) {
-        predictor.pack(row, count, codes, &scale[size_t(row * groups)], &minimum[size_t(row * groups)]);
-      });
+  LowBitMatrix predictor(job.blueprint.fold->predictor_bits, neurons.size(), d);
+  job.loader.low_bit(FoldSpec::name(layer, tensor), d, h, {0, d}, neurons, 0, predictor);
   return predictor;
 }
 

@@ -80,8 +80,8 @@ std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
     out.push_back({FoldSpec::name(layer, name), dtype, std::move(shape), data});
   };
   if (fold.fold.format == WeightFormat::int8) {
-    add("fold.codes", DType::i8, {d, d}, fold.fold.codes.data());
-    add("fold.scales", DType::bf16, {groups, d}, fold.fold.scales.data());
+    add("fold.codes", DType::u8, {d, d}, fold.fold.rows.codes.data());
+    add("fold.scale", DType::bf16, {d, groups}, fold.fold.rows.scale.data());
   } else {
     add("fold.weight", DType::bf16, {d, d}, fold.fold.weight.data());
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/fold/linear_solve.h"
 #include "kernels/check.h"
@@ -13,13 +14,14 @@ constexpr double kDamping = 0.01;  // of the mean diagonal
 
 struct GroupGrid {
   float scale = 0, minimum = 0;
-  int largest = 1;
+  int least = 0, largest = 1;  // codes
+  int zero = 0;                // of the code that means `minimum`
 
   int code(float w) const {
-    if (scale == 0) return 0;
-    return int(std::clamp(std::nearbyint((w - minimum) / scale), 0.0f, float(largest)));
+    if (scale == 0) return zero;
+    return int(std::clamp(std::nearbyint((w - minimum) / scale) + float(zero), float(least), float(largest)));
   }
-  float value(int code) const { return minimum + scale * float(code); }
+  float value(int code) const { return minimum + scale * float(code - zero); }
   double error(const float* w, int64_t n) const {
     double sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += double(value(code(w[i])) - w[i]) * (value(code(w[i])) - w[i]);
@@ -33,7 +35,7 @@ GroupGrid binary_grid(const float* w, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += std::fabs(w[i]);
   const float half = rounded(float(sum / double(n)));
-  return {2 * half, -half, 1};
+  return {2 * half, -half, 0, 1, 0};
 }
 
 GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
@@ -43,11 +45,40 @@ GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
   GroupGrid best;
   double best_error = INFINITY;
   for (float clip : {1.0f, 0.9f, 0.8f, 0.7f, 0.6f}) {
-    const GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), largest};
+    const GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), 0, largest, 0};
     const double error = grid.error(w, n);
     if (error < best_error) best = grid, best_error = error;
   }
   return best;
+}
+
+GroupGrid symmetric_grid(const float* w, int64_t n) {
+  float largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(w[i]));
+  return {rounded(largest / 127), 0, 1, 255, 128};
+}
+
+GroupGrid grid_of(const float* w, int64_t n, int bits) {
+  if (bits == 1) return binary_grid(w, n);
+  return bits == 8 ? symmetric_grid(w, n) : clipped_grid(w, n, bits);
+}
+
+// The order in which GPTQ takes the columns.
+std::vector<int32_t> column_order(const std::vector<double>& second_moment, int64_t d, bool by_activation) {
+  std::vector<int32_t> order(static_cast<size_t>(d));
+  std::iota(order.begin(), order.end(), 0);
+  if (by_activation && !second_moment.empty())
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return second_moment[size_t(a * (d + 1))] > second_moment[size_t(b * (d + 1))];
+    });
+  return order;
+}
+
+std::vector<double> reordered(const std::vector<double>& square, int64_t d, const std::vector<int32_t>& order) {
+  std::vector<double> out(square.size());
+  for (int64_t i = 0; i < d; ++i)
+    for (int64_t j = 0; j < d; ++j) out[size_t(i * d + j)] = square[size_t(order[size_t(i)] * d + order[size_t(j)])];
+  return out;
 }
 
 }  // namespace
@@ -55,7 +86,7 @@ GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
 LowBitRows::LowBitRows(int bits_, int64_t rows_, int64_t inputs_) : bits(bits_), rows(rows_), inputs(inputs_) {
   codes.resize(size_t(rows * code_bytes()));
   scale.resize(size_t(rows * groups()));
-  minimum.resize(size_t(rows * groups()));
+  if (bits < 8) minimum.resize(scale.size());
 }
 
 int LowBitRows::code(int64_t row, int64_t input) const {
@@ -77,24 +108,38 @@ void LowBitRows::set_code(int64_t row, int64_t input, int code) {
 }
 
 float LowBitRows::value(int64_t row, int64_t input) const {
-  const int64_t group = row * groups() + input / kGroup;
-  return to_f32(minimum[size_t(group)]) + to_f32(scale[size_t(group)]) * float(code(row, input));
+  const size_t group = size_t(row * groups() + input / kGroup);
+  const float step = to_f32(scale[group]);
+  return bits == 8 ? step * float(code(row, input) - 128) : to_f32(minimum[group]) + step * float(code(row, input));
 }
 
 LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
   LowBitMatrix out(bits, end - begin, inputs);
   out.pack(0, end - begin, codes.data() + begin * code_bytes(), scale.data() + begin * groups(),
-           minimum.data() + begin * groups());
+           bits == 8 ? nullptr : minimum.data() + begin * groups());
   return out;
 }
 
-LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits) {
-  PLEAT_ASSERT(bits >= 1 && bits <= 3);
+LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
+                bool activation_order) {
   const int64_t rows = w.rows, d = w.cols;
-  const Table factor = second_moment.empty() ? Table() : inverse_cholesky(second_moment, d, kDamping);
+  const bool compensates = !second_moment.empty();
+  const std::vector<int32_t> order = column_order(second_moment, d, activation_order);
+  const Table factor = compensates ? inverse_cholesky(reordered(second_moment, d, order), d, kDamping) : Table();
   LowBitRows out(bits, rows, d);
-  Table rest(rows, d);  // weights with the errors so far compensated
-  for (int64_t row = 0; row < rows; ++row) std::copy_n(w[row], d, rest[row]);
+  Table rest(rows, d);  // in this order, with the errors so far compensated
+  std::vector<GroupGrid> grids(size_t(rows * out.groups()));
+  const auto set_grid = [&](int64_t row, int64_t group, const float* values, int64_t width) {
+    const size_t at = size_t(row * out.groups() + group);
+    grids[at] = grid_of(values, width, bits);
+    out.scale[at] = to_bf16(grids[at].scale);
+    if (bits < 8) out.minimum[at] = to_bf16(grids[at].minimum);
+  };
+  ctx.team().each(rows, [&](int, int64_t row) {
+    for (int64_t k = 0; k < d; ++k) rest[row][k] = w[row][order[size_t(k)]];
+    for (int64_t begin = 0; activation_order && begin < d; begin += kGroup)
+      set_grid(row, begin / kGroup, w[row] + begin, std::min(kGroup, d - begin));
+  });
 
   for (int64_t begin = 0; begin < d; begin += kGroup) {
     const int64_t end = std::min(begin + kGroup, d), width = end - begin;
@@ -102,13 +147,13 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
     ctx.team().split(rows, [&](int, int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         float* values = rest[row] + begin;
-        const GroupGrid grid = bits == 1 ? binary_grid(values, width) : clipped_grid(values, width, bits);
-        out.scale[size_t(row * out.groups() + begin / kGroup)] = to_bf16(grid.scale);
-        out.minimum[size_t(row * out.groups() + begin / kGroup)] = to_bf16(grid.minimum);
+        if (!activation_order) set_grid(row, begin / kGroup, values, width);
         for (int64_t j = 0; j < width; ++j) {
+          const int64_t column = order[size_t(begin + j)];
+          const GroupGrid& grid = grids[size_t(row * out.groups() + column / kGroup)];
           const int code = grid.code(values[j]);
-          if (code != 0) out.set_code(row, begin + j, code);
-          if (second_moment.empty()) continue;
+          if (code != 0) out.set_code(row, column, code);
+          if (!compensates) continue;
           const float* u = factor[begin + j] + begin;
           const float error = (values[j] - grid.value(code)) / u[j];
           errors[row][j] = error;
@@ -116,7 +161,7 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
         }
       }
     });
-    if (second_moment.empty() || end == d) continue;
+    if (!compensates || end == d) continue;
     const Table change = multiply(ctx, errors.view(), {factor[begin] + end, width, d - end, d});
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t k = end; k < d; ++k) rest[row][k] -= change[row][k - end];

@@ -1,6 +1,6 @@
 #pragma once
-// GPTQ (arXiv 2210.17323) for the predictor: rows quantised column by column, each column's error compensated on the
-// columns still to come, weighed by the second moments of the inputs.
+// GPTQ (arXiv 2210.17323): rows quantised column by column, each column's error compensated on the columns still to
+// come, weighed by the second moments of the inputs.
 #include <cstdint>
 #include <vector>
 
@@ -9,12 +9,13 @@
 
 namespace pleat {
 
-// [rows, inputs] as a folded checkpoint stores it (kernels/predictor.h): weight = minimum + scale * code.
+// [rows, inputs] as checkpoints store it (kernels/low_bit.h): weight = minimum + scale * code, 8 bits scale * (code -
+// 128).
 struct LowBitRows {
   int bits = 2;
   int64_t rows = 0, inputs = 0;
   std::vector<uint8_t> codes;        // [rows, ceil(inputs * bits / 8)]
-  std::vector<bf16> scale, minimum;  // [rows, ceil(inputs / 64)]
+  std::vector<bf16> scale, minimum;  // [rows, ceil(inputs / 64)]; no minimum at 8 bits
 
   LowBitRows() = default;
   LowBitRows(int bits, int64_t rows, int64_t inputs);
@@ -23,13 +24,16 @@ struct LowBitRows {
   int code(int64_t row, int64_t input) const;
   void set_code(int64_t row, int64_t input, int code);  // over a zero
   float value(int64_t row, int64_t input) const;
-  LowBitMatrix packed(int64_t begin, int64_t end) const;  // rows [begin, end) for predict()
+  LowBitMatrix packed(int64_t begin, int64_t end) const;  // rows [begin, end)
 };
 
 // w [rows, d]; second_moment [d, d] = sum of x x^T (empty: the identity, plain round to nearest).
-//   1 bit: minimum = -s, scale = 2s with s the mean |w| of the group. 2 and 3 bits: the best of five clippings of the
-//   group's range.
+//   1 bit: minimum = -s, scale = 2s with s the mean |w| of the group. 2 to 6 bits: the best of five clippings of the
+//   group's range. 8 bits: scale = max |w| / 127.
+// activation_order: columns with the largest second moment first, on grids of the weights as given; otherwise columns
+// in order, on grids of the weights as compensated when their group's turn comes.
 // Scales and minimums are rounded to bf16 before a code is chosen: what was optimised is what is stored.
-LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits);
+LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
+                bool activation_order = false);
 
 }  // namespace pleat

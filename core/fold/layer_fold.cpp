@@ -7,7 +7,7 @@
 
 namespace pleat {
 
-StoredFold store_fold(const Table& c, WeightFormat format) {
+StoredFold store_fold(Context& ctx, const Table& c, WeightFormat format) {
   PLEAT_ASSERT(format == WeightFormat::int8 || format == WeightFormat::bf16);
   StoredFold out;
   out.format = format;
@@ -20,23 +20,9 @@ StoredFold store_fold(const Table& c, WeightFormat format) {
     }
     return out;
   }
-  out.codes.resize(c.data.size());
-  out.scales.resize(size_t((c.rows + kGroup - 1) / kGroup * c.cols));
-  for (int64_t begin = 0; begin < c.rows; begin += kGroup) {
-    const int64_t end = std::min(begin + kGroup, c.rows);
-    for (int64_t col = 0; col < c.cols; ++col) {
-      float largest = 0;
-      for (int64_t row = begin; row < end; ++row) largest = std::max(largest, std::fabs(c[row][col]));
-      const bf16 stored = to_bf16(largest / 127);
-      const float scale = to_f32(stored);
-      out.scales[size_t(begin / kGroup * c.cols + col)] = stored;
-      for (int64_t row = begin; row < end; ++row) {
-        const float code = scale > 0 ? std::clamp(std::nearbyint(c[row][col] / scale), -127.0f, 127.0f) : 0.0f;
-        out.codes[size_t(row * c.cols + col)] = int8_t(code);
-        out.value[row][col] = code * scale;
-      }
-    }
-  }
+  out.rows = gptq(ctx, transposed(c.view()).view(), {}, 8);
+  for (int64_t row = 0; row < c.rows; ++row)
+    for (int64_t col = 0; col < c.cols; ++col) out.value[row][col] = out.rows.value(col, row);
   return out;
 }
 
@@ -88,7 +74,7 @@ FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> 
   matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
   out.activated = out.gate;
   activate(ctx, activation_, out.activated.view());
-  gate_predictor_.neurons() > 0 ? select_by_predictors(ctx, x, out) : select_by_gate(out);
+  gate_predictor_.outputs() > 0 ? select_by_predictors(ctx, x, out) : select_by_gate(out);
   return out;
 }
 

@@ -10,15 +10,14 @@
 
 namespace pleat {
 
-// C [d, d] as [in, out] in its stored form.
+// C [d, d] in its stored form.
 struct StoredFold {
   WeightFormat format = WeightFormat::int8;
-  std::vector<int8_t> codes;  // int8: [d, d]
-  std::vector<bf16> scales;   // int8: [ceil(d/64), d], one for 64 inputs and an output
-  std::vector<bf16> weight;   // bf16: [d, d]
-  Table value;                // what the stored numbers mean
+  LowBitRows rows;           // int8: an output a row
+  std::vector<bf16> weight;  // bf16: [in, out]
+  Table value;               // what the stored numbers mean, [in, out]
 };
-StoredFold store_fold(const Table& c, WeightFormat format);
+StoredFold store_fold(Context& ctx, const Table& c, WeightFormat format);
 
 struct LayerFold {
   StoredFold fold;

@@ -60,7 +60,7 @@ void finish_fold(Context& ctx, const FfnTensors& ffn, Activation activation, con
                  LayerFold& lines) {
   Table c = fold_weight(ctx, ffn, lines);
   lines.bias = fold_bias(ffn, lines);
-  lines.fold = store_fold(c, format);
+  lines.fold = store_fold(ctx, c, format);
 
   const FoldedLayer layer(ffn, lines, activation, WeightFormat::bf16);
   const FoldedLayer::Neurons neurons = layer.neurons(ctx, sample.view());
@@ -70,7 +70,7 @@ void finish_fold(Context& ctx, const FfnTensors& ffn, Activation activation, con
   const FoldCorrection correction = correct_fold(ctx, sample, missing);
   for (size_t i = 0; i < c.data.size(); ++i) c.data[i] += correction.weight.data[i];
   for (size_t i = 0; i < lines.bias.size(); ++i) lines.bias[i] += correction.bias[i];
-  lines.fold = store_fold(c, format);
+  lines.fold = store_fold(ctx, c, format);
 }
 
 LayerFold reordered(const LayerFold& fold, std::span<const int32_t> order) {

@@ -6,6 +6,8 @@
 
 namespace pleat {
 
+constexpr int kVersion = 2;  // 1 had the fold's codes [in, out]
+
 std::string FoldSpec::name(int layer, const char* tensor) { return concat("pleat.layers.", layer, ".", tensor); }
 
 FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
@@ -63,7 +65,7 @@ SelectionKind selection_named(std::string_view name) {
 }
 
 std::string to_metadata(const FoldSpec& spec) {
-  return nlohmann::json{{"version", 1},
+  return nlohmann::json{{"version", kVersion},
                         {"selection", name_of(spec.selection)},
                         {"predictor_bits", spec.predictor_bits},
                         {"fold_format", spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"},
@@ -84,8 +86,8 @@ FoldSpec fold_spec_from_metadata(const std::string& text) {
     PLEAT_REQUIRE(it != json.end() && it->is_number(), "the checkpoint's 'fold' metadata has no number '", key, "'");
     return it->get<double>();
   };
-  PLEAT_REQUIRE(number_of("version") == 1, "the checkpoint's fold has version ", number_of("version"),
-                ", this program reads 1");
+  PLEAT_REQUIRE(number_of("version") == kVersion, "the checkpoint's fold has version ", number_of("version"),
+                ", this program reads ", kVersion, ": fold the dense model again");
   FoldSpec spec;
   spec.selection = selection_named(text_of("selection"));
   const double bits = number_of("predictor_bits");

@@ -4,11 +4,11 @@
 //
 // For every layer, under "pleat.layers.<l>." (the first four always; then by selection):
 //   fold.weight       BF16 [d, d]              C, [in, out]              (fold_format bf16)
-//   fold.codes        I8   [d, d]              C = codes * scale         (fold_format int8)
-//   fold.scales       BF16 [ceil(d/64), d]     one scale per 64 inputs and output
+//   fold.codes        U8   [d, d]              C^T, [out, in], 8 bits (kernels/low_bit.h; fold_format int8)
+//   fold.scale        BF16 [d, ceil(d/64)]
 //   fold.bias         F32  [d]                 B
 // selection range:
-//   predictor.codes   U8   [h, ceil(d*bits/8)] see kernels/predictor.h
+//   predictor.codes   U8   [h, ceil(d*bits/8)] see kernels/low_bit.h
 //   predictor.scale   BF16 [h, ceil(d/64)]
 //   predictor.minimum BF16 [h, ceil(d/64)]
 //   range.low, range.high   F32 [h]            of z~, margin included; -inf / +inf where open

@@ -31,56 +31,83 @@ inline std::vector<Isa> isas() {
 struct RandomWeights {
   WeightFormat format;
   int64_t inputs, outputs;
-  std::vector<float> values;  // [inputs, outputs]
+  std::vector<float> values;         // [inputs, outputs]
+  std::vector<unsigned> codes;       // low-bit: [outputs, inputs]
+  std::vector<bf16> scale, minimum;  // low-bit: [outputs, groups]
   PackedMatrix packed;
 
   RandomWeights(WeightFormat format_, int64_t inputs_, int64_t outputs_, std::vector<int64_t> leaf_offsets,
                 uint32_t seed = 1)
-      : format(format_),
-        inputs(inputs_),
-        outputs(outputs_),
-        values(random_floats(inputs_ * outputs_, seed)),
-        packed(format_, inputs_, outputs_, std::move(leaf_offsets)) {
-    if (format == WeightFormat::int8) {
-      pack_int8(seed);
-      return;
-    }
-    packed.pack(0, 0, {values.data(), DType::f32, inputs, outputs, outputs, 1});
+      : format(format_), inputs(inputs_), outputs(outputs_), values(random_floats(inputs_ * outputs_, seed)) {
+    if (is_low_bit(format)) draw_codes(seed);
+    packed = rows(0, std::move(leaf_offsets));
     if (format == WeightFormat::bf16) {
       for (float& value : values) value = to_f32(to_bf16(value));
     }
   }
+  int64_t groups() const { return (inputs + kGroup - 1) / kGroup; }
 
-  void pack_int8(uint32_t seed) {
-    const int64_t groups = (inputs + kGroup - 1) / kGroup;
-    std::vector<float> scales = random_floats(groups * outputs, seed + 1);
-    for (float& scale : scales) scale = to_f32(to_bf16(scale));
-    std::vector<int8_t> codes(values.size());
-    for (int64_t k = 0; k < inputs; ++k) {
-      for (int64_t n = 0; n < outputs; ++n) {
-        float& value = values[k * outputs + n];
-        codes[k * outputs + n] = int8_t(std::lround(value * 127));
-        value = float(codes[k * outputs + n]) * scales[k / kGroup * outputs + n];
-      }
+  // The inputs from `first` on (low-bit: a multiple of kGroup) that these leaves cover.
+  PackedMatrix rows(int64_t first, std::vector<int64_t> leaf_offsets) const {
+    const int64_t count = leaf_offsets.back();
+    PackedMatrix out(format, count, outputs, std::move(leaf_offsets));
+    if (!is_low_bit(format)) {
+      out.pack(0, 0, {&values[first * outputs], DType::f32, count, outputs, outputs, 1});
+      return out;
     }
-    packed.pack(0, 0, {codes.data(), DType::i8, inputs, outputs, outputs, 1});
-    packed.pack_scales(0, 0, {scales.data(), DType::f32, groups, outputs, outputs, 1});
+    const int bits = bits_of(format);
+    const int64_t mine = (count + kGroup - 1) / kGroup;
+    for (int64_t n = 0; n < outputs; ++n) {
+      std::vector<uint8_t> bytes((count * bits + 7) / 8);
+      for (int64_t bit = 0; bit < count * bits; ++bit)
+        bytes[bit / 8] =
+            uint8_t(bytes[bit / 8] | (codes[n * inputs + first + bit / bits] >> bit % bits & 1) << bit % 8);
+      const int64_t group = n * groups() + first / kGroup;
+      if (mine > 0) out.low_bit().pack(n, 1, bytes.data(), &scale[group], bits < 8 ? &minimum[group] : nullptr);
+    }
+    return out;
+  }
+
+  void draw_codes(uint32_t seed) {
+    const int bits = bits_of(format);
+    std::mt19937 generator(seed);
+    for (float value : random_floats(groups() * outputs, seed + 1)) scale.push_back(to_bf16(value / float(1 << bits)));
+    for (float value : random_floats(groups() * outputs, seed + 2)) minimum.push_back(to_bf16(value));
+    for (int64_t n = 0; n < outputs; ++n)
+      for (int64_t k = 0; k < inputs; ++k) {
+        codes.push_back(generator() & ((1u << bits) - 1));
+        const int64_t group = n * groups() + k / kGroup;
+        values[k * outputs + n] = bits == 8 ? to_f32(scale[group]) * float(int(codes.back()) - 128)
+                                            : to_f32(minimum[group]) + to_f32(scale[group]) * float(codes.back());
+      }
   }
 };
 
+// What the product makes of the activation k of a row: see matmul.h and low_bit.h.
+inline double activation_of(const RandomWeights& w, const float* x, int64_t k) {
+  if (w.format == WeightFormat::bf16) return to_f32(to_bf16(x[k]));
+  if (!is_low_bit(w.format)) return x[k];
+  const int64_t begin = k / kGroup * kGroup;
+  float highest = 0;
+  for (int64_t i = begin; i < std::min(begin + kGroup, w.inputs); ++i) highest = std::max(highest, std::fabs(x[i]));
+  const float s = highest / 127;
+  return double(s) * std::nearbyint(x[k] / s);
+}
+
 // Output n of the inputs [begin, end) and how far an f32 sum of those terms may be from it: every term passes through
 // at most one rounding for each addition after it, besides those of its own product, of a scale and of `additions`
-// more.
+// more. Low-bit: minimum and code are summed apart.
 struct Expected {
   double value = 0, tolerance = 0;
 };
 inline Expected expect(const RandomWeights& w, const float* x, int64_t n, int64_t begin, int64_t end, int additions) {
   double value = 0, magnitude = 0;
   for (int64_t k = begin; k < end; ++k) {
-    const float activation = w.format == WeightFormat::bf16 ? to_f32(to_bf16(x[k])) : x[k];
-    const double term = double(activation) * double(w.values[k * w.outputs + n]);
+    const double activation = activation_of(w, x, k);
+    const double term = activation * double(w.values[k * w.outputs + n]);
     value += term;
     magnitude += std::abs(term);
+    if (is_low_bit(w.format)) magnitude += 2 * std::abs(activation);
   }
   return {value, (magnitude + 1) * double(end - begin + 3 + additions) * 0x1p-23};
 }
@@ -106,14 +133,13 @@ inline std::vector<int64_t> uneven_leaves(int64_t inputs, int leaves, int64_t un
     const int64_t even_share = inputs * leaf / leaves + (leaf * 7 % 5 - 2);
     offsets.push_back(std::max(offsets.back(), std::min(even_share / unit * unit, inputs)));
     if (leaf % 6 == 0) offsets.back() = offsets[offsets.size() - 2];
+    if (leaf == leaves - 1) offsets.back() = inputs;  // the last leaf is empty too
   }
   offsets.push_back(inputs);
   return offsets;
 }
 
-inline std::string name_of(WeightFormat format) {
-  return format == WeightFormat::f32 ? "f32" : format == WeightFormat::bf16 ? "bf16" : "int8";
-}
-constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8};
+constexpr WeightFormat kFormats[] = {WeightFormat::f32,  WeightFormat::bf16, WeightFormat::int8, WeightFormat::int6,
+                                     WeightFormat::int5, WeightFormat::int4, WeightFormat::int3, WeightFormat::int2};
 
 }  // namespace pleat

@@ -8,10 +8,8 @@ namespace {
 
 constexpr int64_t kOutputs = 77;
 
-int64_t inputs_of(WeightFormat format, int leaves) {
-  return format == WeightFormat::int8 ? leaves * 64 - 27 : leaves * 11 + 3;
-}
-int64_t unit_of(WeightFormat format) { return format == WeightFormat::int8 ? kGroup : 1; }
+int64_t inputs_of(WeightFormat format, int leaves) { return is_low_bit(format) ? leaves * 64 - 27 : leaves * 11 + 3; }
+int64_t unit_of(WeightFormat format) { return is_low_bit(format) ? kGroup : 1; }
 
 // Columns of x that rank r sees, and its rows of W with its leaves.
 struct RankPart {
@@ -28,8 +26,7 @@ RankPart product_of_rank(Context& ctx, const RandomWeights& w, const std::vector
   std::vector<int64_t> own;
   for (int leaf = begin; leaf <= end; ++leaf) own.push_back(offsets[leaf] - offsets[begin]);
   const int64_t inputs = own.back(), first = offsets[begin];
-  PackedMatrix packed(w.format, inputs, w.outputs, own);
-  packed.pack(0, 0, {&w.values[first * w.outputs], DType::f32, inputs, w.outputs, w.outputs, 1});
+  const PackedMatrix packed = w.rows(first, own);
   std::vector<float> own_x;
   for (int64_t row = 0; row < rows; ++row) {
     own_x.insert(own_x.end(), x.begin() + row * w.inputs + first, x.begin() + row * w.inputs + first + inputs);
@@ -67,10 +64,10 @@ TEST(MatmulNodes, EveryNodeIsTheSumOfItsLeaves) {
 TEST(MatmulNodes, RanksTogetherGiveTheBitsOfOneRank) {
   for (Isa isa : isas()) {
     Context ctx(2, true, isa);
-    for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+    for (WeightFormat format : kFormats) {
       for (int leaves : {25, 32}) {
         const int64_t inputs = inputs_of(format, leaves);
-        const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, 1);
+        const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, unit_of(format));
         const RandomWeights w(format, inputs, kOutputs, offsets);
         for (int64_t rows : {1, 4}) {
           const std::vector<float> x = random_floats(rows * inputs, 7);

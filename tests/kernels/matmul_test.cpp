@@ -105,7 +105,7 @@ TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
     std::vector<float> out(rows * outputs);
     for (int half = 0; half < 2; ++half) {
       std::vector<float> one(rows * kColumnBlock);
-      kernels.one[1][rows]({tile.data(), weights + half * panel * 2, 0, nullptr, 0, 2 * pairs, one.data()});
+      kernels.one[1][rows]({tile.data(), weights + half * panel * 2, 0, 2 * pairs, one.data()});
       for (int64_t i = 0; i < rows * kColumnBlock; ++i) {
         out[i / kColumnBlock * outputs + half * kColumnBlock + i % kColumnBlock] = one[i];
       }
@@ -116,7 +116,7 @@ TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
     }
     if (rows > kernels.max_pair_rows) continue;
     std::vector<float> both(rows * outputs);
-    kernels.pair[1][rows]({tile.data(), weights, panel * 2, nullptr, 0, 2 * pairs, both.data()});
+    kernels.pair[1][rows]({tile.data(), weights, panel * 2, 2 * pairs, both.data()});
     ASSERT_EQ(both, out) << rows;
   }
   for (int64_t n = 0; n < outputs; ++n) {
@@ -132,7 +132,8 @@ TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
 TEST(Matmul, FusedProcessorsOfBothVectorLengthsGiveTheSameBits) {
   if (detect_isa() != Isa::avx512) GTEST_SKIP() << "needs both";
   Context narrow(1, true, Isa::avx2), wide(1, true, Isa::avx512);
-  for (WeightFormat format : {WeightFormat::f32, WeightFormat::int8}) {
+  for (WeightFormat format : kFormats) {
+    if (format == WeightFormat::bf16) continue;
     const RandomWeights w(format, 200, 65, {0, 200});
     const std::vector<float> x = random_floats(7 * 200, 3);
     EXPECT_EQ(matmul_of(narrow, x, 7, w.packed), matmul_of(wide, x, 7, w.packed)) << name_of(format);
@@ -169,6 +170,18 @@ TEST(PackedMatrix, BytesAreThoseOneProductStreams) {
   EXPECT_EQ(PackedMatrix(WeightFormat::bf16, 100, 64, {0, 33, 100}).bytes(), size_t((34 + 68) * 64 * 2));
   EXPECT_EQ(PackedMatrix(WeightFormat::f32, 100, 33, {0, 100}).bytes(), size_t(100 * 64 * 4));
   EXPECT_EQ(PackedMatrix(WeightFormat::int8, 128, 32, {0, 64, 128}).bytes(), size_t(128 * 32 + 2 * 32 * 2));
+  EXPECT_EQ(PackedMatrix(WeightFormat::int3, 128, 32, {0, 64, 128}).bytes(), size_t(128 * 32 * 3 / 8 + 2 * 32 * 4));
+}
+
+TEST(PackedMatrix, GivesAnOutputsWeightsBack) {
+  for (WeightFormat format : kFormats) {
+    const RandomWeights w(format, 200, 65, {0, 128, 200});
+    std::vector<float> column(200);
+    for (int64_t n : {0, 17, 64}) {
+      w.packed.column(n, column.data());
+      for (int64_t k = 0; k < 200; ++k) ASSERT_EQ(column[k], w.values[k * 65 + n]) << name_of(format) << " " << k;
+    }
+  }
 }
 
 TEST(PackedMatrix, RefusesTypesThatDoNotFitTheFormat) {

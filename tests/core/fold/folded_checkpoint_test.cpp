@@ -78,7 +78,7 @@ std::vector<FoldedLayerTensors> folded_layers(Context& ctx, const Checkpoint& de
     fold.low = random_table(1, kNeurons, 1, 33).data;
     fold.high = random_table(1, kNeurons, 1, 34).data;
     fold.predictor = gptq(ctx, ffn.up.view(), {}, 2);
-    fold.fold = store_fold(fold_weight(ctx, ffn, fold), format);
+    fold.fold = store_fold(ctx, fold_weight(ctx, ffn, fold), format);
     fold.bias = fold_bias(ffn, fold);
     std::vector<int32_t> order;
     for (int32_t n = 0; n < kNeurons; ++n) order.push_back((n * 7 + layer) % kNeurons);
@@ -132,8 +132,8 @@ TEST(FoldedCheckpoint, ReadsBackWhatWasFoldedAndTheSameDenseFunction) {
       EXPECT_EQ(ffn.down_bias, expected.down_bias);
       const auto name = [&](const char* tensor) { return FoldSpec::name(layer, tensor); };
       if (format == WeightFormat::int8) {
-        EXPECT_EQ(read_all<int8_t>(folded, name("fold.codes")), fold.fold.codes);
-        EXPECT_EQ(read_all<uint16_t>(folded, name("fold.scales")), bits_of(fold.fold.scales));
+        EXPECT_EQ(read_all<uint8_t>(folded, name("fold.codes")), fold.fold.rows.codes);
+        EXPECT_EQ(read_all<uint16_t>(folded, name("fold.scale")), bits_of(fold.fold.rows.scale));
       } else {
         EXPECT_EQ(read_all<uint16_t>(folded, name("fold.weight")), bits_of(fold.fold.weight));
       }

@@ -33,7 +33,7 @@ struct Fixture {
     fold.low.assign(size_t(kNeurons), -kInfinity);
     fold.high.assign(size_t(kNeurons), kInfinity);
     fold.predictor = gptq(ctx, ffn.up.view(), {}, 2);
-    fold.fold = store_fold(fold_weight(ctx, ffn, fold), format);
+    fold.fold = store_fold(ctx, fold_weight(ctx, ffn, fold), format);
     fold.bias = fold_bias(ffn, fold);
   }
   Table output(FfnForm form) {
@@ -67,6 +67,11 @@ double int8_bound(const Table& c, const float* x, int64_t output) {
       sum += std::fabs(double(x[i]));
     }
     bound += largest / 127 * sum;
+    // an activation is at most half a step of its group from its int8
+    float loudest = 0;
+    for (int64_t i = begin; i < std::min(begin + kGroup, c.rows); ++i) loudest = std::max(loudest, std::fabs(x[i]));
+    for (int64_t i = begin; i < std::min(begin + kGroup, c.rows); ++i)
+      bound += std::fabs(double(c[i][output])) * loudest / 254;
   }
   return bound;
 }

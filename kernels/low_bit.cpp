@@ -1,0 +1,189 @@
+#include "kernels/low_bit.h"
+
+#include <cmath>
+
+#include "kernels/low_bit_blocks.h"
+
+namespace pleat {
+namespace {
+
+// Calls visit(bits of the plane, first bit of the code, first byte in the group).
+template <class Visit>
+void for_planes(int bits, Visit visit) {
+  if (bits == 8) return visit(8, 0, 0);
+  int first = 0;
+  for (int width : {4, 2, 1}) {
+    if ((bits & width) == 0) continue;
+    visit(width, first, int(kOutputBlock * kGroup) / 8 * first);
+    first += width;
+  }
+}
+
+// Where a plane of `width` bits keeps the code of an output of the block for an input of the group.
+struct Place {
+  int byte, shift;
+  Place(int width, int output, int input) {
+    const int parts = 8 / width, quad = input / 4;
+    byte = quad / parts * 64 + output * 4 + input % 4;
+    shift = quad % parts * width;
+  }
+};
+
+void store(uint8_t* group, int bits, int output, int input, unsigned code) {
+  for_planes(bits, [&](int width, int first, int offset) {
+    const Place place(width, output, input);
+    const unsigned mask = (1u << width) - 1;
+    uint8_t& byte = group[offset + place.byte];
+    byte = uint8_t((byte & ~(mask << place.shift)) | (code >> first & mask) << place.shift);
+  });
+}
+
+unsigned load(const uint8_t* group, int bits, int output, int input) {
+  unsigned code = 0;
+  for_planes(bits, [&](int width, int first, int offset) {
+    const Place place(width, output, input);
+    code |= (unsigned(group[offset + place.byte]) >> place.shift & ((1u << width) - 1)) << first;
+  });
+  return code;
+}
+
+void quantise_group(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale) {
+  float highest = 0;
+  for (int64_t i = 0; i < n; ++i) highest = std::max(highest, std::fabs(x[i]));
+  scale = highest / 127.0f;
+  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
+  for (int64_t i = 0; i < n; ++i) {
+    // Where scale is 0, subnormal or infinite the quotient may be anything; the comparisons bring it, NaN too, into
+    // range.
+    float value = x[i] / scale;
+    value = value > -127.0f ? value : -127.0f;
+    value = value < 127.0f ? value : 127.0f;
+    q[i] = int8_t((value + shift) - shift);
+  }
+  std::fill(q + (scale == 0 ? 0 : n), q + kGroup, int8_t(0));
+  sum = 0;
+  for (int64_t i = 0; i < kGroup; ++i) sum += q[i];
+}
+
+}  // namespace
+
+LowBitMatrix::LowBitMatrix(int bits, int64_t outputs, int64_t inputs)
+    : bits_(bits), outputs_(outputs), inputs_(inputs) {
+  PLEAT_REQUIRE((bits >= 1 && bits <= 6) || bits == 8, "a weight has 1 to 6 or 8 bits, not ", bits);
+  const int64_t groups = LowBitAccess::blocks(*this) * LowBitAccess::groups(*this);
+  codes_ = Buffer(size_t(groups * LowBitAccess::group_bytes(*this)));
+  scales_ = Buffer(size_t(groups * LowBitAccess::group_scales(*this)) * sizeof(bf16));
+}
+
+void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum) {
+  PLEAT_ASSERT(output >= 0 && output + rows <= outputs_, output, " + ", rows, " of ", outputs_);
+  PLEAT_ASSERT((minimum == nullptr) == (bits_ == 8), bits_, " bits");
+  const int64_t row_bytes = (inputs_ * bits_ + 7) / 8, groups = LowBitAccess::groups(*this);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t block = (output + row) / kOutputBlock;
+    const int lane = int((output + row) % kOutputBlock);
+    const uint8_t* from = codes + row * row_bytes;
+    uint8_t* to = LowBitAccess::codes(*this, block);
+    for (int64_t input = 0; input < inputs_; ++input) {
+      const int64_t bit = input * bits_, byte = bit / 8;
+      const unsigned window = from[byte] | (byte + 1 < row_bytes ? from[byte + 1] << 8 : 0);
+      const unsigned code = window >> bit % 8 & ((1u << bits_) - 1);
+      store(to + input / kGroup * LowBitAccess::group_bytes(*this), bits_, lane, int(input % kGroup), code);
+    }
+    for (int64_t group = 0; group < groups; ++group) {
+      bf16* group_scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
+      group_scales[lane] = scale[row * groups + group];
+      if (minimum) group_scales[kOutputBlock + lane] = minimum[row * groups + group];
+    }
+  }
+}
+
+void LowBitMatrix::row(int64_t output, float* values) const {
+  PLEAT_ASSERT(output >= 0 && output < outputs_, output, " of ", outputs_);
+  const int64_t block = output / kOutputBlock;
+  const int lane = int(output % kOutputBlock);
+  for (int64_t input = 0; input < inputs_; ++input) {
+    const int64_t group = input / kGroup;
+    const bf16* scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
+    const unsigned code = load(LowBitAccess::codes(*this, block) + group * LowBitAccess::group_bytes(*this), bits_,
+                               lane, int(input % kGroup));
+    const float scale = to_f32(scales[lane]);
+    values[input] =
+        bits_ == 8 ? scale * float(int(code) - 128) : to_f32(scales[kOutputBlock + lane]) + scale * float(code);
+  }
+}
+
+QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x) {
+  QuantisedRows out;
+  out.groups = (x.cols + kGroup - 1) / kGroup;
+  const int64_t count = x.rows * out.groups;
+  out.q = static_cast<int8_t*>(ctx.scratch(Context::op_slot, size_t(count * (kGroup + 2 * int64_t(sizeof(float))))));
+  out.sums = reinterpret_cast<int32_t*>(out.q + count * kGroup);
+  out.scales = reinterpret_cast<float*>(out.sums + count);
+  const auto work = [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / out.groups, input = i % out.groups * kGroup;
+      quantise_group(x[row] + input, std::min(kGroup, x.cols - input), out.q + i * kGroup, out.sums[i], out.scales[i]);
+    }
+  };
+  constexpr int64_t kGroupsPerThread = 256;  // fewer are done sooner by one thread than by waking the team
+  if (count < 2 * kGroupsPerThread)
+    work(0, 0, count);
+  else
+    ctx.team().split(count, work);
+  return out;
+}
+
+namespace {
+
+// One block of outputs times up to kMaxSharedRows rows.
+struct BlockSums {
+  const LowBitMatrix& w;
+  const QuantisedRows& x;
+  const LowBitLeaves& leaves;
+  void (*multiply)(const LowBitBlock&);
+  int64_t block, row;
+  int rows;
+
+  void sum(TreeNode node, float* into) const {
+    if (node.leaves() == 1) {
+      const size_t leaf = size_t(node.begin - leaves.first_leaf);
+      const auto group = [&](int64_t input) { return (input + kGroup - 1) / kGroup; };
+      const int64_t begin = group(leaves.offsets[leaf]), end = group(leaves.offsets[leaf + 1]);
+      return multiply(low_bit_block(w, x, block, begin, end, row, rows, into));
+    }
+    alignas(64) float right[kMaxSharedRows * kOutputBlock];
+    sum({node.begin, node.middle()}, into);
+    sum({node.middle(), node.end}, right);
+    for (int i = 0; i < rows * int(kOutputBlock); ++i) into[i] += right[i];
+  }
+};
+
+}  // namespace
+
+void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatrix& w, const LowBitLeaves& leaves,
+                      const float* bias, float* out, int64_t row_stride, int64_t node_stride) {
+  PLEAT_ASSERT(x.cols == w.inputs(), x.cols, " columns for ", w.inputs(), " inputs");
+  if (x.rows == 0 || leaves.count == 0) return;
+  const QuantisedRows quantised = quantise_rows(ctx, x);
+  const auto multiply = vector_ops(ctx.isa()).low_bit_block;
+  ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t output = block * kOutputBlock, outputs = std::min(kOutputBlock, w.outputs() - output);
+      for (int64_t row = 0; row < x.rows; row += kMaxSharedRows) {
+        const int rows = int(std::min<int64_t>(kMaxSharedRows, x.rows - row));
+        const BlockSums sums{w, quantised, leaves, multiply, block, row, rows};
+        for (int64_t node = 0; node < leaves.count; ++node) {
+          alignas(64) float y[kMaxSharedRows * kOutputBlock];
+          sums.sum(leaves.nodes[node], y);
+          float* corner = out + node * node_stride + row * row_stride + output;
+          for (int r = 0; r < rows; ++r, corner += row_stride)
+            for (int64_t n = 0; n < outputs; ++n)
+              corner[n] = bias ? y[r * kOutputBlock + n] + bias[output + n] : y[r * kOutputBlock + n];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace pleat
