@@ -108,6 +108,7 @@ struct Avx2Lanes {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
+  static constexpr bool kManyRegisters = false;
   static I zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   static I load_int(const void* p) {
     return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};

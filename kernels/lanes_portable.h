@@ -114,6 +114,7 @@ struct PortableLanes {
     return a.lane[0];
   }
 
+  static constexpr bool kManyRegisters = false;
   static I zero_int() { return I{}; }
   static I load_int(const void* p) {
     const uint8_t* byte = static_cast<const uint8_t*>(p);

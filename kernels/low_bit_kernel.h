@@ -89,6 +89,8 @@ void multiply_rows(const LowBitBlock& task, int first_row) {
 template <class Lanes, int bits>
 void multiply_block(const LowBitBlock& task) {
   int row = 0;
+  if constexpr (Lanes::kManyRegisters)
+    for (; row + 8 <= task.rows; row += 8) multiply_rows<Lanes, bits, 8>(task, row);
   for (; row + 4 <= task.rows; row += 4) multiply_rows<Lanes, bits, 4>(task, row);
   for (; row < task.rows; ++row) multiply_rows<Lanes, bits, 1>(task, row);
 }

@@ -101,7 +101,7 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   for (const bool folded : {false, true}) {
     if (folded && options.fold == 0) continue;
     if (folded)
-      blueprint.fold = FoldSpec{.selection = blueprint.gated ? SelectionKind::gate : SelectionKind::range,
+      blueprint.fold = FoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range,
                                 .reduction = options.fold};
     Weights weights =
         synthetic_weights(blueprint, plan, communicator.rank(), weight_format(options.common.dtype), *subjects.context);

@@ -73,7 +73,7 @@ void add_fold(CLI::App& app, Command& command) {
                  "Who is computed exactly. Plain FFNs: neurons predicted outside their range. Gated FFNs: those whose "
                  "exact gate is far from the fold's, or those predicted so from low-bit copies of gate and up")
       ->check(CLI::IsMember({"range", "gate", "predictor"}))
-      ->default_str("by the model's FFN");
+      ->default_str("range, with gated FFNs predictor");
   sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();

@@ -84,18 +84,26 @@ void fill_predictor(const FoldSpec& spec, double share, int64_t d, int64_t mine,
   ffn.range_high.assign(size_t(mine), float(upper_quantile(share) * deviation));
 }
 
-// Gates of a normed x are nearly normal; the threshold is the quantile of |silu(g) - slope| in a sample of such.
-void fill_gate(double share, int64_t d, int64_t mine, WeightFormat dtype, Filler& filler, FoldedFfn& ffn) {
-  ffn.gate = PackedMatrix(dtype, d, mine, {0, d});
-  filler.fill(ffn.gate);
+// Predictions of a normed x are nearly normal, with the deviation that uniform codes give; the threshold is the
+// quantile of the score's part that differs between neurons in a sample of such.
+void fill_gate_predictors(const FoldSpec& spec, double share, int64_t d, int64_t mine, WeightFormat dtype,
+                          Filler& filler, FoldedFfn& ffn) {
+  const double levels = 1 << spec.predictor_bits, scale = 0.02;
+  for (LowBitMatrix* predictor : {&ffn.predictor, &ffn.gate_predictor}) {
+    *predictor = LowBitMatrix(spec.predictor_bits, mine, d);
+    filler.fill(*predictor, float(scale), float(-scale * (levels - 1) / 2));
+  }
+  ffn.gate_rows = NeuronRows(dtype, mine, d);
+  filler.fill(ffn.gate_rows);
   ffn.gate_slope.assign(size_t(mine), 0.1f);
   ffn.factor.assign(size_t(mine), 1.0f);
+  // Both predictors have the same codes here, so u~ = g~.
   std::mt19937 generator(2);
-  std::normal_distribution<float> normal(0.0f, 0.02f * std::sqrt(float(d)));
+  std::normal_distribution<float> normal(0.0f, float(scale * std::sqrt((levels * levels - 1) / 12 * double(d))));
   std::vector<float> scores(1 << 16);
   for (float& score : scores) {
     const float g = normal(generator);
-    score = std::fabs(g / (1 + std::exp(-g)) - ffn.slope[0]);
+    score = std::fabs((g / (1 + std::exp(-g)) - ffn.slope[0]) * g - (0.1f * g + ffn.intercept[0]));
   }
   std::sort(scores.begin(), scores.end());
   ffn.threshold = scores[size_t((1 - share) * double(scores.size() - 1))];
@@ -116,7 +124,10 @@ FoldedFfn synthetic_fold(const Blueprint& blueprint, const ShardPlan& plan, int 
   ffn.fold_bias.assign(size_t(d), 0.0f);
   ffn.slope.assign(size_t(mine), 0.5f);
   ffn.intercept.assign(size_t(mine), 0.1f);
-  blueprint.gated ? fill_gate(share, d, mine, dtype, filler, ffn) : fill_predictor(spec, share, d, mine, filler, ffn);
+  if (blueprint.gated)
+    fill_gate_predictors(spec, share, d, mine, dtype, filler, ffn);
+  else
+    fill_predictor(spec, share, d, mine, filler, ffn);
   ffn.up = NeuronRows(dtype, mine, d);
   ffn.down = NeuronRows(dtype, mine, d);
   filler.fill(ffn.up);

@@ -77,7 +77,7 @@ class Folding {
 
   void check_options() {
     SelectionKind& selection = report_.spec.selection;
-    selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::gate : SelectionKind::range);
+    selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::predictor : SelectionKind::range);
     PLEAT_REQUIRE(is_for_gated(selection) == blueprint_.gated, "'", options_.model, "' has ",
                   blueprint_.gated ? "gated FFNs; the selections for them are gate and predictor"
                                    : "plain FFNs; the selection for them is range");

@@ -15,7 +15,7 @@ struct FoldOptions {
   std::string model;                       // dense Hugging Face folder or GGUF file
   std::string text;                        // calibration text (UTF-8)
   std::string out;                         // folder to write; must not exist or be empty
-  std::optional<SelectionKind> selection;  // default: gate for gated FFNs, range for others
+  std::optional<SelectionKind> selection;  // default: predictor for gated FFNs, range for others
   double reduction = 0;    // share of FFN weight bytes no longer read per token at batch 1, everything counted; 0: 0.8,
                            // with the exact gate, which alone is a third of the bytes, 0.4; with gated predictors 0.5
   int predictor_bits = 2;  // 1, 2 or 3
