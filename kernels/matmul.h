@@ -21,6 +21,7 @@ namespace pleat {
 enum class WeightFormat : uint8_t { f32, bf16, int8, int6, int5, int4, int3, int2 };
 int bits_of(WeightFormat format);
 bool is_low_bit(WeightFormat format);
+int64_t matrix_bytes(WeightFormat format, int64_t inputs, int64_t outputs);  // scales included, padding not
 std::string_view name_of(WeightFormat format);
 WeightFormat weight_format_named(std::string_view name);  // Error(invalid)
 

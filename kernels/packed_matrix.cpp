@@ -49,6 +49,13 @@ int bits_of(WeightFormat format) { return kBits[size_t(format)]; }
 
 bool is_low_bit(WeightFormat format) { return bits_of(format) <= 8; }
 
+int64_t matrix_bytes(WeightFormat format, int64_t inputs, int64_t outputs) {
+  const int64_t codes = inputs * outputs * bits_of(format) / 8;
+  if (!is_low_bit(format)) return codes;
+  const int64_t numbers = format == WeightFormat::int8 ? 1 : 2;
+  return codes + numbers * int64_t(sizeof(bf16)) * blocks(inputs, kGroup) * outputs;
+}
+
 std::string_view name_of(WeightFormat format) { return kNames[size_t(format)]; }
 
 WeightFormat weight_format_named(std::string_view name) {

@@ -103,8 +103,8 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
     if (folded)
       blueprint.fold = FoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range,
                                 .reduction = options.fold};
-    Weights weights =
-        synthetic_weights(blueprint, plan, communicator.rank(), weight_format(options.common.dtype), *subjects.context);
+    Weights weights = synthetic_weights(blueprint, plan, communicator.rank(), weight_format_named(options.common.dtype),
+                                        *subjects.context);
     communicator.ledger().beat();
     const int64_t bytes = int64_t(weights.bytes());
     subjects.all.push_back({folded ? "folded" : "dense",
@@ -120,7 +120,7 @@ Subjects folder_subjects(Communicator& communicator, const BenchOptions& options
   Subjects subjects;
   for (const bool folded : {false, true}) {
     LoadOptions load;
-    load.dtype = weight_format(options.common.dtype);
+    load.dtype = weight_format_named(options.common.dtype);
     load.threads = threads;
     load.oversubscribed = oversubscribed();
     load.reduction = reduction_kind(options.common);

@@ -35,11 +35,6 @@ void require_device(const CommonOptions& options) {
   if (options.device == "cuda") throw Error(ErrorKind::unimplemented, "this build has no CUDA backend");
 }
 
-WeightFormat weight_format(const std::string& name) {
-  if (name == "f32") return WeightFormat::f32;
-  return name == "int8" ? WeightFormat::int8 : WeightFormat::bf16;
-}
-
 Reduction reduction_kind(const CommonOptions& options) {
   return options.reduction == "fast" ? Reduction::fast : Reduction::invariant;
 }

@@ -17,6 +17,7 @@ struct Command {
 };
 
 void add_fold(CLI::App& app, Command& command);
+void add_quantize(CLI::App& app, Command& command);
 void add_generate(CLI::App& app, Command& command);
 void add_eval(CLI::App& app, Command& command);
 void add_inspect(CLI::App& app, Command& command);
@@ -41,7 +42,6 @@ void add_rank_flags(CLI::App& app, CommonOptions& options);
 // Error(unimplemented) for a device this build does not have.
 void require_device(const CommonOptions& options);
 
-WeightFormat weight_format(const std::string& name);  // "bf16", "f32" or "int8"
 Reduction reduction_kind(const CommonOptions& options);
 
 }  // namespace pleat

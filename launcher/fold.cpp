@@ -22,21 +22,14 @@ struct FoldCommandOptions {
 
 FoldReport fold_with_progress(const FoldCommandOptions& options) {
   FoldOptions fold = options.fold;
-  fold.fold_format = weight_format(options.format);
+  fold.fold_format = weight_format_named(options.format);
   if (!options.select.empty()) fold.selection = selection_named(options.select);
   fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
   fold.oversubscribed = oversubscribed();
-  std::string stage;
-  std::unique_ptr<Progress> progress;
-  const FoldReport report = fold_model(fold, [&](const std::string& name, double fraction) {
-    if (name != stage) {
-      if (progress) progress->finish();
-      stage = name;
-      progress = std::make_unique<Progress>("fold: " + name, 100, options.common.quiet);
-    }
-    progress->update(int64_t(fraction * 100), "%");
-  });
-  if (progress) progress->finish();
+  StagedProgress progress("fold: ", options.common.quiet);
+  FoldReport report =
+      fold_model(fold, [&](const std::string& stage, double fraction) { progress.update(stage, fraction); });
+  progress.finish();
   return report;
 }
 

@@ -36,6 +36,16 @@ std::string windows(const Blueprint& blueprint) {
   return layers > 0 ? concat(window, " tokens in ", layers, " layers") : "none";
 }
 
+// How many matrices are held in which low-bit format.
+ordered_json quantised_counts(const Blueprint& blueprint) {
+  ordered_json out = ordered_json::object();
+  for (const auto& [name, format] : blueprint.quantised) {
+    const std::string key(name_of(format));
+    out[key] = out.value(key, 0) + 1;
+  }
+  return out;
+}
+
 ordered_json blueprint_json(const Blueprint& blueprint) {
   ordered_json out = {{"family", blueprint.family},
                       {"layers", blueprint.layers},
@@ -54,6 +64,7 @@ ordered_json blueprint_json(const Blueprint& blueprint) {
                       {"parallel_residual", blueprint.parallel_residual},
                       {"tied_head", blueprint.tied_head},
                       {"folded", blueprint.fold.has_value()}};
+  if (!blueprint.quantised.empty()) out["quantised"] = quantised_counts(blueprint);
   if (blueprint.fold) {
     out["reduction"] = blueprint.fold->reduction;
     out["selection"] = name_of(blueprint.fold->selection);
@@ -103,7 +114,7 @@ void inspect(const InspectOptions& options) {
   const ShardPlan plan(sizes_of(blueprint), options.ranks, Reduction::invariant);
   std::vector<RankShare> shares;
   for (int rank = 0; rank < options.ranks; ++rank)
-    shares.push_back(share_of(blueprint, plan, rank, weight_format(options.common.dtype)));
+    shares.push_back(share_of(blueprint, plan, rank, weight_format_named(options.common.dtype)));
   const ordered_json described = blueprint_json(blueprint);
   const ordered_json report = fold_report(options.model);
   if (options.common.json) {

@@ -23,6 +23,7 @@ int run(int argc, char** argv) {
   add_generate(app, command);
   add_eval(app, command);
   add_fold(app, command);
+  add_quantize(app, command);
   add_inspect(app, command);
   add_check(app, command);
   add_bench(app, command);

@@ -9,8 +9,9 @@
 namespace pleat {
 namespace {
 
-void require_tensors(const Checkpoint& checkpoint, const WeightSource& source) {
-  if (!source.weight.empty()) checkpoint.require(source.weight);
+void require_tensors(const Checkpoint& checkpoint, const Blueprint& blueprint, const WeightSource& source) {
+  if (!source.weight.empty())
+    checkpoint.require(blueprint.quantised.contains(source.weight) ? source.weight + ".codes" : source.weight);
   if (!source.bias.empty()) checkpoint.require(source.bias);
 }
 
@@ -23,7 +24,7 @@ void check_model(const std::string& folder, int ranks, Reduction reduction) {
   if (blueprint.source) {
     const auto require_parts = [&](Part first, Part last, int layer) {
       for (int part = int(first); part <= int(last); ++part)
-        require_tensors(checkpoint, blueprint.source(Part(part), layer));
+        require_tensors(checkpoint, blueprint, blueprint.source(Part(part), layer));
     };
     require_parts(Part::token_embedding, Part::head, 0);
     for (int layer = 0; layer < blueprint.layers; ++layer)
@@ -32,13 +33,9 @@ void check_model(const std::string& folder, int ranks, Reduction reduction) {
   ShardPlan(sizes_of(blueprint), ranks, reduction);
 }
 
-ModelSizes sizes_of(const Blueprint& blueprint) {
-  return {blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads};
-}
-
 LoadedModel load_on_ranks(const ModelOptions& model, const CommonOptions& options, Communicator& communicator) {
   LoadOptions load;
-  load.dtype = weight_format(options.dtype);
+  load.dtype = weight_format_named(options.dtype);
   load.threads = options.threads > 0 ? options.threads : default_threads();
   load.oversubscribed = oversubscribed();
   load.reduction = reduction_kind(options);

@@ -11,8 +11,6 @@ namespace pleat {
 // Error(invalid) in one sentence. Rank 0 does this before anybody loads, so that a bad folder ends all ranks together.
 void check_model(const std::string& folder, int ranks, Reduction reduction);
 
-ModelSizes sizes_of(const Blueprint& blueprint);
-
 struct ModelOptions {
   std::string folder;
   bool dense = false;  // a folded folder run densely

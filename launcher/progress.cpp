@@ -66,4 +66,18 @@ void Progress::log(const std::string& detail) {
                detail.empty() ? "" : "  ", detail.c_str());
 }
 
+void StagedProgress::update(const std::string& stage, double fraction) {
+  if (stage != stage_) {
+    finish();
+    stage_ = stage;
+    progress_ = std::make_unique<Progress>(what_ + stage, 100, quiet_);
+  }
+  progress_->update(int64_t(fraction * 100), "%");
+}
+
+void StagedProgress::finish() {
+  if (progress_) progress_->finish();
+  progress_.reset();
+}
+
 }  // namespace pleat

@@ -2,7 +2,9 @@
 // How far a long piece of work is, on stderr: a bar on a terminal, now and then a line in a log.
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 namespace pleat {
 
@@ -29,6 +31,19 @@ class Progress {
   bool drawn_ = false;
   Clock::time_point next_;
   Clock::duration interval_;
+};
+
+// The same for work in stages, each a share from 0 to 1.
+class StagedProgress {
+ public:
+  StagedProgress(std::string what, bool quiet) : what_(std::move(what)), quiet_(quiet) {}
+  void update(const std::string& stage, double fraction);
+  void finish();
+
+ private:
+  std::string what_, stage_;
+  bool quiet_;
+  std::unique_ptr<Progress> progress_;
 };
 
 }  // namespace pleat

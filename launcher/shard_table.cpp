@@ -19,22 +19,32 @@ int64_t fold_bytes(const FoldSpec& spec, int64_t hidden, int64_t inputs, int64_t
 
 RankShare share_of(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype) {
   RankShare share{plan.heads(rank), plan.neurons(rank), plan.fold_inputs(rank), plan.vocab(rank)};
-  const int64_t element = dtype == WeightFormat::f32 ? 4 : 2;
-  const int64_t hidden = blueprint.hidden;
-  const int64_t head_outputs = 2 * share.heads.size() + 2 * plan.kv_heads(rank).size();  // query, output; key, value
-  const int64_t attention = element * hidden * blueprint.head_size * head_outputs;
-  const int64_t matrices = blueprint.gated ? 3 : 2;
-  const int64_t rows = matrices * hidden * share.neurons.size();
-  int64_t ffn_stored = element * rows, ffn_read = element * rows;
-  if (blueprint.fold) {
-    ffn_stored += fold_bytes(*blueprint.fold, hidden, share.fold_inputs.size(), share.neurons.size());
-    ffn_read = int64_t((1 - blueprint.fold->reduction) * 2 * double(rows));  // the reduction counts against bf16
+  const int64_t hidden = blueprint.hidden, head_size = blueprint.head_size, neurons = share.neurons.size();
+  const int64_t query_key_value = (share.heads.size() + 2 * plan.kv_heads(rank).size()) * head_size;
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    const auto bytes = [&](Part part, int64_t inputs, int64_t outputs) {
+      return matrix_bytes(blueprint.format_of(part, layer, dtype), inputs, outputs);
+    };
+    const int64_t attention = bytes(Part::query, hidden, query_key_value) +
+                              bytes(Part::attention_output, share.heads.size() * head_size, hidden);
+    int64_t ffn = bytes(Part::ffn_up, hidden, neurons) + bytes(Part::ffn_down, neurons, hidden);
+    if (blueprint.gated) ffn += bytes(Part::ffn_gate, hidden, neurons);
+    share.bytes_stored += attention + ffn;
+    share.bytes_read += attention;
+    if (blueprint.fold) {
+      share.bytes_stored += fold_bytes(*blueprint.fold, hidden, share.fold_inputs.size(), neurons);
+      const int64_t dense = (blueprint.gated ? 3 : 2) * 2 * hidden * neurons;  // the reduction counts against bf16
+      share.bytes_read += int64_t((1 - blueprint.fold->reduction) * double(dense));
+    } else {
+      share.bytes_read += ffn;
+    }
   }
-  const int64_t head = element * hidden * share.vocab.size();
-  const int64_t positions =
-      blueprint.positions == PositionKind::learned ? element * hidden * blueprint.max_positions : 0;
-  share.bytes_stored = blueprint.layers * (attention + ffn_stored) + head * (blueprint.tied_head ? 1 : 2) + positions;
-  share.bytes_read = blueprint.layers * (attention + ffn_read) + head;
+  const int64_t head = matrix_bytes(blueprint.format_of(Part::head, 0, dtype), blueprint.embedding, share.vocab.size());
+  share.bytes_read += head;
+  share.bytes_stored += head;
+  if (!blueprint.tied_head) share.bytes_stored += matrix_bytes(dtype, blueprint.embedding, share.vocab.size());
+  if (blueprint.positions == PositionKind::learned)
+    share.bytes_stored += matrix_bytes(dtype, hidden, blueprint.max_positions);
   return share;
 }
 

@@ -69,7 +69,10 @@ std::vector<int64_t> ShardPlan::fold_offsets(int rank) const {
   return offsets;
 }
 
-int64_t ShardPlan::neuron_begin(int leaf) const { return sizes_.neurons * leaf / ffn_.leaves; }
+int64_t ShardPlan::neuron_begin(int leaf) const {
+  const int64_t units = (sizes_.neurons + sizes_.neuron_unit - 1) / sizes_.neuron_unit;
+  return std::min(sizes_.neurons, units * leaf / ffn_.leaves * sizes_.neuron_unit);
+}
 
 // Whole groups of kGroup inputs, because a group shares a scale; with fewer groups than leaves some leaves are empty.
 int64_t ShardPlan::fold_input_begin(int leaf) const {

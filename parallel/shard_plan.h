@@ -23,6 +23,7 @@ enum class Reduction : uint8_t { invariant, fast };
 struct ModelSizes {
   int64_t hidden = 0, vocab = 0, neurons = 0;
   int heads = 0, kv_heads = 0;
+  int64_t neuron_unit = 1;  // neurons that are not split: a quantised down matrix shares scales between kGroup of them
 };
 
 constexpr int kVirtualShards = 32;
@@ -60,7 +61,7 @@ class ShardPlan {
   std::vector<std::string> notes() const;
 
  private:
-  int64_t neuron_begin(int leaf) const;      // neurons * leaf / leaves
+  int64_t neuron_begin(int leaf) const;      // balanced units of sizes().neuron_unit neurons
   int64_t fold_input_begin(int leaf) const;  // ceil-balanced groups of kGroup inputs
   ModelSizes sizes_;
   int ranks_;

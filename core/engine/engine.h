@@ -95,6 +95,9 @@ struct LoadOptions {
   EngineOptions engine;
 };
 
+// What a plan for the model is made from.
+ModelSizes sizes_of(const Blueprint& blueprint);
+
 LoadedModel load_model(const std::string& folder, Communicator& communicator, const LoadOptions& options);
 
 }  // namespace pleat

@@ -3,13 +3,19 @@
 
 namespace pleat {
 
+ModelSizes sizes_of(const Blueprint& blueprint) {
+  ModelSizes sizes{blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads};
+  for (int layer = 0; layer < blueprint.layers && !blueprint.quantised.empty(); ++layer)
+    if (is_low_bit(blueprint.format_of(Part::ffn_down, layer, WeightFormat::f32))) sizes.neuron_unit = kGroup;
+  return sizes;
+}
+
 LoadedModel load_model(const std::string& folder, Communicator& communicator, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
   LoadedModel model;
   model.blueprint = read_blueprint(checkpoint);
   const Blueprint& blueprint = model.blueprint;
-  const ShardPlan plan({blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads},
-                       communicator.ranks(), options.reduction);
+  const ShardPlan plan(sizes_of(blueprint), communicator.ranks(), options.reduction);
   communicator.ledger().set_phase("loading");
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));

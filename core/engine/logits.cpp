@@ -29,6 +29,7 @@ void Engine::State::compute_logits(LogitsMode mode) {
   const int64_t e = blueprint.embedding;
   const MatrixView<float> projected(sum.data(), wanted, e);
   if (e != d) matmul(context, final_x, weights.embedding_output, nullptr, projected);
+  observe("head input", -1, e != d ? projected : final_x);
   const Range vocab = plan.vocab(rank);
   const MatrixView<float> local(local_logits.data(), wanted, vocab.size());
   matmul(context, e != d ? projected : final_x, weights.head,

@@ -12,7 +12,21 @@ struct Job {
   const ShardPlan& plan;
   int rank;
   WeightFormat dtype;
+
+  WeightFormat format_of(Part part, int layer) const { return blueprint.format_of(part, layer, dtype); }
 };
+
+// Inputs `inputs` and outputs `outputs` of a part [total_inputs, total_outputs], packed from output `to` on.
+void pack(Job& job, const WeightSource& source, int64_t total_inputs, int64_t total_outputs, Range inputs,
+          Range outputs, PackedMatrix& matrix, int64_t to = 0) {
+  if (is_low_bit(matrix.format())) {
+    if (inputs.size() > 0)
+      job.loader.low_bit(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.low_bit());
+    return;
+  }
+  job.loader.matrix(source, total_inputs, total_outputs, inputs, outputs,
+                    [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, to + n, block); });
+}
 
 // Empty where the model has no such norm.
 NormWeights load_norm(Job& job, Part part, int layer, int64_t width) {
@@ -40,9 +54,7 @@ void pack_heads(Job& job, Part part, int layer, Range heads, int64_t column, Att
     const int64_t begin =
         source.output_begin + (together ? head * head_size : head / group * source.group_stride + in_group * head_size);
     const Range outputs{begin, begin + count * head_size};
-    job.loader.matrix(source, d, total, {0, d}, outputs, [&](int64_t input, int64_t output, const WeightBlock& block) {
-      weights.query_key_value.pack(input, column + output, block);
-    });
+    pack(job, source, d, total, {0, d}, outputs, weights.query_key_value, column);
     if (!source.bias.empty()) {
       const Vector bias = job.loader.vector(source.bias, total, outputs);
       std::copy(bias.begin(), bias.end(), weights.query_key_value_bias.begin() + column);
@@ -58,7 +70,7 @@ AttentionWeights load_attention(Job& job, int layer) {
   const Range heads = job.plan.heads(job.rank), kv_heads = job.plan.kv_heads(job.rank);
   const int64_t q_width = heads.size() * head_size, kv_width = kv_heads.size() * head_size;
   AttentionWeights weights;
-  weights.query_key_value = PackedMatrix(job.dtype, d, q_width + 2 * kv_width, {0, d});
+  weights.query_key_value = PackedMatrix(job.format_of(Part::query, layer), d, q_width + 2 * kv_width, {0, d});
   weights.query_key_value_bias.assign(size_t(q_width + 2 * kv_width), 0.0f);
   pack_heads(job, Part::query, layer, heads, 0, weights);
   pack_heads(job, Part::key, layer, kv_heads, q_width, weights);
@@ -67,9 +79,9 @@ AttentionWeights load_attention(Job& job, int layer) {
   std::vector<int64_t> leaves;
   for (int64_t head = 0; head <= heads.size(); ++head) leaves.push_back(head * head_size);
   const WeightSource output = blueprint.source(Part::attention_output, layer);
-  weights.output = PackedMatrix(job.dtype, q_width, d, leaves);
-  job.loader.matrix(output, blueprint.heads * head_size, d, {heads.begin * head_size, heads.end * head_size}, {0, d},
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { weights.output.pack(k, n, block); });
+  weights.output = PackedMatrix(job.format_of(Part::attention_output, layer), q_width, d, leaves);
+  pack(job, output, blueprint.heads * head_size, d, {heads.begin * head_size, heads.end * head_size}, {0, d},
+       weights.output);
   if (!output.bias.empty()) weights.output_bias = job.loader.vector(output.bias, d, {0, d});
   weights.query_norm = load_norm(job, Part::query_norm, layer, head_size);
   weights.key_norm = load_norm(job, Part::key_norm, layer, head_size);
@@ -81,15 +93,13 @@ DenseFfn load_dense_ffn(Job& job, int layer) {
   const Range neurons = job.plan.neurons(job.rank);
   DenseFfn ffn;
   const auto pack_neurons = [&](Part part, PackedMatrix& matrix) {
-    matrix = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
-    job.loader.matrix(job.blueprint.source(part, layer), d, h, {0, d}, neurons,
-                      [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, n, block); });
+    matrix = PackedMatrix(job.format_of(part, layer), d, neurons.size(), {0, d});
+    pack(job, job.blueprint.source(part, layer), d, h, {0, d}, neurons, matrix);
   };
   if (job.blueprint.gated) pack_neurons(Part::ffn_gate, ffn.gate);
   pack_neurons(Part::ffn_up, ffn.up);
-  ffn.down = PackedMatrix(job.dtype, neurons.size(), d, job.plan.neuron_offsets(job.rank));
-  job.loader.matrix(job.blueprint.source(Part::ffn_down, layer), h, d, neurons, {0, d},
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.down.pack(k, n, block); });
+  ffn.down = PackedMatrix(job.format_of(Part::ffn_down, layer), neurons.size(), d, job.plan.neuron_offsets(job.rank));
+  pack(job, job.blueprint.source(Part::ffn_down, layer), h, d, neurons, {0, d}, ffn.down);
   return ffn;
 }
 
@@ -106,8 +116,7 @@ void load_fold(Job& job, int layer, FoldedFfn& ffn) {
   if (is_low_bit(spec.fold_format)) {
     if (inputs.size() > 0) job.loader.low_bit(name("fold"), d, d, inputs, {0, d}, 0, ffn.fold.low_bit());
   } else {
-    job.loader.matrix({name("fold.weight"), "", true}, d, d, inputs, {0, d},
-                      [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.fold.pack(k, n, block); });
+    pack(job, {name("fold.weight"), "", true}, d, d, inputs, {0, d}, ffn.fold);
   }
   ffn.fold_bias = job.loader.vector(name("fold.bias"), d, {0, d});
 }
@@ -146,8 +155,7 @@ void load_selection(Job& job, int layer, FoldedFfn& ffn) {
   }
   if (kind == SelectionKind::gate) {
     ffn.gate = PackedMatrix(job.dtype, d, neurons.size(), {0, d});
-    job.loader.matrix(job.blueprint.source(Part::ffn_gate, layer), d, h, {0, d}, neurons,
-                      [&](int64_t k, int64_t n, const WeightBlock& block) { ffn.gate.pack(k, n, block); });
+    pack(job, job.blueprint.source(Part::ffn_gate, layer), d, h, {0, d}, neurons, ffn.gate);
   } else {
     ffn.gate_rows = load_input_rows(job, Part::ffn_gate, layer);
     ffn.gate_predictor = load_predictor(job, layer, "gate_predictor");
@@ -201,8 +209,7 @@ LayerWeights load_layer(Job& job, int layer, bool folded) {
 // A small matrix that every rank holds.
 PackedMatrix load_whole(Job& job, Part part, int64_t inputs, int64_t outputs) {
   PackedMatrix matrix(job.dtype, inputs, outputs, {0, inputs});
-  job.loader.matrix(job.blueprint.source(part, 0), inputs, outputs, {0, inputs}, {0, outputs},
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, n, block); });
+  pack(job, job.blueprint.source(part, 0), inputs, outputs, {0, inputs}, {0, outputs}, matrix);
   return matrix;
 }
 
@@ -220,9 +227,8 @@ void load_embedding(Job& job, Weights& weights) {
   const int64_t d = blueprint.hidden, e = blueprint.embedding;
   const Range vocab = job.plan.vocab(job.rank);
   const WeightSource head = blueprint.source(Part::head, 0);
-  weights.head = PackedMatrix(job.dtype, e, vocab.size(), {0, e});
-  job.loader.matrix(head, e, blueprint.vocab, {0, e}, vocab,
-                    [&](int64_t k, int64_t n, const WeightBlock& block) { weights.head.pack(k, n, block); });
+  weights.head = PackedMatrix(job.format_of(Part::head, 0), e, vocab.size(), {0, e});
+  pack(job, head, e, blueprint.vocab, {0, e}, vocab, weights.head);
   if (!head.bias.empty()) weights.head_bias = job.loader.vector(head.bias, blueprint.vocab, vocab);
   if (!blueprint.tied_head) weights.token_embedding = load_table(job, Part::token_embedding, blueprint.vocab, e, vocab);
   if (blueprint.positions == PositionKind::learned) {

@@ -28,6 +28,8 @@ class DenseModel {
 
   // Every position's logits [window, vocab], valid until the next run; empty unless asked for.
   MatrixView<const float> run(std::span<const int32_t> window, FfnHook* hook, bool want_logits);
+  // `observer` sees every stage of the runs from here on; nullptr: nobody.
+  void set_observer(StageObserver* observer) { loaded_.engine->set_observer(observer); }
 
  private:
   SelfCommunicator communicator_;

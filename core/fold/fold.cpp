@@ -82,6 +82,7 @@ class Folding {
                   blueprint_.gated ? "gated FFNs; the selections for them are gate and predictor"
                                    : "plain FFNs; the selection for them is range");
     PLEAT_REQUIRE(!blueprint_.fold, "'", options_.model, "' is folded already: fold the dense model it was made from");
+    PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options_.model, "' is quantised: fold the model it was made from");
     PLEAT_REQUIRE(options_.predictor_bits >= 1 && options_.predictor_bits <= 3,
                   "the predictor has 1, 2 or 3 bits, not ", options_.predictor_bits);
     PLEAT_REQUIRE(options_.fold_format != WeightFormat::f32, "the fold is stored in int8 or bf16, not f32");

@@ -1,12 +1,9 @@
 #include "core/fold/folded_checkpoint.h"
 
 #include <cstring>
-#include <fstream>
 #include <map>
-#include <set>
 
-#include "core/checkpoint/safetensors_writer.h"
-#include "core/checkpoint/tokenizer_files.h"
+#include "core/fold/checkpoint_copy.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -66,13 +63,6 @@ std::vector<std::byte> read_reordered(const Checkpoint& checkpoint, const std::s
   return out;
 }
 
-struct NewTensor {
-  std::string name;
-  DType dtype;
-  std::vector<int64_t> shape;
-  const void* data;
-};
-
 std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
   const int64_t d = int64_t(fold.bias.size()), h = int64_t(fold.slope.size()), groups = (d + kGroup - 1) / kGroup;
   std::vector<NewTensor> out;
@@ -107,73 +97,19 @@ std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
   return out;
 }
 
-// Configuration, tokenizer and texts: everything of the folder that is not a weight file.
-void copy_small_files(const fs::path& from, const fs::path& to) {
-  static const std::set<std::string> kept = {".json", ".txt", ".md", ".model", ".jinja"};
-  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
-    const fs::path name = entry.path().filename();
-    const bool index = name.string().ends_with(".index.json");
-    const bool old_report = name == "fold_report.json";
-    if (!entry.is_regular_file() || index || old_report || !kept.contains(name.extension().string())) continue;
-    fs::copy_file(entry.path(), to / name);
-  }
-}
-
-// The same of a GGUF file.
-void write_small_files(const Checkpoint& dense, const fs::path& to) {
-  const TokenizerFiles files = read_tokenizer_files(dense.folder());
-  const auto write = [&](const char* name, const nlohmann::json& content) {
-    std::ofstream out(to / name);
-    out << content.dump(1) << '\n';
-    out.flush();
-    if (!out.good()) throw Error(ErrorKind::failed, concat("cannot write ", to / name));
-  };
-  write("config.json", dense.config());
-  write("tokenizer.json", files.tokenizer);
-  write("tokenizer_config.json", files.config);
-}
-
 }  // namespace
 
 void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, const FoldSpec& spec,
                              const std::vector<FoldedLayerTensors>& layers, const fs::path& folder) {
   PLEAT_ASSERT(int(layers.size()) == blueprint.layers);
-  if (fs::is_directory(dense.folder())) {
-    copy_small_files(dense.folder(), folder);
-  } else {
-    write_small_files(dense, folder);
-  }
-  std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : dense.metadata().items()) {
-    if (value.is_string()) metadata[key] = value.get<std::string>();
-  }
-  metadata["format"] = "pt";
-  metadata["fold"] = to_metadata(spec);
-
-  SafetensorsWriter out(folder / "model.safetensors", metadata);
-  const std::vector<std::string> names = dense.names();
-  for (const std::string& name : names) {
-    const TensorInfo& info = dense.require(name);
-    out.add(name, info.dtype, info.shape);
-  }
+  std::map<std::string, Reordering> changes = reorderings(blueprint, layers);
   std::vector<NewTensor> added;
   for (int layer = 0; layer < blueprint.layers; ++layer) {
     for (NewTensor& tensor : tensors_of(layer, layers[size_t(layer)].fold)) added.push_back(std::move(tensor));
   }
-  for (const NewTensor& tensor : added) out.add(tensor.name, tensor.dtype, tensor.shape);
-
-  out.begin();
-  std::map<std::string, Reordering> changes = reorderings(blueprint, layers);
-  for (const std::string& name : names) {
-    const std::vector<std::byte> data = read_reordered(dense, name, changes[name]);
-    out.write(name, data.data(), data.size());
-  }
-  for (const NewTensor& tensor : added) {
-    size_t bytes = size_of(tensor.dtype);
-    for (int64_t extent : tensor.shape) bytes *= size_t(extent);
-    out.write(tensor.name, tensor.data, bytes);
-  }
-  out.finish();
+  copy_checkpoint(
+      dense, folder, {"fold", to_metadata(spec)}, dense.names(),
+      [&](const std::string& name) { return read_reordered(dense, name, changes[name]); }, added);
 }
 
 }  // namespace pleat

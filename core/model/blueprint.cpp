@@ -38,6 +38,27 @@ std::vector<int32_t> read_end_tokens(const Checkpoint& checkpoint, int64_t vocab
 
 }  // namespace
 
+WeightFormat Blueprint::format_of(Part part, int layer, WeightFormat floats) const {
+  const auto it = quantised.find(source(part, layer).weight);
+  return it == quantised.end() ? floats : it->second;
+}
+
+namespace {
+
+// A head is a leaf of the tree of sums, a group of inputs shares a scale: groups must not cross heads.
+void check_quantised(const Blueprint& blueprint) {
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    const auto format = [&](Part part) { return blueprint.format_of(part, layer, WeightFormat::f32); };
+    PLEAT_REQUIRE(!is_low_bit(format(Part::attention_output)) || blueprint.head_size % kGroup == 0, "layer ", layer,
+                  ": the attention's output is quantised in groups of ", kGroup, " inputs, but heads have ",
+                  blueprint.head_size);
+    PLEAT_REQUIRE(format(Part::query) == format(Part::key) && format(Part::query) == format(Part::value), "layer ",
+                  layer, ": query, key and value are quantised differently");
+  }
+}
+
+}  // namespace
+
 Blueprint read_blueprint(const Checkpoint& checkpoint) {
   static const std::map<std::string, Blueprint (*)(const Checkpoint&, const Config&)> families = {
       {"bloom", bloom_blueprint},     {"falcon", falcon_blueprint},
@@ -64,6 +85,10 @@ Blueprint read_blueprint(const Checkpoint& checkpoint) {
   blueprint.family = family;
   if (checkpoint.metadata().contains("fold"))
     blueprint.fold = fold_spec_from_metadata(checkpoint.metadata()["fold"].get<std::string>());
+  if (checkpoint.metadata().contains("quantised"))
+    blueprint.quantised = quantised_tensors_from_metadata(checkpoint.metadata()["quantised"].get<std::string>());
+  check_quantised(blueprint);
+  PLEAT_REQUIRE(!blueprint.fold || blueprint.quantised.empty(), "the checkpoint is both folded and quantised");
   PLEAT_REQUIRE(!blueprint.fold || blueprint.gated == is_for_gated(blueprint.fold->selection),
                 "the checkpoint's fold has the selection '", name_of(blueprint.fold->selection),
                 "', which is not one for ", blueprint.gated ? "gated" : "plain", " FFNs");

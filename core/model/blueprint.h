@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model/fold_spec.h"
+#include "core/model/quantised_tensors.h"
 #include "kernels/activation.h"
 #include "kernels/rotary.h"
 
@@ -98,9 +99,12 @@ struct Blueprint {
   std::vector<int32_t> end_tokens;  // after which a text is over: eos_token_id of generation_config.json or config.json
 
   std::optional<FoldSpec> fold;  // a folded checkpoint's section
+  QuantisedTensors quantised;    // by tensor name; the others are floats
 
   std::function<WeightSource(Part part, int layer)> source;
   bool has(Part part) const { return !source(part, 0).weight.empty(); }
+  // How the part is held in memory where floats are held as `floats`.
+  WeightFormat format_of(Part part, int layer, WeightFormat floats) const;
 };
 
 // Reads config.json and the fold section. Error(invalid) in one sentence that names an unknown architecture or

@@ -1,0 +1,36 @@
+#pragma once
+// Second moments of the inputs of a model's matrices over a text: what GPTQ weighs errors by.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "core/fold/products.h"
+
+namespace pleat {
+
+// The stage of the engine whose value a matrix multiplies, in a layer (-1: after the layers).
+struct InputStage {
+  std::string name;
+  int layer = 0;
+  auto operator<=>(const InputStage&) const = default;
+};
+
+// Sums x x^T [width, width] over the rows of the wanted stages, position 0 included.
+class InputMoments : public StageObserver {
+ public:
+  explicit InputMoments(Context& ctx) : ctx_(ctx) {}
+  void want(const InputStage& stage, int64_t width) { sums_[stage].resize(size_t(width * width)); }
+  void stage(const char* name, int layer, MatrixView<const float> value) override {
+    const auto it = sums_.find({name, layer});
+    if (it != sums_.end()) add_second_moment(ctx_, value, it->second);
+  }
+  const std::vector<double>& of(const InputStage& stage) const { return sums_.at(stage); }
+  void clear() { sums_.clear(); }
+
+ private:
+  Context& ctx_;
+  std::map<InputStage, std::vector<double>> sums_;
+};
+
+}  // namespace pleat

@@ -1,0 +1,278 @@
+#include "core/fold/quantize.h"
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/fold/checkpoint_copy.h"
+#include "core/fold/dense_model.h"
+#include "core/fold/folded_checkpoint.h"
+#include "core/fold/gptq.h"
+#include "core/fold/input_moments.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kMomentBytes = int64_t(4) << 30;  // held at once; more layers take another pass over the text
+constexpr int64_t kFewestTokens = 1024;             // below, GPTQ's moments are noise
+
+// One tensor to quantise.
+struct Job {
+  size_t part = 0;  // of the report
+  std::string tensor;
+  bool input_major = false;
+  int64_t inputs = 0;
+  InputStage input;
+};
+
+class Quantizing {
+ public:
+  Quantizing(const QuantizeOptions& options, const QuantizeProgress& progress)
+      : options_(options),
+        progress_(progress),
+        checkpoint_(Checkpoint::open(options.model)),
+        blueprint_(read_blueprint(checkpoint_)) {
+    PLEAT_REQUIRE(!blueprint_.fold, "'", options.model, "' is folded: quantise the dense model it was made from");
+    PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options.model, "' is quantised already");
+    for (WeightFormat format : {options.ffn, options.attention, options.head})
+      PLEAT_REQUIRE(format != WeightFormat::f32, "weights are quantised, or left in bf16, not in f32");
+  }
+
+  QuantizeReport run() {
+    const auto start = std::chrono::steady_clock::now();
+    FolderInTheMaking out(options_.out);
+    // The model runs the calibration text; its context does the products even without.
+    model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
+    list_jobs();
+    if (!options_.text.empty()) read_text();
+    for (size_t begin = 0; begin < jobs_.size();) begin = quantise_from(begin);
+    report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    write(out.folder());
+    out.commit();
+    return std::move(report_);
+  }
+
+ private:
+  void tell(const char* stage, double fraction) const {
+    if (progress_) progress_(stage, fraction);
+  }
+
+  // Returns the part's place in the report; nothing to do where the format is bf16.
+  std::optional<size_t> add_part(const char* name, WeightFormat format, const std::string& reason_against = "") {
+    QuantizedPart part{name, format, "", 0, 0, 0};
+    if (format == WeightFormat::bf16) return std::nullopt;
+    if (!reason_against.empty()) part.format = WeightFormat::bf16, part.note = reason_against;
+    report_.parts.push_back(part);
+    if (!reason_against.empty()) return std::nullopt;
+    return report_.parts.size() - 1;
+  }
+
+  void add_jobs(std::optional<size_t> part, std::initializer_list<Part> kinds, int layer, int64_t inputs,
+                const char* stage) {
+    if (!part) return;
+    for (Part kind : kinds) {
+      const WeightSource source = blueprint_.source(kind, std::max(layer, 0));
+      if (source.weight.empty() || !seen_.insert(source.weight).second) continue;  // several parts in one tensor
+      jobs_.push_back({*part, source.weight, source.input_major, inputs, {stage, layer}});
+    }
+  }
+
+  void list_jobs() {
+    const std::string heads = blueprint_.head_size % kGroup == 0
+                                  ? ""
+                                  : concat("heads of ", blueprint_.head_size, " inputs are not groups of ", kGroup);
+    const auto attention = add_part("query, key, value", options_.attention);
+    const auto output = add_part("attention output", options_.attention, heads);
+    const auto gate = blueprint_.gated ? add_part("gate", options_.ffn) : std::nullopt;
+    const auto up = add_part("up", options_.ffn), down = add_part("down", options_.ffn);
+    const bool one_norm = blueprint_.parallel_residual && !blueprint_.has(Part::ffn_norm);
+    for (int layer = 0; layer < blueprint_.layers; ++layer) {
+      const char* const ffn_input = one_norm ? "ln1" : "ln2";
+      add_jobs(attention, {Part::query, Part::key, Part::value}, layer, blueprint_.hidden, "ln1");
+      add_jobs(output, {Part::attention_output}, layer, int64_t(blueprint_.heads) * blueprint_.head_size, "y");
+      add_jobs(gate, {Part::ffn_gate}, layer, blueprint_.hidden, ffn_input);
+      add_jobs(up, {Part::ffn_up}, layer, blueprint_.hidden, ffn_input);
+      add_jobs(down, {Part::ffn_down}, layer, blueprint_.neurons, "gelu");
+    }
+    const auto head = add_part("head", options_.head);
+    add_jobs(head, {Part::head}, -1, blueprint_.embedding, "head input");
+    PLEAT_REQUIRE(!jobs_.empty(), "nothing is to be quantised: every format is bf16");
+  }
+
+  void read_text() {
+    windows_ = spread_windows(Tokenizer::open(options_.model), options_.text, model_->window(), options_.max_tokens);
+    for (const Window& window : windows_) report_.calibration_tokens += int64_t(window.size());
+    PLEAT_REQUIRE(report_.calibration_tokens >= kFewestTokens, "the text '", options_.text, "' has ",
+                  report_.calibration_tokens, " tokens, at least ", kFewestTokens, " are needed to calibrate");
+  }
+
+  // Quantises jobs from `begin` on, as many as one pass's moments allow; returns the next.
+  size_t quantise_from(size_t begin) {
+    InputMoments moments(model_->context());
+    size_t end = begin;
+    int64_t bytes = 0;
+    std::set<InputStage> stages;
+    for (; end < jobs_.size(); ++end) {
+      const Job& job = jobs_[end];
+      if (!stages.insert(job.input).second) continue;
+      bytes += job.inputs * job.inputs * int64_t(sizeof(double));
+      if (bytes > kMomentBytes && stages.size() > 1) break;
+      moments.want(job.input, job.inputs);
+    }
+    if (!windows_.empty()) {
+      model_->set_observer(&moments);
+      for (const Window& window : windows_) {
+        model_->run(window, nullptr, stages.contains({"head input", -1}));
+        tell("calibrate", (double(begin) + double(end - begin) * 0.5) / double(jobs_.size()));
+      }
+      model_->set_observer(nullptr);
+    }
+    static const std::vector<double> none;
+    for (size_t i = begin; i < end; ++i) {
+      quantise(jobs_[i], windows_.empty() ? none : moments.of(jobs_[i].input));
+      tell("quantise", double(i + 1) / double(jobs_.size()));
+    }
+    return end;
+  }
+
+  // [outputs, inputs]
+  Table read(const Job& job) const {
+    const std::vector<float> values = checkpoint_.read_f32(job.tensor);
+    const int64_t outputs = int64_t(values.size()) / job.inputs;
+    PLEAT_REQUIRE(outputs * job.inputs == int64_t(values.size()), "tensor '", job.tensor, "' holds ", values.size(),
+                  " numbers, not rows of ", job.inputs);
+    if (job.input_major) return transposed({values.data(), job.inputs, outputs});
+    Table out(outputs, job.inputs);
+    out.data = values;
+    return out;
+  }
+
+  void quantise(const Job& job, const std::vector<double>& second_moment) {
+    QuantizedPart& part = report_.parts[job.part];
+    const Table w = read(job);
+    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), true);
+    part.bytes_before += w.rows * w.cols * 2;
+    part.bytes_after += int64_t(rows.codes.size() + 2 * (rows.scale.size() + rows.minimum.size()));
+    errors_.resize(report_.parts.size());
+    errors_[job.part].add(model_->context(), w, rows, second_moment);
+    part.error = errors_[job.part].relative();
+    formats_[job.tensor] = part.format;
+    done_.emplace_back(job.tensor, std::move(rows));
+  }
+
+  void write(const std::filesystem::path& folder) const {
+    std::vector<NewTensor> added;
+    for (const auto& [name, rows] : done_) {
+      const std::vector<int64_t> groups = {rows.rows, rows.groups()};
+      added.push_back({name + ".codes", DType::u8, {rows.rows, rows.code_bytes()}, rows.codes.data()});
+      added.push_back({name + ".scale", DType::bf16, groups, rows.scale.data()});
+      if (rows.bits < 8) added.push_back({name + ".minimum", DType::bf16, groups, rows.minimum.data()});
+    }
+    std::vector<std::string> kept;
+    for (const std::string& name : checkpoint_.names())
+      if (!formats_.contains(name)) kept.push_back(name);
+    const auto read = [&](const std::string& name) {
+      const TensorInfo& info = checkpoint_.require(name);
+      const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0];
+      int64_t cols = 1;
+      for (size_t i = info.shape.size() < 2 ? 0 : 1; i < info.shape.size(); ++i) cols *= info.shape[i];
+      std::vector<std::byte> data(size_t(rows * cols) * size_of(info.dtype));
+      checkpoint_.read(name, 0, rows, 0, cols, data.data());
+      return data;
+    };
+    copy_checkpoint(checkpoint_, folder, {"quantised", to_metadata(formats_)}, kept, read, added);
+    std::ofstream file(folder / "quantize_report.json", std::ios::binary);
+    file << to_json(report_).dump(1) << '\n';
+    file.close();
+    if (!file) throw Error(ErrorKind::failed, concat("cannot write the report in '", folder.string(), "'"));
+  }
+
+  // sum over outputs of e H e^T against w H w^T, e = w - stored; H the identity without a text.
+  struct OutputError {
+    double error = 0, energy = 0;
+    void add(Context& ctx, const Table& w, const LowBitRows& rows, const std::vector<double>& second_moment) {
+      Table difference(w.rows, w.cols);
+      for (int64_t n = 0; n < w.rows; ++n)
+        for (int64_t i = 0; i < w.cols; ++i) difference[n][i] = w[n][i] - rows.value(n, i);
+      error += quadratic(ctx, difference, second_moment);
+      energy += quadratic(ctx, w, second_moment);
+    }
+    double relative() const { return energy > 0 ? error / energy : 0; }
+
+   private:
+    static double quadratic(Context& ctx, const Table& e, const std::vector<double>& h) {
+      Table product = e;
+      if (!h.empty()) {
+        Table moment(e.cols, e.cols);
+        for (size_t i = 0; i < h.size(); ++i) moment.data[i] = float(h[i]);
+        product = multiply(ctx, e.view(), moment.view());
+      }
+      double sum = 0;
+      for (size_t i = 0; i < e.data.size(); ++i) sum += double(e.data[i]) * product.data[i];
+      return sum;
+    }
+  };
+
+  const QuantizeOptions& options_;
+  const QuantizeProgress& progress_;
+  Checkpoint checkpoint_;
+  Blueprint blueprint_;
+  QuantizeReport report_;
+  std::unique_ptr<DenseModel> model_;
+  std::vector<Window> windows_;
+  std::vector<Job> jobs_;
+  std::set<std::string> seen_;
+  std::vector<OutputError> errors_;
+  std::vector<std::pair<std::string, LowBitRows>> done_;
+  QuantisedTensors formats_;
+};
+
+}  // namespace
+
+std::string to_text(const QuantizeReport& report) {
+  std::string out = report.calibration_tokens > 0
+                        ? concat("GPTQ on ", report.calibration_tokens, " calibration tokens\n")
+                        : std::string("rounded to nearest: no calibration text was given\n");
+  char line[160];
+  std::snprintf(line, sizeof line, "%-18s %-6s %12s %12s %8s  %s\n", "matrices", "format", "bf16 MB", "MB", "share",
+                report.calibration_tokens > 0 ? "relative squared error of the outputs" : "of the weights");
+  out += line;
+  for (const QuantizedPart& part : report.parts) {
+    if (!part.note.empty()) {
+      out += concat(part.name, ": left in bf16, ", part.note, "\n");
+      continue;
+    }
+    std::snprintf(line, sizeof line, "%-18s %-6s %12.2f %12.2f %7.1f%%  %.5f\n", part.name.c_str(),
+                  std::string(name_of(part.format)).c_str(), double(part.bytes_before) / 1e6,
+                  double(part.bytes_after) / 1e6, 100 * double(part.bytes_after) / double(part.bytes_before),
+                  part.error);
+    out += line;
+  }
+  return out;
+}
+
+nlohmann::json to_json(const QuantizeReport& report) {
+  nlohmann::json parts = nlohmann::json::array();
+  for (const QuantizedPart& part : report.parts) {
+    nlohmann::json entry = {{"name", part.name},
+                            {"format", name_of(part.format)},
+                            {"bytes_before", part.bytes_before},
+                            {"bytes_after", part.bytes_after},
+                            {"error", part.error}};
+    if (!part.note.empty()) entry["note"] = part.note;
+    parts.push_back(entry);
+  }
+  return {{"parts", parts}, {"calibration_tokens", report.calibration_tokens}, {"seconds", report.seconds}};
+}
+
+QuantizeReport quantize_model(const QuantizeOptions& options, const QuantizeProgress& progress) {
+  return Quantizing(options, progress).run();
+}
+
+}  // namespace pleat

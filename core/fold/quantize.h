@@ -1,0 +1,48 @@
+#pragma once
+// Quantises a dense model folder: its FFN, attention and head matrices in low bits (core/model/quantised_tensors.h), by
+// GPTQ in the order of activations where a calibration text is given (method.md section 6), else by rounding to
+// nearest.
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "kernels/matmul.h"
+
+namespace pleat {
+
+struct QuantizeOptions {
+  std::string model;  // dense Hugging Face folder or GGUF file
+  std::string text;   // calibration text (UTF-8); empty: round to nearest
+  std::string out;    // folder to write; must not exist or be empty
+  WeightFormat ffn = WeightFormat::int4, attention = WeightFormat::int4, head = WeightFormat::int8;  // bf16: as it is
+  int64_t max_tokens = 16384;  // calibration tokens, spread over the text; 0: all of it
+  int threads = 1;
+  bool oversubscribed = false;
+};
+
+// One kind of matrix over all layers.
+struct QuantizedPart {
+  std::string name;                          // "gate", "up", "down", "attention", "attention output", "head"
+  WeightFormat format = WeightFormat::bf16;  // bf16: left as it was, for the reason in `note`
+  std::string note;
+  int64_t bytes_before = 0, bytes_after = 0;  // bf16; codes, scales and minimums
+  double error = 0;  // relative squared error: of the outputs on the calibration text, else of the weights
+};
+
+struct QuantizeReport {
+  std::vector<QuantizedPart> parts;
+  int64_t calibration_tokens = 0;  // 0: rounded to nearest
+  double seconds = 0;
+};
+std::string to_text(const QuantizeReport& report);
+nlohmann::json to_json(const QuantizeReport& report);
+
+using QuantizeProgress = std::function<void(const std::string& stage, double fraction)>;
+
+// Writes the folder with quantize_report.json inside; nothing is left behind when it fails. Error(invalid) in one
+// sentence if the model is folded or quantised already or the text is too short.
+QuantizeReport quantize_model(const QuantizeOptions& options, const QuantizeProgress& progress = {});
+
+}  // namespace pleat

@@ -1,0 +1,20 @@
+#pragma once
+// Which tensors a checkpoint holds in low bits. Tensor T [out, in] (or [in, out], turned) then stands as
+//   T.codes    U8   [out, ceil(in * bits / 8)]
+//   T.scale    BF16 [out, ceil(in / 64)]
+//   T.minimum  BF16 [out, ceil(in / 64)]      not at 8 bits
+// (kernels/low_bit.h), and the safetensors metadata entry "quantised" is a JSON object {"version": 1, "tensors": {T:
+// "int4", ...}} as text.
+#include <map>
+#include <string>
+
+#include "kernels/matmul.h"
+
+namespace pleat {
+
+using QuantisedTensors = std::map<std::string, WeightFormat>;
+
+std::string to_metadata(const QuantisedTensors& tensors);
+QuantisedTensors quantised_tensors_from_metadata(const std::string& text);  // Error(invalid)
+
+}  // namespace pleat

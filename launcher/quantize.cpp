@@ -1,0 +1,78 @@
+#include "core/fold/quantize.h"
+
+#include <iostream>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "launcher/bootstrap.h"
+#include "launcher/command.h"
+#include "launcher/progress.h"
+#include "launcher/together.h"
+
+namespace pleat {
+namespace {
+
+struct QuantizeCommandOptions {
+  CommonOptions common;
+  QuantizeOptions quantize;
+  std::string ffn = "int4", attention = "int4", head = "int8";
+};
+
+int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
+  agree(communicator, [&] {
+    PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
+    QuantizeOptions quantize = options.quantize;
+    quantize.ffn = weight_format_named(options.ffn);
+    quantize.attention = weight_format_named(options.attention);
+    quantize.head = weight_format_named(options.head);
+    quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
+    quantize.oversubscribed = oversubscribed();
+    StagedProgress progress("quantize: ", options.common.quiet);
+    const QuantizeReport report =
+        quantize_model(quantize, [&](const std::string& stage, double fraction) { progress.update(stage, fraction); });
+    progress.finish();
+    if (options.common.json) {
+      std::cout << to_json(report).dump() << std::endl;
+    } else {
+      std::cout << to_text(report) << std::flush;
+    }
+  });
+  return 0;
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, Command& command) {
+  auto options = std::make_shared<QuantizeCommandOptions>();
+  CLI::App& sub = *app.add_subcommand("quantize", "Hold a model's matrices in 2 to 8 bits a weight");
+  sub.footer(
+      "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that every other command runs:\n"
+      "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/int4");
+  const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
+  sub.add_option("--model", options->quantize.model, "Model folder or GGUF file")->required();
+  sub.add_option("--out", options->quantize.out, "Folder to write")->required();
+  sub.add_option("--text", options->quantize.text, "Calibration text for GPTQ")
+      ->default_str("none: weights are rounded to nearest");
+  sub.add_option("--ffn", options->ffn, "Format of the FFN's matrices; bf16: as they are")
+      ->check(formats)
+      ->capture_default_str();
+  sub.add_option("--attention", options->attention, "Format of query, key, value and the attention's output")
+      ->check(formats)
+      ->capture_default_str();
+  sub.add_option("--head", options->head, "Format of the head (and of the token embedding, where they are one)")
+      ->check(formats)
+      ->capture_default_str();
+  sub.add_option("--max-tokens", options->quantize.max_tokens, "Calibration tokens, spread over the text; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_common_flags(sub, options->common);
+  sub.callback([options, &command] {
+    command.run = [options] {
+      return with_ranks(options->common, [&](Communicator& communicator) { return quantize(*options, communicator); });
+    };
+  });
+}
+
+}  // namespace pleat
