@@ -17,14 +17,15 @@ namespace {
 struct QuantizeCommandOptions {
   CommonOptions common;
   QuantizeOptions quantize;
-  std::string ffn = "int4", attention = "int4", head = "int8";
+  std::string ffn = "int4", down, attention = "int4", head = "int8";
 };
 
 int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
     QuantizeOptions quantize = options.quantize;
-    quantize.ffn = weight_format_named(options.ffn);
+    quantize.gate_up = weight_format_named(options.ffn);
+    quantize.down = options.down.empty() ? quantize.gate_up : weight_format_named(options.down);
     quantize.attention = weight_format_named(options.attention);
     quantize.head = weight_format_named(options.head);
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
@@ -58,6 +59,9 @@ void add_quantize(CLI::App& app, Command& command) {
   sub.add_option("--ffn", options->ffn, "Format of the FFN's matrices; bf16: as they are")
       ->check(formats)
       ->capture_default_str();
+  sub.add_option("--down", options->down, "Format of the FFN's down matrix, the most sensitive one")
+      ->check(formats)
+      ->default_str("as --ffn");
   sub.add_option("--attention", options->attention, "Format of query, key, value and the attention's output")
       ->check(formats)
       ->capture_default_str();

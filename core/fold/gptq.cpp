@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "core/fold/linear_solve.h"
 #include "kernels/check.h"
@@ -129,16 +130,23 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
   LowBitRows out(bits, rows, d);
   Table rest(rows, d);  // in this order, with the errors so far compensated
   std::vector<GroupGrid> grids(size_t(rows * out.groups()));
-  const auto set_grid = [&](int64_t row, int64_t group, const float* values, int64_t width) {
+  std::vector<int64_t> place(static_cast<size_t>(d));  // of a column in the order
+  for (int64_t k = 0; k < d; ++k) place[size_t(order[size_t(k)])] = k;
+  // A group's grid is made when its first column's turn comes.
+  const auto set_grid = [&](int64_t row, int64_t group) {
+    float values[kGroup];
+    const int64_t first = group * kGroup, width = std::min(kGroup, d - first);
+    for (int64_t i = 0; i < width; ++i) values[i] = rest[row][place[size_t(first + i)]];
     const size_t at = size_t(row * out.groups() + group);
     grids[at] = grid_of(values, width, bits);
     out.scale[at] = to_bf16(grids[at].scale);
     if (bits < 8) out.minimum[at] = to_bf16(grids[at].minimum);
   };
+  std::vector<uint8_t> opens(static_cast<size_t>(d));  // whether the column is the first of its group
+  std::vector<uint8_t> seen(static_cast<size_t>(out.groups()));
+  for (int64_t k = 0; k < d; ++k) opens[size_t(k)] = !std::exchange(seen[size_t(order[size_t(k)] / kGroup)], 1);
   ctx.team().each(rows, [&](int, int64_t row) {
     for (int64_t k = 0; k < d; ++k) rest[row][k] = w[row][order[size_t(k)]];
-    for (int64_t begin = 0; activation_order && begin < d; begin += kGroup)
-      set_grid(row, begin / kGroup, w[row] + begin, std::min(kGroup, d - begin));
   });
 
   for (int64_t begin = 0; begin < d; begin += kGroup) {
@@ -147,9 +155,9 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
     ctx.team().split(rows, [&](int, int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         float* values = rest[row] + begin;
-        if (!activation_order) set_grid(row, begin / kGroup, values, width);
         for (int64_t j = 0; j < width; ++j) {
           const int64_t column = order[size_t(begin + j)];
+          if (opens[size_t(begin + j)]) set_grid(row, column / kGroup);
           const GroupGrid& grid = grids[size_t(row * out.groups() + column / kGroup)];
           const int code = grid.code(values[j]);
           if (code != 0) out.set_code(row, column, code);

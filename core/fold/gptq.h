@@ -30,8 +30,8 @@ struct LowBitRows {
 // w [rows, d]; second_moment [d, d] = sum of x x^T (empty: the identity, plain round to nearest).
 //   1 bit: minimum = -s, scale = 2s with s the mean |w| of the group. 2 to 6 bits: the best of five clippings of the
 //   group's range. 8 bits: scale = max |w| / 127.
-// activation_order: columns with the largest second moment first, on grids of the weights as given; otherwise columns
-// in order, on grids of the weights as compensated when their group's turn comes.
+// activation_order: columns with the largest second moment first. A group's grid is made from its weights as
+// compensated when the turn of its first column comes.
 // Scales and minimums are rounded to bf16 before a code is chosen: what was optimised is what is stored.
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
                 bool activation_order = false);

@@ -40,7 +40,7 @@ class Quantizing {
         blueprint_(read_blueprint(checkpoint_)) {
     PLEAT_REQUIRE(!blueprint_.fold, "'", options.model, "' is folded: quantise the dense model it was made from");
     PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options.model, "' is quantised already");
-    for (WeightFormat format : {options.ffn, options.attention, options.head})
+    for (WeightFormat format : {options.gate_up, options.down, options.attention, options.head})
       PLEAT_REQUIRE(format != WeightFormat::f32, "weights are quantised, or left in bf16, not in f32");
   }
 
@@ -89,8 +89,8 @@ class Quantizing {
                                   : concat("heads of ", blueprint_.head_size, " inputs are not groups of ", kGroup);
     const auto attention = add_part("query, key, value", options_.attention);
     const auto output = add_part("attention output", options_.attention, heads);
-    const auto gate = blueprint_.gated ? add_part("gate", options_.ffn) : std::nullopt;
-    const auto up = add_part("up", options_.ffn), down = add_part("down", options_.ffn);
+    const auto gate = blueprint_.gated ? add_part("gate", options_.gate_up) : std::nullopt;
+    const auto up = add_part("up", options_.gate_up), down = add_part("down", options_.down);
     const bool one_norm = blueprint_.parallel_residual && !blueprint_.has(Part::ffn_norm);
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       const char* const ffn_input = one_norm ? "ln1" : "ln2";
@@ -156,7 +156,8 @@ class Quantizing {
   void quantise(const Job& job, const std::vector<double>& second_moment) {
     QuantizedPart& part = report_.parts[job.part];
     const Table w = read(job);
-    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), true);
+    const bool by_activation = part.format != WeightFormat::int2;  // at 2 bits it costs more than it gains
+    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), by_activation);
     part.bytes_before += w.rows * w.cols * 2;
     part.bytes_after += int64_t(rows.codes.size() + 2 * (rows.scale.size() + rows.minimum.size()));
     errors_.resize(report_.parts.size());

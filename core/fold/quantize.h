@@ -16,7 +16,9 @@ struct QuantizeOptions {
   std::string model;  // dense Hugging Face folder or GGUF file
   std::string text;   // calibration text (UTF-8); empty: round to nearest
   std::string out;    // folder to write; must not exist or be empty
-  WeightFormat ffn = WeightFormat::int4, attention = WeightFormat::int4, head = WeightFormat::int8;  // bf16: as it is
+  // bf16: as it is. The down matrix is the sensitive one: below 4 bits it costs the most.
+  WeightFormat gate_up = WeightFormat::int4, down = WeightFormat::int4;
+  WeightFormat attention = WeightFormat::int4, head = WeightFormat::int8;
   int64_t max_tokens = 16384;  // calibration tokens, spread over the text; 0: all of it
   int threads = 1;
   bool oversubscribed = false;

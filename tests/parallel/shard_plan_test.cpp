@@ -65,6 +65,26 @@ TEST(ShardPlan, FoldInputsAreWholeGroups) {
   });
 }
 
+TEST(ShardPlan, NeuronsAreWholeUnitsWhereTheyShareScales) {
+  ModelSizes sizes = kModels[0];
+  for (int64_t neurons : {130, 1536, 11008}) {
+    sizes.neurons = neurons;
+    sizes.neuron_unit = 64;
+    for (int ranks : {1, 2, 3, 7}) {
+      const ShardPlan plan(sizes, ranks, Reduction::invariant);
+      int64_t covered = 0;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const Range range = plan.neurons(rank);
+        EXPECT_EQ(range.begin, covered);
+        EXPECT_EQ(range.begin % 64, 0);
+        for (int64_t offset : plan.neuron_offsets(rank)) EXPECT_TRUE(offset % 64 == 0 || offset == range.size());
+        covered = range.end;
+      }
+      EXPECT_EQ(covered, neurons);
+    }
+  }
+}
+
 TEST(ShardPlan, OffsetsGoFromZeroToTheEndOfTheRanksShareWithOneLeafAVirtualShard) {
   for_all_plans([](const ShardPlan& plan) {
     for (int rank = 0; rank < plan.ranks(); ++rank) {

@@ -1,0 +1,207 @@
+// Quantised models in the engine, against the same numbers in floats, for every family.
+#include "core/fold/quantize.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/safetensors_writer.h"
+#include "core/fold/fold.h"
+#include "core/model/blueprint.h"
+#include "kernels/check.h"
+#include "tests/core/engine/run.h"
+
+namespace pleat::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Scratch {
+ public:
+  Scratch() : path_(fs::temp_directory_path() / concat("pleat-quantize-", getpid(), "-", count_++)) {
+    fs::create_directory(path_);
+  }
+  ~Scratch() { fs::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  static inline int count_ = 0;
+  fs::path path_;
+};
+
+std::vector<std::string> families() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(fixture("families")))
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+QuantizeOptions options_for(const std::string& model, const std::string& out) {
+  QuantizeOptions options;
+  options.model = model;
+  options.out = out;
+  options.gate_up = WeightFormat::int5;
+  options.down = WeightFormat::int4;
+  options.attention = WeightFormat::int6;
+  options.head = WeightFormat::int8;
+  return options;
+}
+
+// Tensor `name` [outputs, inputs] as its codes, scales and minimums say.
+std::vector<float> dequantised(const Checkpoint& checkpoint, const std::string& name, int bits) {
+  const std::vector<int64_t> shape = checkpoint.require(name + ".codes").shape,
+                             groups = checkpoint.require(name + ".scale").shape;
+  std::vector<uint8_t> codes(size_t(shape[0] * shape[1]));
+  checkpoint.read(name + ".codes", 0, shape[0], 0, shape[1], codes.data());
+  const std::vector<float> scale = checkpoint.read_f32(name + ".scale");
+  const std::vector<float> minimum = bits < 8 ? checkpoint.read_f32(name + ".minimum") : std::vector<float>();
+  const int64_t inputs = shape[1] * 8 / bits;  // enough of them: the rest is cut off by the caller
+  std::vector<float> out;
+  for (int64_t row = 0; row < shape[0]; ++row)
+    for (int64_t i = 0; i < inputs; ++i) {
+      unsigned code = 0;
+      for (int b = 0; b < bits; ++b) {
+        const int64_t bit = i * bits + b;
+        code |= unsigned(codes[size_t(row * shape[1] + bit / 8)] >> (bit % 8) & 1) << b;
+      }
+      const size_t group = size_t(row * groups[1] + std::min(i / 64, groups[1] - 1));
+      out.push_back(bits == 8 ? scale[group] * float(int(code) - 128) : minimum[group] + scale[group] * float(code));
+    }
+  return out;
+}
+
+// A dense folder in f32 with the numbers of the quantised one.
+void write_dequantised(const std::string& original, const std::string& quantised, const std::string& out) {
+  const Checkpoint dense = Checkpoint::open(original), low = Checkpoint::open(quantised);
+  const Blueprint blueprint = read_blueprint(low);
+  fs::create_directory(out);
+  fs::copy(original + "/config.json", out);
+  SafetensorsWriter writer(fs::path(out) / "model.safetensors", {});
+  const std::vector<std::string> names = dense.names();
+  for (const std::string& name : names) writer.add(name, DType::f32, dense.require(name).shape);
+  writer.begin();
+  for (const std::string& name : names) {
+    std::vector<float> values = dense.read_f32(name);
+    if (const auto it = blueprint.quantised.find(name); it != blueprint.quantised.end()) {
+      const std::vector<int64_t> shape = dense.require(name).shape;
+      const bool input_major = blueprint.source(Part::ffn_up, 0).input_major && name.find("wte") == std::string::npos;
+      const int64_t outputs = low.require(name + ".codes").shape[0], inputs = int64_t(values.size()) / outputs;
+      const std::vector<float> rows = dequantised(low, name, bits_of(it->second));
+      const int64_t stride = int64_t(rows.size()) / outputs;
+      for (int64_t n = 0; n < outputs; ++n)
+        for (int64_t i = 0; i < inputs; ++i)
+          values[size_t(input_major ? i * outputs + n : n * inputs + i)] = rows[size_t(n * stride + i)];
+    }
+    writer.write(name, values.data(), values.size() * sizeof(float));
+  }
+  writer.finish();
+}
+
+class QuantizedFamily : public testing::TestWithParam<std::string> {
+ protected:
+  static std::string folder() { return fixture("families/" + GetParam()); }
+  static std::vector<float> logits(const std::string& folder, int ranks, int chunk,
+                                   Reduction reduction = Reduction::invariant) {
+    const std::vector<float> tokens = Checkpoint::open(QuantizedFamily::folder()).read_f32("golden.tokens");
+    LoadOptions options;
+    options.dtype = WeightFormat::f32;
+    options.reduction = reduction;
+    std::vector<float> out;
+    with_engine(folder, ranks, options, [&](Engine& engine, Communicator& c) {
+      out = run_tokens(engine, c, {tokens.begin(), tokens.end()}, chunk, false);
+    });
+    return out;
+  }
+  // Squared distance over the expected values' squares about their mean.
+  static double distance(const std::vector<float>& a, const std::vector<float>& expected) {
+    EXPECT_EQ(a.size(), expected.size());
+    const double mean = std::accumulate(expected.begin(), expected.end(), 0.0) / double(expected.size());
+    double squared = 0, energy = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      squared += std::pow(double(a[i]) - expected[i], 2);
+      energy += std::pow(double(expected[i]) - mean, 2);
+    }
+    return squared / energy;
+  }
+};
+
+TEST_P(QuantizedFamily, ComputesWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
+  Scratch scratch;
+  const QuantizeReport report = quantize_model(options_for(folder(), scratch / "low"));
+  const Blueprint blueprint = read_blueprint(Checkpoint::open(scratch / "low"));
+  EXPECT_EQ(blueprint.format_of(Part::ffn_up, 0, WeightFormat::f32), WeightFormat::int5);
+  EXPECT_EQ(blueprint.format_of(Part::ffn_down, 0, WeightFormat::f32), WeightFormat::int4);
+  EXPECT_EQ(blueprint.format_of(Part::query, 0, WeightFormat::f32), WeightFormat::int6);
+  EXPECT_EQ(blueprint.format_of(Part::head, 0, WeightFormat::f32), WeightFormat::int8);
+
+  const std::vector<float> alone = logits(scratch / "low", 1, 64);
+  for (int ranks : {2, 3, 4}) EXPECT_EQ(logits(scratch / "low", ranks, 64), alone) << ranks << " ranks";
+  EXPECT_EQ(logits(scratch / "low", 2, 1), alone);
+  EXPECT_LT(distance(logits(scratch / "low", 3, 64, Reduction::fast), alone), 1e-4);
+
+  // The same numbers in floats: what differs is that activations are rounded to 8 bits.
+  write_dequantised(folder(), scratch / "low", scratch / "floats");
+  const std::vector<float> floats = logits(scratch / "floats", 1, 64);
+  EXPECT_LT(distance(alone, floats), 2e-3);
+  EXPECT_GT(distance(floats, logits(folder(), 1, 64)), 10 * distance(alone, floats));  // and that is all
+}
+
+INSTANTIATE_TEST_SUITE_P(All, QuantizedFamily, testing::ValuesIn(families()), [](const auto& family) {
+  std::string name = family.param;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(uint8_t(c)); }, '_');
+  return name;
+});
+
+TEST(Quantize, CountsTheBytes) {
+  Scratch scratch;
+  const QuantizeReport report = quantize_model(options_for(fixture("families/llama-3.1"), scratch / "low"));
+  for (const QuantizedPart& part : report.parts) {
+    if (!part.note.empty()) continue;
+    if (part.name == "up") {
+      EXPECT_EQ(part.bytes_before % (72 * 130 * 2), 0);
+      EXPECT_EQ(part.bytes_after * (72 * 130 * 2), part.bytes_before * (130 * (45 + 2 * 2 * 2)));
+    }
+    EXPECT_GT(part.error, 0);
+    EXPECT_LT(part.error, 0.02);
+  }
+}
+
+TEST(Quantize, RefusesFoldedAndQuantisedModelsAndShortTexts) {
+  Scratch scratch;
+  const std::string tiny = fixture("families/llama-3.1"), low = scratch / "low";
+  quantize_model(options_for(tiny, low));
+  EXPECT_THROW(quantize_model(options_for(low, scratch / "again")), Error);
+  FoldOptions fold;
+  fold.model = low;
+  fold.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+  fold.out = scratch / "folded";
+  EXPECT_THROW(fold_model(fold), Error);
+
+  fs::create_directory(scratch / "tiny");
+  for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
+    fs::copy(fixture(std::string("families/") + file), scratch / "tiny");
+  std::ofstream(scratch / "short") << "a few words";
+  QuantizeOptions options = options_for(scratch / "tiny", scratch / "other");
+  options.text = scratch / "short";
+  EXPECT_THROW(quantize_model(options), Error);
+  EXPECT_FALSE(fs::exists(scratch / "other"));
+}
+
+TEST(QuantisedTensors, RefusesMetadataThatMakesNoSense) {
+  EXPECT_EQ(quantised_tensors_from_metadata(to_metadata({{"a", WeightFormat::int3}})).at("a"), WeightFormat::int3);
+  for (const char* text : {"", "[]", "{}", R"({"version": 2, "tensors": {}})", R"({"version": 1, "tensors": []})",
+                           R"({"version": 1, "tensors": {"a": 4}})", R"({"version": 1, "tensors": {"a": "int9"}})",
+                           R"({"version": 1, "tensors": {"a": "bf16"}})"})
+    EXPECT_THROW(quantised_tensors_from_metadata(text), Error) << text;
+}
+
+}  // namespace
+}  // namespace pleat::test
