@@ -14,6 +14,7 @@ struct BenchOptions {
   std::string synthetic;  // a named shape with random weights
   int layers = 0;         // of the synthetic shape; 0: as many as fit in memory, at most the shape's own
   double fold = 0;        // also measure the shape folded at this reduction (a folded folder: always)
+  std::string weights;    // also measure the shape with its matrices in this low-bit format; empty: not
   int batch = 1;
   int context = 128;  // tokens before the first measured one
   int tokens = 32;    // measured steps
@@ -21,7 +22,7 @@ struct BenchOptions {
 
 // One model to measure; several may share a context.
 struct Subject {
-  std::string name;  // "dense" or "folded"
+  std::string name;  // "dense", "folded" or a low-bit format
   std::unique_ptr<Engine> engine;
   bool folded = false;
   int64_t weight_bytes = 0;

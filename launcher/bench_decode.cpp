@@ -169,8 +169,9 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
   }
   std::printf("%s; batch %d\n", subjects.shape.c_str(), options.batch);
   for (size_t i = 0; i < results.size(); ++i) print(subjects.all[i], results[i], options.batch);
-  if (results.size() == 2)
-    std::printf("folded / dense speed: %.2fx end to end\n", results[0].seconds / results[1].seconds);
+  for (size_t i = 1; i < results.size(); ++i)
+    std::printf("%s / dense speed: %.2fx end to end\n", subjects.all[i].name.c_str(),
+                results[0].seconds / results[i].seconds);
   return 0;
 }
 

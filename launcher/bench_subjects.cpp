@@ -67,13 +67,14 @@ Blueprint shape_named(const std::string& name) {
   return blueprint;
 }
 
-// So many layers that what is measured, side by side, takes at most 85% of the free memory.
-int fitting_layers(const Blueprint& blueprint, bool folded_too) {
+// So many layers that what is measured, side by side, takes at most 85% of the free memory; a low-bit one counts as a
+// second dense one.
+int fitting_layers(const Blueprint& blueprint, bool folded_too, bool low_bit_too) {
   const double attention =
       2.0 * double(blueprint.hidden) * double(2 * blueprint.hidden + 2 * blueprint.kv_heads * blueprint.head_size);
   const double ffn = (blueprint.gated ? 6.0 : 4.0) * double(blueprint.hidden * blueprint.neurons);
-  const double layer = attention + ffn + (folded_too ? attention + 1.25 * ffn : 0);
-  const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (folded_too ? 2 : 1);
+  const double layer = (low_bit_too ? 2 : 1) * (attention + ffn) + (folded_too ? attention + 1.25 * ffn : 0);
+  const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (1 + folded_too + low_bit_too);
   return std::max(1, std::min(blueprint.layers, int((0.85 * double(host_memory().available) - head) / layer)));
 }
 
@@ -89,7 +90,8 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   Blueprint blueprint = shape_named(options.synthetic);
   blueprint.layers = options.layers > 0
                          ? options.layers
-                         : int(communicator.agree_min("layers", fitting_layers(blueprint, options.fold > 0)));
+                         : int(communicator.agree_min(
+                               "layers", fitting_layers(blueprint, options.fold > 0, !options.weights.empty())));
   blueprint.attention.assign(size_t(blueprint.layers), {});
   PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions, "context and tokens exceed ",
                 blueprint.max_positions, " positions");
@@ -97,21 +99,25 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   subjects.layers = blueprint.layers;
   subjects.context = std::make_unique<Context>(threads, oversubscribed(),
                                                Isa(communicator.agree_min("instruction set", int(detect_isa()))));
-  const ShardPlan plan(sizes_of(blueprint), communicator.ranks(), reduction_kind(options.common));
-  for (const bool folded : {false, true}) {
-    if (folded && options.fold == 0) continue;
-    if (folded)
-      blueprint.fold = FoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range,
-                                .reduction = options.fold};
-    Weights weights = synthetic_weights(blueprint, plan, communicator.rank(), weight_format_named(options.common.dtype),
-                                        *subjects.context);
+  const auto add = [&](const std::string& name, WeightFormat format, double fold) {
+    if (fold > 0)
+      blueprint.fold =
+          FoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range, .reduction = fold};
+    ModelSizes sizes = sizes_of(blueprint);
+    if (is_low_bit(format)) sizes.neuron_unit = kGroup;
+    const ShardPlan plan(sizes, communicator.ranks(), reduction_kind(options.common));
+    Weights weights = synthetic_weights(blueprint, plan, communicator.rank(), format, *subjects.context);
     communicator.ledger().beat();
     const int64_t bytes = int64_t(weights.bytes());
-    subjects.all.push_back({folded ? "folded" : "dense",
+    subjects.all.push_back({name,
                             std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator,
                                                      *subjects.context, engine_options(options)),
-                            folded, bytes});
-  }
+                            fold > 0, bytes});
+  };
+  const WeightFormat floats = weight_format_named(options.common.dtype);
+  add("dense", floats, 0);
+  if (!options.weights.empty()) add(options.weights, weight_format_named(options.weights), 0);
+  if (options.fold > 0) add("folded", floats, options.fold);
   return subjects;
 }
 

@@ -17,16 +17,19 @@ namespace {
 struct QuantizeCommandOptions {
   CommonOptions common;
   QuantizeOptions quantize;
-  std::string ffn = "int4", down, attention = "int4", head = "int8";
+  std::string format = "int4", down, attention, head = "int8";
 };
 
 int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
     QuantizeOptions quantize = options.quantize;
-    quantize.gate_up = weight_format_named(options.ffn);
-    quantize.down = options.down.empty() ? quantize.gate_up : weight_format_named(options.down);
-    quantize.attention = weight_format_named(options.attention);
+    const auto or_format = [&](const std::string& name) {
+      return weight_format_named(name.empty() ? options.format : name);
+    };
+    quantize.gate_up = weight_format_named(options.format);
+    quantize.down = or_format(options.down);
+    quantize.attention = or_format(options.attention);
     quantize.head = weight_format_named(options.head);
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
     quantize.oversubscribed = oversubscribed();
@@ -50,21 +53,21 @@ void add_quantize(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand("quantize", "Hold a model's matrices in 2 to 8 bits a weight");
   sub.footer(
       "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that every other command runs:\n"
-      "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/int4");
+      "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --format int4 --out out/int4");
   const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
   sub.add_option("--model", options->quantize.model, "Model folder or GGUF file")->required();
   sub.add_option("--out", options->quantize.out, "Folder to write")->required();
   sub.add_option("--text", options->quantize.text, "Calibration text for GPTQ")
       ->default_str("none: weights are rounded to nearest");
-  sub.add_option("--ffn", options->ffn, "Format of the FFN's matrices; bf16: as they are")
+  sub.add_option("--format", options->format, "Format of the FFN and the attention; bf16: as they are")
       ->check(formats)
       ->capture_default_str();
   sub.add_option("--down", options->down, "Format of the FFN's down matrix, the most sensitive one")
       ->check(formats)
-      ->default_str("as --ffn");
+      ->default_str("as --format");
   sub.add_option("--attention", options->attention, "Format of query, key, value and the attention's output")
       ->check(formats)
-      ->capture_default_str();
+      ->default_str("as --format");
   sub.add_option("--head", options->head, "Format of the head (and of the token embedding, where they are one)")
       ->check(formats)
       ->capture_default_str();

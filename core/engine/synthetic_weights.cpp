@@ -147,7 +147,7 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
   weights.head = PackedMatrix(dtype, d, plan.vocab(rank).size(), {0, d});
   filler.fill(weights.head);
   if (blueprint.positions == PositionKind::learned) {
-    weights.position_embedding = NeuronRows(dtype, blueprint.max_positions, d);
+    weights.position_embedding = NeuronRows(is_low_bit(dtype) ? WeightFormat::bf16 : dtype, blueprint.max_positions, d);
     filler.fill(weights.position_embedding);
   }
   weights.final_norm = norm;

@@ -31,9 +31,9 @@ class Quantize : public testing::Test {
 TEST_F(Quantize, GptqLosesLessThanRoundingAndEightBitsNearlyNothing) {
   const std::string text = "--max-tokens 4096 --text " + source("examples/calibration.txt");
   const double dense = perplexity(source("models/pleat-gpt2-9m"));
-  EXPECT_NEAR(perplexity(quantized("int8", "--ffn int8 --attention int8")), dense, 0.002 * dense);
-  const double rounded = perplexity(quantized("rtn", "--ffn int3 --attention int3"));
-  const double gptq = perplexity(quantized("gptq", "--ffn int3 --attention int3 " + text));
+  EXPECT_NEAR(perplexity(quantized("int8", "--format int8")), dense, 0.002 * dense);
+  const double rounded = perplexity(quantized("rtn", "--format int3"));
+  const double gptq = perplexity(quantized("gptq", "--format int3 " + text));
   EXPECT_GT(rounded, 1.01 * dense);
   EXPECT_LT(gptq - dense, 0.5 * (rounded - dense));
 }
