@@ -54,17 +54,18 @@ template <class Lanes, int bits, int R>
   add_plane.template operator()<1, (bits & 6)>();
 }
 
+// y += groups [begin, end) for R rows.
 template <class Lanes, int bits, int R>
-void multiply_rows(const LowBitBlock& task, int first_row) {
+void multiply_rows(const LowBitBlock& task, int first_row, int64_t begin, int64_t end) {
   using F = typename Lanes::F;
   constexpr int kScales = bits == 8 ? 16 : 32;
   const int8_t* q[R];
   F y[R];
   for (int r = 0; r < R; ++r) {
-    q[r] = task.q + (first_row + r) * task.stride * 64;
-    y[r] = Lanes::set1(0.0f);
+    q[r] = task.q + ((first_row + r) * task.stride + begin) * 64;
+    y[r] = begin == 0 ? Lanes::set1(0.0f) : Lanes::load(task.y + (first_row + r) * 16);
   }
-  for (int64_t group = 0; group < task.groups; ++group) {
+  for (int64_t group = begin; group < end; ++group) {
     const uint8_t* codes = task.codes + group * 128 * bits;
     typename Lanes::I sum[R];
     for (int line = 0; line < 2 * bits; ++line) Lanes::prefetch(codes + 4096 + 64 * line);
@@ -87,12 +88,23 @@ void multiply_rows(const LowBitBlock& task, int first_row) {
 }
 
 template <class Lanes, int bits>
-void multiply_block(const LowBitBlock& task) {
+void multiply_groups(const LowBitBlock& task, int64_t begin, int64_t end) {
   int row = 0;
   if constexpr (Lanes::kManyRegisters)
-    for (; row + 8 <= task.rows; row += 8) multiply_rows<Lanes, bits, 8>(task, row);
-  for (; row + 4 <= task.rows; row += 4) multiply_rows<Lanes, bits, 4>(task, row);
-  for (; row < task.rows; ++row) multiply_rows<Lanes, bits, 1>(task, row);
+    for (; row + 8 <= task.rows; row += 8) multiply_rows<Lanes, bits, 8>(task, row, begin, end);
+  for (; row + 4 <= task.rows; row += 4) multiply_rows<Lanes, bits, 4>(task, row, begin, end);
+  for (; row < task.rows; ++row) multiply_rows<Lanes, bits, 1>(task, row, begin, end);
+}
+
+// Codes that stay in the first-level cache are multiplied with all rows before the next ones. The additions of a row
+// are in the same order either way.
+template <class Lanes, int bits>
+void multiply_block(const LowBitBlock& task) {
+  constexpr int64_t kCodeBytes = 16384, kGroups = kCodeBytes / (128 * bits);
+  const int64_t step = task.rows > 8 ? kGroups : task.groups;
+  int64_t begin = 0;
+  for (; begin + step < task.groups; begin += step) multiply_groups<Lanes, bits>(task, begin, begin + step);
+  multiply_groups<Lanes, bits>(task, begin, task.groups);
 }
 
 template <class Lanes>

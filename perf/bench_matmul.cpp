@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/matmul.h"
+#include "kernels/vector_ops.h"
 
 namespace pleat {
 namespace {
@@ -41,6 +42,41 @@ double read_bandwidth(Context& ctx, const Buffer& memory) {
   const double elapsed = seconds() - start;
   if (sums[0] == 42) std::printf(" ");
   return double(memory.bytes()) / elapsed / 1e9;
+}
+
+// Multiplications and additions a second by dot products of bytes, measured on the 8-bit kernel (which does little
+// else) with codes and activations that stay in the first-level cache: what a product of many rows could reach.
+double dot_peak(Context& ctx) {
+  constexpr int bits = 8;
+  constexpr int64_t kGroups = 8;
+  constexpr int kRows = 32, kTimes = 20000;
+  std::vector<double> seconds_of(size_t(ctx.team().threads()));
+  ctx.team().split(ctx.team().threads(), [&](int, int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      const std::vector<uint8_t> codes(size_t(kGroups * 128 * bits) + 8192, 1);
+      const std::vector<bf16> scales(size_t(kGroups * 32), to_bf16(0.5f));
+      const std::vector<int8_t> q(size_t(kRows * kGroups * kGroup), 1);
+      const std::vector<int32_t> sums(size_t(kRows * kGroups), 1);
+      const std::vector<float> q_scales(sums.size(), 1.0f);
+      std::vector<float> y(kRows * kOutputBlock);
+      const double start = seconds();
+      for (int i = 0; i < kTimes; ++i)
+        vector_ops(ctx.isa()).low_bit_block({.codes = codes.data(),
+                                             .scales = scales.data(),
+                                             .bits = bits,
+                                             .groups = kGroups,
+                                             .stride = kGroups,
+                                             .rows = kRows,
+                                             .q = q.data(),
+                                             .q_sums = sums.data(),
+                                             .q_scales = q_scales.data(),
+                                             .y = y.data()});
+      seconds_of[size_t(thread)] = seconds() - start;
+    }
+  });
+  double rate = 0;
+  for (double elapsed : seconds_of) rate += 2.0 * kRows * kGroups * kGroup * kOutputBlock * kTimes / elapsed;
+  return rate;
 }
 
 struct Layer {
@@ -87,8 +123,15 @@ void report_decode(Context& ctx, const Buffer& memory, const char* name, const s
     }
     products.push_back(double(bytes) / (seconds() - start) / 1e9);
   }
-  std::printf("%-22s M=%-3ld %5.1f GB/s   %3.0f%% of the %.1f GB/s read bandwidth\n", name, long(rows),
-              median(products), 100 * median(products) / median(reads), median(reads));
+  std::printf("%-22s M=%-3ld %5.1f GB/s   %3.0f%% of the %.1f GB/s read bandwidth", name, long(rows), median(products),
+              100 * median(products) / median(reads), median(reads));
+  if (is_low_bit(layers[0].up.format())) {
+    const double operations = 4.0 * double(rows) * double(d) * double(h) * double(layers.size());
+    const double rate = median(products) * 1e9 / double(bytes) * operations;
+    const double peak = dot_peak(ctx);
+    std::printf("   %4.0f Gop/s, %3.0f%% of the dot peak %.0f", rate / 1e9, 100 * rate / peak, peak / 1e9);
+  }
+  std::printf("\n");
 }
 
 void report_prefill(Context& ctx, const char* name, const Layer& layer, int64_t rows) {
