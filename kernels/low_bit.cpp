@@ -111,9 +111,32 @@ void LowBitMatrix::row(int64_t output, float* values) const {
     values[input] =
         bits_ == 8 ? scale * float(int(code) - 128) : to_f32(scales[kOutputBlock + lane]) + scale * float(code);
   }
+  const bf16* weights = LowBitAccess::protected_weights(*this, block);
+  for (size_t i = 0; i < protected_.size(); ++i)
+    values[protected_[i]] = to_f32(weights[int64_t(i) * kOutputBlock + lane]);
 }
 
-QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x) {
+void LowBitMatrix::protect(std::vector<int32_t> inputs) {
+  PLEAT_ASSERT(protected_.empty() && std::is_sorted(inputs.begin(), inputs.end()));
+  PLEAT_ASSERT(inputs.empty() || (inputs.front() >= 0 && inputs.back() < inputs_));
+  if (inputs.empty()) return;
+  protected_ = std::move(inputs);
+  protected_masks_.assign(size_t(LowBitAccess::groups(*this)), 0);
+  for (const int32_t input : protected_) protected_masks_[size_t(input / kGroup)] |= uint64_t(1) << input % kGroup;
+  protected_weights_ = Buffer(size_t(LowBitAccess::blocks(*this) * kOutputBlock) * protected_.size() * sizeof(bf16));
+}
+
+void LowBitMatrix::pack_protected(int64_t output, int64_t rows, const bf16* values, int64_t stride) {
+  PLEAT_ASSERT(output >= 0 && output + rows <= outputs_ && stride >= int64_t(protected_.size()));
+  const int64_t count = int64_t(protected_.size());
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t block = (output + row) / kOutputBlock, lane = (output + row) % kOutputBlock;
+    bf16* const to = protected_weights_.as<bf16>() + block * count * kOutputBlock + lane;
+    for (int64_t i = 0; i < count; ++i) to[i * kOutputBlock] = values[row * stride + i];
+  }
+}
+
+QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks) {
   QuantisedRows out;
   out.groups = (x.cols + kGroup - 1) / kGroup;
   const int64_t count = x.rows * out.groups;
@@ -122,8 +145,14 @@ QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x) {
   out.scales = reinterpret_cast<float*>(out.sums + count);
   const auto work = [&](int, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / out.groups, input = i % out.groups * kGroup;
-      quantise_group(x[row] + input, std::min(kGroup, x.cols - input), out.q + i * kGroup, out.sums[i], out.scales[i]);
+      const int64_t row = i / out.groups, group = i % out.groups, count = std::min(kGroup, x.cols - group * kGroup);
+      const float* values = x[row] + group * kGroup;
+      float ordinary[kGroup];
+      if (!protected_masks.empty() && protected_masks[size_t(group)] != 0) {
+        for (int64_t k = 0; k < count; ++k) ordinary[k] = protected_masks[size_t(group)] >> k & 1 ? 0 : values[k];
+        values = ordinary;
+      }
+      quantise_group(values, count, out.q + i * kGroup, out.sums[i], out.scales[i]);
     }
   };
   constexpr int64_t kGroupsPerThread = 256;  // fewer are done sooner by one thread than by waking the team
@@ -139,6 +168,7 @@ namespace {
 // One block of outputs times up to kMaxSharedRows rows.
 struct BlockSums {
   const LowBitMatrix& w;
+  MatrixView<const float> floats;
   const QuantisedRows& x;
   const LowBitLeaves& leaves;
   void (*multiply)(const LowBitBlock&);
@@ -150,12 +180,25 @@ struct BlockSums {
       const size_t leaf = size_t(node.begin - leaves.first_leaf);
       const auto group = [&](int64_t input) { return (input + kGroup - 1) / kGroup; };
       const int64_t begin = group(leaves.offsets[leaf]), end = group(leaves.offsets[leaf + 1]);
-      return multiply(low_bit_block(w, x, block, begin, end, row, rows, into));
+      multiply(low_bit_block(w, x, block, begin, end, row, rows, into));
+      return add_protected(leaves.offsets[leaf], leaves.offsets[leaf + 1], into);
     }
     alignas(64) float right[kMaxSharedRows * kOutputBlock];
     sum({node.begin, node.middle()}, into);
     sum({node.middle(), node.end}, right);
     for (int i = 0; i < rows * int(kOutputBlock); ++i) into[i] += right[i];
+  }
+
+  // The protected inputs from `begin` to `end`.
+  void add_protected(int64_t begin, int64_t end, float* into) const {
+    const std::vector<int32_t>& inputs = w.protected_inputs();
+    const bf16* weights = LowBitAccess::protected_weights(w, block);
+    for (size_t i = 0; i < inputs.size(); ++i, weights += kOutputBlock) {
+      if (inputs[i] < begin || inputs[i] >= end) continue;
+      for (int r = 0; r < rows; ++r)
+        for (int64_t n = 0; n < kOutputBlock; ++n)
+          into[r * kOutputBlock + n] += floats[row + r][inputs[i]] * to_f32(weights[n]);
+    }
   }
 };
 
@@ -165,14 +208,14 @@ void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatri
                       const float* bias, float* out, int64_t row_stride, int64_t node_stride) {
   PLEAT_ASSERT(x.cols == w.inputs(), x.cols, " columns for ", w.inputs(), " inputs");
   if (x.rows == 0 || leaves.count == 0) return;
-  const QuantisedRows quantised = quantise_rows(ctx, x);
+  const QuantisedRows quantised = quantise_rows(ctx, x, LowBitAccess::protected_masks(w));
   const auto multiply = vector_ops(ctx.isa()).low_bit_block;
   ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t output = block * kOutputBlock, outputs = std::min(kOutputBlock, w.outputs() - output);
       for (int64_t row = 0; row < x.rows; row += kMaxSharedRows) {
         const int rows = int(std::min<int64_t>(kMaxSharedRows, x.rows - row));
-        const BlockSums sums{w, quantised, leaves, multiply, block, row, rows};
+        const BlockSums sums{w, x, quantised, leaves, multiply, block, row, rows};
         for (int64_t node = 0; node < leaves.count; ++node) {
           alignas(64) float y[kMaxSharedRows * kOutputBlock];
           sums.sum(leaves.nodes[node], y);

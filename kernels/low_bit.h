@@ -7,7 +7,8 @@
 // Arithmetic, the same for every instruction set: x is quantised to int8 by row and group, s = max|x| / 127 (0 for a
 // zero group), q = round to nearest even(x / s). Over the groups g of a leaf, ascending, y from 0:
 //   y += s * (scale * (codes . q) + minimum * sum(q))      8 bits: y += s * (scale * ((codes - 128) . q))
-// the sums of integers exact, the outer sums fused multiply-adds. Leaves are then added along the tree.
+// the sums of integers exact, the outer sums fused multiply-adds. Protected inputs are 0 in q; for each of a leaf's,
+// ascending, y += x * (its weight in bf16) after the groups. Leaves are then added along the tree.
 #include <cstdint>
 #include <vector>
 
@@ -33,19 +34,31 @@ class LowBitMatrix {
   // for 8 bits.
   void pack(int64_t output, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum);
 
+  // A few inputs with extreme activations are held in bf16 instead and left out of the groups' scales (method.md
+  // section 5, the trap). Ascending; once, before pack_protected().
+  void protect(std::vector<int32_t> inputs);
+  const std::vector<int32_t>& protected_inputs() const { return protected_; }
+  // values [rows, stride >= protected inputs] of outputs from `output` on.
+  void pack_protected(int64_t output, int64_t rows, const bf16* values, int64_t stride);
+
   // Output `output`'s weights [inputs] as f32.
   void row(int64_t output, float* values) const;
 
   int bits() const { return bits_; }
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
-  size_t bytes() const { return codes_.bytes() + scales_.bytes(); }  // what one product streams
+  size_t bytes() const {  // what one product streams
+    return codes_.bytes() + scales_.bytes() + protected_weights_.bytes();
+  }
 
  private:
   friend struct LowBitAccess;
   int bits_ = 2;
   int64_t outputs_ = 0, inputs_ = 0;
-  Buffer codes_, scales_;  // packed for the kernels: see low_bit.cpp
+  Buffer codes_, scales_;  // packed for the kernels: see low_bit_blocks.h
+  std::vector<int32_t> protected_;
+  std::vector<uint64_t> protected_masks_;  // [groups], or empty: bit i stands for the group's input i
+  Buffer protected_weights_;               // bf16 [blocks of 16 outputs][protected inputs][16]
 };
 
 // Which inputs are summed apart: leaf_offsets as in PackedMatrix (multiples of kGroup, or the end), nodes and

@@ -19,6 +19,10 @@ struct LowBitAccess {
   static int64_t blocks(const LowBitMatrix& w) { return (w.outputs_ + kOutputBlock - 1) / kOutputBlock; }
   static int64_t group_bytes(const LowBitMatrix& w) { return kOutputBlock * kGroup / 8 * w.bits_; }
   static int64_t group_scales(const LowBitMatrix& w) { return (w.bits_ == 8 ? 1 : 2) * kOutputBlock; }
+  static const std::vector<uint64_t>& protected_masks(const LowBitMatrix& w) { return w.protected_masks_; }
+  static const bf16* protected_weights(const LowBitMatrix& w, int64_t block) {
+    return w.protected_weights_.as<bf16>() + block * int64_t(w.protected_.size()) * kOutputBlock;
+  }
   static uint8_t* codes(const LowBitMatrix& w, int64_t block) {
     return w.codes_.as<uint8_t>() + block * groups(w) * group_bytes(w);
   }
@@ -34,7 +38,8 @@ struct QuantisedRows {
   int32_t* sums = nullptr;  // [rows, groups]
   float* scales = nullptr;  // [rows, groups]
 };
-QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x);  // in ctx.scratch(op_slot)
+// In ctx.scratch(op_slot). protected_masks: see LowBitMatrix; those inputs are 0.
+QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks);
 
 // The sums of groups [begin, end) for 16 outputs and up to kMaxSharedRows rows from `row` on.
 inline LowBitBlock low_bit_block(const LowBitMatrix& w, const QuantisedRows& x, int64_t block, int64_t begin,
@@ -52,11 +57,12 @@ inline LowBitBlock low_bit_block(const LowBitMatrix& w, const QuantisedRows& x, 
 }
 
 // Calls use(first output, outputs, first row, rows, y [rows, 16]) for every block of 16 outputs and kMaxSharedRows
-// rows, all inputs summed, with the bias.
+// rows, all inputs summed, with the bias. No input is protected.
 template <class Use>
 void for_low_bit_blocks(Context& ctx, MatrixView<const float> x, const LowBitMatrix& w, const float* bias, Use use) {
   PLEAT_ASSERT(x.cols == w.inputs(), x.cols, " columns for ", w.inputs(), " inputs");
-  const QuantisedRows quantised = quantise_rows(ctx, x);
+  PLEAT_ASSERT(w.protected_inputs().empty());
+  const QuantisedRows quantised = quantise_rows(ctx, x, {});
   const auto multiply = vector_ops(ctx.isa()).low_bit_block;
   ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block)

@@ -1,5 +1,6 @@
 #pragma once
 // Reads the slices of a checkpoint that one rank packs, strip by strip, so that staging memory stays small.
+#include <algorithm>
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
@@ -47,6 +48,7 @@ class WeightLoader {
                    std::copy(data, data + count * mine.size(), all.begin() + row * mine.size());
                  });
     };
+    load_protected(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
     numbers(name + ".scale", scale);
     if (bits < 8) numbers(name + ".minimum", minimum);
     rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, bytes(total_inputs)}, outputs,
@@ -75,6 +77,33 @@ class WeightLoader {
     strips(name, dtype, rows, cols, [&](int64_t row, int64_t count) {
       sink(row - rows.begin, reinterpret_cast<const T*>(staging_.data()), count);
     });
+  }
+
+  // The protected inputs of a low-bit matrix that are among `inputs`. Matrices packed into one have the same.
+  void load_protected(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
+                      int64_t to, LowBitMatrix& matrix) {
+    const TensorInfo* info = checkpoint_.find(name + ".protected");
+    std::vector<int32_t> all, mine;
+    if (info != nullptr) {
+      PLEAT_REQUIRE(info->dtype == DType::i32 && info->shape.size() == 1 && info->shape[0] <= total_inputs, "tensor '",
+                    name, ".protected' is not a list of inputs in I32");
+      all.resize(size_t(info->shape[0]));
+      checkpoint_.read(name + ".protected", 0, 1, 0, info->shape[0], all.data());
+      for (size_t i = 0; i < all.size(); ++i)
+        PLEAT_REQUIRE(all[i] >= 0 && all[i] < total_inputs && (i == 0 || all[i] > all[i - 1]), "tensor '", name,
+                      ".protected' does not list inputs of ", total_inputs, " in ascending order");
+    }
+    const auto begin = std::lower_bound(all.begin(), all.end(), inputs.begin),
+               end = std::lower_bound(all.begin(), all.end(), inputs.end);
+    for (auto it = begin; it != end; ++it) mine.push_back(int32_t(*it - inputs.begin));
+    if (to == 0 && matrix.protected_inputs().empty()) matrix.protect(mine);
+    PLEAT_REQUIRE(matrix.protected_inputs() == mine, "'", name,
+                  "' and the matrices beside it protect different inputs");
+    if (mine.empty()) return;
+    rows<bf16>(name + ".protected_weights", DType::bf16, {total_outputs, int64_t(all.size())}, outputs,
+               {begin - all.begin(), end - all.begin()}, [&](int64_t row, const bf16* data, int64_t count) {
+                 matrix.pack_protected(to + row, count, data, int64_t(mine.size()));
+               });
   }
 
   template <class Strip>

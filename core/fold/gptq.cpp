@@ -109,6 +109,9 @@ void LowBitRows::set_code(int64_t row, int64_t input, int code) {
 }
 
 float LowBitRows::value(int64_t row, int64_t input) const {
+  const auto it = std::lower_bound(protected_inputs.begin(), protected_inputs.end(), input);
+  if (it != protected_inputs.end() && *it == input)
+    return to_f32(protected_weights[size_t(row) * protected_inputs.size() + size_t(it - protected_inputs.begin())]);
   const size_t group = size_t(row * groups() + input / kGroup);
   const float step = to_f32(scale[group]);
   return bits == 8 ? step * float(code(row, input) - 128) : to_f32(minimum[group]) + step * float(code(row, input));
@@ -118,16 +121,24 @@ LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
   LowBitMatrix out(bits, end - begin, inputs);
   out.pack(0, end - begin, codes.data() + begin * code_bytes(), scale.data() + begin * groups(),
            bits == 8 ? nullptr : minimum.data() + begin * groups());
+  const int64_t count = int64_t(protected_inputs.size());
+  out.protect(protected_inputs);
+  out.pack_protected(0, end - begin, protected_weights.data() + begin * count, count);
   return out;
 }
 
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
-                bool activation_order) {
+                bool activation_order, std::vector<int32_t> protected_inputs) {
   const int64_t rows = w.rows, d = w.cols;
   const bool compensates = !second_moment.empty();
   const std::vector<int32_t> order = column_order(second_moment, d, activation_order);
   const Table factor = compensates ? inverse_cholesky(reordered(second_moment, d, order), d, kDamping) : Table();
   LowBitRows out(bits, rows, d);
+  const size_t kept = protected_inputs.size();
+  std::vector<int32_t> protected_place(static_cast<size_t>(d), -1);  // of a column among the protected ones
+  for (size_t i = 0; i < kept; ++i) protected_place[size_t(protected_inputs[i])] = int32_t(i);
+  out.protected_inputs = std::move(protected_inputs);
+  out.protected_weights.resize(size_t(rows) * kept);
   Table rest(rows, d);  // in this order, with the errors so far compensated
   std::vector<GroupGrid> grids(size_t(rows * out.groups()));
   std::vector<int64_t> place(static_cast<size_t>(d));  // of a column in the order
@@ -135,10 +146,11 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
   // A group's grid is made when its first column's turn comes.
   const auto set_grid = [&](int64_t row, int64_t group) {
     float values[kGroup];
-    const int64_t first = group * kGroup, width = std::min(kGroup, d - first);
-    for (int64_t i = 0; i < width; ++i) values[i] = rest[row][place[size_t(first + i)]];
+    int64_t width = 0;
+    for (int64_t i = group * kGroup; i < std::min(group * kGroup + kGroup, d); ++i)
+      if (protected_place[size_t(i)] < 0) values[width++] = rest[row][place[size_t(i)]];
     const size_t at = size_t(row * out.groups() + group);
-    grids[at] = grid_of(values, width, bits);
+    if (width > 0) grids[at] = grid_of(values, width, bits);
     out.scale[at] = to_bf16(grids[at].scale);
     if (bits < 8) out.minimum[at] = to_bf16(grids[at].minimum);
   };
@@ -159,11 +171,19 @@ LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<doubl
           const int64_t column = order[size_t(begin + j)];
           if (opens[size_t(begin + j)]) set_grid(row, column / kGroup);
           const GroupGrid& grid = grids[size_t(row * out.groups() + column / kGroup)];
-          const int code = grid.code(values[j]);
-          if (code != 0) out.set_code(row, column, code);
+          float stored;
+          if (const int32_t at = protected_place[size_t(column)]; at >= 0) {
+            const bf16 rounded_weight = to_bf16(values[j]);
+            out.protected_weights[size_t(row) * kept + size_t(at)] = rounded_weight;
+            stored = to_f32(rounded_weight);
+          } else {
+            const int code = grid.code(values[j]);
+            if (code != 0) out.set_code(row, column, code);
+            stored = grid.value(code);
+          }
           if (!compensates) continue;
           const float* u = factor[begin + j] + begin;
-          const float error = (values[j] - grid.value(code)) / u[j];
+          const float error = (values[j] - stored) / u[j];
           errors[row][j] = error;
           for (int64_t k = j; k < width; ++k) values[k] -= error * u[k];
         }

@@ -14,8 +14,10 @@ namespace pleat {
 struct LowBitRows {
   int bits = 2;
   int64_t rows = 0, inputs = 0;
-  std::vector<uint8_t> codes;        // [rows, ceil(inputs * bits / 8)]
-  std::vector<bf16> scale, minimum;  // [rows, ceil(inputs / 64)]; no minimum at 8 bits
+  std::vector<uint8_t> codes;             // [rows, ceil(inputs * bits / 8)]
+  std::vector<int32_t> protected_inputs;  // held in bf16 instead, ascending
+  std::vector<bf16> protected_weights;    // [rows, protected inputs]
+  std::vector<bf16> scale, minimum;       // [rows, ceil(inputs / 64)]; no minimum at 8 bits
 
   LowBitRows() = default;
   LowBitRows(int bits, int64_t rows, int64_t inputs);
@@ -32,8 +34,9 @@ struct LowBitRows {
 //   group's range. 8 bits: scale = max |w| / 127.
 // activation_order: columns with the largest second moment first. A group's grid is made from its weights as
 // compensated when the turn of its first column comes.
+// protected_inputs: rounded to bf16 only, and out of the grids (kernels/low_bit.h).
 // Scales and minimums are rounded to bf16 before a code is chosen: what was optimised is what is stored.
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
-                bool activation_order = false);
+                bool activation_order = false, std::vector<int32_t> protected_inputs = {});
 
 }  // namespace pleat

@@ -1,5 +1,7 @@
 #pragma once
 // Second moments of the inputs of a model's matrices over a text: what GPTQ weighs errors by.
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,21 +18,30 @@ struct InputStage {
   auto operator<=>(const InputStage&) const = default;
 };
 
-// Sums x x^T [width, width] over the rows of the wanted stages, position 0 included.
+// Sums x x^T [width, width] and the largest |x| [width] over the rows of the wanted stages, position 0 included.
 class InputMoments : public StageObserver {
  public:
   explicit InputMoments(Context& ctx) : ctx_(ctx) {}
-  void want(const InputStage& stage, int64_t width) { sums_[stage].resize(size_t(width * width)); }
+  void want(const InputStage& stage, int64_t width) {
+    sums_[stage].resize(size_t(width * width));
+    largest_[stage].resize(size_t(width));
+  }
   void stage(const char* name, int layer, MatrixView<const float> value) override {
     const auto it = sums_.find({name, layer});
-    if (it != sums_.end()) add_second_moment(ctx_, value, it->second);
+    if (it == sums_.end()) return;
+    add_second_moment(ctx_, value, it->second);
+    std::vector<float>& largest = largest_[it->first];
+    for (int64_t row = 0; row < value.rows; ++row)
+      for (int64_t i = 0; i < value.cols; ++i)
+        largest[size_t(i)] = std::max(largest[size_t(i)], std::fabs(value[row][i]));
   }
   const std::vector<double>& of(const InputStage& stage) const { return sums_.at(stage); }
-  void clear() { sums_.clear(); }
+  const std::vector<float>& largest(const InputStage& stage) const { return largest_.at(stage); }
 
  private:
   Context& ctx_;
   std::map<InputStage, std::vector<double>> sums_;
+  std::map<InputStage, std::vector<float>> largest_;
 };
 
 }  // namespace pleat

@@ -22,6 +22,23 @@ namespace {
 constexpr int64_t kMomentBytes = int64_t(4) << 30;  // held at once; more layers take another pass over the text
 constexpr int64_t kFewestTokens = 1024;             // below, GPTQ's moments are noise
 
+constexpr float kExtreme = 20;        // times the median input's largest value: protected
+constexpr size_t kMostProtected = 8;  // inputs of a matrix
+
+// The few inputs whose largest |x| stands out, ascending.
+std::vector<int32_t> extreme_inputs(const std::vector<float>& largest) {
+  std::vector<float> sorted = largest;
+  std::nth_element(sorted.begin(), sorted.begin() + int64_t(sorted.size() / 2), sorted.end());
+  const float limit = kExtreme * sorted[sorted.size() / 2];
+  std::vector<int32_t> out;
+  for (size_t i = 0; i < largest.size(); ++i)
+    if (largest[i] > limit) out.push_back(int32_t(i));
+  std::sort(out.begin(), out.end(), [&](int32_t a, int32_t b) { return largest[size_t(a)] > largest[size_t(b)]; });
+  if (out.size() > kMostProtected) out.resize(kMostProtected);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 // One tensor to quantise.
 struct Job {
   size_t part = 0;  // of the report
@@ -133,9 +150,11 @@ class Quantizing {
       }
       model_->set_observer(nullptr);
     }
-    static const std::vector<double> none;
     for (size_t i = begin; i < end; ++i) {
-      quantise(jobs_[i], windows_.empty() ? none : moments.of(jobs_[i].input));
+      if (windows_.empty())
+        quantise(jobs_[i], {}, {});
+      else
+        quantise(jobs_[i], moments.of(jobs_[i].input), extreme_inputs(moments.largest(jobs_[i].input)));
       tell("quantise", double(i + 1) / double(jobs_.size()));
     }
     return end;
@@ -153,13 +172,16 @@ class Quantizing {
     return out;
   }
 
-  void quantise(const Job& job, const std::vector<double>& second_moment) {
+  void quantise(const Job& job, const std::vector<double>& second_moment, std::vector<int32_t> protected_inputs) {
     QuantizedPart& part = report_.parts[job.part];
     const Table w = read(job);
     const bool by_activation = part.format != WeightFormat::int2;  // at 2 bits it costs more than it gains
-    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), by_activation);
+    part.protected_inputs += int64_t(protected_inputs.size());
+    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), by_activation,
+                           std::move(protected_inputs));
     part.bytes_before += w.rows * w.cols * 2;
-    part.bytes_after += int64_t(rows.codes.size() + 2 * (rows.scale.size() + rows.minimum.size()));
+    part.bytes_after +=
+        int64_t(rows.codes.size() + 2 * (rows.scale.size() + rows.minimum.size() + rows.protected_weights.size()));
     errors_.resize(report_.parts.size());
     errors_[job.part].add(model_->context(), w, rows, second_moment);
     part.error = errors_[job.part].relative();
@@ -174,6 +196,10 @@ class Quantizing {
       added.push_back({name + ".codes", DType::u8, {rows.rows, rows.code_bytes()}, rows.codes.data()});
       added.push_back({name + ".scale", DType::bf16, groups, rows.scale.data()});
       if (rows.bits < 8) added.push_back({name + ".minimum", DType::bf16, groups, rows.minimum.data()});
+      const int64_t kept = int64_t(rows.protected_inputs.size());
+      if (kept == 0) continue;
+      added.push_back({name + ".protected", DType::i32, {kept}, rows.protected_inputs.data()});
+      added.push_back({name + ".protected_weights", DType::bf16, {rows.rows, kept}, rows.protected_weights.data()});
     }
     std::vector<std::string> kept;
     for (const std::string& name : checkpoint_.names())
@@ -241,7 +267,8 @@ std::string to_text(const QuantizeReport& report) {
                         ? concat("GPTQ on ", report.calibration_tokens, " calibration tokens\n")
                         : std::string("rounded to nearest: no calibration text was given\n");
   char line[160];
-  std::snprintf(line, sizeof line, "%-18s %-6s %12s %12s %8s  %s\n", "matrices", "format", "bf16 MB", "MB", "share",
+  std::snprintf(line, sizeof line, "%-18s %-6s %12s %12s %8s %10s  %s\n", "matrices", "format", "bf16 MB", "MB",
+                "share", "protected",
                 report.calibration_tokens > 0 ? "relative squared error of the outputs" : "of the weights");
   out += line;
   for (const QuantizedPart& part : report.parts) {
@@ -249,10 +276,10 @@ std::string to_text(const QuantizeReport& report) {
       out += concat(part.name, ": left in bf16, ", part.note, "\n");
       continue;
     }
-    std::snprintf(line, sizeof line, "%-18s %-6s %12.2f %12.2f %7.1f%%  %.5f\n", part.name.c_str(),
+    std::snprintf(line, sizeof line, "%-18s %-6s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(),
                   std::string(name_of(part.format)).c_str(), double(part.bytes_before) / 1e6,
                   double(part.bytes_after) / 1e6, 100 * double(part.bytes_after) / double(part.bytes_before),
-                  part.error);
+                  static_cast<long long>(part.protected_inputs), part.error);
     out += line;
   }
   return out;
@@ -265,6 +292,7 @@ nlohmann::json to_json(const QuantizeReport& report) {
                             {"format", name_of(part.format)},
                             {"bytes_before", part.bytes_before},
                             {"bytes_after", part.bytes_after},
+                            {"protected_inputs", part.protected_inputs},
                             {"error", part.error}};
     if (!part.note.empty()) entry["note"] = part.note;
     parts.push_back(entry);

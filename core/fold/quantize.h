@@ -30,6 +30,7 @@ struct QuantizedPart {
   WeightFormat format = WeightFormat::bf16;  // bf16: left as it was, for the reason in `note`
   std::string note;
   int64_t bytes_before = 0, bytes_after = 0;  // bf16; codes, scales and minimums
+  int64_t protected_inputs = 0;               // of all its matrices: with extreme activations, held in bf16
   double error = 0;  // relative squared error: of the outputs on the calibration text, else of the weights
 };
 

@@ -3,6 +3,8 @@
 //   T.codes    U8   [out, ceil(in * bits / 8)]
 //   T.scale    BF16 [out, ceil(in / 64)]
 //   T.minimum  BF16 [out, ceil(in / 64)]      not at 8 bits
+//   T.protected          I32  [k]             inputs held in bf16, ascending; where there are any
+//   T.protected_weights  BF16 [out, k]
 // (kernels/low_bit.h), and the safetensors metadata entry "quantised" is a JSON object {"version": 1, "tensors": {T:
 // "int4", ...}} as text.
 #include <map>

@@ -112,6 +112,45 @@ TEST(MatmulNodes, BitsDependNeitherOnTheBatchNorOnThreads) {
   }
 }
 
+// Inputs 3 and 100 are a thousand times louder than the rest: in a group's scale they would leave nothing of the
+// others.
+TEST(MatmulNodes, ProtectedInputsAreMultipliedInBf16AndLeftOutOfTheScales) {
+  const int64_t inputs = 200;
+  const std::vector<int32_t> protected_inputs = {3, 100};
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : {WeightFormat::int8, WeightFormat::int4, WeightFormat::int3}) {
+      RandomWeights w(format, inputs, kOutputs, {0, 64, 128, 128, inputs});
+      std::vector<bf16> kept;  // [outputs, 2]
+      for (float value : random_floats(2 * kOutputs, 5)) kept.push_back(to_bf16(value));
+      w.packed.low_bit().protect(protected_inputs);
+      w.packed.low_bit().pack_protected(0, 50, kept.data(), 2);
+      w.packed.low_bit().pack_protected(50, kOutputs - 50, kept.data() + 100, 2);
+      std::vector<float> x = random_floats(40 * inputs, 7), ordinary = x, column(inputs);
+      for (int64_t row = 0; row < 40; ++row)
+        for (int32_t input : protected_inputs) {
+          x[row * inputs + input] *= 1000;
+          ordinary[row * inputs + input] = 0;
+        }
+      const std::vector<float> out = nodes_of(ctx, x, 40, w.packed, 0, {{0, 2}, {2, 4}});
+      for (size_t i = 0; i < out.size(); ++i) {
+        const int64_t node = int64_t(i) / (40 * kOutputs), row = int64_t(i) / kOutputs % 40, n = int64_t(i) % kOutputs;
+        const Expected rest = expect(w, &ordinary[row * inputs], n, node * 128, node == 0 ? 128 : inputs, 8);
+        double loud = 0;
+        for (int k = 0; k < 2; ++k)
+          if (node == 0) loud += double(x[row * inputs + protected_inputs[k]]) * double(to_f32(kept[n * 2 + k]));
+        ASSERT_NEAR(out[i], rest.value + loud, rest.tolerance + 1e-3) << name_of(isa) << " " << name_of(format);
+      }
+      for (int64_t row : {0, 39})
+        EXPECT_EQ(nodes_of(ctx, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, w.packed, 0, {{0, 2}}),
+                  std::vector<float>(out.begin() + row * kOutputs, out.begin() + (row + 1) * kOutputs));
+      w.packed.column(60, column.data());
+      EXPECT_EQ(column[100], to_f32(kept[60 * 2 + 1]));
+      EXPECT_EQ(column[101], w.values[101 * kOutputs + 60]);
+    }
+  }
+}
+
 TEST(MatmulNodes, OneLeafIsThePlainProduct) {
   Context ctx(2, true);
   const RandomWeights w(WeightFormat::bf16, 99, kOutputs, {0, 99});

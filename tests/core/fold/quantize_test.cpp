@@ -119,6 +119,8 @@ class QuantizedFamily : public testing::TestWithParam<std::string> {
     });
     return out;
   }
+
+ public:
   // Squared distance over the expected values' squares about their mean.
   static double distance(const std::vector<float>& a, const std::vector<float>& expected) {
     EXPECT_EQ(a.size(), expected.size());
@@ -172,6 +174,55 @@ TEST(Quantize, CountsTheBytes) {
     EXPECT_GT(part.error, 0);
     EXPECT_LT(part.error, 0.02);
   }
+}
+
+// Neuron 7 of layer 0 four thousand times as loud and its down column as much softer: the same function, and a scale
+// that would leave nothing of the 63 neurons beside it.
+TEST(Quantize, ProtectsInputsWithExtremeActivations) {
+  Scratch scratch;
+  const std::string original = fixture("families/llama-3.1"), loud = scratch / "loud";
+  fs::create_directory(loud);
+  fs::copy(original + "/config.json", loud);
+  fs::copy(fixture("families/tokenizer.json"), loud);
+  const Checkpoint checkpoint = Checkpoint::open(original);
+  SafetensorsWriter writer(fs::path(loud) / "model.safetensors", {});
+  for (const std::string& name : checkpoint.names()) writer.add(name, DType::f32, checkpoint.require(name).shape);
+  writer.begin();
+  for (const std::string& name : checkpoint.names()) {
+    std::vector<float> values = checkpoint.read_f32(name);
+    if (name == "model.layers.0.mlp.up_proj.weight")
+      for (int64_t i = 0; i < 72; ++i) values[size_t(7 * 72 + i)] *= 4096;
+    if (name == "model.layers.0.mlp.up_proj.bias") values[7] *= 4096;
+    if (name == "model.layers.0.mlp.down_proj.weight")
+      for (int64_t i = 0; i < 72; ++i) values[size_t(i * 130 + 7)] /= 4096;
+    writer.write(name, values.data(), values.size() * sizeof(float));
+  }
+  writer.finish();
+
+  QuantizeOptions options = options_for(loud, scratch / "low");
+  options.gate_up = options.down = options.attention = WeightFormat::int8;
+  options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+  options.max_tokens = 2048;
+  const QuantizeReport report = quantize_model(options);
+  for (const QuantizedPart& part : report.parts) EXPECT_EQ(part.protected_inputs, part.name == "down") << part.name;
+  const Checkpoint low = Checkpoint::open(scratch / "low");
+  std::vector<int32_t> inputs(1);
+  low.read("model.layers.0.mlp.down_proj.weight.protected", 0, 1, 0, 1, inputs.data());
+  EXPECT_EQ(inputs[0], 7);
+
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 40; ++i) ids.push_back(2 + i * 37 % 250);
+  const auto logits = [&](const std::string& folder, int ranks) {
+    LoadOptions load;
+    load.dtype = WeightFormat::f32;
+    std::vector<float> out;
+    with_engine(folder, ranks, load,
+                [&](Engine& engine, Communicator& c) { out = run_tokens(engine, c, ids, 64, false); });
+    return out;
+  };
+  const std::vector<float> dense = logits(loud, 1), alone = logits(scratch / "low", 1);
+  EXPECT_LT(QuantizedFamily::distance(alone, dense), 3e-3);
+  for (int ranks : {2, 3}) EXPECT_EQ(logits(scratch / "low", ranks), alone) << ranks << " ranks";
 }
 
 TEST(Quantize, RefusesFoldedAndQuantisedModelsAndShortTexts) {
