@@ -132,24 +132,7 @@ class Quantizing {
   // Quantises jobs from `begin` on, as many as one pass's moments allow; returns the next.
   size_t quantise_from(size_t begin) {
     InputMoments moments(model_->context());
-    size_t end = begin;
-    int64_t bytes = 0;
-    std::set<InputStage> stages;
-    for (; end < jobs_.size(); ++end) {
-      const Job& job = jobs_[end];
-      if (!stages.insert(job.input).second) continue;
-      bytes += job.inputs * job.inputs * int64_t(sizeof(double));
-      if (bytes > kMomentBytes && stages.size() > 1) break;
-      moments.want(job.input, job.inputs);
-    }
-    if (!windows_.empty()) {
-      model_->set_observer(&moments);
-      for (const Window& window : windows_) {
-        model_->run(window, nullptr, stages.contains({"head input", -1}));
-        tell("calibrate", (double(begin) + double(end - begin) * 0.5) / double(jobs_.size()));
-      }
-      model_->set_observer(nullptr);
-    }
+    const size_t end = windows_.empty() ? jobs_.size() : take_moments(begin, moments);
     for (size_t i = begin; i < end; ++i) {
       if (windows_.empty())
         quantise(jobs_[i], {}, {});
@@ -157,6 +140,28 @@ class Quantizing {
         quantise(jobs_[i], moments.of(jobs_[i].input), extreme_inputs(moments.largest(jobs_[i].input)));
       tell("quantise", double(i + 1) / double(jobs_.size()));
     }
+    return end;
+  }
+
+  // Runs the text for the jobs from `begin` on whose moments fit; returns the next.
+  size_t take_moments(size_t begin, InputMoments& moments) {
+    size_t end = begin;
+    int64_t bytes = 0;
+    std::set<InputStage> stages;
+    for (; end < jobs_.size(); ++end) {
+      const Job& job = jobs_[end];
+      if (stages.contains(job.input)) continue;
+      bytes += job.inputs * job.inputs * int64_t(sizeof(double));
+      if (bytes > kMomentBytes && !stages.empty()) break;
+      stages.insert(job.input);
+      moments.want(job.input, job.inputs);
+    }
+    model_->set_observer(&moments);
+    for (size_t w = 0; w < windows_.size(); ++w) {
+      model_->run(windows_[w], nullptr, stages.contains({"head input", -1}));
+      tell("calibrate", double(w + 1) / double(windows_.size()));
+    }
+    model_->set_observer(nullptr);
     return end;
   }
 
