@@ -76,8 +76,8 @@ struct Weights {
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
                      WeightFormat dtype, bool dense, const std::function<void()>& after_layer);
 
-// Random weights of the blueprint's shape, for measurements, in any format; folded where blueprint.fold is set, with ranges that leave
-// as many fallback neurons as blueprint.fold->reduction asks for.
+// Random weights of the blueprint's shape, for measurements, in any format; folded where blueprint.fold is set, with
+// ranges that leave as many fallback neurons as blueprint.fold->reduction asks for.
 Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
                           Context& context);
 
