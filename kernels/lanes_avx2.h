@@ -146,6 +146,49 @@ struct Avx2Lanes {
             _mm256_add_epi32(a.high, _mm256_slli_epi32(b.high, shift))};
   }
   static F to_float(I a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+  template <int bits>
+  static I spread(const uint8_t* plane) {
+    if constexpr (bits == 8) return load_int(plane);
+    const __m256i mask = _mm256_set1_epi8((1 << bits) - 1);
+    if constexpr (bits == 4) {
+      const __m256i codes = _mm256_loadu_si256((const __m256i*)plane);
+      return {_mm256_and_si256(codes, mask), _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask)};
+    }
+    if constexpr (bits == 2) {
+      const __m256i codes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)plane));
+      const __m256i low = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2), high = _mm256_setr_epi32(4, 4, 4, 4, 6, 6, 6, 6);
+      return {_mm256_and_si256(_mm256_srlv_epi32(codes, low), mask),
+              _mm256_and_si256(_mm256_srlv_epi32(codes, high), mask)};
+    }
+    if constexpr (bits == 1) {
+      const __m256i codes = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i*)plane));
+      const __m256i low = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3), high = _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7);
+      return {_mm256_and_si256(_mm256_srlv_epi32(codes, low), mask),
+              _mm256_and_si256(_mm256_srlv_epi32(codes, high), mask)};
+    }
+  }
+  static I dot_lanes(I codes, const int8_t* q) {
+    const I bytes = load_int(q);
+    return {dot(_mm256_setzero_si256(), codes.low, bytes.low), dot(_mm256_setzero_si256(), codes.high, bytes.high)};
+  }
+  // Pairs cannot saturate: 2 * 128 * 127 < 32768.
+  static __m256i dot_around_128(__m256i codes, __m256i q) {
+    const __m256i weights = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+    return dot(_mm256_setzero_si256(), _mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights));
+  }
+  static I dot_lanes_around_128(I codes, const int8_t* q) {
+    const I bytes = load_int(q);
+    return {dot_around_128(codes.low, bytes.low), dot_around_128(codes.high, bytes.high)};
+  }
+  template <int index>
+  static __m256 byte(__m256i a) {
+    const __m256i shifted = index == 0 ? a : _mm256_srli_epi32(a, 8 * index);
+    return _mm256_cvtepi32_ps(index == 3 ? shifted : _mm256_and_si256(shifted, _mm256_set1_epi32(0xff)));
+  }
+  template <int index>
+  static F byte(I a) {
+    return {byte<index>(a.low), byte<index>(a.high)};
+  }
   static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 };
 

@@ -111,6 +111,34 @@ struct Avx512Lanes {
   static I dot_bytes(I acc, I codes, const int8_t* q) { return dot(acc, codes, q); }
   static I add_shifted(I a, I b, int shift) { return _mm512_add_epi32(a, _mm512_slli_epi32(b, unsigned(shift))); }
   static F to_float(I a) { return _mm512_maskz_cvtepi32_ps(0xffff, a); }
+  template <int bits>
+  static I spread(const uint8_t* plane) {
+    if constexpr (bits == 8) return load_int(plane);
+    const I mask = _mm512_set1_epi8((1 << bits) - 1);
+    if constexpr (bits == 4) {
+      const I shift = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4);
+      const I codes = _mm512_maskz_broadcast_i64x4(0xff, _mm256_loadu_si256((const __m256i*)plane));
+      return _mm512_and_si512(_mm512_maskz_srlv_epi32(0xffff, codes, shift), mask);
+    }
+    if constexpr (bits == 2) {
+      const I shift = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+      const I codes = _mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128((const __m128i*)plane));
+      return _mm512_and_si512(_mm512_maskz_srlv_epi32(0xffff, codes, shift), mask);
+    }
+    if constexpr (bits == 1) {
+      const I shift = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+      const I codes = _mm512_maskz_broadcastq_epi64(0xff, _mm_loadl_epi64((const __m128i*)plane));
+      return _mm512_and_si512(_mm512_maskz_srlv_epi32(0xffff, codes, shift), mask);
+    }
+  }
+  static I dot_lanes(I codes, const int8_t* q) { return _mm512_dpbusd_epi32(zero_int(), codes, load_int(q)); }
+  static I dot_lanes_around_128(I codes, const int8_t* q) {
+    return _mm512_sub_epi32(dot_lanes(codes, q), dot_lanes(_mm512_set1_epi8(-128), q));
+  }
+  template <int index>
+  static F byte(I a) {
+    return to_float(_mm512_and_si512(_mm512_srli_epi32(a, 8 * index), _mm512_set1_epi32(0xff)));
+  }
   static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 };
 

@@ -144,6 +144,35 @@ struct PortableLanes {
   static F to_float(I a) {
     return each([&](int i) { return float(int32_t(a.lane[i])); });
   }
+  // Four codes a lane from a plane of `bits` bits: see low_bit_row.h.
+  template <int bits>
+  static I spread(const uint8_t* plane) {
+    return each_int([&](int i) {
+      const uint8_t* b = plane + i % (2 * bits) * 4;
+      const uint32_t word = uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24;
+      return word >> bits * (i / (2 * bits)) & ((1u << bits) - 1) * 0x01010101u;
+    });
+  }
+  // The dot product of each lane's four unsigned bytes (at most 63) with the same lane's four signed bytes at q [64].
+  static I dot_lanes(I codes, const int8_t* q) {
+    return each_int([&](int i) {
+      int32_t sum = 0;
+      for (int b = 0; b < 4; ++b) sum += int32_t(codes.lane[i] >> (8 * b) & 0xff) * q[4 * i + b];
+      return uint32_t(sum);
+    });
+  }
+  // The same with 128 taken from each unsigned byte, which may be any; q >= -127.
+  static I dot_lanes_around_128(I codes, const int8_t* q) {
+    return each_int([&](int i) {
+      int32_t sum = 0;
+      for (int b = 0; b < 4; ++b) sum += (int32_t(codes.lane[i] >> (8 * b) & 0xff) - 128) * q[4 * i + b];
+      return uint32_t(sum);
+    });
+  }
+  template <int index>
+  static F byte(I a) {
+    return each([&](int i) { return float(a.lane[i] >> (8 * index) & 0xff); });
+  }
   static void prefetch(const void* p) { __builtin_prefetch(p); }
 };
 

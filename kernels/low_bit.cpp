@@ -47,7 +47,7 @@ unsigned load(const uint8_t* group, int bits, int output, int input) {
   return code;
 }
 
-void quantise_group(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale) {
+void quantise(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale) {
   float highest = 0;
   for (int64_t i = 0; i < n; ++i) highest = std::max(highest, std::fabs(x[i]));
   scale = highest / 127.0f;
@@ -136,6 +136,18 @@ void LowBitMatrix::pack_protected(int64_t output, int64_t rows, const bf16* valu
   }
 }
 
+void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row, int64_t group,
+                    int8_t* q, int32_t& sum, float& scale) {
+  const int64_t count = std::min(kGroup, x.cols - group * kGroup);
+  const float* values = x[row] + group * kGroup;
+  float ordinary[kGroup];
+  if (!protected_masks.empty() && protected_masks[size_t(group)] != 0) {
+    for (int64_t k = 0; k < count; ++k) ordinary[k] = protected_masks[size_t(group)] >> k & 1 ? 0 : values[k];
+    values = ordinary;
+  }
+  quantise(values, count, q, sum, scale);
+}
+
 QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks) {
   QuantisedRows out;
   out.groups = (x.cols + kGroup - 1) / kGroup;
@@ -143,23 +155,11 @@ QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::
   out.q = static_cast<int8_t*>(ctx.scratch(Context::op_slot, size_t(count * (kGroup + 2 * int64_t(sizeof(float))))));
   out.sums = reinterpret_cast<int32_t*>(out.q + count * kGroup);
   out.scales = reinterpret_cast<float*>(out.sums + count);
-  const auto work = [&](int, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / out.groups, group = i % out.groups, count = std::min(kGroup, x.cols - group * kGroup);
-      const float* values = x[row] + group * kGroup;
-      float ordinary[kGroup];
-      if (!protected_masks.empty() && protected_masks[size_t(group)] != 0) {
-        for (int64_t k = 0; k < count; ++k) ordinary[k] = protected_masks[size_t(group)] >> k & 1 ? 0 : values[k];
-        values = ordinary;
-      }
-      quantise_group(values, count, out.q + i * kGroup, out.sums[i], out.scales[i]);
-    }
-  };
-  constexpr int64_t kGroupsPerThread = 256;  // fewer are done sooner by one thread than by waking the team
-  if (count < 2 * kGroupsPerThread)
-    work(0, 0, count);
-  else
-    ctx.team().split(count, work);
+  split_groups(ctx, count, [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      quantise_group(x, protected_masks, i / out.groups, i % out.groups, out.q + i * kGroup, out.sums[i],
+                     out.scales[i]);
+  });
   return out;
 }
 

@@ -31,6 +31,21 @@ struct LowBitAccess {
   }
 };
 
+// One group of a row of x as int8 q [64], zeros after the last input and for the inputs in the group's mask (see
+// LowBitMatrix; none where protected_masks is empty), with the sum of q and the scale.
+void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row, int64_t group,
+                    int8_t* q, int32_t& sum, float& scale);
+
+// Calls work(member, begin, end) over `count` groups to quantise.
+template <class Work>
+void split_groups(Context& ctx, int64_t count, Work work) {
+  constexpr int64_t kGroupsPerThread = 256;  // fewer are done sooner by one thread than by waking the team
+  if (count < 2 * kGroupsPerThread)
+    work(0, 0, count);
+  else
+    ctx.team().split(count, work);
+}
+
 // x as int8.
 struct QuantisedRows {
   int64_t groups = 0;

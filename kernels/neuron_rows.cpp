@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "kernels/check.h"
-#include "kernels/matmul_tile.h"
 #include "kernels/panel_product.h"
 #include "kernels/weight_copy.h"
 
@@ -28,116 +27,42 @@ void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner
   });
 }
 
-// Panels packed on the fly, into one piece of scratch a thread.
-class ScratchPanels : public PanelSource {
- public:
-  // leaf_offsets: in inputs of the product.
-  ScratchPanels(Context& ctx, const NeuronRows& rows, std::span<const int64_t> leaf_offsets)
-      : rows_(rows), kernels_(tile_kernels(ctx.isa())) {
-    // Every leaf is padded by one input at most.
-    const int64_t inputs = leaf_offsets.back() + int64_t(leaf_offsets.size());
-    const int64_t offset_bytes = round_up(int64_t(leaf_offsets.size_bytes()), kAlignment);
-    bytes_ = round_up(inputs * kColumnBlock * weight_bytes(rows.format()), kAlignment);
-    auto* scratch =
-        static_cast<std::byte*>(ctx.scratch(Context::panel_slot, size_t(offset_bytes + bytes_ * ctx.team().threads())));
-    auto* padded = reinterpret_cast<int64_t*>(scratch);
-    pad_leaves(rows.format(), leaf_offsets, padded);
-    leaf_offsets_ = leaf_offsets;
-    padded_offsets_ = {padded, leaf_offsets.size()};
-    panels_ = scratch + offset_bytes;
-  }
-
-  PanelProduct product(int64_t outputs, int first_leaf, std::span<const TreeNode> nodes) const {
-    return {rows_.format(), outputs, leaf_offsets_, padded_offsets_, first_leaf, nodes};
-  }
-
- protected:
-  std::byte* piece(int member) const { return panels_ + member * bytes_; }
-
-  const NeuronRows& rows_;
-  const TileKernels& kernels_;
-  std::span<const int64_t> leaf_offsets_, padded_offsets_;
-
- private:
-  std::byte* panels_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
-// Outputs are neurons: a panel is the transpose of 32 rows, in words of one f32 or two bf16.
-class UpPanels : public ScratchPanels {
- public:
-  using ScratchPanels::ScratchPanels;
-  Panel panel(int member, int64_t index) const override {
-    const int64_t first = index * kColumnBlock;
-    const int64_t words = padded_offsets_.back() * weight_bytes(rows_.format()) / 4;
-    const int rows = int(std::min(kColumnBlock, rows_.neurons() - first));
-    kernels_.transpose(rows_.row(first), rows_.stride_bytes(), rows, words, reinterpret_cast<uint32_t*>(piece(member)));
-    return {piece(member)};
-  }
-};
-
-// Inputs are neurons: a panel is a strip of 32 columns, for bf16 with the neurons of a pair interleaved.
-class DownPanels : public ScratchPanels {
- public:
-  using ScratchPanels::ScratchPanels;
-  Panel panel(int member, int64_t index) const override {
-    const int64_t at = index * kColumnBlock * weight_bytes(rows_.format());
-    for (size_t leaf = 0; leaf + 1 < leaf_offsets_.size(); ++leaf) {
-      std::byte* out = piece(member) + padded_offsets_[leaf] * kColumnBlock * weight_bytes(rows_.format());
-      const int64_t begin = leaf_offsets_[leaf], end = leaf_offsets_[leaf + 1];
-      if (rows_.format() == WeightFormat::f32) {
-        copy_strip(at, begin, end, out);
-      } else {
-        interleave_strip(at, begin, end, out);
-      }
-    }
-    return {piece(member)};
-  }
-
- private:
-  static constexpr int64_t kAhead =
-      16;  // rows: a strip is one or two cache lines of each, too far apart for the processor
-
-  void fetch_ahead(int64_t neuron, int64_t at) const {
-    if (neuron + kAhead < rows_.neurons()) __builtin_prefetch(rows_.row(neuron + kAhead) + at);
-  }
-
-  void copy_strip(int64_t at, int64_t begin, int64_t end, std::byte* out) const {
-    constexpr int64_t kBytes = kColumnBlock * sizeof(float);
-    const int64_t valid = std::min(kBytes, rows_.stride_bytes() - at);
-    for (int64_t neuron = begin; neuron < end; ++neuron, out += kBytes) {
-      fetch_ahead(neuron, at);
-      std::memcpy(out, rows_.row(neuron) + at, size_t(valid));
-      std::memset(out + valid, 0, size_t(kBytes - valid));
-    }
-  }
-
-  void interleave_strip(int64_t at, int64_t begin, int64_t end, std::byte* out) const {
-    static constexpr uint16_t kZeros[kColumnBlock] = {};
-    auto* pairs = reinterpret_cast<uint16_t*>(out);
-    for (int64_t neuron = begin; neuron < end; neuron += 2, pairs += 2 * kColumnBlock) {
-      fetch_ahead(neuron, at);
-      fetch_ahead(neuron + 1, at);
-      const auto* even = reinterpret_cast<const uint16_t*>(rows_.row(neuron) + at);
-      const auto* odd = neuron + 1 < end ? reinterpret_cast<const uint16_t*>(rows_.row(neuron + 1) + at) : kZeros;
-      for (int i = 0; i < kColumnBlock; ++i) {
-        pairs[2 * i] = even[i];
-        pairs[2 * i + 1] = odd[i];
-      }
-    }
-  }
-};
-
 }  // namespace
 
 NeuronRows::NeuronRows(WeightFormat format, int64_t neurons, int64_t width)
     : format_(format), neurons_(neurons), width_(width) {
-  PLEAT_REQUIRE(!is_low_bit(format), "neuron rows are f32 or bf16");
-  stride_bytes_ = round_up(width * weight_bytes(format), kAlignment);
+  stride_bytes_ = round_up(row_bytes(), kAlignment);
   data_ = Buffer(size_t(neurons * stride_bytes_));
 }
 
+int64_t NeuronRows::protected_weights_offset() const {
+  const int bits = bits_of(format_);
+  return groups() * (8 * bits + (bits == 8 ? 1 : 2) * int64_t(sizeof(bf16)));
+}
+
+int64_t NeuronRows::row_bytes() const {
+  if (!is_low_bit(format_)) return width_ * weight_bytes(format_);
+  return protected_weights_offset() + int64_t(protected_inputs_.size() * sizeof(bf16));
+}
+
+LowBitRow NeuronRows::low_bit_row(int64_t neuron) const {
+  const std::byte* codes = row(neuron);
+  const bf16* scales = reinterpret_cast<const bf16*>(codes + groups() * 8 * bits_of(format_));
+  return {reinterpret_cast<const uint8_t*>(codes), scales, scales + groups()};
+}
+
+const bf16* NeuronRows::protected_weights(int64_t neuron) const {
+  return reinterpret_cast<const bf16*>(row(neuron) + protected_weights_offset());
+}
+
+const bf16* NeuronRows::protected_row(int64_t neuron) const {
+  const auto at = std::lower_bound(protected_neurons_.begin(), protected_neurons_.end(), neuron);
+  if (at == protected_neurons_.end() || *at != neuron) return nullptr;
+  return protected_rows_.as<bf16>() + (at - protected_neurons_.begin()) * width_;
+}
+
 void NeuronRows::pack(int64_t neuron, int64_t column, const WeightBlock& block) {
+  PLEAT_ASSERT(!is_low_bit(format_));
   PLEAT_ASSERT(neuron >= 0 && column >= 0 && neuron + block.inputs <= neurons_ && column + block.outputs <= width_,
                "block [", block.inputs, ", ", block.outputs, "] at (", neuron, ", ", column, ") of [", neurons_, ", ",
                width_, "]");
@@ -147,24 +72,98 @@ void NeuronRows::pack(int64_t neuron, int64_t column, const WeightBlock& block) 
   copy_rows<bf16>(block, stride_bytes_, corner, to_bf16);
 }
 
-void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const float* bias, MatrixView<float> y) {
-  PLEAT_ASSERT(x.cols == up.width() && y.cols == up.neurons() && x.rows == y.rows, "x [", x.rows, ", ", x.cols,
-               "], up [", up.neurons(), ", ", up.width(), "], y [", y.rows, ", ", y.cols, "]");
-  const int64_t leaf_offsets[] = {0, up.width()};
-  const TreeNode whole{0, 1};
-  const UpPanels panels(ctx, up, leaf_offsets);
-  multiply_panels(ctx, x, panels.product(up.neurons(), 0, {&whole, 1}), panels, {y.data, y.stride, 0, bias});
+namespace {
+
+// The 64 codes of a group, whose first bit is the first of a byte. `bytes` of the row are left.
+void read_group(const uint8_t* codes, int64_t bytes, int bits, unsigned* group) {
+  unsigned window = 0;
+  int held = 0;
+  for (int k = 0; k < kGroup; ++k) {
+    if (held < bits) {
+      if (bytes > 0) window |= unsigned(*codes) << held;
+      ++codes, --bytes, held += 8;
+    }
+    group[k] = window & ((1u << bits) - 1);
+    window >>= bits, held -= bits;
+  }
 }
 
-void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
-                 const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
-                 float* out) {
-  PLEAT_ASSERT(a.cols == down.neurons() && !leaf_offsets.empty() && leaf_offsets.back() == down.neurons(), "a [",
-               a.rows, ", ", a.cols, "], down [", down.neurons(), ", ", down.width(), "], ", leaf_offsets.size(),
-               " leaf offsets");
-  const DownPanels panels(ctx, down, leaf_offsets);
-  multiply_panels(ctx, a, panels.product(down.width(), first_leaf, nodes), panels,
-                  {out, down.width(), a.rows * down.width(), nullptr});
+// A plane of `bits` bits of the codes, from bit `first` of each on: see low_bit_row.h.
+void write_plane(const unsigned* codes, int bits, int first, uint8_t* plane) {
+  const int words = 2 * bits;
+  for (int word = 0; word < words; ++word)
+    for (int i = 0; i < 4; ++i) {
+      unsigned byte = 0;
+      for (int part = 0; part < 8 / bits; ++part)
+        byte |= (codes[16 * i + word + words * part] >> first & ((1u << bits) - 1)) << bits * part;
+      plane[4 * word + i] = uint8_t(byte);
+    }
+}
+
+}  // namespace
+
+void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale,
+                              const bf16* minimum) {
+  PLEAT_ASSERT(is_low_bit(format_) && neuron >= 0 && neuron + rows <= neurons_, neuron, " + ", rows, " of ", neurons_);
+  const int bits = bits_of(format_);
+  PLEAT_ASSERT((minimum == nullptr) == (bits == 8), bits, " bits");
+  const int64_t code_bytes = (width_ * bits + 7) / 8, group_bytes = 8 * bits;
+  for (int64_t row = 0; row < rows; ++row, codes += code_bytes) {
+    std::byte* const to = data_.as<std::byte>() + (neuron + row) * stride_bytes_;
+    for (int64_t group = 0; group < groups(); ++group) {
+      unsigned values[kGroup];
+      read_group(codes + group * group_bytes, code_bytes - group * group_bytes, bits, values);
+      uint8_t* const planes = reinterpret_cast<uint8_t*>(to) + group * group_bytes;
+      for (int plane = 8, first = 0; plane > 0; plane /= 2) {
+        if ((bits & plane) == 0) continue;
+        write_plane(values, plane, first, planes + 8 * first);
+        first += plane;
+      }
+    }
+    bf16* const scales = reinterpret_cast<bf16*>(to + groups() * group_bytes);
+    std::copy_n(scale + row * groups(), groups(), scales);
+    if (minimum) std::copy_n(minimum + row * groups(), groups(), scales + groups());
+  }
+}
+
+void NeuronRows::protect(std::vector<int32_t> inputs) {
+  PLEAT_ASSERT(is_low_bit(format_) && protected_inputs_.empty() && std::is_sorted(inputs.begin(), inputs.end()));
+  PLEAT_ASSERT(inputs.empty() || (inputs.front() >= 0 && inputs.back() < width_));
+  if (inputs.empty()) return;
+  const int64_t packed_bytes = row_bytes();
+  protected_inputs_ = std::move(inputs);
+  protected_masks_.assign(size_t(groups()), 0);
+  for (const int32_t input : protected_inputs_)
+    protected_masks_[size_t(input / kGroup)] |= uint64_t(1) << input % kGroup;
+
+  const int64_t stride_bytes = round_up(row_bytes(), kAlignment);
+  if (stride_bytes == stride_bytes_) return;
+  Buffer moved(size_t(neurons_ * stride_bytes));
+  for (int64_t neuron = 0; neuron < neurons_; ++neuron)
+    std::memcpy(moved.as<std::byte>() + neuron * stride_bytes, row(neuron), size_t(packed_bytes));
+  data_ = std::move(moved);
+  stride_bytes_ = stride_bytes;
+}
+
+void NeuronRows::pack_protected(int64_t neuron, int64_t rows, const bf16* values, int64_t stride) {
+  const int64_t count = int64_t(protected_inputs_.size());
+  PLEAT_ASSERT(neuron >= 0 && neuron + rows <= neurons_ && stride >= count);
+  for (int64_t row = 0; row < rows; ++row) {
+    std::byte* const to = data_.as<std::byte>() + (neuron + row) * stride_bytes_ + protected_weights_offset();
+    std::copy_n(values + row * stride, count, reinterpret_cast<bf16*>(to));
+  }
+}
+
+void NeuronRows::protect_neurons(std::vector<int32_t> neurons) {
+  PLEAT_ASSERT(is_low_bit(format_) && protected_neurons_.empty() && std::is_sorted(neurons.begin(), neurons.end()));
+  PLEAT_ASSERT(neurons.empty() || (neurons.front() >= 0 && neurons.back() < neurons_));
+  protected_neurons_ = std::move(neurons);
+  protected_rows_ = Buffer(protected_neurons_.size() * size_t(width_) * sizeof(bf16));
+}
+
+void NeuronRows::pack_protected_neuron(int64_t place, const bf16* values) {
+  PLEAT_ASSERT(place >= 0 && place < int64_t(protected_neurons_.size()), place, " of ", protected_neurons_.size());
+  std::copy_n(values, width_, protected_rows_.as<bf16>() + place * width_);
 }
 
 }  // namespace pleat

@@ -5,17 +5,37 @@
 #include <vector>
 
 #include "kernels/activation.h"
+#include "kernels/low_bit_row.h"
 #include "kernels/matmul.h"
 
 namespace pleat {
 
-// [neurons, d], f32 or bf16, rows 64-byte aligned.
+// [neurons, d], rows 64-byte aligned. Low-bit weights are what low_bit.h says, in groups of kGroup along the row, of a
+// down matrix too, and lie as low_bit_row.h says.
 class NeuronRows {
  public:
   NeuronRows() = default;
   NeuronRows(WeightFormat format, int64_t neurons, int64_t width);
-  // Copies block rows (inputs = neurons, outputs = columns) to the corner (neuron, column).
+
+  // f32 and bf16: copies block rows (inputs = neurons, outputs = columns) to the corner (neuron, column).
   void pack(int64_t neuron, int64_t column, const WeightBlock& block);
+  // Low-bit: neurons from `neuron` on as checkpoints store them, see LowBitMatrix::pack(); scale and minimum
+  // [rows, ceil(width / 64)].
+  void pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum);
+
+  // Low-bit: inputs held in bf16 instead, as in LowBitMatrix, for rows that x is multiplied with. Ascending; once,
+  // before pack_protected(). Best before pack_low_bit() too: rows that outgrow their stride move to new memory.
+  void protect(std::vector<int32_t> inputs);
+  const std::vector<int32_t>& protected_inputs() const { return protected_inputs_; }
+  // values [rows, stride >= protected inputs] of neurons from `neuron` on.
+  void pack_protected(int64_t neuron, int64_t rows, const bf16* values, int64_t stride);
+
+  // Low-bit: a few neurons with extreme activations whose rows are held in bf16 instead, for rows that are added.
+  // Ascending; once, before pack_protected_neuron().
+  void protect_neurons(std::vector<int32_t> neurons);
+  const std::vector<int32_t>& protected_neurons() const { return protected_neurons_; }
+  // values [width] of the neuron at `place` in the list.
+  void pack_protected_neuron(int64_t place, const bf16* values);
 
   // Row `neuron` [width] as f32 (an embedding).
   void unpack(int64_t neuron, float* values) const;
@@ -25,19 +45,37 @@ class NeuronRows {
   int64_t width() const { return width_; }
   int64_t stride_bytes() const { return stride_bytes_; }
   const std::byte* row(int64_t neuron) const { return data_.as<std::byte>() + neuron * stride_bytes_; }
-  size_t bytes() const { return data_.bytes(); }
+  size_t bytes() const { return data_.bytes() + protected_rows_.bytes(); }
+  int64_t row_bytes() const;  // what gathering one neuron streams
+
+  // Low-bit, for the kernels.
+  int64_t groups() const { return (width_ + kGroup - 1) / kGroup; }
+  LowBitRow low_bit_row(int64_t neuron) const;
+  const bf16* protected_weights(int64_t neuron) const;  // [protected inputs]
+  const bf16* protected_row(int64_t neuron) const;      // [width], or nullptr where the neuron is not protected
+  const std::vector<uint64_t>& protected_masks() const { return protected_masks_; }  // see LowBitMatrix
+  // Weights [rows, columns] from (neuron, column) on as f32, by the kernels of an instruction set (same bits from all).
+  // column, columns: multiples of 16; those past the end of the row, as far as its last group goes, may be anything.
+  void unpack_block(Isa isa, int64_t neuron, int64_t rows, int64_t column, int64_t columns, float* out,
+                    int64_t stride) const;
 
  private:
+  int64_t protected_weights_offset() const;
+
   WeightFormat format_ = WeightFormat::f32;
   int64_t neurons_ = 0, width_ = 0, stride_bytes_ = 0;
   Buffer data_;
+  std::vector<int32_t> protected_inputs_, protected_neurons_;
+  std::vector<uint64_t> protected_masks_;  // [groups], or empty
+  Buffer protected_rows_;                  // bf16 [protected neurons, width]
 };
 
-// y [m, neurons] = x [m, width] up^T + bias: bit for bit what matmul() gives with the same values packed.
+// y [m, neurons] = x [m, width] up^T + bias: bit for bit what matmul() gives with the same values packed; low-bit
+// weights as f32, x not rounded.
 void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const float* bias, MatrixView<float> y);
 
-// out [nodes][m, width]: bit for bit what matmul_nodes() gives with the same values packed. leaf_offsets are in
-// neurons.
+// out [nodes][m, width]: bit for bit what matmul_nodes() gives with the same values packed, low-bit ones as f32.
+// leaf_offsets are in neurons.
 void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
                  const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
                  float* out);
@@ -66,8 +104,18 @@ struct Residual {
 };
 
 // leaves [leaves][m, width] += sum over n in S(row) and leaf, ascending, of r_n(row) * down[n].   m <= kMaxSharedRows.
-//   z_n = dot(x, up[n]) + b1_n with x rounded to the rows' format; r_n rounded likewise before the second product.
-// Each union neuron's two rows are read once. Bits of a row do not depend on the other rows.
+//   z_n = dot(x, up[n]) + b1_n
+// Each union neuron's two rows are read once; they may differ in format. Bits of a row do not depend on the other rows,
+// nor on threads or instruction set:
+//   dot, bf16: x is rounded to bf16. Low-bit: x is quantised to q and s by group as in low_bit.h, protected inputs
+//   being
+//     0. Lane l of 16 takes the group's inputs 16 i + l, i = 0 to 3; over the groups g, ascending, both from 0,
+//       codes_l    = fma(scale_g * s_g, sum over i of code q, codes_l)      8 bits: code - 128
+//       minimums_g mod 16 = fma(minimum_g, s_g * sum(q_g), minimums_g mod 16)     8 bits: none
+//     the sums of integers exact; codes_l + minimums_l are then added by halves, and for each protected input,
+//     ascending, z += x * (its weight in bf16).
+//   r down[n]: bf16 down: r is rounded to bf16. Low-bit: out = fma(r, fma(scale, code, minimum), out), 8 bits with the
+//     minimum -128 scale; r and a protected neuron's weights are not rounded.
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);
 
@@ -101,6 +149,11 @@ void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& up,
 void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gate, const NeuronRows& up,
                   const NeuronRows& down, const float* gate_bias, const float* up_bias, const GatedLines& lines,
                   Activation activation, const Selection& selection, float* leaves);
+
+// leaves [leaves][m, width] += sum over n in S(row) and leaf, ascending, of residuals[row, n] * down[n], as fix_up()
+// adds them, where every neuron's residual (or activation) is known.   residuals [m, neurons], m <= kMaxSharedRows.
+void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows& down, const Selection& selection,
+               float* leaves);
 
 // out [nodes][n] = tree sums of leaves [leaves][n]; leaf 0 of `leaves` is the global leaf first_leaf.
 void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n,

@@ -1,8 +1,10 @@
 // Single outputs and rows back as f32: embeddings are read from the packed weights, so they are held once.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/check.h"
 #include "kernels/neuron_rows.h"
+#include "kernels/vector_ops.h"
 
 namespace pleat {
 
@@ -22,11 +24,38 @@ void PackedMatrix::column(int64_t output, float* values) const {
 
 void NeuronRows::unpack(int64_t neuron, float* values) const {
   PLEAT_ASSERT(neuron >= 0 && neuron < neurons_);
-  if (format_ == WeightFormat::f32) {
+  if (is_low_bit(format_)) {
+    std::vector<float> padded(size_t(groups() * kGroup));
+    unpack_block(detect_isa(), neuron, 1, 0, groups() * kGroup, padded.data(), 0);
+    std::copy_n(padded.data(), width_, values);
+  } else if (format_ == WeightFormat::f32) {
     std::memcpy(values, row(neuron), size_t(width_) * sizeof(float));
   } else {
     const bf16* source = reinterpret_cast<const bf16*>(row(neuron));
     for (int64_t i = 0; i < width_; ++i) values[i] = to_f32(source[i]);
+  }
+}
+
+void NeuronRows::unpack_block(Isa isa, int64_t neuron, int64_t rows, int64_t column, int64_t columns, float* out,
+                              int64_t stride) const {
+  vector_ops(isa).unpack_low_bit({.bits = bits_of(format_),
+                                  .weights = low_bit_row(neuron),
+                                  .row_bytes = stride_bytes_,
+                                  .rows = rows,
+                                  .column = column,
+                                  .columns = columns,
+                                  .out = out,
+                                  .stride = stride});
+  for (size_t i = 0; i < protected_inputs_.size(); ++i) {
+    const int64_t at = protected_inputs_[i] - column;
+    if (at < 0 || at >= columns) continue;
+    for (int64_t row = 0; row < rows; ++row) out[row * stride + at] = to_f32(protected_weights(neuron + row)[i]);
+  }
+  for (size_t place = 0; place < protected_neurons_.size(); ++place) {
+    const int64_t row = protected_neurons_[place] - neuron;
+    if (row < 0 || row >= rows) continue;
+    const bf16* values = protected_rows_.as<bf16>() + int64_t(place) * width_ + column;
+    for (int64_t i = 0; i < std::min(columns, width_ - column); ++i) out[row * stride + i] = to_f32(values[i]);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/dtype.h"
+#include "kernels/low_bit_row.h"
 
 namespace pleat {
 
@@ -53,6 +54,43 @@ struct AddNeuron {
   int64_t stride = 0;
 };
 
+// NeuronDots for a low-bit row and quantised x; protected inputs are left to the caller.
+struct LowBitDots {
+  const int8_t* q = nullptr;      // [rows, stride * 64] in the order of low_bit_row.h
+  const float* scales = nullptr;  // [rows, stride] s
+  const float* sums = nullptr;    // [rows, stride] s * sum(q)
+  int64_t stride = 0;             // groups from one row to the next
+  uint32_t rows = 0;
+  int bits = 4;
+  int64_t groups = 0;
+  LowBitRow weights, next;
+  float* out = nullptr;
+};
+
+// AddNeuron for a low-bit row or, from a group on, a piece of it.
+struct AddLowBit {
+  const float* factors = nullptr;
+  uint32_t rows = 0;
+  int bits = 4;
+  LowBitRow weights, next;
+  int64_t width = 0;
+  float* out = nullptr;
+  int64_t stride = 0;
+};
+
+// out [rows, columns] = the weights from column `column` on of rows `row_bytes` apart. column, columns: multiples of
+// 16.
+struct UnpackLowBit {
+  int bits = 4;
+  LowBitRow weights;
+  int64_t row_bytes = 0;
+  int64_t rows = 0;
+  int64_t column = 0;
+  int64_t columns = 0;
+  float* out = nullptr;
+  int64_t stride = 0;
+};
+
 // 16 outputs of a LowBitMatrix over `groups` groups of inputs (see LowBitAccess for the layout).
 struct LowBitBlock {
   const uint8_t* codes = nullptr;
@@ -86,6 +124,10 @@ struct VectorOps {
 
   void (*neuron_dots)(const NeuronDots& task);
   void (*add_neuron)(const AddNeuron& task);
+
+  void (*low_bit_dots)(const LowBitDots& task);
+  void (*add_low_bit)(const AddLowBit& task);
+  void (*unpack_low_bit)(const UnpackLowBit& task);
 
   void (*low_bit_block)(const LowBitBlock& task);
 

@@ -5,6 +5,7 @@
 #include "kernels/fix_up_kernel.h"
 #include "kernels/layer_norm_kernel.h"
 #include "kernels/low_bit_kernel.h"
+#include "kernels/low_bit_row_kernel.h"
 #include "kernels/stream_read_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -24,6 +25,9 @@ constexpr VectorOps vector_ops_of() {
   ops.attend = attention_kernel<Lanes>;
   ops.neuron_dots = neuron_dots_kernel<Lanes>;
   ops.add_neuron = add_neuron_kernel<Lanes>;
+  ops.low_bit_dots = low_bit_dots_kernel<Lanes>;
+  ops.add_low_bit = add_low_bit_kernel<Lanes>;
+  ops.unpack_low_bit = unpack_low_bit_kernel<Lanes>;
   ops.low_bit_block = low_bit_kernel<Lanes>;
   ops.stream_sum = stream_sum_kernel<Lanes>;
   return ops;

@@ -1,0 +1,25 @@
+#pragma once
+// A neuron's row in 2 to 6 or 8 bits a weight, one piece of memory:
+//   codes [groups of 64 weights][8 * bits bytes], scales [groups], minimums [groups] (none at 8 bits), the weights of
+//   protected inputs; the last three bf16.
+// A group's codes are cut into planes of 4, 2 and 1 bits (the binary digits of `bits`, the lowest bits of a code in the
+// widest plane, which comes first), or one of 8. A plane of b bits is 2 b words of 32 bits: byte i of word l % 2b
+// holds, at bits b (l / 2b), that of weight 16 i + l. So lane l of 16 gets four codes, which are 4 terms of a dot
+// product (with activations in the same order, byte 4 l + i holding number 16 i + l) or, byte i of all lanes, 16
+// outputs side by side.
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+struct LowBitRow {
+  const uint8_t* codes = nullptr;
+  const bf16* scales = nullptr;
+  const bf16* minimums = nullptr;  // anything at 8 bits
+
+  // The row from a group on.
+  LowBitRow from(int bits, int64_t group) const { return {codes + group * 8 * bits, scales + group, minimums + group}; }
+};
+
+}  // namespace pleat
