@@ -30,6 +30,7 @@ StepPlan plan_of(const BenchOptions& options, int64_t step, int position, int co
     for (int i = 0; i < count; ++i)
       plan.rows.push_back(
           {(7 * sequence + 31 * (position + i)) % 4096, position + i, sequence, folded, i + 1 == count});
+    plan.slots.push_back(sequence);
     std::vector<int32_t>& pages = plan.page_tables.emplace_back();
     for (int page = 0; page * kPageTokens < position + count; ++page) pages.push_back(sequence * pages_each + page);
   }

@@ -82,6 +82,7 @@ EngineOptions engine_options(const BenchOptions& options) {
   EngineOptions engine;
   engine.max_rows = std::max({options.batch, options.tokens, 16});
   engine.max_logit_rows = options.batch;
+  engine.max_sequences = options.batch;
   engine.kv_tokens = int64_t(options.batch) * (options.context + options.tokens + 64 + kPageTokens);
   return engine;
 }

@@ -115,6 +115,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   if (!options.common.quiet) print_short_preflight(communicator);
 
   ModelOptions folder{options.model, options.dense, {}};
+  folder.engine.max_sequences = options.scheduler.max_batch;
   folder.engine.max_logit_rows = options.scheduler.max_batch;
   folder.engine.max_rows = options.scheduler.prefill_chunk + options.scheduler.max_batch;
   LoadedModel model = load_on_ranks(folder, options.common, communicator);

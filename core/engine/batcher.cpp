@@ -30,6 +30,7 @@ Batcher::Batcher(const BatchLimits& limits, const Tokenizer& tokenizer)
   PLEAT_REQUIRE(limits_.prefill_chunk >= 1, "the prefill chunk is ", limits_.prefill_chunk,
                 " tokens, expected 1 or more");
   PLEAT_ASSERT(limits_.max_rows >= limits_.max_batch);
+  for (int32_t slot = limits_.max_batch - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }
 
 void Batcher::submit(Request request, Done done, Token token) {
@@ -50,6 +51,8 @@ void Batcher::admit() {
   while (!queue_.empty() && running() < limits_.max_batch) {
     Sequence& first = *queue_.front();
     if (!pool_.reserve(pages_for(first.limit), first.pages)) return;
+    first.slot = free_slots_.back();
+    free_slots_.pop_back();
     running_.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
@@ -67,6 +70,7 @@ bool Batcher::plan(StepPlan& plan) {
   plan.stop = false;
   plan.rows.clear();
   plan.page_tables.clear();
+  plan.slots.clear();
   wanting_.clear();
   for (const auto& sequence : running_)
     if (sequence->decodes()) add_rows(plan, *sequence, 1);
@@ -92,10 +96,12 @@ void Batcher::add_rows(StepPlan& plan, Sequence& sequence, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = sequence.computed++;
     StepRow row{sequence.tokens[size_t(position)], int32_t(position), index, 0, 0};
+    row.prompt_end = position + 1 == sequence.prompt;
     row.folded = position > 0 && (position >= sequence.prompt || limits_.fold_prompt);
     plan.rows.push_back(row);
   }
   plan.page_tables.emplace_back(sequence.pages.begin(), sequence.pages.begin() + pages_for(sequence.computed));
+  plan.slots.push_back(sequence.slot);
   if (sequence.computed < int64_t(sequence.tokens.size())) return;
   plan.rows.back().wants_logits = 1;
   wanting_.push_back(&sequence);
@@ -126,7 +132,10 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   for (auto& sequence : running_)
     if (!sequence->completion.finish_reason.empty()) ended.push_back(std::move(sequence));
   std::erase(running_, nullptr);
-  for (const auto& sequence : ended) pool_.release(sequence->pages);
+  for (const auto& sequence : ended) {
+    pool_.release(sequence->pages);
+    free_slots_.push_back(sequence->slot);
+  }
   for (const auto& sequence : ended) sequence->done(std::move(sequence->completion));
 }
 

@@ -65,6 +65,7 @@ class Batcher {
     int64_t limit = 0;            // length at which it ends
     int64_t computed = 0;         // tokens with keys and values in the cache once the planned step has run
     std::vector<int32_t> pages;
+    int32_t slot = 0;  // of [0, max_batch), while it runs
     TextStream text;
     Completion completion;
   };
@@ -78,6 +79,7 @@ class Batcher {
   BatchLimits limits_;
   Tokenizer tokenizer_;
   PagePool pool_;
+  std::vector<int32_t> free_slots_;  // the last one goes next
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> queue_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival

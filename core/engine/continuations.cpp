@@ -64,9 +64,13 @@ class Scorer {
     std::erase_if(sequences_, [](const Sequence& s) { return s.next + 1 >= int64_t(s.tokens.size()); });
     plan_.rows.clear();
     plan_.page_tables.clear();
+    plan_.slots.clear();
     asked_.clear();
     ++plan_.step;
-    for (Sequence& sequence : sequences_) plan_.page_tables.push_back(sequence.pages);
+    for (Sequence& sequence : sequences_) {
+      plan_.page_tables.push_back(sequence.pages);
+      plan_.slots.push_back(sequence.slot);
+    }
   }
 
  private:
@@ -76,6 +80,7 @@ class Scorer {
     int64_t context = 0;
     int64_t next = 0;  // first token not yet in a step
     std::vector<int32_t> pages;
+    int32_t slot = 0;
     double sum = 0;
   };
   struct Asked {
@@ -84,8 +89,13 @@ class Scorer {
   };
 
   void add_rows(Sequence added) {
+    const int slots = engine_.options().max_sequences;
+    if (int(sequences_.size()) == slots) run();
+    added.slot = next_slot_;
+    next_slot_ = (next_slot_ + 1) % slots;
     sequences_.push_back(std::move(added));
     plan_.page_tables.push_back(sequences_.back().pages);
+    plan_.slots.push_back(sequences_.back().slot);
     while (!sequences_.empty() && sequences_.back().next + 1 < int64_t(sequences_.back().tokens.size())) {
       Sequence& sequence = sequences_.back();
       const bool asks = sequence.next + 1 >= sequence.context;
@@ -97,7 +107,8 @@ class Scorer {
       }
       if (asks) asked_.push_back({sequences_.size() - 1, sequence.tokens[size_t(sequence.next + 1)]});
       plan_.rows.push_back({sequence.tokens[size_t(sequence.next)], int32_t(sequence.next),
-                            int32_t(sequences_.size() - 1), sequence.next >= sequence.context, asks});
+                            int32_t(sequences_.size() - 1), sequence.next >= sequence.context, asks,
+                            sequence.next + 1 == sequence.context});
       ++sequence.next;
     }
   }
@@ -107,8 +118,9 @@ class Scorer {
   const std::function<void(size_t, double)>& done_;
   PagePool pool_;
   StepPlan plan_;
-  std::vector<Sequence> sequences_;  // of the planned step
-  std::vector<Asked> asked_;         // what the planned step's logits are for
+  std::vector<Sequence> sequences_;  // of the planned step, in consecutive slots
+  int32_t next_slot_ = 0;
+  std::vector<Asked> asked_;  // what the planned step's logits are for
 };
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace pleat {
 struct EngineOptions {
   int max_rows = 512;       // rows of one step (prompt chunk + decode rows)
   int max_logit_rows = 64;  // of them with logits
+  int max_sequences = 64;   // slots of a plan's sequences: [0, max_sequences)
   int64_t kv_tokens = 0;    // cache capacity in tokens; 0: 16 full contexts, less where memory is short
 };
 

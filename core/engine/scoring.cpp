@@ -23,8 +23,10 @@ void score(Engine& engine, Communicator& communicator, std::span<const int32_t> 
   if (options.max_tokens > 0) tokens = tokens.first(std::min(tokens.size(), size_t(options.max_tokens)));
 
   const int64_t chunk = std::min(engine.options().max_rows, engine.options().max_logit_rows);
+  const int64_t prompt = std::max(1, options.exact_prefix);
   StepPlan plan;
   plan.logits = LogitsMode::full;
+  plan.slots = {0};
   for (int64_t begin = 0; begin + 1 < int64_t(tokens.size()); begin += options.window) {
     // The window's last token has no following one and need not run.
     const int64_t rows = std::min<int64_t>(options.window, int64_t(tokens.size()) - begin) - 1;
@@ -32,8 +34,9 @@ void score(Engine& engine, Communicator& communicator, std::span<const int32_t> 
       const int64_t last = std::min(rows, first + chunk);
       plan.rows.clear();
       for (int64_t position = first; position < last; ++position) {
-        const bool folded = position >= std::max(1, options.exact_prefix);
-        plan.rows.push_back({tokens[size_t(begin + position)], int32_t(position), 0, folded, 1});
+        const bool prompt_end = position + 1 == prompt;
+        plan.rows.push_back(
+            {tokens[size_t(begin + position)], int32_t(position), 0, position >= prompt, 1, prompt_end});
       }
       plan.page_tables.assign(1, std::vector<int32_t>(size_t((last - 1) / kPageTokens + 1)));
       std::iota(plan.page_tables[0].begin(), plan.page_tables[0].end(), 0);

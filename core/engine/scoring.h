@@ -10,7 +10,7 @@ namespace pleat {
 
 struct ScoringOptions {
   int window = 512;        // tokens; each window starts from an empty cache
-  int exact_prefix = 1;    // first tokens of a window run densely (position 0 always does)
+  int exact_prefix = 1;    // first tokens of a window are its prompt and run densely (position 0 always)
   int64_t max_tokens = 0;  // 0: all
 };
 

@@ -1,5 +1,6 @@
 #include "core/engine/step_plan.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/attention.h"
@@ -69,23 +70,36 @@ void check_row(const StepRow& row, const StepPlan& plan) {
                "no page for position ", row.position);
 }
 
+void check_slots(std::vector<int32_t> slots) {
+  std::sort(slots.begin(), slots.end());
+  PLEAT_ASSERT(slots.empty() || slots.front() >= 0, "slot ", slots.front());
+  const auto twice = std::adjacent_find(slots.begin(), slots.end());
+  PLEAT_ASSERT(twice == slots.end(), "slot ", *twice, " has two sequences");
+}
+
 bool is_sign_of_life(const StepPlan& plan) { return plan.rows.empty() && !plan.stop; }
 
 }  // namespace
 
-// step, stop, mode; page tables; rows as token, position, sequence * 4 + folded * 2 + wants_logits.
+// step, stop, mode; sequences as slot, page table; rows as token, position, sequence * 8 + prompt_end * 4 + folded * 2
+// + wants_logits.
 std::vector<std::byte> serialise(const StepPlan& plan) {
+  PLEAT_ASSERT(plan.slots.size() == plan.page_tables.size(), plan.slots.size(), " slots of ", plan.page_tables.size(),
+               " sequences");
   Writer writer;
   writer.put(plan.step);
   writer.put(int32_t(plan.stop));
   writer.put(int32_t(plan.logits));
   writer.put(int32_t(plan.page_tables.size()));
-  for (const auto& page_table : plan.page_tables) writer.put(page_table);
+  for (size_t i = 0; i < plan.page_tables.size(); ++i) {
+    writer.put(plan.slots[i]);
+    writer.put(plan.page_tables[i]);
+  }
   writer.put(int32_t(plan.rows.size()));
   for (const StepRow& row : plan.rows) {
     writer.put(row.token);
     writer.put(row.position);
-    writer.put(row.sequence * 4 + (row.folded ? 2 : 0) + (row.wants_logits ? 1 : 0));
+    writer.put(row.sequence * 8 + (row.prompt_end ? 4 : 0) + (row.folded ? 2 : 0) + (row.wants_logits ? 1 : 0));
   }
   return std::move(writer.bytes);
 }
@@ -98,14 +112,19 @@ StepPlan parse_plan(std::span<const std::byte> bytes) {
   const int32_t mode = reader.get<int32_t>();
   PLEAT_ASSERT(mode >= 0 && mode <= int32_t(LogitsMode::argmax), "logits mode ", mode);
   plan.logits = LogitsMode(mode);
-  plan.page_tables.resize(reader.count(sizeof(int32_t)));
-  for (auto& page_table : plan.page_tables) page_table = reader.integers();
+  plan.page_tables.resize(reader.count(2 * sizeof(int32_t)));
+  for (auto& page_table : plan.page_tables) {
+    plan.slots.push_back(reader.get<int32_t>());
+    page_table = reader.integers();
+  }
+  check_slots(plan.slots);
   plan.rows.resize(reader.count(3 * sizeof(int32_t)));
   for (StepRow& row : plan.rows) {
     row.token = reader.get<int32_t>();
     row.position = reader.get<int32_t>();
     const int32_t packed = reader.get<int32_t>();
-    row.sequence = packed >> 2;
+    row.sequence = packed >> 3;
+    row.prompt_end = packed >> 2 & 1;
     row.folded = packed >> 1 & 1;
     row.wants_logits = packed & 1;
     check_row(row, plan);

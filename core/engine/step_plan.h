@@ -21,6 +21,7 @@ struct StepRow {
   int32_t sequence = 0;  // index into StepPlan::page_tables
   uint8_t folded = 0;    // 1: the FFN runs folded; 0: densely (prompts)
   uint8_t wants_logits = 0;
+  uint8_t prompt_end = 0;  // 1: the last row of its sequence's prompt
 };
 
 struct StepPlan {
@@ -29,6 +30,8 @@ struct StepPlan {
   LogitsMode logits = LogitsMode::none;
   std::vector<StepRow> rows;                      // a sequence's rows stand together, positions ascending
   std::vector<std::vector<int32_t>> page_tables;  // per sequence, covering its last row's position
+  std::vector<int32_t>
+      slots;  // per sequence: the number of its state in the engine, its own from its first row to its last
 };
 
 // Sends rank 0's plan to all; on the other ranks `plan` is replaced. A plan without rows that does not stop only says

@@ -37,6 +37,7 @@ inline void append_rows(StepPlan& plan, const std::vector<int32_t>& tokens, int 
         {tokens[size_t(position)], position, int32_t(plan.page_tables.size()), folded && position > 0, 1});
   std::vector<int32_t> pages;
   for (int page = 0; page * kPageTokens < end; ++page) pages.push_back(first_page + page);
+  plan.slots.push_back(int32_t(plan.page_tables.size()));
   plan.page_tables.push_back(pages);
 }
 

@@ -97,6 +97,19 @@ class FakeEngine {
         ASSERT_TRUE(pages.insert(page).second) << "page " << page << " is used twice";
       }
     }
+    ASSERT_EQ(plan.slots.size(), plan.page_tables.size());
+    for (size_t i = 0; i < plan.slots.size(); ++i) {
+      ASSERT_TRUE(plan.slots[i] >= 0 && plan.slots[i] < limits_.max_batch);
+      ASSERT_EQ(std::count(plan.slots.begin(), plan.slots.end(), plan.slots[i]), 1);
+      // A sequence keeps its first page, and so tells which one a slot's rows belong to.
+      const auto [it, is_new] = first_page_.emplace(plan.slots[i], plan.page_tables[i][0]);
+      const auto first = std::find_if(plan.rows.begin(), plan.rows.end(),
+                                      [&](const StepRow& row) { return size_t(row.sequence) == i; });
+      ASSERT_NE(first, plan.rows.end());
+      if (first->position == 0) it->second = plan.page_tables[i][0];
+      ASSERT_TRUE(!is_new || first->position == 0);
+      ASSERT_EQ(it->second, plan.page_tables[i][0]) << "slot " << plan.slots[i] << " changed its sequence";
+    }
     int prompt_rows = 0;
     for (size_t i = 0; i < plan.rows.size(); ++i) {
       const StepRow& row = plan.rows[i];
@@ -117,6 +130,7 @@ class FakeEngine {
 
   BatchLimits limits_;
   std::vector<std::pair<int32_t, uint8_t>> cache_;  // token and folded, by page and place
+  std::map<int32_t, int32_t> first_page_;           // of the sequence in a slot
   int64_t steps_ = 0;
 };
 
@@ -284,6 +298,7 @@ TEST(Scheduler, ChunksOfAnySizeGiveTheSameRows) {
         EXPECT_EQ(rows[i].position, int(i));
         EXPECT_TRUE(!is_prompt || rows[i].token == request.prompt[i]);
         EXPECT_EQ(rows[i].folded, i > 0 && (!is_prompt || fold_prompt));
+        EXPECT_EQ(rows[i].prompt_end, i + 1 == request.prompt.size());
         EXPECT_EQ(rows[i].wants_logits, i + 1 >= request.prompt.size());
       }
     }

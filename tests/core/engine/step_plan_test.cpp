@@ -21,11 +21,12 @@ StepPlan random_plan(std::mt19937& random) {
   for (int sequence = 0; sequence < sequences; ++sequence) {
     const int begin = int(random() % 100), count = int(1 + random() % 30);
     for (int position = begin; position < begin + count; ++position)
-      plan.rows.push_back(
-          {int32_t(random() % 50257), position, sequence, uint8_t(random() % 2), uint8_t(random() % 2)});
+      plan.rows.push_back({int32_t(random() % 50257), position, sequence, uint8_t(random() % 2), uint8_t(random() % 2),
+                           uint8_t(random() % 2)});
     std::vector<int32_t> pages(size_t((begin + count - 1) / kPageTokens + 1));
     for (int32_t& page : pages) page = int32_t(random() % 1000);
     plan.page_tables.push_back(pages);
+    plan.slots.push_back(7 * sequence % 5 + 5 * int(random() % 10));
   }
   return plan;
 }
@@ -35,6 +36,7 @@ void expect_equal(const StepPlan& a, const StepPlan& b) {
   EXPECT_EQ(a.stop, b.stop);
   EXPECT_EQ(a.logits, b.logits);
   EXPECT_EQ(a.page_tables, b.page_tables);
+  EXPECT_EQ(a.slots, b.slots);
   ASSERT_EQ(a.rows.size(), b.rows.size());
   for (size_t i = 0; i < a.rows.size(); ++i) {
     EXPECT_EQ(a.rows[i].token, b.rows[i].token);
@@ -42,6 +44,7 @@ void expect_equal(const StepPlan& a, const StepPlan& b) {
     EXPECT_EQ(a.rows[i].sequence, b.rows[i].sequence);
     EXPECT_EQ(a.rows[i].folded, b.rows[i].folded);
     EXPECT_EQ(a.rows[i].wants_logits, b.rows[i].wants_logits);
+    EXPECT_EQ(a.rows[i].prompt_end, b.rows[i].prompt_end);
   }
 }
 
@@ -61,6 +64,20 @@ TEST(StepPlan, RefusesEveryTruncationAndExtension) {
     EXPECT_THROW(parse_plan(std::span(bytes).first(length)), Error) << length;
   bytes.push_back({});
   EXPECT_THROW(parse_plan(bytes), Error);
+}
+
+TEST(StepPlan, RefusesASlotOfTwoSequencesAndANegativeOne) {
+  StepPlan plan;
+  plan.rows = {{1, 0, 0}, {2, 0, 1}};
+  plan.page_tables = {{4}, {5}};
+  plan.slots = {3, 0};
+  expect_equal(parse_plan(serialise(plan)), plan);
+  for (const int32_t slot : {3, -1}) {
+    plan.slots[1] = slot;
+    EXPECT_THROW(parse_plan(serialise(plan)), Error) << slot;
+  }
+  plan.slots.pop_back();
+  EXPECT_THROW(serialise(plan), Error);
 }
 
 TEST(StepPlan, ChangedBytesAreAPlanWithinItsBoundsOrAnError) {
