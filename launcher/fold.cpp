@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "kernels/check.h"
 #include "launcher/bootstrap.h"
 #include "launcher/command.h"
 #include "launcher/progress.h"
@@ -17,13 +18,35 @@ namespace {
 struct FoldCommandOptions {
   CommonOptions common;
   FoldOptions fold;
-  std::string format = "int8", select;
+  std::string format = "int8", select, rows = "bf16", down, budget;
+  bool no_fold = false;
 };
+
+// "24%" or 0.24.
+double share_named(const std::string& text) {
+  size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const bool percent = used + 1 == text.size() && text[used] == '%';
+  PLEAT_REQUIRE(used > 0 && (percent || used == text.size()), "--budget is a share like 24% or 0.24, not '", text, "'");
+  return percent ? value / 100 : value;
+}
 
 FoldReport fold_with_progress(const FoldCommandOptions& options) {
   FoldOptions fold = options.fold;
   fold.fold_format = weight_format_named(options.format);
   if (!options.select.empty()) fold.selection = selection_named(options.select);
+  fold.rows.gate = fold.rows.up = weight_format_named(options.rows);
+  fold.rows.down = weight_format_named(options.down.empty() ? options.rows : options.down);
+  fold.lines = !options.no_fold;
+  if (!options.budget.empty()) {
+    fold.budget = share_named(options.budget);
+    PLEAT_REQUIRE(fold.budget > 0, "--budget is above 0");
+  }
   fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
   fold.oversubscribed = oversubscribed();
   StagedProgress progress("fold: ", options.common.quiet);
@@ -55,18 +78,45 @@ void add_fold(CLI::App& app, Command& command) {
       *app.add_subcommand("fold", "Fold a model's feed-forward networks, so that a token reads less of them");
   sub.footer(
       "A folded copy of the model that reads a quarter of the FFN weights, with a report beside it:\n"
-      "  pleat fold --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/folded --reduction 0.75");
+      "  pleat fold --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/folded --reduction 0.75\n"
+      "Over 4-bit rows, and the best mix of formats and folds under a budget:\n"
+      "  pleat fold --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/int4 --rows int4\n"
+      "  pleat fold --model models/pleat-gpt2-9m --text examples/calibration.txt --out out/mixed --budget 20%");
   sub.add_option("--model", fold_options.model, "Model folder")->required();
   sub.add_option("--text", fold_options.text, "Calibration text, like what the model will write")->required();
   sub.add_option("--out", fold_options.out, "Folder to write")->required();
   sub.add_option("--reduction", fold_options.reduction, "Share of FFN weight bytes no longer read for a token")
       ->check(CLI::Range(0.0, 1.0))
-      ->default_str("0.8, by the gate 0.4, by gated predictors 0.5");
-  sub.add_option("--select", options->select,
-                 "Who is computed exactly. Plain FFNs: neurons predicted outside their range. Gated FFNs: those whose "
-                 "exact gate is far from the fold's, or those predicted so from low-bit copies of gate and up")
-      ->check(CLI::IsMember({"range", "gate", "predictor"}))
-      ->default_str("range, with gated FFNs predictor");
+      ->default_str("0.8 by range, 0.4 by the gate, else 0.5");
+  CLI::Option* const select =
+      sub.add_option("--select", options->select,
+                     "Who is computed exactly. range (plain FFNs): neurons predicted outside their range; predictor "
+                     "(gated FFNs): those that low-bit copies of gate and up predict far from their line; gate (gated): "
+                     "those whose exact gate is far from it; threshold: large activations; prompt, core: each "
+                     "sequence's own, by its prompt; static: always the same, the others leave the folder; all: every one")
+          ->check(CLI::IsMember({"range", "gate", "predictor", "threshold", "prompt", "core", "static", "all"}))
+          ->default_str("range, with gated FFNs predictor");
+  const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
+  sub.add_option("--rows", options->rows, "Format of the FFN matrices that exact neurons are computed from")
+      ->check(formats)
+      ->capture_default_str();
+  sub.add_option("--down", options->down, "Format of the down matrix, the sensitive one")
+      ->check(formats)
+      ->default_str("as --rows");
+  sub.add_flag("--no-fold", options->no_fold, "Leave out who is not exact, instead of following its line");
+  CLI::Option* const budget =
+      sub.add_option("--budget", options->budget,
+                     "Instead of one recipe for all layers: the one with the least loss whose FFN bytes are this share "
+                     "of dense bf16's (24%), every option of every layer measured");
+  sub.add_option("--batch", fold_options.batch, "Rows of a step that the budget counts reads for")
+      ->check(CLI::IsMember({1, 4, 16}))
+      ->capture_default_str()
+      ->needs(budget);
+  sub.add_flag("--stored", fold_options.stored, "The budget counts stored bytes")->needs(budget);
+  CLI::Option* const recipe =
+      sub.add_option("--recipe", fold_options.recipe, "Instead: a recipe.json of an earlier fold, edited or not");
+  budget->excludes(select)->excludes(recipe);
+  recipe->excludes(select);
   sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/fold/report.h"
 #include "launcher/command.h"
 #include "launcher/model_folder.h"
 #include "launcher/shard_table.h"
@@ -46,6 +47,16 @@ ordered_json quantised_counts(const Blueprint& blueprint) {
   return out;
 }
 
+// How many layers select how.
+ordered_json selection_counts(const Blueprint& blueprint) {
+  ordered_json out = ordered_json::object();
+  for (const LayerFoldSpec& layer : blueprint.fold->layers) {
+    const std::string key(name_of(layer.selection));
+    out[key] = out.value(key, 0) + 1;
+  }
+  return out;
+}
+
 ordered_json blueprint_json(const Blueprint& blueprint) {
   ordered_json out = {{"family", blueprint.family},
                       {"layers", blueprint.layers},
@@ -67,9 +78,7 @@ ordered_json blueprint_json(const Blueprint& blueprint) {
   if (!blueprint.quantised.empty()) out["quantised"] = quantised_counts(blueprint);
   if (blueprint.fold) {
     out["reduction"] = blueprint.fold->reduction;
-    out["selection"] = name_of(blueprint.fold->selection);
-    if (has_predictor(blueprint.fold->selection)) out["predictor_bits"] = blueprint.fold->predictor_bits;
-    out["fold_format"] = blueprint.fold->fold_format == WeightFormat::int8 ? "int8" : "bf16";
+    out["selections"] = selection_counts(blueprint);
   }
   return out;
 }
@@ -129,7 +138,10 @@ void inspect(const InspectOptions& options) {
   if (!report.is_object()) return;
   std::printf("\nfold report\n");
   for (const auto& [name, value] : report.items())
-    if (value.is_number()) std::printf("%-24s %s\n", name.c_str(), value.dump().c_str());
+    if (value.is_number() || value.is_string())
+      std::printf("%-24s %s\n", name.c_str(),
+                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+  if (const auto numbers = advice_numbers(report)) std::printf("\nwhen to fold\n%s", advice(*numbers).c_str());
 }
 
 }  // namespace

@@ -24,6 +24,12 @@ ShardPlan::ShardPlan(const ModelSizes& sizes, int ranks, Reduction reduction)
   }
 }
 
+ShardPlan ShardPlan::with_neurons(int64_t neurons) const {
+  ShardPlan plan = *this;
+  plan.sizes_.neurons = neurons;
+  return plan;
+}
+
 Range ShardPlan::heads(int rank) const {
   return {first_leaf(sizes_.heads, ranks_, rank), first_leaf(sizes_.heads, ranks_, rank + 1)};
 }

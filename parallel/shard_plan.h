@@ -37,6 +37,8 @@ class ShardPlan {
   int ranks() const { return ranks_; }
   Reduction reduction() const { return reduction_; }
   const ModelSizes& sizes() const { return sizes_; }
+  // The same split of another FFN width (a layer that keeps some of its neurons).
+  ShardPlan with_neurons(int64_t neurons) const;
 
   Range heads(int rank) const;        // query heads = leaves of the attention tree
   Range kv_heads(int rank) const;     // those the rank's query heads read (replicated where shared)

@@ -46,13 +46,26 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   query_key_value.resize(max_rows * size_t(q_width + 2 * kv_width));
   attended.resize(max_rows * size_t(q_width));
   hidden.resize(max_rows * size_t(neurons));
-  if (blueprint.gated) gate.resize(hidden.size());
+  bool has_held = false, keeps_z = blueprint.gated, has_prompts = false;
+  for (const LayerWeights& layer : weights.layers) {
+    folds |= layer.folded;
+    has_held |= layer.folded && layer.spec.selection == SelectionKind::hot;
+    keeps_z |= layer.folded && layer.spec.selection == SelectionKind::threshold;
+    has_prompts |= layer.folded && by_prompt(layer.spec.selection);
+  }
+  if (keeps_z) gate.resize(hidden.size());
   for (const Rotary& rotary : blueprint.rotaries) {
     RotaryAngles& of_rows = angles.emplace_back();
     of_rows.cosine.resize(max_rows * rotary.frequency.size());
     of_rows.sine.resize(of_rows.cosine.size());
   }
-  if (blueprint.fold) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
+  if (folds) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
+  if (has_prompts) {
+    prompt_selection = std::make_unique<PromptSelection>(weights.layers, options.max_sequences);
+    prompt_values.resize(hidden.size());
+    prompt_norms.resize(max_rows);
+  }
+  if (has_held) held_leaves.resize(leaves.size());
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
   candidates.resize(max_logit_rows);
@@ -107,9 +120,7 @@ void Engine::State::order_rows(const StepPlan& step_plan) {
   std::vector<int32_t>& place = best;  // free until the logits
   place.resize(size_t(rows));
   ordered.clear();
-  const auto folded = [&](const StepRow& row) {
-    return row.folded && !weights.layers.empty() && weights.layers[0].folded;
-  };
+  const auto folded = [&](const StepRow& row) { return row.folded && folds; };
   for (const bool want_folded : {false, true}) {
     for (size_t i = 0; i < step_plan.rows.size(); ++i) {
       if (folded(step_plan.rows[i]) != want_folded) continue;
@@ -177,25 +188,42 @@ void Engine::reset_statistics() {
   state_->statistics = fresh;
 }
 
+void Engine::State::begin(const StepPlan& step_plan) {
+  last_lap = std::chrono::steady_clock::now();
+  order_rows(step_plan);
+  communicator.at(step_plan.step, -1);
+  prepare_rotaries();
+}
+
+void Engine::State::run_layers(const StepPlan& step_plan, int first) {
+  for (int layer = first; layer < blueprint.layers; ++layer) {
+    communicator.at(step_plan.step, layer);
+    this->layer(layer, step_plan);
+  }
+  communicator.at(step_plan.step, -1);
+  compute_logits(step_plan.logits);
+  statistics.steps += 1;
+  statistics.rows += rows;
+  statistics.folded_rows += rows - dense_rows;
+  statistics.folded_steps += rows > dense_rows;
+}
+
 void Engine::step(const StepPlan& step_plan) {
   State& s = *state_;
-  s.last_lap = std::chrono::steady_clock::now();
-  s.order_rows(step_plan);
-  s.communicator.at(step_plan.step, -1);
-  s.prepare_rotaries();
+  s.begin(step_plan);
   s.embed();
   s.observe("x", -1, s.view(s.x, s.d));
   s.lap(EngineStatistics::other);
-  for (int layer = 0; layer < s.blueprint.layers; ++layer) {
-    s.communicator.at(step_plan.step, layer);
-    s.layer(layer, step_plan);
-  }
-  s.communicator.at(step_plan.step, -1);
-  s.compute_logits(step_plan.logits);
-  s.statistics.steps += 1;
-  s.statistics.rows += s.rows;
-  s.statistics.folded_rows += s.rows - s.dense_rows;
-  s.statistics.folded_steps += s.rows > s.dense_rows;
+  s.run_layers(step_plan, 0);
+}
+
+void Engine::resume(const StepPlan& step_plan, int first, MatrixView<const float> x) {
+  State& s = *state_;
+  PLEAT_ASSERT(s.communicator.ranks() == 1, "only one rank holds the whole residual stream");
+  s.begin(step_plan);
+  PLEAT_ASSERT(s.dense_rows == s.rows && x.rows == s.rows && x.cols == s.d, x.rows, " x ", x.cols);
+  for (int64_t row = 0; row < x.rows; ++row) std::copy_n(x[row], s.d, &s.x[size_t(row * s.d)]);
+  s.run_layers(step_plan, first);
 }
 
 MatrixView<const float> Engine::logits() const {

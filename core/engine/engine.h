@@ -62,6 +62,8 @@ class Engine {
 
   // Collective. The results below are valid on rank 0 until the next step.
   void step(const StepPlan& plan);
+  // A step of dense rows from layer `first` on, x [rows, d] being the residual stream in front of it (one rank only).
+  void resume(const StepPlan& plan, int first, MatrixView<const float> x);
   MatrixView<const float> logits() const;           // [wanted rows, vocab] after LogitsMode::full
   const std::vector<int32_t>& best_tokens() const;  // [wanted rows]        after LogitsMode::argmax
 

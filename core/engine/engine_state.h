@@ -5,6 +5,7 @@
 
 #include "core/engine/engine.h"
 #include "core/engine/node_buffer.h"
+#include "core/engine/prompt_selection.h"
 #include "kernels/attention.h"
 
 namespace pleat {
@@ -20,11 +21,13 @@ struct Engine::State {
         Context& context, const EngineOptions& options);
 
   // ---- one step, in this order
+  void begin(const StepPlan& step_plan);
   void order_rows(const StepPlan& step_plan);
   void embed();
+  void run_layers(const StepPlan& step_plan, int first);
   void layer(int layer, const StepPlan& step_plan);
   void attend(int layer);  // normed -> this rank's partial sums of the attention's output
-  void ffn(int layer);     // normed -> those of the FFN's output
+  void ffn(int layer, const StepPlan& step_plan);  // normed -> those of the FFN's output
   void add_attention(int layer);
   void add_ffn(int layer, const StepPlan& step_plan);
   void add_both(int layer, const StepPlan& step_plan);
@@ -36,12 +39,26 @@ struct Engine::State {
   void position_heads(int layer);  // normalises and rotates queries and keys
   AttentionScores scores(int layer) const;
   void add_ffn_bias(int layer, MatrixView<float> out);
+
+  // ---- the FFN's parts (ffn_block.cpp)
   void dense_ffn(int layer, int64_t row, int64_t count);
-  void folded_ffn(int layer, int64_t row, int64_t count);
-  void fix_up_by_range(int layer, MatrixView<const float> input);
-  void fix_up_by_gate(int layer, MatrixView<const float> input);
-  void fix_up_by_predictor(int layer, MatrixView<const float> input);
-  void fix_up_selected(int layer, MatrixView<const float> input);  // by the fold's selection
+  void folded_ffn(int layer, const StepPlan& step_plan, int64_t row, int64_t count);
+  int64_t first_folded(const LayerWeights& w) const;
+  MatrixView<float> activations(int layer, MatrixView<const float> input);
+  void up_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out);
+  void gate_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out);
+  // leaves += what the exact neurons add to the fold, by the layer's selection.
+  void add_exact(int layer, const StepPlan& step_plan, int64_t row, MatrixView<const float> input);
+  void fix_up_by_range(const LayerWeights& w, MatrixView<const float> input);
+  void fix_up_by_gate(const LayerWeights& w, MatrixView<const float> input);
+  void fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input);
+  void fix_up_by_predictor(const LayerWeights& w, MatrixView<const float> input);
+  void fix_up_selected(const LayerWeights& w, MatrixView<const float> input);
+  void add_held(int layer, MatrixView<const float> input);
+  void keep_lines(const LayerWeights& w, MatrixView<const float> up, MatrixView<const float> gates);
+  void remember_prompts(int layer, const StepPlan& step_plan);
+  int64_t gathered_bytes(const LayerWeights& w) const;
+  void count_bytes(const LayerWeights& w, int64_t gathered);
   void allocate_cache();
 
   // Time and weight bytes since the previous lap belong to `phase`.
@@ -72,6 +89,7 @@ struct Engine::State {
 
   // the step's rows: dense ones first, then folded ones
   int64_t rows = 0, dense_rows = 0;
+  bool folds = false;  // a layer's generated tokens run folded
   std::vector<StepRow> ordered;
   std::vector<AttentionRow> attention_rows;
   std::vector<int32_t> logit_rows;  // ordered row of each wanted one, in the plan's order
@@ -80,10 +98,13 @@ struct Engine::State {
   std::vector<float> x, normed, sum;   // [rows, d], wide enough for embeddings
   std::vector<float> query_key_value;  // [rows, q_width + 2 kv_width]
   std::vector<float> attended;         // [rows, q_width]
-  std::vector<float> hidden, gate;     // [rows, neurons]; gate only of gated FFNs
+  std::vector<float> hidden, gate;     // [rows, neurons]; gate: of gated FFNs, and where z is kept
   std::vector<float> leaves;           // [virtual shards][kMaxSharedRows, d]
+  std::vector<float> held_leaves;      // the same, of selection static
   NodeBuffer sums;                     // of attention's and the FFN's nodes, in this order
   Selection selection;
+  std::unique_ptr<PromptSelection> prompt_selection;  // where a layer has such a selection
+  std::vector<float> prompt_values, prompt_norms;     // [rows, neurons], [rows] of it
   std::vector<float> local_logits, all_logits, gathered_logits;
   std::vector<Candidate> candidates, gathered_candidates;
   std::vector<int64_t> gather_bytes;  // [ranks]

@@ -1,120 +1,246 @@
 // The FFN of this rank's neurons, up to its partial sums: dense for prompts, folded for generated tokens (method.md
 // equations 1 and 4). Both kinds of rows of a step travel in one all-reduce; nothing about the fallback crosses a link.
+#include <cmath>
+
 #include "core/engine/engine_state.h"
 
 namespace pleat {
 
+void Engine::State::up_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out) {
+  if (w.dense.up.outputs() > 0)
+    matmul(context, input, w.dense.up, w.up_bias.data(), out);
+  else
+    matmul_up(context, input, w.fold.up, w.up_bias.data(), out);
+}
+
+void Engine::State::gate_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out) {
+  if (w.dense.gate.outputs() > 0)
+    matmul(context, input, w.dense.gate, w.gate_bias.data(), out);
+  else
+    matmul_up(context, input, w.fold.gate, w.gate_bias.data(), out);
+}
+
+// What the held neurons compute of some rows: act(z), or act(g) u.
+MatrixView<float> Engine::State::activations(int layer, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const MatrixView<float> act(hidden.data(), input.rows, w.neurons);
+  if (w.neurons == 0) return act;
+  up_product(w, input, act);
+  observe("fc", layer, act);
+  if (blueprint.gated) {
+    const MatrixView<float> gates(gate.data(), input.rows, w.neurons);
+    gate_product(w, input, gates);
+    keep_lines(w, act, gates);
+    activate_gated(context, blueprint.activation, gates, act);
+  } else {
+    keep_lines(w, act, {});
+    activate(context, blueprint.activation, act);
+  }
+  observe("gelu", layer, act);
+  return act;
+}
+
+// What the lines give for some prompt rows, where a prompt is judged by what they miss.   up: z or u.
+void Engine::State::keep_lines(const LayerWeights& w, MatrixView<const float> up, MatrixView<const float> gates) {
+  const FoldedFfn& f = w.fold;
+  if (!w.folded || w.spec.selection != SelectionKind::prompt || !w.spec.lines) return;
+  for (int64_t row = 0; row < up.rows; ++row) {
+    float* const line = &prompt_values[size_t(row * w.neurons)];
+    for (int64_t n = 0; n < w.neurons; ++n) line[n] = f.slope[size_t(n)] * up[row][n] + f.intercept[size_t(n)];
+    for (int64_t n = 0; n < w.neurons && blueprint.gated; ++n) line[n] += f.gate_slope[size_t(n)] * gates[row][n];
+  }
+}
+
+// Prompt rows leave their mark on who is exact in their sequences. `hidden` holds their activations.
+void Engine::State::remember_prompts(int layer, const StepPlan& step_plan) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const MatrixView<const float> act(hidden.data(), dense_rows, w.neurons);
+  MatrixView<const float> values = act;
+  if (w.spec.selection == SelectionKind::prompt) {
+    // |h|^2 of a row along the tree, so that it has the same bits everywhere.
+    const int first_leaf = int(plan.ffn_leaves(rank).begin);
+    std::vector<float> squares(ffn_leaves.size() * size_t(dense_rows)), nodes(ffn_nodes.size() * size_t(dense_rows));
+    for (size_t leaf = 0; leaf < ffn_leaves.size(); ++leaf)
+      for (int64_t row = 0; row < dense_rows; ++row)
+        for (int64_t n = w.neuron_offsets[leaf]; n < w.neuron_offsets[leaf + 1]; ++n)
+          squares[leaf * size_t(dense_rows) + size_t(row)] += act[row][n] * act[row][n];
+    if (!ffn_nodes.empty())
+      reduce_leaves(context, squares.data(), first_leaf, ffn_nodes, dense_rows, nodes.data());
+    communicator.tree_all_reduce("prompt norms", plan.ffn_exchange(), nodes.data(), dense_rows, prompt_norms.data());
+    for (int64_t row = 0; row < dense_rows; ++row) prompt_norms[size_t(row)] = std::sqrt(prompt_norms[size_t(row)]);
+    if (w.spec.lines) {
+      for (int64_t row = 0; row < dense_rows; ++row)
+        for (int64_t n = 0; n < w.neurons; ++n) {
+          float& value = prompt_values[size_t(row * w.neurons + n)];
+          value = (act[row][n] - value) * w.fold.factor[size_t(n)];
+        }
+      values = {prompt_values.data(), dense_rows, w.neurons};
+    }
+  }
+  prompt_selection->add(layer, step_plan, std::span(ordered).first(size_t(dense_rows)), values, prompt_norms.data());
+  lap(EngineStatistics::predictor);
+}
+
 void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
   const LayerWeights& w = weights.layers[size_t(layer)];
-  const MatrixView<const float> input(&normed[size_t(row * d)], count, d);
-  const MatrixView<float> act(hidden.data(), count, neurons);
+  const MatrixView<float> act = activations(layer, {&normed[size_t(row * d)], count, d});
   const int first_leaf = int(plan.ffn_leaves(rank).begin);
-  if (neurons > 0) {
-    if (w.folded)
-      matmul_up(context, input, w.fold.up, w.up_bias.data(), act);
-    else
-      matmul(context, input, w.dense.up, w.up_bias.data(), act);
-    observe("fc", layer, act);
-    if (blueprint.gated) {
-      const MatrixView<float> gates(gate.data(), count, neurons);
-      if (w.fold.gate_rows.neurons() > 0)
-        matmul_up(context, input, w.fold.gate_rows, w.gate_bias.data(), gates);
-      else
-        matmul(context, input, w.folded ? w.fold.gate : w.dense.gate, w.gate_bias.data(), gates);
-      activate_gated(context, blueprint.activation, gates, act);
-    } else {
-      activate(context, blueprint.activation, act);
-    }
-    observe("gelu", layer, act);
-  }
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count, [&](float* out) {
-    if (w.folded)
-      matmul_down(context, act, w.fold.down, selection.leaf_offsets, first_leaf, ffn_nodes, out);
+    if (w.by_neuron)
+      matmul_down(context, act, w.fold.down, w.neuron_offsets, first_leaf, ffn_nodes, out);
     else
       matmul_nodes(context, act, w.dense.down, first_leaf, ffn_nodes, out);
   });
-  const size_t exact_bytes = w.fold.gate.bytes() + w.fold.gate_rows.bytes() + w.fold.up.bytes() + w.fold.down.bytes();
-  lap(EngineStatistics::dense_ffn,
-      w.folded ? exact_bytes : w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes());
+  lap(EngineStatistics::dense_ffn, w.exact_bytes());
 }
 
-void Engine::State::fix_up_by_range(int layer, MatrixView<const float> input) {
-  const LayerWeights& w = weights.layers[size_t(layer)];
+void Engine::State::fix_up_by_range(const LayerWeights& w, MatrixView<const float> input) {
   const FoldedFfn& f = w.fold;
   predict_selection(context, input, f.predictor, w.up_bias.data(), f.range_low.data(), f.range_high.data(), selection);
   lap(EngineStatistics::predictor, f.predictor.bytes());
-  const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
-  fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+  fix_up_selected(w, input);
 }
 
-void Engine::State::fix_up_by_gate(int layer, MatrixView<const float> input) {
-  const LayerWeights& w = weights.layers[size_t(layer)];
+// Selections gate and threshold of gated FFNs.
+void Engine::State::fix_up_by_gate(const LayerWeights& w, MatrixView<const float> input) {
   const FoldedFfn& f = w.fold;
-  const MatrixView<float> gates(gate.data(), input.rows, neurons), activated(hidden.data(), input.rows, neurons);
-  if (neurons > 0) {
-    matmul(context, input, f.gate, w.gate_bias.data(), gates);
-    std::copy_n(gates.data, input.rows * neurons, activated.data);
+  const MatrixView<float> gates(gate.data(), input.rows, w.neurons), activated(hidden.data(), input.rows, w.neurons);
+  if (w.neurons > 0) {
+    gate_product(w, input, gates);
+    std::copy_n(gates.data, input.rows * w.neurons, activated.data);
     activate(context, blueprint.activation, activated);
   }
-  select_by_gate(context, activated, f.slope.data(), f.factor.data(), f.threshold, selection);
-  lap(EngineStatistics::predictor, f.gate.bytes());
+  select_by_gate(context, activated, f.center.data(), f.factor.data(), f.threshold, selection);
+  lap(EngineStatistics::predictor, w.dense.gate.bytes());
   const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
   fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {gates, activated}, selection, leaves.data());
 }
 
-void Engine::State::fix_up_by_predictor(int layer, MatrixView<const float> input) {
-  const LayerWeights& w = weights.layers[size_t(layer)];
+// Selection threshold of plain FFNs: every z is known, only down rows are gathered.
+void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input) {
   const FoldedFfn& f = w.fold;
-  const MatrixView<float> gates(gate.data(), input.rows, neurons), ups(hidden.data(), input.rows, neurons);
+  const MatrixView<float> z(gate.data(), input.rows, w.neurons), residual(hidden.data(), input.rows, w.neurons);
+  if (w.neurons > 0) {
+    up_product(w, input, z);
+    std::copy_n(z.data, input.rows * w.neurons, residual.data);
+    activate(context, blueprint.activation, residual);
+  }
+  select_by_gate(context, residual, f.center.data(), f.factor.data(), f.threshold, selection);
+  lap(EngineStatistics::predictor, w.dense.up.bytes());
+  for (int64_t row = 0; row < input.rows; ++row)
+    for (int64_t n = 0; n < w.neurons; ++n) residual[row][n] -= f.slope[size_t(n)] * z[row][n] + f.intercept[size_t(n)];
+  add_known(context, residual, f.down, selection, leaves.data());
+}
+
+void Engine::State::fix_up_by_predictor(const LayerWeights& w, MatrixView<const float> input) {
+  const FoldedFfn& f = w.fold;
+  const MatrixView<float> gates(gate.data(), input.rows, w.neurons), ups(hidden.data(), input.rows, w.neurons);
   const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
   predict(context, input, f.gate_predictor, w.gate_bias.data(), gates);
   predict(context, input, f.predictor, w.up_bias.data(), ups);
   select_by_residual(context, ups, gates, blueprint.activation, lines, f.factor.data(), f.threshold, selection);
   lap(EngineStatistics::predictor, f.gate_predictor.bytes() + f.predictor.bytes());
-  fix_up_gated(context, input, f.gate_rows, f.up, f.down, w.gate_bias.data(), w.up_bias.data(), lines,
-               blueprint.activation, selection, leaves.data());
+  fix_up_selected(w, input);
 }
 
-void Engine::State::fix_up_selected(int layer, MatrixView<const float> input) {
-  switch (blueprint.fold->selection) {
+// Nothing of the selected neurons is known yet.
+void Engine::State::fix_up_selected(const LayerWeights& w, MatrixView<const float> input) {
+  const FoldedFfn& f = w.fold;
+  if (!blueprint.gated) {
+    const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
+    return fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+  }
+  const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
+  fix_up_gated(context, input, f.gate, f.up, f.down, w.gate_bias.data(), w.up_bias.data(), lines, blueprint.activation,
+               selection, leaves.data());
+}
+
+// Selection static: all neurons that are left.
+void Engine::State::add_held(int layer, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const MatrixView<float> act = activations(layer, input);
+  matmul_nodes(context, act, w.dense.down, int(plan.ffn_leaves(rank).begin), ffn_leaves, held_leaves.data());
+  const int64_t count = int64_t(ffn_leaves.size()) * input.rows * d;
+  for (int64_t i = 0; i < count; ++i) leaves[size_t(i)] += held_leaves[size_t(i)];
+  selection.clear();
+}
+
+void Engine::State::add_exact(int layer, const StepPlan& step_plan, int64_t row, MatrixView<const float> input) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  switch (w.spec.selection) {
+    case SelectionKind::all:
+    case SelectionKind::hot:
+      return add_held(layer, input);
     case SelectionKind::range:
-      return fix_up_by_range(layer, input);
+      return fix_up_by_range(w, input);
     case SelectionKind::gate:
-      return fix_up_by_gate(layer, input);
+      return fix_up_by_gate(w, input);
     case SelectionKind::predictor:
-      return fix_up_by_predictor(layer, input);
+      return fix_up_by_predictor(w, input);
+    case SelectionKind::threshold:
+      return blueprint.gated ? fix_up_by_gate(w, input) : fix_up_by_activation(w, input);
+    case SelectionKind::prompt:
+    case SelectionKind::core:
+      prompt_selection->select(context, layer, step_plan,
+                               std::span(ordered).subspan(size_t(row), size_t(input.rows)), selection);
+      return fix_up_selected(w, input);
   }
 }
 
-void Engine::State::folded_ffn(int layer, int64_t row, int64_t count) {
+void Engine::State::folded_ffn(int layer, const StepPlan& step_plan, int64_t row, int64_t count) {
   const LayerWeights& w = weights.layers[size_t(layer)];
   const FoldedFfn& f = w.fold;
   const MatrixView<const float> input(&normed[size_t(row * d)], count, d);
   const Range fold_inputs = plan.fold_inputs(rank);
   const int first_leaf = int(plan.ffn_leaves(rank).begin);
 
-  matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
-               first_leaf, ffn_leaves, leaves.data());
+  if (w.spec.lines)
+    matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
+                 first_leaf, ffn_leaves, leaves.data());
+  else
+    std::fill_n(leaves.data(), int64_t(ffn_leaves.size()) * count * d, 0.0f);
   lap(EngineStatistics::fold, f.fold.bytes());
-  fix_up_selected(layer, input);
+  add_exact(layer, step_plan, row, input);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
             [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
-  const int64_t element = f.up.format() == WeightFormat::f32 ? 4 : 2;
-  const int64_t gathered = f.gate_rows.neurons() > 0 ? 3 : 2;
-  lap(EngineStatistics::fixup, size_t(selection.count() * gathered * d * element));
-
+  lap(EngineStatistics::fixup, w.spec.selection == SelectionKind::hot ? w.exact_bytes() : gathered_bytes(w));
+  if (row < dense_rows) return;
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
   statistics.gathered[size_t(layer)] += selection.count();
-  const FfnBytes bytes = ffn_bytes(*blueprint.fold, d, blueprint.neurons);
-  statistics.ffn_bytes_read += bytes.fixed * neurons / blueprint.neurons + selection.count() * bytes.per_neuron;
-  statistics.ffn_bytes_dense += bytes.dense * neurons / blueprint.neurons;
+  count_bytes(w, selection.count());
 }
 
-void Engine::State::ffn(int layer) {
+int64_t Engine::State::gathered_bytes(const LayerWeights& w) const {
+  return selection.count() * (w.fold.gate.row_bytes() + w.fold.up.row_bytes() + w.fold.down.row_bytes());
+}
+
+// A pass over the FFN's weights for generated tokens.
+void Engine::State::count_bytes(const LayerWeights& w, int64_t gathered) {
+  const FfnBytes& bytes = w.ffn_bytes;
+  statistics.ffn_bytes_read +=
+      bytes.fixed * plan.neurons(rank).size() / blueprint.neurons + gathered * bytes.per_neuron;
+  statistics.ffn_bytes_dense += bytes.dense * plan.neurons(rank).size() / blueprint.neurons;
+}
+
+// The first row that runs folded.
+int64_t Engine::State::first_folded(const LayerWeights& w) const {
+  if (!w.folded) return rows;
+  return w.spec.selection == SelectionKind::hot ? 0 : dense_rows;
+}
+
+void Engine::State::ffn(int layer, const StepPlan& step_plan) {
+  const LayerWeights& w = weights.layers[size_t(layer)];
+  const int64_t folded = first_folded(w);
+  if (!ffn_nodes.empty() && folded > 0) dense_ffn(layer, 0, folded);
+  if (w.folded && by_prompt(w.spec.selection) && dense_rows > 0) remember_prompts(layer, step_plan);
   if (ffn_nodes.empty()) return;
-  if (dense_rows > 0) dense_ffn(layer, 0, dense_rows);
-  for (int64_t row = dense_rows; row < rows; row += kMaxSharedRows)
-    folded_ffn(layer, row, std::min<int64_t>(kMaxSharedRows, rows - row));
+  if (!w.folded && rows > dense_rows) count_bytes(w, 0);
+  for (int64_t row = folded; row < rows;) {
+    const int64_t end = row < dense_rows ? dense_rows : rows;  // generated tokens apart: they are counted
+    const int64_t count = std::min<int64_t>(kMaxSharedRows, end - row);
+    folded_ffn(layer, step_plan, row, count);
+    row += count;
+  }
 }
 
 }  // namespace pleat

@@ -28,13 +28,13 @@ void Engine::State::layer(int layer, const StepPlan& step_plan) {
   attend(layer);
   if (blueprint.parallel_residual) {
     if (!w.ffn_norm.weight.empty()) prepare(w.ffn_norm, "ln2");
-    ffn(layer);
+    ffn(layer, step_plan);
     return add_both(layer, step_plan);
   }
   add_attention(layer);
   if (!norm_first) normalise(w.attention_norm, view(x, d), view(x, d));
   prepare(w.ffn_norm, "ln2");
-  ffn(layer);
+  ffn(layer, step_plan);
   add_ffn(layer, step_plan);
   if (!norm_first) normalise(w.ffn_norm, view(x, d), view(x, d));
 }
@@ -60,7 +60,7 @@ void Engine::State::add_attention(int layer) {
 void Engine::State::add_ffn_bias(int layer, MatrixView<float> out) {
   const LayerWeights& w = weights.layers[size_t(layer)];
   for (int64_t row = 0; row < rows; ++row) {
-    const Vector& bias = row < dense_rows ? w.down_bias : w.fold.fold_bias;
+    const Vector& bias = row < first_folded(w) ? w.down_bias : w.fold.fold_bias;
     if (!bias.empty())
       add(context, MatrixView<const float>(bias.data(), 1, d), nullptr, MatrixView<float>(out[row], 1, d));
   }

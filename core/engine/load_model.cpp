@@ -6,7 +6,9 @@ namespace pleat {
 ModelSizes sizes_of(const Blueprint& blueprint) {
   ModelSizes sizes{blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads};
   for (int layer = 0; layer < blueprint.layers && !blueprint.quantised.empty(); ++layer)
-    if (is_low_bit(blueprint.format_of(Part::ffn_down, layer, WeightFormat::f32))) sizes.neuron_unit = kGroup;
+    if (!gathers(blueprint.layer_fold(layer).selection) &&
+        is_low_bit(blueprint.format_of(Part::ffn_down, layer, WeightFormat::f32)))
+      sizes.neuron_unit = kGroup;
   return sizes;
 }
 

@@ -73,7 +73,7 @@ double upper_quantile(double share) {
   return low;
 }
 
-void fill_predictor(const FoldSpec& spec, double share, int64_t d, int64_t mine, Filler& filler, FoldedFfn& ffn) {
+void fill_predictor(const LayerFoldSpec& spec, double share, int64_t d, int64_t mine, Filler& filler, FoldedFfn& ffn) {
   // Codes are uniform, so a weight has mean 0 and variance scale² (levels² - 1) / 12, and z~ of a normed x is nearly
   // normal.
   const double levels = 1 << spec.predictor_bits, scale = 0.02;
@@ -86,15 +86,15 @@ void fill_predictor(const FoldSpec& spec, double share, int64_t d, int64_t mine,
 
 // Predictions of a normed x are nearly normal, with the deviation that uniform codes give; the threshold is the
 // quantile of the score's part that differs between neurons in a sample of such.
-void fill_gate_predictors(const FoldSpec& spec, double share, int64_t d, int64_t mine, WeightFormat dtype,
+void fill_gate_predictors(const LayerFoldSpec& spec, double share, int64_t d, int64_t mine, WeightFormat dtype,
                           Filler& filler, FoldedFfn& ffn) {
   const double levels = 1 << spec.predictor_bits, scale = 0.02;
   for (LowBitMatrix* predictor : {&ffn.predictor, &ffn.gate_predictor}) {
     *predictor = LowBitMatrix(spec.predictor_bits, mine, d);
     filler.fill(*predictor, float(scale), float(-scale * (levels - 1) / 2));
   }
-  ffn.gate_rows = NeuronRows(dtype, mine, d);
-  filler.fill(ffn.gate_rows);
+  ffn.gate = NeuronRows(dtype, mine, d);
+  filler.fill(ffn.gate);
   ffn.gate_slope.assign(size_t(mine), 0.1f);
   ffn.factor.assign(size_t(mine), 1.0f);
   // Both predictors have the same codes here, so u~ = g~.
@@ -109,14 +109,14 @@ void fill_gate_predictors(const FoldSpec& spec, double share, int64_t d, int64_t
   ffn.threshold = scores[size_t((1 - share) * double(scores.size() - 1))];
 }
 
-FoldedFfn synthetic_fold(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
-                         Filler& filler) {
-  const FoldSpec& spec = *blueprint.fold;
+FoldedFfn synthetic_fold(const Blueprint& blueprint, int layer, const FfnBytes& bytes, const ShardPlan& plan, int rank,
+                         WeightFormat dtype, Filler& filler) {
+  const LayerFoldSpec& spec = blueprint.layer_fold(layer);
   const int64_t d = blueprint.hidden, mine = plan.neurons(rank).size();
-  const FfnBytes bytes = ffn_bytes(spec, d, blueprint.neurons);
+  const double reduction = blueprint.fold->reduction;
   const double share =
-      ((1 - spec.reduction) * double(bytes.dense) - double(bytes.fixed)) / double(bytes.per_neuron * blueprint.neurons);
-  PLEAT_REQUIRE(share >= 0 && share <= 1, "no share of exact neurons gives a reduction of ", spec.reduction,
+      ((1 - reduction) * double(bytes.dense) - double(bytes.fixed)) / double(bytes.per_neuron * blueprint.neurons);
+  PLEAT_REQUIRE(share >= 0 && share <= 1, "no share of exact neurons gives a reduction of ", reduction,
                 " on this shape");
   FoldedFfn ffn;
   ffn.fold = PackedMatrix(spec.fold_format, plan.fold_inputs(rank).size(), d, plan.fold_offsets(rank));
@@ -165,9 +165,14 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
     filler.fill(w.attention.output);
     w.up_bias.assign(size_t(neurons.size()), 0.0f);
     if (blueprint.gated) w.gate_bias = w.up_bias;
-    w.folded = blueprint.fold.has_value();
+    w.neurons = neurons.size();
+    w.neuron_offsets = plan.neuron_offsets(rank);
+    w.spec = blueprint.layer_fold(layer);
+    const WeightFormat stored = is_low_bit(dtype) ? dtype : WeightFormat::bf16;
+    w.ffn_bytes = ffn_bytes(w.spec, {stored, stored, stored}, blueprint.gated, d, blueprint.neurons);
+    w.folded = w.by_neuron = blueprint.fold.has_value();
     if (w.folded) {
-      w.fold = synthetic_fold(blueprint, plan, rank, dtype, filler);
+      w.fold = synthetic_fold(blueprint, layer, w.ffn_bytes, plan, rank, dtype, filler);
     } else {
       if (blueprint.gated) {
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});

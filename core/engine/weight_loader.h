@@ -7,6 +7,7 @@
 #include "core/model/blueprint.h"
 #include "kernels/check.h"
 #include "kernels/low_bit.h"
+#include "kernels/neuron_rows.h"
 #include "kernels/tensor.h"
 #include "parallel/shard_plan.h"
 
@@ -34,28 +35,31 @@ class WeightLoader {
   }
 
   // Outputs `outputs` and inputs `inputs` (from a multiple of kGroup on) of a low-bit matrix [total_inputs,
-  // total_outputs], `name`.codes, .scale and .minimum (kernels/low_bit.h), to outputs from `to` on.
+  // total_outputs], `name`.codes, .scale and .minimum (kernels/low_bit.h), to outputs from `to` on. Matrix: a
+  // LowBitMatrix, or NeuronRows whose neurons are the outputs.
+  template <class Matrix>
   void low_bit(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
-               int64_t to, LowBitMatrix& matrix) {
-    const int bits = matrix.bits();
-    const auto bytes = [&](int64_t count) { return (count * bits + 7) / 8; };
-    const auto groups = [](int64_t count) { return (count + kGroup - 1) / kGroup; };
-    const Range mine{inputs.begin / kGroup, groups(inputs.end)};
-    std::vector<bf16> scale(size_t(outputs.size() * mine.size())), minimum(bits < 8 ? scale.size() : 0);
-    const auto numbers = [&](const std::string& tensor, std::vector<bf16>& all) {
-      rows<bf16>(tensor, DType::bf16, {total_outputs, groups(total_inputs)}, outputs, mine,
-                 [&](int64_t row, const bf16* data, int64_t count) {
-                   std::copy(data, data + count * mine.size(), all.begin() + row * mine.size());
-                 });
-    };
+               int64_t to, Matrix& matrix) {
     load_protected(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
-    numbers(name + ".scale", scale);
-    if (bits < 8) numbers(name + ".minimum", minimum);
-    rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, bytes(total_inputs)}, outputs,
-                  {bytes(inputs.begin), bytes(inputs.end)}, [&](int64_t row, const uint8_t* codes, int64_t count) {
-                    const size_t at = size_t(row * mine.size());
-                    matrix.pack(to + row, count, codes, &scale[at], bits < 8 ? &minimum[at] : nullptr);
-                  });
+    codes(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
+  }
+
+  // Neurons `neurons` of a down matrix [total_neurons, width] that stands by neuron (core/model/fold_spec.h).
+  void low_bit_by_neuron(const std::string& name, int64_t width, int64_t total_neurons, Range neurons,
+                         NeuronRows& matrix) {
+    const std::vector<int32_t> all = listed(name + ".protected", total_neurons);
+    const auto begin = std::lower_bound(all.begin(), all.end(), neurons.begin),
+               end = std::lower_bound(all.begin(), all.end(), neurons.end);
+    std::vector<int32_t> mine;
+    for (auto it = begin; it != end; ++it) mine.push_back(int32_t(*it - neurons.begin));
+    matrix.protect_neurons(mine);
+    if (!mine.empty())
+      rows<bf16>(name + ".protected_weights", DType::bf16, {int64_t(all.size()), width},
+                 {begin - all.begin(), end - all.begin()}, {0, width},
+                 [&](int64_t row, const bf16* data, int64_t count) {
+                   for (int64_t i = 0; i < count; ++i) matrix.pack_protected_neuron(row + i, data + i * width);
+                 });
+    codes(name, width, total_neurons, {0, width}, neurons, 0, matrix);
   }
 
   // Elements [range) of a one-dimensional tensor of `total` elements, as f32.
@@ -68,6 +72,40 @@ class WeightLoader {
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
  private:
+  static int bits_in(const LowBitMatrix& matrix) { return matrix.bits(); }
+  static int bits_in(const NeuronRows& rows) { return bits_of(rows.format()); }
+  static void pack_codes(LowBitMatrix& matrix, int64_t at, int64_t count, const uint8_t* codes, const bf16* scale,
+                         const bf16* minimum) {
+    matrix.pack(at, count, codes, scale, minimum);
+  }
+  static void pack_codes(NeuronRows& rows, int64_t at, int64_t count, const uint8_t* codes, const bf16* scale,
+                         const bf16* minimum) {
+    rows.pack_low_bit(at, count, codes, scale, minimum);
+  }
+
+  template <class Matrix>
+  void codes(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
+             int64_t to, Matrix& matrix) {
+    const int bits = bits_in(matrix);
+    const auto bytes = [&](int64_t count) { return (count * bits + 7) / 8; };
+    const auto groups = [](int64_t count) { return (count + kGroup - 1) / kGroup; };
+    const Range mine{inputs.begin / kGroup, groups(inputs.end)};
+    std::vector<bf16> scale(size_t(outputs.size() * mine.size())), minimum(bits < 8 ? scale.size() : 0);
+    const auto numbers = [&](const std::string& tensor, std::vector<bf16>& all) {
+      rows<bf16>(tensor, DType::bf16, {total_outputs, groups(total_inputs)}, outputs, mine,
+                 [&](int64_t row, const bf16* data, int64_t count) {
+                   std::copy(data, data + count * mine.size(), all.begin() + row * mine.size());
+                 });
+    };
+    numbers(name + ".scale", scale);
+    if (bits < 8) numbers(name + ".minimum", minimum);
+    rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, bytes(total_inputs)}, outputs,
+                  {bytes(inputs.begin), bytes(inputs.end)}, [&](int64_t row, const uint8_t* codes, int64_t count) {
+                    const size_t at = size_t(row * mine.size());
+                    pack_codes(matrix, to + row, count, codes, &scale[at], bits < 8 ? &minimum[at] : nullptr);
+                  });
+  }
+
   // Calls sink(row, data, count) for strips of a tensor of element type T and exactly this shape.
   template <class T, class Sink>
   void rows(const std::string& name, DType dtype, const std::vector<int64_t>& shape, Range rows, Range cols,
@@ -79,20 +117,27 @@ class WeightLoader {
     });
   }
 
+  // An ascending list of numbers below `limit`; empty where there is no such tensor.
+  std::vector<int32_t> listed(const std::string& name, int64_t limit) {
+    std::vector<int32_t> all;
+    const TensorInfo* info = checkpoint_.find(name);
+    if (info == nullptr) return all;
+    PLEAT_REQUIRE(info->dtype == DType::i32 && info->shape.size() == 1 && info->shape[0] <= limit, "tensor '", name,
+                  "' is not a list in I32");
+    all.resize(size_t(info->shape[0]));
+    checkpoint_.read(name, 0, 1, 0, info->shape[0], all.data());
+    for (size_t i = 0; i < all.size(); ++i)
+      PLEAT_REQUIRE(all[i] >= 0 && all[i] < limit && (i == 0 || all[i] > all[i - 1]), "tensor '", name,
+                    "' does not list numbers below ", limit, " in ascending order");
+    return all;
+  }
+
   // The protected inputs of a low-bit matrix that are among `inputs`. Matrices packed into one have the same.
+  template <class Matrix>
   void load_protected(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
-                      int64_t to, LowBitMatrix& matrix) {
-    const TensorInfo* info = checkpoint_.find(name + ".protected");
-    std::vector<int32_t> all, mine;
-    if (info != nullptr) {
-      PLEAT_REQUIRE(info->dtype == DType::i32 && info->shape.size() == 1 && info->shape[0] <= total_inputs, "tensor '",
-                    name, ".protected' is not a list of inputs in I32");
-      all.resize(size_t(info->shape[0]));
-      checkpoint_.read(name + ".protected", 0, 1, 0, info->shape[0], all.data());
-      for (size_t i = 0; i < all.size(); ++i)
-        PLEAT_REQUIRE(all[i] >= 0 && all[i] < total_inputs && (i == 0 || all[i] > all[i - 1]), "tensor '", name,
-                      ".protected' does not list inputs of ", total_inputs, " in ascending order");
-    }
+                      int64_t to, Matrix& matrix) {
+    const std::vector<int32_t> all = listed(name + ".protected", total_inputs);
+    std::vector<int32_t> mine;
     const auto begin = std::lower_bound(all.begin(), all.end(), inputs.begin),
                end = std::lower_bound(all.begin(), all.end(), inputs.end);
     for (auto it = begin; it != end; ++it) mine.push_back(int32_t(*it - inputs.begin));

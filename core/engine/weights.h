@@ -27,6 +27,8 @@ struct AttentionWeights {
   Vector output_bias;                // [d], on every rank: added after the sum
 };
 
+// Matrices that are read whole: of a dense layer all; of a folded one the part that decides (selections gate and
+// threshold) or those of the neurons that are left (static).
 struct DenseFfn {
   PackedMatrix gate;  // Wg [d, h_r] where gated
   PackedMatrix up;    // W1 [d, h_r]
@@ -34,26 +36,31 @@ struct DenseFfn {
 };
 
 struct FoldedFfn {
-  PackedMatrix fold;             // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard
-  Vector fold_bias;              // B  [d], on every rank: added after the sum
-  LowBitMatrix predictor;        // P  [h_r, d]  1 to 3 bits
+  PackedMatrix fold;         // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard; none without lines
+  Vector fold_bias;          // B  [d], on every rank: added after the sum
+  Vector slope, intercept;   // a, c [h_r]; gated: c, f; zeros without lines
+  Vector gate_slope;         // e    [h_r]; gated
+  NeuronRows gate, up, down; // Wg^T, W1^T, W2 [h_r, d]: a neuron is one contiguous row in each
+  // Who is exact: see core/model/fold_spec.h
+  LowBitMatrix predictor;        // P  [h_r, d]  1 to 3 bits; gated: of up
+  LowBitMatrix gate_predictor;   //    [h_r, d]
   Vector range_low, range_high;  //    [h_r]     in range: low <= z~ <= high
-  Vector slope, intercept;       // a, c [h_r]; gated: c, f
-  NeuronRows up, down;           // W1^T [h_r, d], W2 [h_r, d]: a neuron is one contiguous row in each
-  // Gated FFNs instead of ranges: of selection gate or predictor the one or the other gate.
-  PackedMatrix gate;            // Wg [d, h_r], exact: it decides who else is
-  NeuronRows gate_rows;         // Wg^T [h_r, d], gathered like up
-  LowBitMatrix gate_predictor;  // [h_r, d]
-  Vector gate_slope, factor;    // e, and what an error costs [h_r]
-  float threshold = 0;
+  Vector center, factor;         //    [h_r]     of the score
+  float threshold = 0;           //              of the score
 };
 
 struct LayerWeights {
   NormWeights attention_norm, attention_output_norm, ffn_norm, ffn_output_norm;
   AttentionWeights attention;
-  bool folded = false;
-  DenseFfn dense;    // where not folded
-  FoldedFfn fold;    // where folded
+  LayerFoldSpec spec;                   // who is computed exactly
+  FfnBytes ffn_bytes;                   // of all ranks; floats count as bf16
+  int64_t neurons = 0;                  // h_r, that this rank holds of the layer
+  std::vector<int64_t> neuron_offsets;  // its virtual shards, as in NeuronRows and PackedMatrix
+  bool folded = false;                  // generated tokens run folded; of selection static all tokens
+  bool by_neuron = false;               // the down matrix is fold.down, else dense.down
+  DenseFfn dense;
+  FoldedFfn fold;
+  size_t exact_bytes() const;  // of the FFN's matrices
   Vector gate_bias;  // bg [h_r] where gated
   Vector up_bias;    // b1 [h_r]
   Vector down_bias;  // b2 [d], on every rank; in B already for folded rows

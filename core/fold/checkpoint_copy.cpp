@@ -41,7 +41,7 @@ void write_small_files(const Checkpoint& dense, const fs::path& to) {
 
 }  // namespace
 
-void copy_checkpoint(const Checkpoint& from, const fs::path& folder, const std::pair<std::string, std::string>& entry,
+void copy_checkpoint(const Checkpoint& from, const fs::path& folder, const std::map<std::string, std::string>& entries,
                      const std::vector<std::string>& kept,
                      const std::function<std::vector<std::byte>(const std::string&)>& read,
                      const std::vector<NewTensor>& added) {
@@ -55,7 +55,7 @@ void copy_checkpoint(const Checkpoint& from, const fs::path& folder, const std::
     if (value.is_string()) metadata[key] = value.get<std::string>();
   }
   metadata["format"] = "pt";
-  metadata.insert(entry);
+  metadata.insert(entries.begin(), entries.end());
 
   SafetensorsWriter out(folder / "model.safetensors", metadata);
   for (const std::string& name : kept) {

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
@@ -19,9 +19,9 @@ struct NewTensor {
   const void* data = nullptr;
 };
 
-// kept: names of the old tensors to write, with the bytes that `read` gives. metadata: an entry beside the old ones.
+// kept: names of the old tensors to write, with the bytes that `read` gives. metadata: entries beside the old ones.
 void copy_checkpoint(const Checkpoint& from, const std::filesystem::path& folder,
-                     const std::pair<std::string, std::string>& metadata, const std::vector<std::string>& kept,
+                     const std::map<std::string, std::string>& metadata, const std::vector<std::string>& kept,
                      const std::function<std::vector<std::byte>(const std::string&)>& read,
                      const std::vector<NewTensor>& added);
 

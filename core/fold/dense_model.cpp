@@ -53,20 +53,33 @@ DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscrib
     : loaded_(load_densely(folder, communicator_, threads, oversubscribed)),
       window_(std::min(kLongestWindow, loaded_.blueprint.max_positions)) {}
 
-MatrixView<const float> DenseModel::run(std::span<const int32_t> window, FfnHook* hook, bool want_logits) {
+StepPlan DenseModel::plan_for(std::span<const int32_t> window, bool want_logits) {
   StepPlan plan;
   plan.step = step_++;
   plan.logits = want_logits ? LogitsMode::full : LogitsMode::none;
-  for (size_t i = 0; i < window.size(); ++i) plan.rows.push_back({window[i], int32_t(i), 0, 0, uint8_t(want_logits)});
-  plan.rows.back().prompt_end = 1;
+  for (size_t i = 0; i < window.size(); ++i)
+    plan.rows.push_back({window[i], int32_t(i), 0, 0, uint8_t(want_logits), uint8_t(i + 1 == window.size())});
   plan.slots = {0};
   std::vector<int32_t>& pages = plan.page_tables.emplace_back((window.size() + kPageTokens - 1) / kPageTokens);
   std::iota(pages.begin(), pages.end(), 0);
+  return plan;
+}
+
+MatrixView<const float> DenseModel::run(std::span<const int32_t> window, FfnHook* hook, bool want_logits) {
   Engine& engine = *loaded_.engine;
   engine.set_ffn_hook(hook);
-  engine.step(plan);
+  engine.step(plan_for(window, want_logits));
   engine.set_ffn_hook(nullptr);
   return want_logits ? engine.logits() : MatrixView<const float>{};
+}
+
+MatrixView<const float> DenseModel::resume(std::span<const int32_t> window, int first, MatrixView<const float> x,
+                                           FfnHook* hook) {
+  Engine& engine = *loaded_.engine;
+  engine.set_ffn_hook(hook);
+  engine.resume(plan_for(window, true), first, x);
+  engine.set_ffn_hook(nullptr);
+  return engine.logits();
 }
 
 }  // namespace pleat

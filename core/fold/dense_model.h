@@ -28,6 +28,8 @@ class DenseModel {
 
   // Every position's logits [window, vocab], valid until the next run; empty unless asked for.
   MatrixView<const float> run(std::span<const int32_t> window, FfnHook* hook, bool want_logits);
+  // The same from layer `first` on, x [window, d] being the residual stream in front of it.
+  MatrixView<const float> resume(std::span<const int32_t> window, int first, MatrixView<const float> x, FfnHook* hook);
   // `observer` sees every stage of the runs from here on; nullptr: nobody.
   void set_observer(StageObserver* observer) { loaded_.engine->set_observer(observer); }
 
@@ -35,6 +37,7 @@ class DenseModel {
   SelfCommunicator communicator_;
   LoadedModel loaded_;
   int64_t window_ = 0;
+  StepPlan plan_for(std::span<const int32_t> window, bool want_logits);
   int64_t step_ = 0;
 };
 

@@ -33,6 +33,23 @@ std::vector<float> read_bias(const Checkpoint& checkpoint, const WeightSource& s
 
 }  // namespace
 
+FfnTensors reordered(const FfnTensors& ffn, std::span<const int32_t> order) {
+  const int64_t count = int64_t(order.size()), d = ffn.hidden();
+  FfnTensors out;
+  out.down_bias = ffn.down_bias;
+  out.up = Table(count, d), out.down = Table(count, d), out.gate = Table(ffn.gated() ? count : 0, d);
+  for (int64_t place = 0; place < count; ++place) {
+    const int64_t old = order[size_t(place)];
+    std::copy_n(ffn.up[old], d, out.up[place]);
+    std::copy_n(ffn.down[old], d, out.down[place]);
+    out.up_bias.push_back(ffn.up_bias[size_t(old)]);
+    if (!ffn.gated()) continue;
+    std::copy_n(ffn.gate[old], d, out.gate[place]);
+    out.gate_bias.push_back(ffn.gate_bias[size_t(old)]);
+  }
+  return out;
+}
+
 FfnTensors read_ffn(const Checkpoint& checkpoint, const Blueprint& blueprint, int layer) {
   return with_context(concat("layer ", layer), [&] {
     const WeightSource up = blueprint.source(Part::ffn_up, layer), down = blueprint.source(Part::ffn_down, layer);

@@ -1,5 +1,7 @@
 #pragma once
 // One layer's dense FFN read from a checkpoint, a neuron a row.
+#include <span>
+
 #include "core/checkpoint/checkpoint.h"
 #include "core/fold/products.h"
 #include "core/model/blueprint.h"
@@ -20,6 +22,9 @@ struct FfnTensors {
   int64_t hidden() const { return up.cols; }
   bool gated() const { return gate.rows > 0; }
 };
+
+// order: new place -> old neuron; some of them, or all in another order.
+FfnTensors reordered(const FfnTensors& ffn, std::span<const int32_t> order);
 
 FfnTensors read_ffn(const Checkpoint& checkpoint, const Blueprint& blueprint, int layer);
 

@@ -10,36 +10,44 @@
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/checkpoint.h"
-#include "core/fold/dense_model.h"
+#include "core/fold/calibration.h"
 #include "core/fold/folded_checkpoint.h"
-#include "core/fold/layer_gates.h"
-#include "core/fold/layer_ranges.h"
-#include "core/fold/layer_report.h"
+#include "core/fold/layer_builder.h"
 #include "core/fold/neuron_order.h"
 #include "core/fold/quality.h"
-#include "core/fold/statistics.h"
+#include "core/fold/recipe_search.h"
 #include "kernels/check.h"
 
 namespace pleat {
 namespace {
 
-constexpr int64_t kSampleRows = 16384;
-constexpr int64_t kSampleBytes = int64_t(8) << 30;  // of all layers
-constexpr int64_t kFewestTokens = 1024;             // below, the ranges are noise
+constexpr int64_t kFewestTokens = 1024;  // below, the ranges are noise
 constexpr size_t kSensitivityWindows = 4;
+constexpr size_t kMeterWindows = 2;
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
 constexpr std::array<double, 8> kGateCurve = {.2, .25, .3, .35, .4, .45, .5, .55};
 constexpr std::array<double, 8> kGatePredictorCurve = {.35, .4, .45, .5, .55, .6, .65, .7};
 
 const std::array<double, 8>& curve_of(SelectionKind selection) {
-  if (!is_for_gated(selection)) return kCurve;
-  return has_predictor(selection) ? kGatePredictorCurve : kGateCurve;
+  if (selection == SelectionKind::range) return kCurve;
+  return selection == SelectionKind::gate ? kGateCurve : kGatePredictorCurve;
 }
 
-struct Candidates {
-  std::vector<LowBitRows> predictors;  // [layers] of plain FFNs
-  std::vector<LayerGates> gates;       // [layers] of gated FFNs
-  std::vector<LayerRanges> ranges;     // [layers] what the budget chooses from
+// Whose exact share one budget spreads over layers and neurons.
+bool has_candidates(SelectionKind selection) {
+  return selection == SelectionKind::range || selection == SelectionKind::gate ||
+         selection == SelectionKind::predictor;
+}
+
+double default_reduction(SelectionKind selection) {
+  if (selection == SelectionKind::range) return 0.8;
+  return selection == SelectionKind::gate ? 0.4 : 0.5;
+}
+
+// Layers of one model, each after its recipe; choices: of builders' candidates, or empty.
+struct Plan {
+  std::vector<LayerRecipe> recipes;
+  RangeChoice choices;
 };
 
 // The steps of one fold, in the order fold_model() takes them.
@@ -58,10 +66,12 @@ class Folding {
     FolderInTheMaking out(options_.out);
     model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
     calibrate();
-    const std::vector<FoldedLayerTensors> layers = fold_layers();
-    if (!options_.evaluation_text.empty()) evaluate(layers);
+    const Plan plan = options_.budget > 0 ? search() : given_plan();
+    const std::vector<BuiltLayer> layers = fold_layers(plan);
+    if (!options_.evaluation_text.empty()) evaluate(plan, layers);
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_folded_checkpoint(checkpoint_, blueprint_, report_.spec, layers, out.folder());
+    write_folded_checkpoint(checkpoint_, blueprint_, report_.reduction, layers, out.folder());
+    write_text(out.folder() / "recipe.json", recipe_json(report_).dump(1) + "\n");
     write_text(out.folder() / "fold_report.json", to_json(report_).dump(1) + "\n");
     write_text(out.folder() / "fold_report.svg", to_svg(report_));
     out.commit();
@@ -76,151 +86,232 @@ class Folding {
   }
 
   void check_options() {
-    SelectionKind& selection = report_.spec.selection;
-    selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::predictor : SelectionKind::range);
-    PLEAT_REQUIRE(is_for_gated(selection) == blueprint_.gated, "'", options_.model, "' has ",
-                  blueprint_.gated ? "gated FFNs; the selections for them are gate and predictor"
-                                   : "plain FFNs; the selection for them is range");
     PLEAT_REQUIRE(!blueprint_.fold, "'", options_.model, "' is folded already: fold the dense model it was made from");
     PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options_.model, "' is quantised: fold the model it was made from");
-    PLEAT_REQUIRE(options_.predictor_bits >= 1 && options_.predictor_bits <= 3,
-                  "the predictor has 1, 2 or 3 bits, not ", options_.predictor_bits);
-    PLEAT_REQUIRE(options_.fold_format != WeightFormat::f32, "the fold is stored in int8 or bf16, not f32");
+    report_.gated = blueprint_.gated;
+    if (options_.budget > 0) {
+      PLEAT_REQUIRE(options_.budget <= 1, "the budget is a share of dense bf16's bytes between 0 and 1, not ",
+                    options_.budget);
+      PLEAT_REQUIRE(batch_index() < kReportBatches.size(), "a budget counts steps of 1, 4 or 16 rows, not ",
+                    options_.batch);
+      return;
+    }
+    if (options_.recipe.empty()) check_uniform();
+  }
+
+  size_t batch_index() const {
+    return size_t(std::find(kReportBatches.begin(), kReportBatches.end(), options_.batch) - kReportBatches.begin());
+  }
+
+  LayerRecipe uniform_recipe() const {
+    LayerRecipe out;
+    out.selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::predictor : SelectionKind::range);
+    out.lines = options_.lines;
+    out.predictor_bits = options_.predictor_bits;
+    out.fold_format = options_.fold_format;
+    out.formats = options_.rows;
+    return out;
+  }
+
+  void check_uniform() {
+    LayerRecipe recipe = uniform_recipe();
+    recipe.exact = 0.5;
+    with_context(concat("'", options_.model, "'"), [&] { check(recipe, blueprint_.gated); });
     PLEAT_REQUIRE(options_.reduction >= 0 && options_.reduction < 1, "the reduction is a share between 0 and 1, not ",
                   options_.reduction);
-    asked_ = options_.reduction > 0 ? options_.reduction : default_reduction(selection);
-    report_.spec.predictor_bits = options_.predictor_bits;
-    report_.spec.fold_format = options_.fold_format;
-    report_.asked = asked_;
-    const std::string selector =
-        has_predictor(selection) ? concat("its ", options_.predictor_bits, "-bit predictor") : std::string("the gate");
-    PLEAT_REQUIRE(outside_for(options_.predictor_bits, asked_) > 0, "a reduction of ", asked_,
+    if (recipe.selection == SelectionKind::all) return;
+    report_.asked = options_.reduction > 0 ? options_.reduction : default_reduction(recipe.selection);
+    const std::string selector = has_predictor(recipe.selection)
+                                     ? concat("its ", options_.predictor_bits, "-bit predictor")
+                                     : concat("what selection ", name_of(recipe.selection), " reads");
+    PLEAT_REQUIRE(exact_for(recipe, report_.asked) > 0, "a reduction of ", report_.asked,
                   " cannot be reached: the fold and ", selector, " leave at most ",
-                  std::floor(1000 * largest_reduction(options_.predictor_bits)) / 1000);
+                  std::floor(1000 * (1 - read_share(recipe, 0))) / 1000);
   }
 
-  static double default_reduction(SelectionKind selection) {
-    if (!is_for_gated(selection)) return 0.8;
-    return has_predictor(selection) ? 0.5 : 0.4;
+  // Share of dense bf16's bytes read at batch 1 with this share of exact neurons: linear in it.
+  double read_share(const LayerRecipe& recipe, double exact) const {
+    LayerFoldSpec spec{.selection = recipe.selection,
+                       .lines = recipe.lines,
+                       .predictor_bits = recipe.predictor_bits,
+                       .fold_format = recipe.fold_format};
+    const double neurons = double(blueprint_.neurons);
+    spec.neurons = std::llround(exact * neurons);
+    const FfnBytes bytes =
+        ffn_bytes(spec, recipe.formats, blueprint_.gated, blueprint_.hidden, blueprint_.neurons);
+    return (double(bytes.fixed) + exact * neurons * double(bytes.per_neuron)) / double(bytes.dense);
   }
-
-  FfnBytes bytes_with(int bits) const {
-    FoldSpec spec = report_.spec;
-    spec.predictor_bits = bits;
-    return ffn_bytes(spec, blueprint_.hidden, blueprint_.neurons);
-  }
-  // Nothing falls back.
-  double largest_reduction(int bits) const {
-    const FfnBytes bytes = bytes_with(bits);
-    return 1 - double(bytes.fixed) / double(bytes.dense);
-  }
-  // The mean share of neurons computed exactly that leaves this reduction, every byte counted.
-  double outside_for(int bits, double reduction) const {
-    const FfnBytes bytes = bytes_with(bits);
-    return (largest_reduction(bits) - reduction) * double(bytes.dense) /
-           (double(bytes.per_neuron) * double(blueprint_.neurons));
+  double exact_for(const LayerRecipe& recipe, double reduction) const {
+    const double least = read_share(recipe, 0);
+    return std::min(1.0, (1 - reduction - least) / (read_share(recipe, 1) - least));
   }
 
   void calibrate() {
     const Tokenizer tokenizer = Tokenizer::open(options_.model);
-    const std::vector<Window> windows = spread_windows(tokenizer, options_.text, model_->window(), options_.max_tokens);
+    std::vector<Window> windows = spread_windows(tokenizer, options_.text, model_->window(), options_.max_tokens);
     int64_t tokens = 0;
     for (const Window& window : windows) tokens += int64_t(window.size());
     PLEAT_REQUIRE(tokens >= kFewestTokens, "the text '", options_.text, "' has ", tokens, " tokens, at least ",
                   kFewestTokens, " are needed to calibrate");
     report_.calibration_tokens = tokens;
-
+    meter_ = std::make_unique<OptionMeter>(
+        *model_, other_windows(spread_windows(tokenizer, options_.text, model_->window(), 0), windows));
     std::vector<Window> some;
     const size_t count = std::min(kSensitivityWindows, windows.size());
     for (size_t i = 0; i < count; ++i) some.push_back(windows[i * windows.size() / count]);
-    sensitivity_ = measure_sensitivity(*model_, some, [&](double done) { tell("sensitivity", done); });
-
-    const int64_t row_bytes = blueprint_.layers * blueprint_.hidden * int64_t(sizeof(float));
-    statistics_ =
-        std::make_unique<Statistics>(context(), blueprint_.layers, blueprint_.hidden, tokens - int64_t(windows.size()),
-                                     std::clamp(kSampleBytes / row_bytes, kFewestTokens, kSampleRows));
-    for (size_t w = 0; w < windows.size(); ++w) {
-      model_->run(windows[w], statistics_.get(), false);
-      tell("calibrate", double(w + 1) / double(windows.size()));
-    }
-    report_.sample_rows = statistics_->sample_rows();
+    sensitivity_ = options_.budget > 0
+                       ? std::vector<double>(size_t(blueprint_.layers), 1.0)
+                       : measure_sensitivity(*model_, some, [&](double done) { tell("sensitivity", done); });
+    calibration_ = std::make_unique<Calibration>(*model_, std::move(windows),
+                                                 [&](double done) { tell("calibrate", done); });
+    report_.sample_rows = calibration_->sample_rows();
+    for (int layer = 0; layer < blueprint_.layers; ++layer)
+      builders_.emplace_back(context(), LayerBuilder::Source{
+                                            .ffn = [=, this] { return read_ffn(checkpoint_, blueprint_, layer); },
+                                            .moments = [=, this] { return calibration_->moments(layer); },
+                                            .statistics = calibration_->layer(layer),
+                                            .activation = blueprint_.activation,
+                                            .sensitivity = sensitivity_[size_t(layer)]});
   }
 
-  // Predictors of so many bits and the ranges they allow, of all layers; made when first asked for.
-  const Candidates& candidates(int bits) {
-    Candidates& out = candidates_[bits];
-    for (int layer = int(out.ranges.size()); layer < blueprint_.layers; ++layer) {
-      const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
-      const LayerStatistics& statistics = statistics_->layer(layer);
-      if (blueprint_.gated) {
-        GatePredictors predictors;
-        if (has_predictor(report_.spec.selection))
-          predictors = {gptq(context(), ffn.gate.view(), statistics.second_moment, bits),
-                        gptq(context(), ffn.up.view(), statistics.second_moment, bits)};
-        out.gates.push_back(
-            fit_layer_gates(context(), ffn, std::move(predictors), blueprint_.activation, statistics.sample));
-        out.ranges.push_back(as_ranges(out.gates.back(), sensitivity_[size_t(layer)]));
-        tell("gates and lines", double(layer + 1) / blueprint_.layers);
-        continue;
-      }
-      out.predictors.push_back(gptq(context(), ffn.up.view(), statistics.second_moment, bits));
-      out.ranges.push_back(fit_layer_ranges(context(), ffn, out.predictors.back(), blueprint_.activation,
-                                            statistics.sample, sensitivity_[size_t(layer)]));
-      tell("predictor and ranges", double(layer + 1) / blueprint_.layers);
-    }
+  // A few of `all` that are not among `used`, spread evenly; of all where none is left.
+  static std::vector<Window> other_windows(std::vector<Window> all, const std::vector<Window>& used) {
+    std::vector<Window> free;
+    for (const Window& window : all)
+      if (window.size() == all[0].size() && std::find(used.begin(), used.end(), window) == used.end())
+        free.push_back(window);
+    if (free.empty()) free = std::move(all);
+    std::vector<Window> out;
+    const size_t count = std::min(kMeterWindows, free.size());
+    for (size_t i = 0; i < count; ++i) out.push_back(free[(2 * i + 1) * free.size() / (2 * count)]);
     return out;
   }
 
-  LayerFold build(int layer, const FfnTensors& ffn, const Candidates& candidates, const RangeChoice& choice) {
-    const size_t l = size_t(layer);
-    if (blueprint_.gated)
-      return build_gated_fold(context(), ffn, candidates.gates[l], choice[l][0], blueprint_.activation,
-                              statistics_->layer(layer).sample, options_.fold_format);
-    return build_fold(context(), ffn, candidates.ranges[l], choice[l], candidates.predictors[l], blueprint_.activation,
-                      statistics_->layer(layer).sample, options_.fold_format);
+  Plan given_plan() {
+    if (!options_.recipe.empty()) return {read_recipe(options_.recipe, blueprint_.layers, blueprint_.gated), {}};
+    const LayerRecipe recipe = uniform_recipe();
+    return uniform_plan(recipe, recipe.selection == SelectionKind::all ? 1 : exact_for(recipe, report_.asked));
   }
 
-  std::vector<FoldedLayerTensors> fold_layers() {
-    const int bits = options_.predictor_bits;
-    const Candidates& candidates = this->candidates(bits);
-    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, asked_));
+  Plan uniform_plan(LayerRecipe recipe, double exact) {
+    Plan plan;
+    recipe.exact = exact;
+    plan.recipes.assign(size_t(blueprint_.layers), recipe);
+    if (!has_candidates(recipe.selection)) return plan;
+    std::vector<LayerRanges>& candidates = candidates_[recipe.predictor_bits];
+    for (size_t layer = candidates.size(); layer < builders_.size(); ++layer) {
+      candidates.push_back(builders_[layer].candidates(recipe));
+      builders_[layer].rest();
+      tell("candidates", double(layer + 1) / double(builders_.size()));
+    }
+    plan.choices = choose_ranges(candidates, exact);
+    return plan;
+  }
+
+  // The best recipe under the budget; with a recipe of formats alone beside it, which it must not lose to.
+  Plan search() {
+    RecipeSearch recipes(blueprint_.gated);
+    const double layers = double(blueprint_.layers);
+    for (int layer = 0; layer < blueprint_.layers; ++layer) {
+      recipes.measure_layer(builders_[size_t(layer)], *meter_,
+                            [&](double done) { tell("measure options", (layer + done) / layers); });
+      builders_[size_t(layer)].rest();
+    }
+    const ByteCount count{batch_index(), options_.stored};
+    const double dense = double(matrix_bytes(WeightFormat::bf16, blueprint_.hidden, blueprint_.neurons)) *
+                         (blueprint_.gated ? 3 : 2) * layers;
+    const FoundRecipe mixed = recipes.best(options_.budget * dense, count, false);
+    const FoundRecipe plain = recipes.best(options_.budget * dense, count, true);
+    PLEAT_REQUIRE(!mixed.layers.empty(), "a budget of ", 100 * options_.budget, "% cannot be kept: the least is ",
+                  std::ceil(1000 * recipes.smallest(count) / dense) / 10, "%");
+    BudgetReport& budget = report_.budget.emplace();
+    budget.asked = options_.budget;
+    budget.batch = options_.batch;
+    budget.stored = options_.stored;
+    budget.mixed = {mixed.bytes / dense, mixed.predicted, measured_kl({mixed.layers, {}}, "measure recipe")};
+    if (plain.layers.empty()) return {mixed.layers, {}};
+    budget.plain = {plain.bytes / dense, plain.predicted, measured_kl({plain.layers, {}}, "measure plain recipe")};
+    budget.chose_plain = budget.plain->measured < budget.mixed.measured;
+    return {budget.chose_plain ? plain.layers : mixed.layers, {}};
+  }
+
+  BuiltLayer build(int layer, const Plan& plan) {
+    const size_t l = size_t(layer);
+    return builders_[l].build(plan.recipes[l], plan.choices.empty() ? nullptr : &plan.choices[l]);
+  }
+
+  double measured_kl(const Plan& plan, const char* stage) {
+    std::vector<FoldedLayer> layers;
+    for (int layer = 0; layer < blueprint_.layers; ++layer) {
+      layers.push_back(builders_[size_t(layer)].layer(build(layer, plan)));
+      builders_[size_t(layer)].rest();
+      tell(stage, double(layer + 1) / double(blueprint_.layers));
+    }
+    return meter_->kl(pointers_to(layers));
+  }
+
+  static std::vector<const FoldedLayer*> pointers_to(const std::vector<FoldedLayer>& layers) {
+    std::vector<const FoldedLayer*> out;
+    for (const FoldedLayer& layer : layers) out.push_back(&layer);
+    return out;
+  }
+
+  std::vector<BuiltLayer> fold_layers(const Plan& plan) {
     const double mean_sensitivity =
         std::accumulate(sensitivity_.begin(), sensitivity_.end(), 0.0) / double(sensitivity_.size());
-    std::vector<FoldedLayerTensors> out;
+    std::vector<BuiltLayer> out;
     std::vector<LayerMeasurement> measurements;
+    std::vector<FoldedLayer> changed;
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
-      const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
-      const LayerFold fold = build(layer, ffn, candidates, choice);
-      const FoldedLayer folded(ffn, fold, blueprint_.activation, WeightFormat::bf16);
-      measurements.push_back(measure_layer(context(), folded, statistics_->layer(layer).sample, bytes_with(bits)));
+      LayerBuilder& builder = builders_[size_t(layer)];
+      BuiltLayer built = build(layer, plan);
+      measurements.push_back(builder.measure(built));
       measurements.back().report.weight = sensitivity_[size_t(layer)] / mean_sensitivity;
       report_.layers.push_back(measurements.back().report);
-      std::vector<int32_t> order = balanced_order(measurements.back().frequency, kVirtualShards);
-      out.push_back({reordered(fold, order), std::move(order)});
-      tell("fold", double(layer + 1) / blueprint_.layers);
+      changed.push_back(builder.layer(built));
+      if (gathers(built.fold.spec.selection))
+        built = reordered(built, balanced_order(measurements.back().frequency, kVirtualShards));
+      out.push_back(std::move(built));
+      builder.rest();
+      tell("fold", double(layer + 1) / double(blueprint_.layers));
     }
+    report_.recipe = plan.recipes;
     report_.total = total_of(measurements);
-    report_.spec.reduction = 1 - report_.total.read[0] / report_.total.dense;
+    report_.reduction = 1 - report_.total.read[0] / report_.total.dense;
+    report_.kl = meter_->kl(pointers_to(changed));
+    measure_plain();
     return out;
   }
 
-  void evaluate(const std::vector<FoldedLayerTensors>& layers) {
+  // What plain quantisation gives on the same windows: the honest neighbour of every fold.
+  void measure_plain() {
+    for (const WeightFormat format : {WeightFormat::int4, WeightFormat::int3}) {
+      LayerRecipe recipe;
+      recipe.formats = {format, format, format};
+      const double share =
+          read_share(recipe, 0);
+      report_.plain.push_back({std::string(name_of(format)), share,
+                               measured_kl({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},
+                                           format == WeightFormat::int4 ? "plain int4" : "plain int3")});
+    }
+  }
+
+  void evaluate(const Plan& plan, const std::vector<BuiltLayer>& built) {
     const std::vector<Window> windows = spread_windows(Tokenizer::open(options_.model), options_.evaluation_text,
                                                        model_->window(), options_.evaluation_tokens);
-    std::vector<FoldedLayer> folded;
-    for (int layer = 0; layer < blueprint_.layers; ++layer) {
-      const FoldedLayerTensors& tensors = layers[size_t(layer)];
-      folded.emplace_back(reordered(read_ffn(checkpoint_, blueprint_, layer), tensors.order), tensors.fold,
-                          blueprint_.activation, WeightFormat::bf16);
-    }
-    FoldedForm with_fold(context(), folded, FfnForm::folded), without(context(), folded, FfnForm::dropped);
+    std::vector<FoldedLayer> layers;
+    for (size_t layer = 0; layer < built.size(); ++layer) layers.push_back(builders_[layer].layer(built[layer]));
+    const int64_t prompt = 1;
+    FoldedForm with_fold(context(), pointers_to(layers), FfnForm::folded, prompt),
+        without(context(), pointers_to(layers), FfnForm::dropped, prompt);
     const std::vector<FfnHook*> hooks = {&with_fold, &without};
     const QualityComparison comparison = compare_with_dense(*model_, windows, hooks);
     report_.evaluation_tokens = comparison.tokens;
     report_.dense_perplexity = comparison.dense_perplexity;
     report_.folded = comparison.variants[0];
     report_.dropped = comparison.variants[1];
-    for (double asked : curve_of(report_.spec.selection)) {
+    if (options_.budget > 0 || !options_.recipe.empty() || !has_candidates(plan.recipes[0].selection)) return;
+    for (const double asked : curve_of(plan.recipes[0].selection)) {
       report_.curve.push_back(curve_point(asked, windows));
       tell("evaluate", double(report_.curve.size()) / double(kCurve.size()));
     }
@@ -229,27 +320,27 @@ class Folding {
   CurvePoint curve_point(double asked, const std::vector<Window>& windows) {
     CurvePoint point;
     point.asked = asked;
-    int bits = options_.predictor_bits;
-    if (has_predictor(report_.spec.selection) && outside_for(bits, asked) <= 0)
-      bits = 1;  // its bytes alone are too many
-    point.predictor_bits = bits;
-    point.reachable = outside_for(bits, asked) > 0;
+    LayerRecipe recipe = uniform_recipe();
+    if (has_predictor(recipe.selection) && exact_for(recipe, asked) <= 0)
+      recipe.predictor_bits = 1;  // its bytes alone are too many
+    point.predictor_bits = recipe.predictor_bits;
+    point.reachable = exact_for(recipe, asked) > 0;
     if (!point.reachable) return point;
-    const Candidates& candidates = this->candidates(bits);
-    const RangeChoice choice = choose_ranges(candidates.ranges, outside_for(bits, asked));
-    std::vector<FoldedLayer> folded;
+    const Plan plan = uniform_plan(recipe, exact_for(recipe, asked));
+    std::vector<FoldedLayer> layers;
     std::vector<LayerMeasurement> measurements;
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
-      const FfnTensors ffn = read_ffn(checkpoint_, blueprint_, layer);
-      folded.emplace_back(ffn, build(layer, ffn, candidates, choice), blueprint_.activation, WeightFormat::bf16);
-      measurements.push_back(
-          measure_layer(context(), folded.back(), statistics_->layer(layer).sample, bytes_with(bits)));
+      LayerBuilder& builder = builders_[size_t(layer)];
+      const BuiltLayer built = build(layer, plan);
+      layers.push_back(builder.layer(built));
+      measurements.push_back(builder.measure(built));
+      builder.rest();
     }
     const LayerReport total = total_of(measurements);
     point.fallback = total.fallback;
     for (size_t i = 0; i < total.read.size(); ++i) point.read[i] = total.read[i] / total.dense;
     point.reduction = 1 - point.read[0];
-    FoldedForm form(context(), folded, FfnForm::folded);
+    FoldedForm form(context(), pointers_to(layers), FfnForm::folded, 1);
     const std::vector<FfnHook*> hooks = {&form};
     point.quality = compare_with_dense(*model_, windows, hooks).variants[0];
     return point;
@@ -267,11 +358,12 @@ class Folding {
   Checkpoint checkpoint_;
   Blueprint blueprint_;
   FoldReport report_;
-  double asked_ = 0;  // reduction
   std::unique_ptr<DenseModel> model_;
+  std::unique_ptr<OptionMeter> meter_;
   std::vector<double> sensitivity_;
-  std::unique_ptr<Statistics> statistics_;
-  std::map<int, Candidates> candidates_;
+  std::unique_ptr<Calibration> calibration_;
+  std::vector<LayerBuilder> builders_;                     // [layers]
+  std::map<int, std::vector<LayerRanges>> candidates_;     // by the predictor's bits: [layers]
 };
 
 }  // namespace

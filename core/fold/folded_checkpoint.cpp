@@ -1,7 +1,9 @@
 #include "core/fold/folded_checkpoint.h"
 
 #include <cstring>
+#include <list>
 #include <map>
+#include <set>
 
 #include "core/fold/checkpoint_copy.h"
 #include "kernels/check.h"
@@ -11,105 +13,178 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How a dense tensor changes: its neurons, along rows or columns from `begin` on, take a new order.
+// How a dense tensor changes: its neurons, along rows or columns from `begin` on, take a new order, or are some of those
+// that were.
 struct Reordering {
   const std::vector<int32_t>* order = nullptr;
   bool rows = false;
   int64_t begin = 0;
 };
+using Reorderings = std::map<std::string, Reordering>;
 
-std::map<std::string, Reordering> reorderings(const Blueprint& blueprint,
-                                              const std::vector<FoldedLayerTensors>& layers) {
-  std::map<std::string, Reordering> out;
-  for (int layer = 0; layer < blueprint.layers; ++layer) {
-    const std::vector<int32_t>* order = &layers[size_t(layer)].order;
-    const WeightSource up = blueprint.source(Part::ffn_up, layer), down = blueprint.source(Part::ffn_down, layer);
-    if (blueprint.gated) {
-      const WeightSource gate = blueprint.source(Part::ffn_gate, layer);
-      out[gate.weight] = {order, !gate.input_major, gate.output_begin};
-      if (!gate.bias.empty()) out[gate.bias] = {order, false, gate.output_begin};
-    }
-    out[up.weight] = {order, !up.input_major, up.output_begin};
-    if (!up.bias.empty()) out[up.bias] = {order, false, up.output_begin};
-    out[down.weight] = {order, down.input_major, 0};
-  }
-  return out;
-}
+struct Content {
+  std::vector<int64_t> shape;
+  std::vector<std::byte> data;
+};
 
 // A 1-D tensor is one row.
-std::vector<std::byte> read_reordered(const Checkpoint& checkpoint, const std::string& name,
-                                      const Reordering& reordering) {
+Content read_reordered(const Checkpoint& checkpoint, const std::string& name, const Reordering& reordering,
+                       int64_t neurons) {
   const TensorInfo& info = checkpoint.require(name);
   const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0];
   int64_t cols = 1;
   for (size_t i = info.shape.size() < 2 ? 0 : 1; i < info.shape.size(); ++i) cols *= info.shape[i];
-  const size_t size = size_of(info.dtype);
-  std::vector<std::byte> data(size_t(rows * cols) * size);
-  checkpoint.read(name, 0, rows, 0, cols, data.data());
-  if (reordering.order == nullptr) return data;
-  std::vector<std::byte> out = data;
+  const int64_t size = int64_t(size_of(info.dtype));
+  Content out{info.shape, std::vector<std::byte>(size_t(rows * cols * size))};
+  checkpoint.read(name, 0, rows, 0, cols, out.data.data());
+  if (reordering.order == nullptr) return out;
+  const std::vector<std::byte> data = out.data;
   const std::vector<int32_t>& order = *reordering.order;
-  const size_t row_bytes = size_t(cols) * size;
-  for (size_t place = 0; place < order.size(); ++place) {
-    const size_t to = size_t(reordering.begin) + place, from = size_t(reordering.begin + order[place]);
+  const int64_t kept = int64_t(order.size());
+  PLEAT_REQUIRE(kept == neurons || (reordering.rows ? rows : cols) == neurons, "tensor '", name,
+                "' holds more than one part: neurons cannot be left out of it");
+  const int64_t new_cols = reordering.rows ? cols : cols - neurons + kept;
+  const int64_t new_rows = reordering.rows ? rows - neurons + kept : rows;
+  out.data.resize(size_t(new_rows * new_cols * size));
+  if (out.shape.size() < 2) out.shape = {new_cols};
+  if (out.shape.size() == 2) out.shape = {new_rows, new_cols};
+  const auto copy = [&](int64_t to_row, int64_t to_col, int64_t row, int64_t col, int64_t count) {
+    std::memcpy(&out.data[size_t((to_row * new_cols + to_col) * size)], &data[size_t((row * cols + col) * size)],
+                size_t(count * size));
+  };
+  for (int64_t place = 0; place < kept; ++place) {
+    const int64_t to = reordering.begin + place, from = reordering.begin + order[size_t(place)];
     if (reordering.rows) {
-      std::memcpy(&out[to * row_bytes], &data[from * row_bytes], row_bytes);
+      copy(to, 0, from, 0, cols);
       continue;
     }
-    for (size_t row = 0; row < size_t(rows); ++row) {
-      std::memcpy(&out[row * row_bytes + to * size], &data[row * row_bytes + from * size], size);
-    }
+    for (int64_t row = 0; row < rows; ++row) copy(row, to, row, from, 1);
   }
   return out;
 }
 
-std::vector<NewTensor> tensors_of(int layer, const LayerFold& fold) {
-  const int64_t d = int64_t(fold.bias.size()), h = int64_t(fold.slope.size()), groups = (d + kGroup - 1) / kGroup;
-  std::vector<NewTensor> out;
-  const auto add = [&](const char* name, DType dtype, std::vector<int64_t> shape, const void* data) {
-    out.push_back({FoldSpec::name(layer, name), dtype, std::move(shape), data});
-  };
-  if (fold.fold.format == WeightFormat::int8) {
-    add("fold.codes", DType::u8, {d, d}, fold.fold.rows.codes.data());
-    add("fold.scale", DType::bf16, {d, groups}, fold.fold.rows.scale.data());
-  } else {
-    add("fold.weight", DType::bf16, {d, d}, fold.fold.weight.data());
+// Everything that becomes of one model.
+class Writing {
+ public:
+  Writing(const Checkpoint& dense, const Blueprint& blueprint, const std::vector<BuiltLayer>& layers)
+      : dense_(dense), blueprint_(blueprint), layers_(layers) {
+    for (int layer = 0; layer < blueprint.layers; ++layer) add_layer(layer);
   }
-  add("fold.bias", DType::f32, {d}, fold.bias.data());
-  add("slope", DType::f32, {h}, fold.slope.data());
-  add("intercept", DType::f32, {h}, fold.intercept.data());
-  const auto add_predictor = [&](const std::string& name, const LowBitRows& predictor) {
-    if (predictor.rows == 0) return;
-    add((name + ".codes").c_str(), DType::u8, {h, predictor.code_bytes()}, predictor.codes.data());
-    add((name + ".scale").c_str(), DType::bf16, {h, groups}, predictor.scale.data());
-    add((name + ".minimum").c_str(), DType::bf16, {h, groups}, predictor.minimum.data());
-  };
-  add_predictor("predictor", fold.predictor);
-  add_predictor("gate_predictor", fold.gate_predictor);
-  if (!fold.factor.empty()) {
-    add("gate_slope", DType::f32, {h}, fold.gate_slope.data());
-    add("factor", DType::f32, {h}, fold.factor.data());
-    add("threshold", DType::f32, {1}, &fold.threshold);
-    return out;
+
+  void write(double reduction, const fs::path& folder) {
+    FoldSpec spec{{}, reduction};
+    for (const BuiltLayer& layer : layers_) spec.layers.push_back(layer.fold.spec);
+    std::map<std::string, std::string> metadata = {{"fold", to_metadata(spec)}};
+    if (!formats_.empty()) metadata["quantised"] = to_metadata(formats_);
+    std::vector<std::string> kept;
+    for (const std::string& name : dense_.names())
+      if (!replaced_.contains(name)) kept.push_back(name);
+    copy_checkpoint(
+        dense_, folder, metadata, kept,
+        [&](const std::string& name) {
+          return read_reordered(dense_, name, changes_[name], blueprint_.neurons).data;
+        },
+        added_);
   }
-  add("range.low", DType::f32, {h}, fold.low.data());
-  add("range.high", DType::f32, {h}, fold.high.data());
-  return out;
-}
+
+ private:
+  void add(const std::string& name, DType dtype, std::vector<int64_t> shape, const void* data) {
+    added_.push_back({name, dtype, std::move(shape), data});
+  }
+
+  void add_low_bit(const std::string& name, const LowBitRows& rows) {
+    add(name + ".codes", DType::u8, {rows.rows, rows.code_bytes()}, rows.codes.data());
+    add(name + ".scale", DType::bf16, {rows.rows, rows.groups()}, rows.scale.data());
+    if (rows.bits < 8) add(name + ".minimum", DType::bf16, {rows.rows, rows.groups()}, rows.minimum.data());
+    const std::vector<int32_t>& kept = rows.protected_rows.empty() ? rows.protected_inputs : rows.protected_rows;
+    if (kept.empty()) return;
+    const int64_t count = int64_t(kept.size());
+    add(name + ".protected", DType::i32, {count}, kept.data());
+    if (rows.protected_rows.empty())
+      add(name + ".protected_weights", DType::bf16, {rows.rows, count}, rows.protected_weights.data());
+    else
+      add(name + ".protected_weights", DType::bf16, {count, rows.inputs}, rows.protected_row_weights.data());
+  }
+
+  // A matrix of the FFN, in low bits or with its neurons reordered.
+  void add_matrix(int layer, Part part, WeightFormat format, const LowBitRows& rows) {
+    const WeightSource source = blueprint_.source(part, layer);
+    const bool neurons_are_rows = (part == Part::ffn_down) == source.input_major;
+    if (is_low_bit(format)) {
+      PLEAT_REQUIRE(source.output_begin == 0, "tensor '", source.weight, "' holds several matrices: it stays in bf16");
+      replaced_.insert(source.weight);
+      formats_[source.weight] = format;
+      add_low_bit(source.weight, rows);
+    } else {
+      reorder(layer, source.weight, {nullptr, neurons_are_rows, part == Part::ffn_down ? 0 : source.output_begin});
+    }
+    if (part != Part::ffn_down && !source.bias.empty())
+      reorder(layer, source.bias, {nullptr, false, source.output_begin});
+  }
+
+  void reorder(int layer, const std::string& name, Reordering reordering) {
+    const std::vector<int32_t>& order = layers_[size_t(layer)].neurons;
+    reordering.order = &order;
+    if (int64_t(order.size()) == blueprint_.neurons) {
+      changes_[name] = reordering;
+      return;
+    }
+    const Content& content =
+        contents_.emplace_back(read_reordered(dense_, name, reordering, blueprint_.neurons));
+    replaced_.insert(name);
+    add(name, dense_.require(name).dtype, content.shape, content.data.data());
+  }
+
+  void add_layer(int layer) {
+    const BuiltLayer& built = layers_[size_t(layer)];
+    const FfnFormats& formats = built.weights.formats;
+    if (blueprint_.gated) add_matrix(layer, Part::ffn_gate, formats.gate, built.weights.gate);
+    add_matrix(layer, Part::ffn_up, formats.up, built.weights.up);
+    add_matrix(layer, Part::ffn_down, formats.down, built.weights.down);
+    if (built.fold.spec.selection != SelectionKind::all) add_fold(layer, built.fold);
+  }
+
+  void add_fold(int layer, const LayerFold& fold) {
+    const int64_t d = blueprint_.hidden;
+    const auto name = [&](const char* tensor) { return FoldSpec::name(layer, tensor); };
+    if (fold.spec.lines && fold.fold.format == WeightFormat::int8)
+      add_low_bit(name("fold"), fold.fold.rows);
+    else if (fold.spec.lines)
+      add(name("fold.weight"), DType::bf16, {d, d}, fold.fold.weight.data());
+    const auto numbers = [&](const char* tensor, const std::vector<float>& values) {
+      if (!values.empty()) add(name(tensor), DType::f32, {int64_t(values.size())}, values.data());
+    };
+    numbers("fold.bias", fold.bias);
+    numbers("slope", fold.slope);
+    numbers("intercept", fold.intercept);
+    numbers("gate_slope", fold.gate_slope);
+    numbers("range.low", fold.low);
+    numbers("range.high", fold.high);
+    numbers("center", fold.center);
+    numbers("factor", fold.factor);
+    if (fold.predictor.rows > 0) add_low_bit(name("predictor"), fold.predictor);
+    if (fold.gate_predictor.rows > 0) add_low_bit(name("gate_predictor"), fold.gate_predictor);
+    const bool by_score = fold.spec.selection == SelectionKind::gate || fold.spec.selection == SelectionKind::predictor ||
+                          fold.spec.selection == SelectionKind::threshold;
+    if (by_score) add(name("threshold"), DType::f32, {1}, &fold.threshold);
+  }
+
+  const Checkpoint& dense_;
+  const Blueprint& blueprint_;
+  const std::vector<BuiltLayer>& layers_;
+  Reorderings changes_;
+  std::set<std::string> replaced_;
+  QuantisedTensors formats_;
+  std::list<Content> contents_;  // of what is added
+  std::vector<NewTensor> added_;
+};
 
 }  // namespace
 
-void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, const FoldSpec& spec,
-                             const std::vector<FoldedLayerTensors>& layers, const fs::path& folder) {
+void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, double reduction,
+                             const std::vector<BuiltLayer>& layers, const fs::path& folder) {
   PLEAT_ASSERT(int(layers.size()) == blueprint.layers);
-  std::map<std::string, Reordering> changes = reorderings(blueprint, layers);
-  std::vector<NewTensor> added;
-  for (int layer = 0; layer < blueprint.layers; ++layer) {
-    for (NewTensor& tensor : tensors_of(layer, layers[size_t(layer)].fold)) added.push_back(std::move(tensor));
-  }
-  copy_checkpoint(
-      dense, folder, {"fold", to_metadata(spec)}, dense.names(),
-      [&](const std::string& name) { return read_reordered(dense, name, changes[name]); }, added);
+  Writing(dense, blueprint, layers).write(reduction, folder);
 }
 
 }  // namespace pleat

@@ -5,85 +5,11 @@
 #include <numeric>
 #include <utility>
 
+#include "core/fold/gptq_grid.h"
 #include "core/fold/linear_solve.h"
 #include "kernels/check.h"
 
 namespace pleat {
-namespace {
-
-constexpr double kDamping = 0.01;  // of the mean diagonal
-
-struct GroupGrid {
-  float scale = 0, minimum = 0;
-  int least = 0, largest = 1;  // codes
-  int zero = 0;                // of the code that means `minimum`
-
-  int code(float w) const {
-    if (scale == 0) return zero;
-    return int(std::clamp(std::nearbyint((w - minimum) / scale) + float(zero), float(least), float(largest)));
-  }
-  float value(int code) const { return minimum + scale * float(code - zero); }
-  double error(const float* w, int64_t n) const {
-    double sum = 0;
-    for (int64_t i = 0; i < n; ++i) sum += double(value(code(w[i])) - w[i]) * (value(code(w[i])) - w[i]);
-    return sum;
-  }
-};
-
-float rounded(float x) { return to_f32(to_bf16(x)); }
-
-GroupGrid binary_grid(const float* w, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::fabs(w[i]);
-  const float half = rounded(float(sum / double(n)));
-  return {2 * half, -half, 0, 1, 0};
-}
-
-GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
-  const auto [low, high] = std::minmax_element(w, w + n);
-  const float middle = (*low + *high) / 2, half = (*high - *low) / 2;
-  const int largest = (1 << bits) - 1;
-  GroupGrid best;
-  double best_error = INFINITY;
-  for (float clip : {1.0f, 0.9f, 0.8f, 0.7f, 0.6f}) {
-    const GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), 0, largest, 0};
-    const double error = grid.error(w, n);
-    if (error < best_error) best = grid, best_error = error;
-  }
-  return best;
-}
-
-GroupGrid symmetric_grid(const float* w, int64_t n) {
-  float largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(w[i]));
-  return {rounded(largest / 127), 0, 1, 255, 128};
-}
-
-GroupGrid grid_of(const float* w, int64_t n, int bits) {
-  if (bits == 1) return binary_grid(w, n);
-  return bits == 8 ? symmetric_grid(w, n) : clipped_grid(w, n, bits);
-}
-
-// The order in which GPTQ takes the columns.
-std::vector<int32_t> column_order(const std::vector<double>& second_moment, int64_t d, bool by_activation) {
-  std::vector<int32_t> order(static_cast<size_t>(d));
-  std::iota(order.begin(), order.end(), 0);
-  if (by_activation && !second_moment.empty())
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return second_moment[size_t(a * (d + 1))] > second_moment[size_t(b * (d + 1))];
-    });
-  return order;
-}
-
-std::vector<double> reordered(const std::vector<double>& square, int64_t d, const std::vector<int32_t>& order) {
-  std::vector<double> out(square.size());
-  for (int64_t i = 0; i < d; ++i)
-    for (int64_t j = 0; j < d; ++j) out[size_t(i * d + j)] = square[size_t(order[size_t(i)] * d + order[size_t(j)])];
-  return out;
-}
-
-}  // namespace
-
 LowBitRows::LowBitRows(int bits_, int64_t rows_, int64_t inputs_) : bits(bits_), rows(rows_), inputs(inputs_) {
   codes.resize(size_t(rows * code_bytes()));
   scale.resize(size_t(rows * groups()));
@@ -109,12 +35,27 @@ void LowBitRows::set_code(int64_t row, int64_t input, int code) {
 }
 
 float LowBitRows::value(int64_t row, int64_t input) const {
+  if (const auto at = std::lower_bound(protected_rows.begin(), protected_rows.end(), row);
+      at != protected_rows.end() && *at == row)
+    return to_f32(protected_row_weights[size_t((at - protected_rows.begin()) * inputs + input)]);
   const auto it = std::lower_bound(protected_inputs.begin(), protected_inputs.end(), input);
   if (it != protected_inputs.end() && *it == input)
     return to_f32(protected_weights[size_t(row) * protected_inputs.size() + size_t(it - protected_inputs.begin())]);
   const size_t group = size_t(row * groups() + input / kGroup);
   const float step = to_f32(scale[group]);
   return bits == 8 ? step * float(code(row, input) - 128) : to_f32(minimum[group]) + step * float(code(row, input));
+}
+
+Table LowBitRows::values() const {
+  Table out(rows, inputs);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t input = 0; input < inputs; ++input) out[row][input] = value(row, input);
+  return out;
+}
+
+int64_t LowBitRows::bytes() const {
+  return int64_t(codes.size() + sizeof(bf16) * (scale.size() + minimum.size() + protected_weights.size() +
+                                                protected_row_weights.size()));
 }
 
 LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
@@ -127,12 +68,35 @@ LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
   return out;
 }
 
+LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order) {
+  if (rows.rows == 0) return rows;
+  LowBitRows out(rows.bits, int64_t(order.size()), rows.inputs);
+  out.protected_inputs = rows.protected_inputs;
+  out.protected_weights.resize(order.size() * rows.protected_inputs.size());
+  const auto move = [&](auto& to, const auto& from, int64_t width) {
+    for (size_t place = 0; place < order.size() && !from.empty(); ++place)
+      std::copy_n(from.begin() + int64_t(order[place]) * width, width, to.begin() + int64_t(place) * width);
+  };
+  move(out.codes, rows.codes, rows.code_bytes());
+  move(out.scale, rows.scale, rows.groups());
+  move(out.minimum, rows.minimum, rows.groups());
+  move(out.protected_weights, rows.protected_weights, int64_t(rows.protected_inputs.size()));
+  for (size_t place = 0; place < order.size(); ++place) {
+    const auto at = std::lower_bound(rows.protected_rows.begin(), rows.protected_rows.end(), order[place]);
+    if (at == rows.protected_rows.end() || *at != order[place]) continue;
+    out.protected_rows.push_back(int32_t(place));
+    const auto from = rows.protected_row_weights.begin() + (at - rows.protected_rows.begin()) * rows.inputs;
+    out.protected_row_weights.insert(out.protected_row_weights.end(), from, from + rows.inputs);
+  }
+  return out;
+}
+
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
                 bool activation_order, std::vector<int32_t> protected_inputs) {
   const int64_t rows = w.rows, d = w.cols;
   const bool compensates = !second_moment.empty();
   const std::vector<int32_t> order = column_order(second_moment, d, activation_order);
-  const Table factor = compensates ? inverse_cholesky(reordered(second_moment, d, order), d, kDamping) : Table();
+  const Table factor = compensates ? inverse_cholesky(reordered(second_moment, order), d, kDamping) : Table();
   LowBitRows out(bits, rows, d);
   const size_t kept = protected_inputs.size();
   std::vector<int32_t> protected_place(static_cast<size_t>(d), -1);  // of a column among the protected ones

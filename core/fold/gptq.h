@@ -2,6 +2,7 @@
 // GPTQ (arXiv 2210.17323): rows quantised column by column, each column's error compensated on the columns still to
 // come, weighed by the second moments of the inputs.
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/fold/products.h"
@@ -18,6 +19,8 @@ struct LowBitRows {
   std::vector<int32_t> protected_inputs;  // held in bf16 instead, ascending
   std::vector<bf16> protected_weights;    // [rows, protected inputs]
   std::vector<bf16> scale, minimum;       // [rows, ceil(inputs / 64)]; no minimum at 8 bits
+  std::vector<int32_t> protected_rows;    // held in bf16 as a whole, ascending (by_neuron only)
+  std::vector<bf16> protected_row_weights;  // [protected rows, inputs]
 
   LowBitRows() = default;
   LowBitRows(int bits, int64_t rows, int64_t inputs);
@@ -26,8 +29,13 @@ struct LowBitRows {
   int code(int64_t row, int64_t input) const;
   void set_code(int64_t row, int64_t input, int code);  // over a zero
   float value(int64_t row, int64_t input) const;
+  Table values() const;  // [rows, inputs]
+  int64_t bytes() const; // codes, scales, minimums and what is protected
   LowBitMatrix packed(int64_t begin, int64_t end) const;  // rows [begin, end)
 };
+
+// Rows in another order; an empty matrix stays one.
+LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order);
 
 // w [rows, d]; second_moment [d, d] = sum of x x^T (empty: the identity, plain round to nearest).
 //   1 bit: minimum = -s, scale = 2s with s the mean |w| of the group. 2 to 6 bits: the best of five clippings of the
@@ -38,5 +46,10 @@ struct LowBitRows {
 // Scales and minimums are rounded to bf16 before a code is chosen: what was optimised is what is stored.
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
                 bool activation_order = false, std::vector<int32_t> protected_inputs = {});
+
+// The same for w [neurons, d], a matrix from neurons to d outputs, grouped along the outputs of one neuron, so that a
+// neuron is one piece of memory; neuron_moment [neurons, neurons] of their activations.
+LowBitRows gptq_by_neuron(Context& ctx, MatrixView<const float> w, const std::vector<double>& neuron_moment, int bits,
+                          bool activation_order = false, std::vector<int32_t> protected_neurons = {});
 
 }  // namespace pleat

@@ -18,6 +18,10 @@ struct InputStage {
   auto operator<=>(const InputStage&) const = default;
 };
 
+// The few inputs whose largest |x| is over 20 times the median one's, at most 8, ascending: they stay in bf16 (method.md
+// section 5, the trap).
+std::vector<int32_t> extreme_inputs(const std::vector<float>& largest);
+
 // Sums x x^T [width, width] and the largest |x| [width] over the rows of the wanted stages, position 0 included.
 class InputMoments : public StageObserver {
  public:
@@ -35,6 +39,7 @@ class InputMoments : public StageObserver {
       for (int64_t i = 0; i < value.cols; ++i)
         largest[size_t(i)] = std::max(largest[size_t(i)], std::fabs(value[row][i]));
   }
+  bool has(const InputStage& stage) const { return sums_.contains(stage); }
   const std::vector<double>& of(const InputStage& stage) const { return sums_.at(stage); }
   const std::vector<float>& largest(const InputStage& stage) const { return largest_.at(stage); }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "core/engine/prompt_selection.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -27,6 +29,7 @@ StoredFold store_fold(Context& ctx, const Table& c, WeightFormat format) {
 }
 
 Table fold_weight(Context& ctx, const FfnTensors& ffn, const LayerFold& lines) {
+  if (lines.slope.empty()) return Table(ffn.hidden(), ffn.hidden());
   Table scaled = ffn.up;
   for (int64_t n = 0; n < scaled.rows; ++n) {
     for (int64_t i = 0; i < scaled.cols; ++i) {
@@ -39,7 +42,7 @@ Table fold_weight(Context& ctx, const FfnTensors& ffn, const LayerFold& lines) {
 
 std::vector<float> fold_bias(const FfnTensors& ffn, const LayerFold& lines) {
   std::vector<double> sum(ffn.down_bias.begin(), ffn.down_bias.end());
-  for (size_t n = 0; n < size_t(ffn.neurons()); ++n) {
+  for (size_t n = 0; n < lines.slope.size(); ++n) {
     double constant = double(ffn.up_bias[n]) * lines.slope[n] + lines.intercept[n];
     if (ffn.gated()) constant += double(ffn.gate_bias[n]) * lines.gate_slope[n];
     for (int64_t i = 0; i < ffn.hidden(); ++i) sum[size_t(i)] += constant * ffn.down[int64_t(n)][i];
@@ -54,28 +57,50 @@ FoldedLayer::FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activ
       up_bias_(ffn.up_bias),
       down_bias_(ffn.down_bias),
       up_(packed_transposed(format, ffn.up.view())),
-      down_(packed(format, ffn.down.view())),
-      fold_weight_(packed(WeightFormat::f32, fold_.fold.value.view())) {
+      down_(packed(format, ffn.down.view())) {
   if (ffn.gated()) gate_ = packed_transposed(format, ffn.gate.view());
+  if (fold_.spec.lines && fold_.fold.value.rows > 0)
+    fold_weight_ = packed(WeightFormat::f32, fold_.fold.value.view());
   if (fold_.predictor.rows > 0) predictor_ = fold_.predictor.packed(0, fold_.predictor.rows);
   if (fold_.gate_predictor.rows > 0) gate_predictor_ = fold_.gate_predictor.packed(0, fold_.gate_predictor.rows);
 }
 
-FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x) const {
+FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x, RowBlocks blocks) const {
   Neurons out;
   out.up = Table(x.rows, up_.outputs());
   matmul(ctx, x, up_, up_bias_.data(), out.up.view());
-  out.selected.resize(out.up.data.size());
-  if (!gated()) {
-    select_by_range(ctx, x, out);
-    return out;
+  if (gated()) {
+    out.gate = Table(x.rows, gate_.outputs());
+    matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
+    out.activated = out.gate;
+    activate(ctx, activation_, out.activated.view());
   }
-  out.gate = Table(x.rows, gate_.outputs());
-  matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
-  out.activated = out.gate;
-  activate(ctx, activation_, out.activated.view());
-  gate_predictor_.outputs() > 0 ? select_by_predictors(ctx, x, out) : select_by_gate(out);
+  out.selected.resize(out.up.data.size());
+  select(ctx, x, blocks, out);
+  if (out.wanted.empty()) out.wanted = out.selected;
   return out;
+}
+
+void FoldedLayer::select(Context& ctx, MatrixView<const float> x, RowBlocks blocks, Neurons& neurons) const {
+  switch (fold_.spec.selection) {
+    case SelectionKind::all:
+    case SelectionKind::hot:
+      return std::fill(neurons.selected.begin(), neurons.selected.end(), uint8_t(1));
+    case SelectionKind::range:
+      return select_by_range(ctx, x, neurons);
+    case SelectionKind::predictor:
+      return select_by_predictors(ctx, x, neurons);
+    case SelectionKind::gate:
+    case SelectionKind::threshold: {
+      if (gated()) return select_by_score(neurons.activated.view(), neurons);
+      Table activated = neurons.up;
+      activate(ctx, activation_, activated.view());
+      return select_by_score(activated.view(), neurons);
+    }
+    case SelectionKind::prompt:
+    case SelectionKind::core:
+      return select_by_prompt(ctx, blocks, neurons);
+  }
 }
 
 void FoldedLayer::select_by_range(Context& ctx, MatrixView<const float> x, Neurons& neurons) const {
@@ -90,12 +115,14 @@ void FoldedLayer::select_by_range(Context& ctx, MatrixView<const float> x, Neuro
   }
 }
 
-void FoldedLayer::select_by_gate(Neurons& neurons) const {
+// Without center and factor: |activation| itself.
+void FoldedLayer::select_by_score(MatrixView<const float> activated, Neurons& neurons) const {
   const size_t h = size_t(neurons.up.cols);
+  const auto score = [&](size_t n, float value) {
+    return fold_.factor.empty() ? std::fabs(value) : std::fabs(value - fold_.center[n]) * fold_.factor[n];
+  };
   for (size_t i = 0; i < neurons.selected.size(); ++i)
-    neurons.selected[i] =
-        std::fabs(neurons.activated.data[i] - fold_.slope[i % h]) * fold_.factor[i % h] > fold_.threshold;
-  neurons.wanted = neurons.selected;
+    neurons.selected[i] = score(i % h, activated.data[i]) > fold_.threshold;
 }
 
 void FoldedLayer::select_by_predictors(Context& ctx, MatrixView<const float> x, Neurons& neurons) const {
@@ -107,7 +134,9 @@ void FoldedLayer::select_by_predictors(Context& ctx, MatrixView<const float> x, 
   activate(ctx, activation_, activated.view());
   neurons.wanted.resize(neurons.selected.size());
   const auto scores_above = [&](size_t n, float u, float g, float act) {
-    const float rest = (act - fold_.slope[n]) * u - (fold_.gate_slope[n] * g + fold_.intercept[n]);
+    const float rest = fold_.slope.empty()
+                           ? act * u
+                           : (act - fold_.slope[n]) * u - (fold_.gate_slope[n] * g + fold_.intercept[n]);
     return std::fabs(rest) * fold_.factor[n] > fold_.threshold;
   };
   for (size_t i = 0; i < neurons.selected.size(); ++i) {
@@ -117,8 +146,52 @@ void FoldedLayer::select_by_predictors(Context& ctx, MatrixView<const float> x, 
   }
 }
 
+// As core/engine/prompt_selection.h, in one virtual shard. Rows of prompts select nothing: they run densely.
+void FoldedLayer::select_by_prompt(Context& ctx, RowBlocks blocks, Neurons& neurons) const {
+  const int64_t rows = neurons.up.rows, h = neurons.up.cols, length = blocks.rows > 0 ? blocks.rows : rows;
+  const int64_t count = std::llround(fold_.spec.share * double(h));
+  ctx.team().each((rows + length - 1) / length, [&](int, int64_t block) {
+    const int64_t begin = block * length, end = std::min(begin + length, rows);
+    const int64_t prompt_end = std::min(begin + blocks.prompt, end);
+    std::vector<float> value(static_cast<size_t>(h)), act(value.size()), scores(value.size());
+    std::vector<int32_t> best(value.size());
+    const auto order = [&](const std::vector<float>& by) {
+      std::iota(best.begin(), best.end(), 0);
+      return [&by](int32_t a, int32_t b) {
+        return by[size_t(a)] > by[size_t(b)] || (by[size_t(a)] == by[size_t(b)] && a < b);
+      };
+    };
+    for (int64_t row = begin; row < prompt_end; ++row) {
+      std::copy_n(neurons.up[row], h, act.data());
+      if (gated())
+        for (int64_t n = 0; n < h; ++n) act[size_t(n)] *= neurons.activated[row][n];
+      else
+        activate(ctx.isa(), activation_, act.data(), h);
+      if (fold_.spec.selection == SelectionKind::core) {
+        for (size_t n = 0; n < value.size(); ++n) value[n] = std::fabs(act[n]);
+        const int64_t core = std::llround(kTokenCore * double(h));
+        std::nth_element(best.begin(), best.begin() + core, best.end(), order(value));
+        for (int64_t i = 0; i < core; ++i) scores[size_t(best[size_t(i)])] += 1;
+        continue;
+      }
+      double squares = 0;
+      for (const float a : act) squares += double(a) * a;
+      for (int64_t n = 0; n < h && squares > 0; ++n) {
+        const size_t i = size_t(n);
+        const float missed = fold_.factor.empty() ? act[i] : residual(neurons, row, n, act[i]) * fold_.factor[i];
+        scores[i] += missed * missed / float(squares);
+      }
+    }
+    if (count < h) std::nth_element(best.begin(), best.begin() + count, best.end(), order(scores));
+    else std::iota(best.begin(), best.end(), 0);
+    for (int64_t row = prompt_end; row < end; ++row)
+      for (int64_t i = 0; i < count; ++i) neurons.selected[size_t(row * h + best[size_t(i)])] = 1;
+  });
+}
+
 // `activation`: of the neuron, exactly.
 float FoldedLayer::residual(const Neurons& neurons, int64_t row, int64_t n, float activation) const {
+  if (fold_.slope.empty()) return activation;
   const size_t i = size_t(n);
   const float line = fold_.slope[i] * neurons.up[row][n] + fold_.intercept[i];
   return activation - (gated() ? line + fold_.gate_slope[i] * neurons.gate[row][n] : line);
@@ -127,7 +200,11 @@ float FoldedLayer::residual(const Neurons& neurons, int64_t row, int64_t n, floa
 Table FoldedLayer::output(Context& ctx, FfnForm form, MatrixView<const float> x, const Neurons& neurons) const {
   Table y(x.rows, x.cols);
   if (form == FfnForm::alone) {
-    matmul(ctx, x, fold_weight_, fold_.bias.data(), y.view());
+    if (fold_weight_.outputs() > 0) {
+      matmul(ctx, x, fold_weight_, fold_.bias.data(), y.view());
+    } else {
+      for (int64_t row = 0; row < y.rows; ++row) std::copy(fold_.bias.begin(), fold_.bias.end(), y[row]);
+    }
     return y;
   }
   Table activated = neurons.up;

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cmath>
 
-#include "core/fold/layer_ranges.h"
+#include "core/fold/line_fit.h"
+#include "core/fold/sample_rows.h"
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
@@ -21,6 +23,7 @@ struct Values {
 struct Neurons {
   Values exact;
   Values predicted;                // empty where the exact gate selects
+  bool lines = true;
   std::vector<double> down_norm2;  // |w_n|^2 [h]
   std::vector<float> factor;       // of the score [h]
   int64_t rows() const { return exact.up.cols; }
@@ -60,8 +63,7 @@ Values predict_values(Context& ctx, const FfnTensors& ffn, const GatePredictors&
 
 Neurons compute(Context& ctx, const FfnTensors& ffn, const GatePredictors& predictors, Activation activation,
                 const Table& sample) {
-  Table x(std::min(sample.rows, kRows), sample.cols);
-  for (int64_t row = 0; row < x.rows; ++row) std::copy_n(sample[row * sample.rows / x.rows], x.cols, x[row]);
+  const Table x = rows_of(sample, spread_rows(sample.rows, kRows));
   Neurons out;
   out.exact = compute_exactly(ctx, ffn, activation, x);
   if (!predictors.empty()) out.predicted = predict_values(ctx, ffn, predictors, activation, x);
@@ -73,33 +75,6 @@ Neurons compute(Context& ctx, const FfnTensors& ffn, const GatePredictors& predi
     out.factor.push_back(float(std::sqrt(predictors.empty() ? squares / double(x.rows) * norm2 : norm2)));
   }
   return out;
-}
-
-// Least squares of act(g) u on u, g and 1 over the tokens whose score is at most the threshold.
-struct Line {
-  double up = 0, gate = 0, constant = 0;
-};
-
-// Solves the symmetric 3 x 3 system by Cholesky with a little ridge; false: nothing to fit on.
-bool solve3(double a[3][3], double b[3]) {
-  for (int i = 0; i < 3; ++i) {
-    a[i][i] += 1e-9 * a[i][i] + 1e-12;
-    for (int j = 0; j <= i; ++j) {
-      double sum = a[i][j];
-      for (int k = 0; k < j; ++k) sum -= a[i][k] * a[j][k];
-      if (i == j && sum <= 0) return false;
-      a[i][j] = i == j ? std::sqrt(sum) : sum / a[j][j];
-    }
-  }
-  for (int i = 0; i < 3; ++i) {
-    for (int k = 0; k < i; ++k) b[i] -= a[i][k] * b[k];
-    b[i] /= a[i][i];
-  }
-  for (int i = 2; i >= 0; --i) {
-    for (int k = i + 1; k < 3; ++k) b[i] -= a[k][i] * b[k];
-    b[i] /= a[i][i];
-  }
-  return true;
 }
 
 // scores [rows] of neuron n, whose line so far is `line`.
@@ -121,19 +96,10 @@ Line fit_line(const Neurons& neurons, int64_t n, const Line& before, float thres
   const float *u = neurons.exact.up[n], *g = neurons.exact.gate[n], *act = neurons.exact.activated[n];
   std::vector<float> scores(size_t(neurons.rows()));
   score(neurons, n, before, scores.data());
-  double a[3][3] = {}, b[3] = {};
-  int64_t used = 0;
-  for (int64_t row = 0; row < neurons.rows(); ++row) {
-    if (scores[size_t(row)] > threshold) continue;
-    ++used;
-    const double x[3] = {u[row], g[row], 1}, y = double(act[row]) * u[row];
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j <= i; ++j) a[i][j] += x[i] * x[j];
-      b[i] += x[i] * y;
-    }
-  }
-  if (used == 0 || !solve3(a, b)) return before;
-  return {b[0], b[1], b[2]};
+  LineFit fit;
+  for (int64_t row = 0; row < neurons.rows(); ++row)
+    if (scores[size_t(row)] <= threshold) fit.add(u[row], g[row], double(act[row]) * u[row]);
+  return fit.line_or(before);
 }
 
 // The threshold that leaves at most `share` of all scores above it, from a histogram over the high bits of the scores:
@@ -164,7 +130,7 @@ GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, 
   GateCandidate out;
   // Who is selected depends on the lines, and they on who is not. The last threshold and selection are those of the
   // final lines, as at run time.
-  for (int i = 0; i < kAlternations; ++i) {
+  for (int i = 0; i < kAlternations && neurons.lines; ++i) {
     out.threshold = threshold_for(ctx, neurons, lines, share);
     ctx.team().each(h,
                     [&](int, int64_t n) { lines[size_t(n)] = fit_line(neurons, n, lines[size_t(n)], out.threshold); });
@@ -200,10 +166,12 @@ GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, 
 
 }  // namespace
 
-LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, GatePredictors predictors, Activation activation,
-                           const Table& sample) {
-  const Neurons neurons = compute(ctx, ffn, predictors, activation, sample);
+LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, GatePredictors predictors,
+                           Activation activation, const Table& sample) {
+  Neurons neurons = compute(ctx, ffn, predictors, activation, sample);
+  neurons.lines = has_lines;
   LayerGates out;
+  out.lines = has_lines;
   out.predictors = std::move(predictors);
   out.factor = neurons.factor;
   std::vector<Line> lines(size_t(neurons.count()));  // each share begins where the one before ended
@@ -224,17 +192,21 @@ LayerRanges as_ranges(const LayerGates& gates, double layer_weight) {
 }
 
 LayerFold build_gated_fold(Context& ctx, const FfnTensors& ffn, const LayerGates& gates, size_t choice,
-                           Activation activation, const Table& sample, WeightFormat format) {
+                           Activation activation, const Table& sample, const FoldForm& form) {
+  PLEAT_ASSERT(form.lines == gates.lines);
   const GateCandidate& candidate = gates.candidates[choice];
   LayerFold out;
+  out.spec.selection = gates.predictors.empty() ? SelectionKind::gate : SelectionKind::predictor;
+  out.factor = gates.factor;
+  if (gates.predictors.empty()) out.center = candidate.up_slope;
+  if (!gates.predictors.empty()) out.spec.predictor_bits = gates.predictors.up.bits;
   out.slope = candidate.up_slope;
   out.intercept = candidate.intercept;
   out.gate_slope = candidate.gate_slope;
-  out.factor = gates.factor;
   out.predictor = gates.predictors.up;
   out.gate_predictor = gates.predictors.gate;
   out.threshold = candidate.threshold;
-  finish_fold(ctx, ffn, activation, sample, format, out);
+  finish_fold(ctx, ffn, activation, sample, form, out);
   return out;
 }
 

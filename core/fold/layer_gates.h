@@ -1,8 +1,9 @@
 #pragma once
 // Folding a gated layer (method.md section 4): for a grid of shares computed exactly, the score's threshold and the
 // lines h_n ~ c u + e g + f fitted on the tokens that will use them. The score is
-//   by the exact gate   |act(g) - c| rms(u) |w|
-//   by predictors       |act(g~) u~ - (c u~ + e g~ + f)| |w|
+//   gate        |act(g) - c| rms(u) |w|
+//   predictor   |act(g~) u~ - (c u~ + e g~ + f)| |w|
+// Without lines c, e and f are 0.
 #include <array>
 
 #include "core/fold/budget.h"
@@ -17,26 +18,28 @@ struct GateCandidate {
   float error = 0;  // squared error of the FFN's output a token, neurons taken singly
 };
 
-// Low-bit copies of gate and up [h, d]; empty where the exact gate selects.
+// Low-bit copies of gate and up [h, d]; empty where the exact gate decides.
 struct GatePredictors {
   LowBitRows gate, up;
   bool empty() const { return gate.rows == 0; }
 };
 
 struct LayerGates {
+  bool lines = true;
   GatePredictors predictors;
   std::vector<float> factor;                                    // rms(u_n) |w_n|, or |w_n| [h]
   std::array<GateCandidate, kOutsideShares.size()> candidates;  // one for each of kOutsideShares
 };
 
-LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, GatePredictors predictors, Activation activation,
-                           const Table& sample);
+// Without predictors the exact gate decides.
+LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, GatePredictors predictors,
+                           Activation activation, const Table& sample);
 
 // The layer's candidates as the budget sees them: one thing to choose, whose error costs layer_weight.
 LayerRanges as_ranges(const LayerGates& gates, double layer_weight);
 
 // The layer folded with candidate `choice`; C carries the correction fitted on the sample.
 LayerFold build_gated_fold(Context& ctx, const FfnTensors& ffn, const LayerGates& gates, size_t choice,
-                           Activation activation, const Table& sample, WeightFormat format);
+                           Activation activation, const Table& sample, const FoldForm& form);
 
 }  // namespace pleat

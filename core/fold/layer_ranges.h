@@ -14,14 +14,6 @@ LayerRanges fit_layer_ranges(Context& ctx, const FfnTensors& ffn, const LowBitRo
 
 // The layer folded with the chosen ranges; C carries the correction fitted on the sample.
 LayerFold build_fold(Context& ctx, const FfnTensors& ffn, const LayerRanges& ranges, std::span<const uint8_t> choice,
-                     const LowBitRows& predictor, Activation activation, const Table& sample, WeightFormat format);
-
-// C, B and their correction for the lines and the selection in `lines`, over the sample rows.
-void finish_fold(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample, WeightFormat format,
-                 LayerFold& lines);
-
-// order: new place -> old neuron.
-LayerFold reordered(const LayerFold& fold, std::span<const int32_t> order);
-FfnTensors reordered(const FfnTensors& ffn, std::span<const int32_t> order);
+                     const LowBitRows& predictor, Activation activation, const Table& sample, const FoldForm& form);
 
 }  // namespace pleat

@@ -1,17 +1,12 @@
 #include "core/fold/layer_report.h"
 
-#include <algorithm>
+#include "core/fold/sample_rows.h"
+#include "core/fold/selected_lines.h"
 
 namespace pleat {
 namespace {
 
 constexpr int64_t kMeasuredRows = 4096;
-
-Table spread_rows(const Table& sample) {
-  Table out(std::min(sample.rows, kMeasuredRows), sample.cols);
-  for (int64_t row = 0; row < out.rows; ++row) std::copy_n(sample[row * sample.rows / out.rows], out.cols, out[row]);
-  return out;
-}
 
 // Mean size of the union of the sets of `batch` rows that stand far apart in the text, so that they share no context.
 double mean_union(const std::vector<uint8_t>& selected, int64_t rows, int64_t h, int64_t batch) {
@@ -32,12 +27,15 @@ struct Distance {
   double squared = 0, energy = 0;
 };
 
-Distance distance(const Table& from, const Table& y) {
+// Over some rows.
+Distance distance(const Table& from, const Table& y, const std::vector<int64_t>& rows) {
   Distance out;
-  for (size_t i = 0; i < from.data.size(); ++i) {
-    const double difference = double(y.data[i]) - from.data[i];
-    out.squared += difference * difference;
-    out.energy += double(from.data[i]) * from.data[i];
+  for (const int64_t row : rows) {
+    for (int64_t i = 0; i < y.cols; ++i) {
+      const double difference = double(y[row][i]) - from[row][i];
+      out.squared += difference * difference;
+      out.energy += double(from[row][i]) * from[row][i];
+    }
   }
   return out;
 }
@@ -46,33 +44,41 @@ double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 }  // namespace
 
-LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const FfnBytes& bytes) {
-  const Table x = spread_rows(sample);
-  const FoldedLayer::Neurons neurons = layer.neurons(ctx, x.view());
-  const int64_t rows = x.rows, h = neurons.up.cols;
+LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const Table& wanted,
+                               const FfnBytes& bytes, int64_t dense_neurons) {
+  const bool prompts = by_prompt(layer.spec().selection);
+  const std::vector<int64_t> taken = prompts ? spread_blocks(sample.rows, kMeasuredRows, kSampleBlocks.rows)
+                                             : spread_rows(sample.rows, kMeasuredRows);
+  const Table x = rows_of(sample, taken), dense = rows_of(wanted, taken);
+  const RowBlocks blocks = prompts ? kSampleBlocks : RowBlocks{0, 0};
+  const FoldedLayer::Neurons neurons = layer.neurons(ctx, x.view(), blocks);
+  std::vector<int64_t> generated;  // rows that are not of a prompt
+  for (int64_t row = 0; row < x.rows; ++row)
+    if (!prompts || row % blocks.rows >= blocks.prompt) generated.push_back(row);
+  const int64_t rows = int64_t(generated.size()), h = neurons.up.cols;
   LayerMeasurement out;
   LayerReport& report = out.report;
 
   std::vector<uint8_t> selected(size_t(rows * h));
   out.frequency.resize(size_t(h));
   int64_t found = 0, outside = 0, both = 0;
-  for (int64_t row = 0; row < rows; ++row) {
+  for (int64_t i = 0; i < rows; ++i) {
     for (int64_t n = 0; n < h; ++n) {
+      const int64_t row = generated[size_t(i)];
       const bool is_found = neurons.is_selected(row, n), is_outside = neurons.is_wanted(row, n);
-      selected[size_t(row * h + n)] = is_found;
+      selected[size_t(i * h + n)] = is_found;
       out.frequency[size_t(n)] += is_found;
       found += is_found, outside += is_outside, both += is_found && is_outside;
     }
   }
   for (double& frequency : out.frequency) frequency /= double(rows);
-  report.coverage = 1 - double(outside) / double(rows * h);
-  report.fallback = double(found) / double(rows * h);
+  report.coverage = 1 - double(outside) / double(rows * dense_neurons);
+  report.fallback = double(found) / double(rows * dense_neurons);
   report.recall = outside > 0 ? double(both) / double(outside) : 1;
   report.precision = found > 0 ? double(both) / double(found) : 1;
 
-  const Table dense = layer.output(ctx, FfnForm::dense, x.view(), neurons);
   const auto error = [&](FfnForm form) {
-    const Distance d = distance(dense, layer.output(ctx, form, x.view(), neurons));
+    const Distance d = distance(dense, layer.output(ctx, form, x.view(), neurons), generated);
     out.output_energy = d.energy;
     return ratio(d.squared, d.energy);
   };
@@ -83,7 +89,7 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
   for (size_t i = 0; i < kReportBatches.size(); ++i) {
     report.read[i] = double(bytes.fixed) + mean_union(selected, rows, h, kReportBatches[i]) * double(bytes.per_neuron);
   }
-  report.stored = double(bytes.stored());
+  report.stored = double(bytes.stored);
   report.dense = double(bytes.dense);
   return out;
 }

@@ -12,8 +12,9 @@ struct LayerMeasurement {
   std::vector<double> frequency;  // [h] share of rows that select the neuron
 };
 
-// Over up to 4096 of the sample's rows, spread evenly.
-LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const FfnBytes& bytes);
+// Over up to 4096 of the sample's rows, spread evenly.   wanted [sample rows, d]: the dense output.
+LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const Table& wanted,
+                               const FfnBytes& bytes, int64_t dense_neurons);
 
 // Sums and means over layers.
 LayerReport total_of(const std::vector<LayerMeasurement>& layers);

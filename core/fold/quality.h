@@ -2,6 +2,7 @@
 // How far a changed model is from the dense one, teacher-forced, and what the changes are: folded FFNs, or noise in one
 // layer.
 #include <functional>
+#include <utility>
 #include <span>
 #include <vector>
 
@@ -21,17 +22,20 @@ struct QualityComparison {
 QualityComparison compare_with_dense(DenseModel& model, std::span<const Window> windows,
                                      std::span<FfnHook* const> hooks, const std::function<void(double)>& done = {});
 
-// Replaces the FFN outputs off position 0 by one form of the folded layers.
+// Replaces the FFN outputs of one window by one form of the folded layers; those of its first `prompt` tokens by their
+// dense one.
 class FoldedForm : public FfnHook {
  public:
-  FoldedForm(Context& ctx, const std::vector<FoldedLayer>& layers, FfnForm form)
-      : ctx_(ctx), layers_(layers), form_(form) {}
+  // layers: nullptr leaves a layer as it is.
+  FoldedForm(Context& ctx, std::vector<const FoldedLayer*> layers, FfnForm form, int64_t prompt)
+      : ctx_(ctx), layers_(std::move(layers)), form_(form), prompt_(prompt) {}
   void ffn(int layer, const StepPlan& plan, MatrixView<const float> x, MatrixView<float> y) override;
 
  private:
   Context& ctx_;
-  const std::vector<FoldedLayer>& layers_;
+  std::vector<const FoldedLayer*> layers_;
   FfnForm form_;
+  int64_t prompt_;
 };
 
 // [layers] KL of the model's output for a unit of squared error in one layer's FFN output (method.md section 2, step 2:

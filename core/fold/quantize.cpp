@@ -22,23 +22,6 @@ namespace {
 constexpr int64_t kMomentBytes = int64_t(4) << 30;  // held at once; more layers take another pass over the text
 constexpr int64_t kFewestTokens = 1024;             // below, GPTQ's moments are noise
 
-constexpr float kExtreme = 20;        // times the median input's largest value: protected
-constexpr size_t kMostProtected = 8;  // inputs of a matrix
-
-// The few inputs whose largest |x| stands out, ascending.
-std::vector<int32_t> extreme_inputs(const std::vector<float>& largest) {
-  std::vector<float> sorted = largest;
-  std::nth_element(sorted.begin(), sorted.begin() + int64_t(sorted.size() / 2), sorted.end());
-  const float limit = kExtreme * sorted[sorted.size() / 2];
-  std::vector<int32_t> out;
-  for (size_t i = 0; i < largest.size(); ++i)
-    if (largest[i] > limit) out.push_back(int32_t(i));
-  std::sort(out.begin(), out.end(), [&](int32_t a, int32_t b) { return largest[size_t(a)] > largest[size_t(b)]; });
-  if (out.size() > kMostProtected) out.resize(kMostProtected);
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 // One tensor to quantise.
 struct Job {
   size_t part = 0;  // of the report
@@ -185,8 +168,7 @@ class Quantizing {
     LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), by_activation,
                            std::move(protected_inputs));
     part.bytes_before += w.rows * w.cols * 2;
-    part.bytes_after +=
-        int64_t(rows.codes.size() + 2 * (rows.scale.size() + rows.minimum.size() + rows.protected_weights.size()));
+    part.bytes_after += rows.bytes();
     errors_.resize(report_.parts.size());
     errors_[job.part].add(model_->context(), w, rows, second_moment);
     part.error = errors_[job.part].relative();
@@ -218,7 +200,7 @@ class Quantizing {
       checkpoint_.read(name, 0, rows, 0, cols, data.data());
       return data;
     };
-    copy_checkpoint(checkpoint_, folder, {"quantised", to_metadata(formats_)}, kept, read, added);
+    copy_checkpoint(checkpoint_, folder, {{"quantised", to_metadata(formats_)}}, kept, read, added);
     std::ofstream file(folder / "quantize_report.json", std::ios::binary);
     file << to_json(report_).dump(1) << '\n';
     file.close();

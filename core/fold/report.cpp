@@ -1,8 +1,13 @@
 #include "core/fold/report.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <functional>
+#include <map>
 
 #include <nlohmann/json.hpp>
+
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
@@ -14,12 +19,28 @@ std::string format(const char* pattern, Args... args) {
   return buffer;
 }
 
-const char* name_of_format(const FoldSpec& spec) { return spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"; }
+// "all layers range 9.7% bf16/bf16", or how many have which.
+std::string recipe_text(const FoldReport& report) {
+  std::map<std::string, int> counts;
+  for (const LayerRecipe& recipe : report.recipe) ++counts[to_text(recipe, report.gated)];
+  if (counts.size() == 1) return "all layers " + counts.begin()->first;
+  std::string out;
+  for (const auto& [name, count] : counts) out += (out.empty() ? "" : ", ") + concat(count, " x ", name);
+  return out;
+}
 
-std::string selector(const FoldSpec& spec) {
-  if (!has_predictor(spec.selection)) return "exact gate";
-  return format(is_for_gated(spec.selection) ? "predictors of gate and up, %d bits" : "predictor %d bits",
-                spec.predictor_bits);
+std::string budget_text(const BudgetReport& budget) {
+  const auto line = [](const char* name, const RecipeLoss& loss) {
+    return format("  %-28s %5.1f%%  KL predicted %.4f, measured %.4f\n", name, 100 * loss.bytes, loss.predicted,
+                  loss.measured);
+  };
+  std::string out = format("budget %.1f%% of the FFN bytes, %s:\n", 100 * budget.asked,
+                           budget.stored ? "stored" : format("read at batch %d", budget.batch).c_str());
+  out += line("formats and folds", budget.mixed);
+  if (budget.plain) out += line("formats alone", *budget.plain);
+  else out += "  formats alone do not fit it\n";
+  if (budget.chose_plain) out += "  the formats alone measured better and were taken\n";
+  return out;
 }
 
 std::string row_text(const std::string& name, const LayerReport& r) {
@@ -51,17 +72,80 @@ double percent_over(double perplexity, double dense) { return 100 * (perplexity 
 
 }  // namespace
 
+AdviceNumbers advice_numbers(const FoldReport& report) {
+  AdviceNumbers out{{}, report.total.stored / report.total.dense, report.kl, report.plain};
+  for (size_t i = 0; i < out.read.size(); ++i) out.read[i] = report.total.read[i] / report.total.dense;
+  return out;
+}
+
+std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report) {
+  try {
+    AdviceNumbers out;
+    const nlohmann::json& total = report.at("total");
+    const double dense = total.at("bytes_dense").get<double>();
+    for (size_t i = 0; i < out.read.size(); ++i)
+      out.read[i] = total.at("bytes_read").at(std::to_string(kReportBatches[i])).get<double>() / dense;
+    out.stored = total.at("bytes_stored").get<double>() / dense;
+    out.kl = report.at("kl").get<double>();
+    for (const nlohmann::json& plain : report.at("plain"))
+      out.plain.push_back({plain.at("format").get<std::string>(), plain.at("bytes").get<double>(),
+                           plain.at("kl").get<double>()});
+    return out;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;  // a report of another version
+  }
+}
+
+std::string advice(const AdviceNumbers& numbers) {
+  std::string out = format("reads %.1f%% of dense bf16's FFN bytes at batch 1, %.1f%% at 4, %.1f%% at 16; stores %.1f%%; "
+                           "KL %.4f nats a token\n",
+                           100 * numbers.read[0], 100 * numbers.read[1], 100 * numbers.read[2], 100 * numbers.stored,
+                           numbers.kl);
+  for (const PlainPoint& plain : numbers.plain) {
+    out += format("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(),
+                  100 * plain.bytes, plain.kl);
+    int up_to = 0;  // the largest batch at which this model reads less
+    for (size_t i = 0; i < numbers.read.size(); ++i)
+      if (numbers.read[i] < plain.bytes) up_to = kReportBatches[i];
+    const bool closer = numbers.kl < plain.kl;
+    if (up_to > 0 && closer)
+      out += format("this model is closer to dense and reads less up to batch %d", up_to);
+    else if (up_to > 0)
+      out += format("this model reads less up to batch %d but is further from dense", up_to);
+    else if (closer)
+      out += "this model is closer to dense but reads more";
+    else
+      out += "use that instead, it is smaller and closer to dense";
+    out += "\n";
+  }
+  return out;
+}
+
+nlohmann::ordered_json recipe_json(const FoldReport& report) {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const LayerRecipe& recipe : report.recipe) layers.push_back(to_json(recipe, report.gated));
+  return {{"layers", layers}};
+}
+
 std::string to_text(const FoldReport& report) {
-  std::string out = format("%.1f%% of the FFN weight bytes are no longer read per token (asked: %.1f%%); fold %s, %s\n",
-                           100 * report.spec.reduction, 100 * report.asked, name_of_format(report.spec),
-                           selector(report.spec).c_str());
-  out += format("calibrated on %lld tokens, measured on %lld of them, in %.1f s\n\n",
+  std::string out = format("%.1f%% of the FFN weight bytes are no longer read per token", 100 * report.reduction);
+  if (report.asked > 0) out += format(" (asked: %.1f%%)", 100 * report.asked);
+  out += "; " + recipe_text(report) + "\n";
+  out += format("calibrated on %lld tokens, measured on %lld of them, in %.1f s\n",
                 static_cast<long long>(report.calibration_tokens), static_cast<long long>(report.sample_rows),
                 report.seconds);
+  if (report.budget) out += budget_text(*report.budget);
+  out += advice(advice_numbers(report)) + "\n";
   out += "                                                      relative squared error        bytes, % of dense bf16\n";
   out +=
       " layer  weight  cover %  exact %  recall   prec.   folded    alone  dropped  read,1  read,4 read,16  stored\n";
-  for (size_t l = 0; l < report.layers.size(); ++l) out += row_text(std::to_string(l), report.layers[l]);
+  const bool mixed = std::adjacent_find(report.recipe.begin(), report.recipe.end(), std::not_equal_to<>()) !=
+                     report.recipe.end();
+  for (size_t l = 0; l < report.layers.size(); ++l) {
+    std::string row = row_text(std::to_string(l), report.layers[l]);
+    if (mixed) row.insert(row.size() - 1, "  " + to_text(report.recipe[l], report.gated));
+    out += row;
+  }
   out += row_text("all", report.total);
   out +=
       "(weight: what an error of the layer costs the output; folded: with the exact neurons; alone: without; dropped: "
@@ -91,16 +175,29 @@ std::string to_text(const FoldReport& report) {
 }
 
 nlohmann::json to_json(const FoldReport& report) {
-  nlohmann::json out = {{"asked_reduction", report.asked},
-                        {"reduction", report.spec.reduction},
-                        {"selection", name_of(report.spec.selection)},
-                        {"predictor_bits", report.spec.predictor_bits},
-                        {"fold_format", name_of_format(report.spec)},
+  nlohmann::json out = {{"reduction", report.reduction},
+                        {"kl", report.kl},
+                        {"recipe", recipe_text(report)},
                         {"calibration_tokens", report.calibration_tokens},
                         {"sample_rows", report.sample_rows},
                         {"seconds", report.seconds},
                         {"total", json_of(report.total)},
+                        {"plain", nlohmann::json::array()},
                         {"layers", nlohmann::json::array()}};
+  if (report.asked > 0) out["asked_reduction"] = report.asked;
+  for (const PlainPoint& plain : report.plain)
+    out["plain"].push_back({{"format", plain.format}, {"bytes", plain.bytes}, {"kl", plain.kl}});
+  if (report.budget) {
+    const auto loss = [](const RecipeLoss& l) {
+      return nlohmann::json{{"bytes", l.bytes}, {"kl_predicted", l.predicted}, {"kl_measured", l.measured}};
+    };
+    const BudgetReport& budget = *report.budget;
+    out["budget"] = {{"asked", budget.asked},
+                     {"counts", budget.stored ? "stored" : concat("read at batch ", budget.batch)},
+                     {"formats and folds", loss(budget.mixed)},
+                     {"formats alone", budget.plain ? loss(*budget.plain) : nlohmann::json()},
+                     {"chose_plain", budget.chose_plain}};
+  }
   for (const LayerReport& layer : report.layers) out["layers"].push_back(json_of(layer));
   if (report.evaluation_tokens == 0) return out;
   nlohmann::json curve = nlohmann::json::array();

@@ -2,12 +2,13 @@
 // What a fold did, measured: on calibration text per layer, on held-out text for the whole model.
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "core/model/fold_spec.h"
+#include "core/fold/layer_recipe.h"
 
 namespace pleat {
 
@@ -44,9 +45,36 @@ struct CurvePoint {
   QualityReport quality;
 };
 
+// A recipe's bytes, share of dense bf16's, and its KL on calibration text that nothing was fitted on.
+struct RecipeLoss {
+  double bytes = 0;      // as the budget counts
+  double predicted = 0;  // sum over layers, each changed alone
+  double measured = 0;   // all changed together
+};
+
+struct BudgetReport {
+  double asked = 0;
+  int batch = 1;
+  bool stored = false;
+  RecipeLoss mixed;
+  std::optional<RecipeLoss> plain;  // of formats alone; none where they are all too large
+  bool chose_plain = false;         // it measured better
+};
+
+struct PlainPoint {
+  std::string format;
+  double bytes = 0;  // share of dense bf16's, read at every batch and stored
+  double kl = 0;
+};
+
 struct FoldReport {
-  FoldSpec spec;
-  double asked = 0;  // reduction
+  bool gated = false;
+  std::vector<LayerRecipe> recipe;     // [layers]
+  std::optional<BudgetReport> budget;  // where one was asked for
+  double asked = 0;                    // reduction, where one was asked for
+  double reduction = 0;                // share of FFN weight bytes no longer read per token at batch 1
+  double kl = 0;                       // nats a token, on calibration text that nothing was fitted on
+  std::vector<PlainPoint> plain;       // plain quantisation on the same text
   int64_t calibration_tokens = 0;
   int64_t sample_rows = 0;  // calibration rows the statistics below come from
   double seconds = 0;
@@ -58,6 +86,18 @@ struct FoldReport {
   std::vector<CurvePoint> curve;
 };
 
+// When to fold and when not, in this model's numbers: read and stored bytes as shares of dense bf16's, KL.
+struct AdviceNumbers {
+  std::array<double, 3> read = {};
+  double stored = 0, kl = 0;
+  std::vector<PlainPoint> plain;
+};
+std::string advice(const AdviceNumbers& numbers);
+AdviceNumbers advice_numbers(const FoldReport& report);
+// From fold_report.json; nullopt where it lacks them.
+std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report);
+
+nlohmann::ordered_json recipe_json(const FoldReport& report);
 std::string to_text(const FoldReport& report);
 nlohmann::json to_json(const FoldReport& report);
 std::string to_svg(const FoldReport& report);

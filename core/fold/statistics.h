@@ -13,6 +13,7 @@ namespace pleat {
 // activations), and a sample of rows spread evenly over the tokens (position 0 left out: it never runs folded).
 struct LayerStatistics {
   std::vector<double> second_moment;  // [d, d]
+  std::vector<float> largest;         // |x| [d], position 0 included
   Table sample;                       // [rows, d], the same tokens in every layer
 };
 

@@ -43,7 +43,35 @@ WeightFormat Blueprint::format_of(Part part, int layer, WeightFormat floats) con
   return it == quantised.end() ? floats : it->second;
 }
 
+FfnFormats Blueprint::ffn_formats(int layer, WeightFormat floats) const {
+  return {gated ? format_of(Part::ffn_gate, layer, floats) : floats, format_of(Part::ffn_up, layer, floats),
+          format_of(Part::ffn_down, layer, floats)};
+}
+
+const LayerFoldSpec& Blueprint::layer_fold(int layer) const {
+  static const LayerFoldSpec dense;
+  return fold ? fold->layers[size_t(layer)] : dense;
+}
+
+int64_t Blueprint::held_neurons(int layer) const {
+  const LayerFoldSpec& spec = layer_fold(layer);
+  return spec.selection == SelectionKind::hot ? spec.neurons : neurons;
+}
+
 namespace {
+
+void check_fold(const Blueprint& blueprint) {
+  if (!blueprint.fold) return;
+  PLEAT_REQUIRE(int(blueprint.fold->layers.size()) == blueprint.layers, "the checkpoint's fold has ",
+                blueprint.fold->layers.size(), " layers, the model ", blueprint.layers);
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    const LayerFoldSpec& spec = blueprint.layer_fold(layer);
+    PLEAT_REQUIRE(is_for(spec.selection, blueprint.gated), "layer ", layer, " of the checkpoint's fold has selection ",
+                  name_of(spec.selection), ", which is not one for ", blueprint.gated ? "gated" : "plain", " FFNs");
+    PLEAT_REQUIRE(spec.neurons <= blueprint.neurons, "layer ", layer, " of the checkpoint's fold keeps ", spec.neurons,
+                  " neurons of ", blueprint.neurons);
+  }
+}
 
 // A head is a leaf of the tree of sums, a group of inputs shares a scale: groups must not cross heads.
 void check_quantised(const Blueprint& blueprint) {
@@ -88,10 +116,7 @@ Blueprint read_blueprint(const Checkpoint& checkpoint) {
   if (checkpoint.metadata().contains("quantised"))
     blueprint.quantised = quantised_tensors_from_metadata(checkpoint.metadata()["quantised"].get<std::string>());
   check_quantised(blueprint);
-  PLEAT_REQUIRE(!blueprint.fold || blueprint.quantised.empty(), "the checkpoint is both folded and quantised");
-  PLEAT_REQUIRE(!blueprint.fold || blueprint.gated == is_for_gated(blueprint.fold->selection),
-                "the checkpoint's fold has the selection '", name_of(blueprint.fold->selection),
-                "', which is not one for ", blueprint.gated ? "gated" : "plain", " FFNs");
+  check_fold(blueprint);
   return blueprint;
 }
 

@@ -105,6 +105,9 @@ struct Blueprint {
   bool has(Part part) const { return !source(part, 0).weight.empty(); }
   // How the part is held in memory where floats are held as `floats`.
   WeightFormat format_of(Part part, int layer, WeightFormat floats) const;
+  FfnFormats ffn_formats(int layer, WeightFormat floats) const;
+  const LayerFoldSpec& layer_fold(int layer) const;  // selection all where nothing is folded
+  int64_t held_neurons(int layer) const;             // that the checkpoint has of the layer
 };
 
 // Reads config.json and the fold section. Error(invalid) in one sentence that names an unknown architecture or

@@ -1,102 +1,171 @@
 #include "core/model/fold_spec.h"
 
+#include <array>
+
 #include <nlohmann/json.hpp>
 
 #include "kernels/check.h"
 
 namespace pleat {
+namespace {
 
-constexpr int kVersion = 2;  // 1 had the fold's codes [in, out]
+constexpr int kVersion = 3;  // 1 had the fold's codes [in, out], 2 one selection for all layers
+
+constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::range,  SelectionKind::gate,
+                                    SelectionKind::predictor, SelectionKind::threshold, SelectionKind::prompt,
+                                    SelectionKind::core,      SelectionKind::hot};
+
+}  // namespace
 
 std::string FoldSpec::name(int layer, const char* tensor) { return concat("pleat.layers.", layer, ".", tensor); }
 
-FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons) {
-  constexpr int64_t bf16_bytes = 2, f32_bytes = 4;
-  const int64_t groups = (hidden + kGroup - 1) / kGroup;
-  const int64_t fold = spec.fold_format == WeightFormat::int8 ? hidden * hidden + groups * hidden * bf16_bytes
-                                                              : hidden * hidden * bf16_bytes;
-  const int64_t predictor = neurons * ((hidden * spec.predictor_bits + 7) / 8 + 2 * groups * bf16_bytes);
-  const int64_t row = hidden * bf16_bytes, value = neurons * f32_bytes;
+FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons) {
+  constexpr int64_t f32_bytes = 4;
+  const int64_t value = neurons * f32_bytes;
+  const int64_t gate = gated ? matrix_bytes(formats.gate, hidden, 1) : 0;  // of one neuron
+  const int64_t up = matrix_bytes(formats.up, hidden, 1), down = matrix_bytes(formats.down, hidden, 1);
+  const int64_t rows = neurons * (gate + up + down);
+  const int64_t predictor =
+      neurons * ((hidden * spec.predictor_bits + 7) / 8 + (hidden + kGroup - 1) / kGroup * 2 * int64_t(sizeof(bf16)));
+  const int64_t line = spec.lines ? (gated ? 3 : 2) * f32_bytes : 0;  // of one neuron
+  const int64_t fold = hidden * f32_bytes + (spec.lines ? matrix_bytes(spec.fold_format, hidden, hidden) : 0);
   FfnBytes bytes;
-  bytes.fixed = fold + hidden * f32_bytes;
+  bytes.dense = (gated ? 3 : 2) * matrix_bytes(WeightFormat::bf16, hidden, neurons);
+  bytes.stored = rows + fold + line * neurons;
   switch (spec.selection) {
+    case SelectionKind::all:
+      bytes.fixed = bytes.stored = rows;
+      break;
     case SelectionKind::range:
-      bytes.dense = 2 * row * neurons;
-      bytes.fixed += predictor + 3 * value;        // bias, range
-      bytes.per_neuron = 2 * row + 2 * f32_bytes;  // a, c
-      bytes.stored_lines = 2 * value;
+      bytes.fixed = fold + predictor + 3 * value;  // bias, range
+      bytes.per_neuron = up + down + line;
+      bytes.stored += predictor + 3 * value;
       break;
     case SelectionKind::gate:
-      bytes.dense = 3 * row * neurons;
-      bytes.shared = row * neurons;
-      bytes.fixed += bytes.shared + 3 * value;     // gate bias, c, factor
-      bytes.per_neuron = 2 * row + 3 * f32_bytes;  // up bias, e, f
-      bytes.stored_lines = 2 * value;
+      bytes.fixed = fold + gate * neurons + 3 * value;           // gate bias, center, factor
+      bytes.per_neuron = up + down + f32_bytes + line;           // up bias
+      bytes.stored += 3 * value;
       break;
     case SelectionKind::predictor:
-      bytes.dense = 3 * row * neurons;
-      bytes.fixed += 2 * predictor + 6 * value;  // two biases, c, e, f, factor
-      bytes.per_neuron = 3 * row;
+      bytes.fixed = fold + 2 * predictor + 3 * value + line * neurons;  // two biases, factor
+      bytes.per_neuron = gate + up + down;
+      bytes.stored += 2 * predictor + 3 * value;
+      break;
+    case SelectionKind::threshold:
+      bytes.fixed = fold + (gated ? gate : up) * neurons + value;  // a bias
+      bytes.per_neuron = (gated ? up + f32_bytes : 0) + down + line;
+      bytes.stored += value;
+      break;
+    case SelectionKind::prompt:
+    case SelectionKind::core:
+      bytes.fixed = fold;
+      bytes.per_neuron = gate + up + down + (gated ? 2 : 1) * f32_bytes + line;
+      break;
+    case SelectionKind::hot:
+      bytes.fixed = bytes.stored = fold + spec.neurons * (gate + up + down);
       break;
   }
   return bytes;
 }
 
-bool has_predictor(SelectionKind selection) { return selection != SelectionKind::gate; }
+bool has_predictor(SelectionKind selection) {
+  return selection == SelectionKind::range || selection == SelectionKind::predictor;
+}
 
-bool is_for_gated(SelectionKind selection) { return selection != SelectionKind::range; }
+bool gathers(SelectionKind selection) { return selection != SelectionKind::all && selection != SelectionKind::hot; }
+
+bool by_prompt(SelectionKind selection) {
+  return selection == SelectionKind::prompt || selection == SelectionKind::core;
+}
+
+bool is_for(SelectionKind selection, bool gated) {
+  if (selection == SelectionKind::range) return !gated;
+  return gated || (selection != SelectionKind::gate && selection != SelectionKind::predictor);
+}
 
 std::string_view name_of(SelectionKind selection) {
-  switch (selection) {
-    case SelectionKind::range:
-      return "range";
-    case SelectionKind::gate:
-      return "gate";
-    case SelectionKind::predictor:
-      return "predictor";
-  }
-  return "?";
+  static constexpr std::string_view names[] = {"all",       "range",  "gate", "predictor",
+                                               "threshold", "prompt", "core", "static"};
+  return names[size_t(selection)];
 }
 
 SelectionKind selection_named(std::string_view name) {
-  for (SelectionKind kind : {SelectionKind::range, SelectionKind::gate, SelectionKind::predictor})
+  std::string known;
+  for (SelectionKind kind : kSelections) {
     if (name == name_of(kind)) return kind;
-  throw Error(ErrorKind::invalid, concat("unknown fold selection '", name, "', known: range, gate, predictor"));
+    known += (known.empty() ? "" : ", ") + std::string(name_of(kind));
+  }
+  throw Error(ErrorKind::invalid, concat("unknown fold selection '", name, "', known: ", known));
+}
+
+std::string selection_names(bool gated) {
+  std::string names;
+  for (SelectionKind kind : kSelections)
+    if (is_for(kind, gated)) names += (names.empty() ? "" : ", ") + std::string(name_of(kind));
+  return names;
 }
 
 std::string to_metadata(const FoldSpec& spec) {
-  return nlohmann::json{{"version", kVersion},
-                        {"selection", name_of(spec.selection)},
-                        {"predictor_bits", spec.predictor_bits},
-                        {"fold_format", spec.fold_format == WeightFormat::int8 ? "int8" : "bf16"},
-                        {"reduction", spec.reduction}}
-      .dump();
+  nlohmann::json layers = nlohmann::json::array();
+  for (const LayerFoldSpec& layer : spec.layers) {
+    nlohmann::json json = {{"selection", name_of(layer.selection)}};
+    if (layer.selection != SelectionKind::all) {
+      json["lines"] = layer.lines;
+      if (layer.lines) json["fold_format"] = name_of(layer.fold_format);
+    }
+    if (has_predictor(layer.selection)) json["predictor_bits"] = layer.predictor_bits;
+    if (by_prompt(layer.selection)) json["share"] = layer.share;
+    if (layer.selection == SelectionKind::hot) json["neurons"] = layer.neurons;
+    layers.push_back(std::move(json));
+  }
+  return nlohmann::json{{"version", kVersion}, {"layers", layers}, {"reduction", spec.reduction}}.dump();
 }
+
+namespace {
+
+LayerFoldSpec layer_from(const nlohmann::json& json, size_t layer) {
+  const auto require = [&](bool ok, const char* what) {
+    PLEAT_REQUIRE(ok, "the checkpoint's 'fold' metadata: layer ", layer, " ", what);
+  };
+  require(json.is_object(), "is not an object");
+  const auto number = [&](const char* key, double low, double high) {
+    const auto it = json.find(key);
+    require(it != json.end() && it->is_number() && it->get<double>() >= low && it->get<double>() <= high,
+            concat("has no possible number '", key, "'").c_str());
+    return it->get<double>();
+  };
+  require(json.contains("selection") && json["selection"].is_string(), "names no selection");
+  LayerFoldSpec spec;
+  spec.selection = selection_named(json["selection"].get<std::string>());
+  if (spec.selection == SelectionKind::all) return spec;
+  require(json.contains("lines") && json["lines"].is_boolean(), "does not say whether it has lines");
+  spec.lines = json["lines"].get<bool>();
+  if (spec.lines) {
+    require(json.contains("fold_format") && json["fold_format"].is_string(), "has no fold_format");
+    spec.fold_format = weight_format_named(json["fold_format"].get<std::string>());
+    require(spec.fold_format == WeightFormat::int8 || spec.fold_format == WeightFormat::bf16,
+            "has a fold that is neither int8 nor bf16");
+  }
+  if (has_predictor(spec.selection)) spec.predictor_bits = int(number("predictor_bits", 1, 3));
+  if (by_prompt(spec.selection)) spec.share = number("share", 0, 1);
+  if (spec.selection == SelectionKind::hot) spec.neurons = int64_t(number("neurons", 1, 1e9));
+  return spec;
+}
+
+}  // namespace
 
 FoldSpec fold_spec_from_metadata(const std::string& text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   PLEAT_REQUIRE(json.is_object(), "the checkpoint's 'fold' metadata is not a JSON object");
-  const auto text_of = [&](const char* key) {
-    const auto it = json.find(key);
-    PLEAT_REQUIRE(it != json.end() && it->is_string(), "the checkpoint's 'fold' metadata has no text '", key, "'");
-    return it->get<std::string>();
-  };
-  const auto number_of = [&](const char* key) {
-    const auto it = json.find(key);
-    PLEAT_REQUIRE(it != json.end() && it->is_number(), "the checkpoint's 'fold' metadata has no number '", key, "'");
-    return it->get<double>();
-  };
-  PLEAT_REQUIRE(number_of("version") == kVersion, "the checkpoint's fold has version ", number_of("version"),
-                ", this program reads ", kVersion, ": fold the dense model again");
+  PLEAT_REQUIRE(json.contains("version") && json["version"] == kVersion, "the checkpoint's fold has version ",
+                json.value("version", nlohmann::json()).dump(), ", this program reads ", kVersion,
+                ": fold the dense model again");
+  PLEAT_REQUIRE(json.contains("layers") && json["layers"].is_array() && json.contains("reduction") &&
+                    json["reduction"].is_number(),
+                "the checkpoint's 'fold' metadata has no list 'layers' or no number 'reduction'");
   FoldSpec spec;
-  spec.selection = selection_named(text_of("selection"));
-  const double bits = number_of("predictor_bits");
-  PLEAT_REQUIRE(bits == 1 || bits == 2 || bits == 3, "the fold's predictor has ", bits, " bits, known: 1, 2, 3");
-  spec.predictor_bits = int(bits);
-  const std::string format = text_of("fold_format");
-  PLEAT_REQUIRE(format == "int8" || format == "bf16", "unknown fold format '", format, "', known: int8, bf16");
-  spec.fold_format = format == "int8" ? WeightFormat::int8 : WeightFormat::bf16;
-  spec.reduction = number_of("reduction");
+  spec.reduction = json["reduction"].get<double>();
+  for (const nlohmann::json& layer : json["layers"]) spec.layers.push_back(layer_from(layer, spec.layers.size()));
   return spec;
 }
 

@@ -1,31 +1,44 @@
 #pragma once
 // What a folded checkpoint carries beside the original tensors, and under which names (docs/folding.md, method.md
-// sections 1-3).
+// sections 1-6). Every layer has its own selection: who is computed exactly.
 //
-// For every layer, under "pleat.layers.<l>." (the first four always; then by selection):
+// Of every layer whose selection is not `all`, under "pleat.layers.<l>.":
+// where it has lines:
 //   fold.weight       BF16 [d, d]              C, [in, out]              (fold_format bf16)
 //   fold.codes        U8   [d, d]              C^T, [out, in], 8 bits (kernels/low_bit.h; fold_format int8)
 //   fold.scale        BF16 [d, ceil(d/64)]
-//   fold.bias         F32  [d]                 B
-// selection range:
+//   slope, intercept  F32  [h]                 a, c; gated: c, f          not of selection static
+//   gate_slope        F32  [h]                 e                          gated, not of selection static
+// always:
+//   fold.bias         F32  [d]                 B; without lines the FFN's own bias
+// selection range (plain FFNs): exact outside of its range
 //   predictor.codes   U8   [h, ceil(d*bits/8)] see kernels/low_bit.h
 //   predictor.scale   BF16 [h, ceil(d/64)]
 //   predictor.minimum BF16 [h, ceil(d/64)]
 //   range.low, range.high   F32 [h]            of z~, margin included; -inf / +inf where open
-//   slope, intercept        F32 [h]            a, c
-// selection gate (gated FFNs, method.md section 4): the exact gate decides, score = |act(g) - c| factor
-//   slope, gate_slope, intercept  F32 [h]      c, e, f
-//   factor            F32 [h]                  rms(u_n) |W_down[n]|
+// selection gate (gated FFNs, method.md section 4): the exact gate decides, score = |act(g) - center| factor
+//   center, factor    F32 [h]                  c of a fold, else 0; rms(u_n) |W_down[n]|
 //   threshold         F32 [1]                  of the score; above: exact
 // selection predictor (gated FFNs): score = |act(g~) u~ - (c u~ + e g~ + f)| factor
 //   predictor.*, gate_predictor.*              of W_up and W_gate, as above
-//   slope, gate_slope, intercept, threshold    as above
 //   factor            F32 [h]                  |W_down[n]|
+//   threshold         F32 [1]
+// selection threshold (CATS, arXiv 2404.08763: |act(g)|; plain FFNs TEAL's, arXiv 2408.14690: |act(z)|)
+//   threshold         F32 [1]
+// selections prompt (GRIFFIN, arXiv 2404.01365) and core (CoreInfer, arXiv 2410.18311): each sequence's own neurons,
+// chosen by its prompt (core/engine/prompt_selection.h)
+//   factor            F32 [h]                  prompt with lines: |W_down[n]|
+// selection static: the layer's FFN tensors hold `neurons` neurons, each exact for every token, prompts too; C stands
+// for all the others
 // The FFN tensors of the folder stand in the fold's neuron order, so that each of the kVirtualShards contiguous parts
-// expects the same fallback work; a dense reader sees the same function.
+// expects the same fallback work; a dense reader sees the same function. They may be in low bits
+// (core/model/quantised_tensors.h); where neurons are gathered, the down matrix then stands by neuron: T.codes [h,
+// ceil(d*bits/8)], T.scale and T.minimum [h, ceil(d/64)], T.protected I32 [k] neurons held in bf16, T.protected_weights
+// BF16 [k, d].
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -33,32 +46,47 @@
 
 namespace pleat {
 
-enum class SelectionKind : uint8_t { range, gate, predictor };
+enum class SelectionKind : uint8_t { all, range, gate, predictor, threshold, prompt, core, hot };  // hot: "static"
 
-struct FoldSpec {
-  SelectionKind selection = SelectionKind::range;
+struct LayerFoldSpec {
+  SelectionKind selection = SelectionKind::all;
+  bool lines = true;                              // who is not exact follows its line; false: is left out
   int predictor_bits = 2;                         // of selections range and predictor
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
+  double share = 0;                               // of a sequence's neurons that prompt and core take, 0 to 1
+  int64_t neurons = 0;                            // that static keeps
+  bool operator==(const LayerFoldSpec&) const = default;
+};
+
+struct FoldSpec {
+  std::vector<LayerFoldSpec> layers;
   double reduction = 0;  // share of FFN weight bytes no longer read per token, on calibration text
 
   static std::string name(int layer, const char* tensor);  // "pleat.layers.3.fold.bias"
 };
 
+// How a layer's FFN matrices are held.
+struct FfnFormats {
+  WeightFormat gate = WeightFormat::bf16, up = WeightFormat::bf16, down = WeightFormat::bf16;
+  bool operator==(const FfnFormats&) const = default;
+};
+
 // Bytes of FFN weights one layer reads per decode step (method.md section 3), everything counted.
 struct FfnBytes {
-  int64_t dense = 0;         // the two or three matrices in bf16
-  int64_t fixed = 0;         // whoever is selected: C with scales, B, what the selection reads of all neurons
-  int64_t per_neuron = 0;    // a gathered neuron: its rows (bf16) and what else only the exact ones need
-  int64_t shared = 0;        // of `fixed`, what is part of `dense` (the gate)
-  int64_t stored_lines = 0;  // of all neurons, the numbers beside the rows that only exact ones read
-  int64_t stored() const { return dense + fixed - shared + stored_lines; }
+  int64_t dense = 0;       // the two or three matrices in bf16
+  int64_t fixed = 0;       // whoever is selected: C with scales, B, what the selection reads of all neurons
+  int64_t per_neuron = 0;  // a gathered neuron: its rows and what else only the exact ones need
+  int64_t stored = 0;      // everything kept
 };
-FfnBytes ffn_bytes(const FoldSpec& spec, int64_t hidden, int64_t neurons);
+FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons);
 
 bool has_predictor(SelectionKind selection);  // low-bit copies that are read for every token
-bool is_for_gated(SelectionKind selection);   // of gated FFNs; else of plain ones
+bool gathers(SelectionKind selection);        // rows of selected neurons; else whole matrices are read
+bool by_prompt(SelectionKind selection);      // each sequence's own set, fixed at the end of its prompt
+bool is_for(SelectionKind selection, bool gated);
 std::string_view name_of(SelectionKind selection);
 SelectionKind selection_named(std::string_view name);  // Error(invalid)
+std::string selection_names(bool gated);               // those for such FFNs, "range, threshold, ..."
 
 // The safetensors metadata entry "fold" (a JSON object as text).
 std::string to_metadata(const FoldSpec& spec);

@@ -1,0 +1,180 @@
+// The FFN of one layer in the form its selection asks for (core/model/fold_spec.h).
+#include "core/engine/weight_job.h"
+
+namespace pleat {
+namespace {
+
+// One layer's loading: `neurons` of the `held` ones that the checkpoint has.
+struct FfnJob {
+  WeightJob& job;
+  int layer;
+  int64_t d, held;
+  Range neurons;
+  LayerWeights& weights;
+
+  PackedMatrix input_matrix(Part part) const {
+    PackedMatrix matrix(job.format_of(part, layer), d, neurons.size(), {0, d});
+    job.pack(job.blueprint.source(part, layer), d, held, {0, d}, neurons, matrix);
+    return matrix;
+  }
+
+  PackedMatrix down_matrix() const {
+    PackedMatrix matrix(job.format_of(Part::ffn_down, layer), neurons.size(), d, weights.neuron_offsets);
+    job.pack(job.blueprint.source(Part::ffn_down, layer), held, d, neurons, {0, d}, matrix);
+    return matrix;
+  }
+
+  NeuronRows input_rows(Part part) const {
+    NeuronRows rows(job.format_of(part, layer), neurons.size(), d);
+    const WeightSource source = job.blueprint.source(part, layer);
+    if (is_low_bit(rows.format()))
+      job.loader.low_bit(source.weight, d, held, {0, d}, neurons, 0, rows);
+    else
+      job.loader.matrix(source, d, held, {0, d}, neurons,
+                        [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(n, k, transposed(block)); });
+    return rows;
+  }
+
+  NeuronRows down_rows() const {
+    NeuronRows rows(job.format_of(Part::ffn_down, layer), neurons.size(), d);
+    const WeightSource source = job.blueprint.source(Part::ffn_down, layer);
+    if (is_low_bit(rows.format()))
+      job.loader.low_bit_by_neuron(source.weight, d, held, neurons, rows);
+    else
+      job.loader.matrix(source, held, d, neurons, {0, d},
+                        [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(k, n, block); });
+    return rows;
+  }
+
+  std::string name(const char* tensor) const { return FoldSpec::name(layer, tensor); }
+  // Of this rank's neurons.
+  Vector numbers(const char* tensor) const { return job.loader.vector(name(tensor), held, neurons); }
+
+  // Zeros where the model has none.
+  Vector neuron_bias(Part part) const {
+    const std::string bias = job.blueprint.source(part, layer).bias;
+    if (bias.empty()) return Vector(size_t(neurons.size()), 0.0f);
+    return job.loader.vector(bias, held, neurons);
+  }
+
+  // A low-bit copy of this rank's neurons: `tensor`.codes, .scale and .minimum.
+  LowBitMatrix predictor(const char* tensor) const {
+    LowBitMatrix matrix(weights.spec.predictor_bits, neurons.size(), d);
+    job.loader.low_bit(name(tensor), d, held, {0, d}, neurons, 0, matrix);
+    return matrix;
+  }
+
+  PackedMatrix fold() const {
+    const Range inputs = job.plan.fold_inputs(job.rank);
+    const WeightFormat format = weights.spec.fold_format;
+    PackedMatrix matrix(format, inputs.size(), d, job.plan.fold_offsets(job.rank));
+    job.pack({name(is_low_bit(format) ? "fold" : "fold.weight"), "", true}, d, d, inputs, {0, d}, matrix);
+    return matrix;
+  }
+};
+
+void load_dense(const FfnJob& ffn) {
+  if (ffn.job.blueprint.gated) ffn.weights.dense.gate = ffn.input_matrix(Part::ffn_gate);
+  ffn.weights.dense.up = ffn.input_matrix(Part::ffn_up);
+  ffn.weights.dense.down = ffn.down_matrix();
+}
+
+// The matrices of a layer that gathers neurons: rows, but for what decides who is exact.
+void load_rows(const FfnJob& ffn) {
+  LayerWeights& w = ffn.weights;
+  const bool gated = ffn.job.blueprint.gated, scores = w.spec.selection == SelectionKind::threshold;
+  if (gated && (scores || w.spec.selection == SelectionKind::gate))
+    w.dense.gate = ffn.input_matrix(Part::ffn_gate);
+  else if (gated)
+    w.fold.gate = ffn.input_rows(Part::ffn_gate);
+  if (!gated && scores)
+    w.dense.up = ffn.input_matrix(Part::ffn_up);
+  else
+    w.fold.up = ffn.input_rows(Part::ffn_up);
+  w.fold.down = ffn.down_rows();
+  w.by_neuron = true;
+}
+
+// The fold, and the lines of who is not exact.
+void load_lines(const FfnJob& ffn) {
+  FoldedFfn& fold = ffn.weights.fold;
+  const bool gated = ffn.job.blueprint.gated, has_lines = gathers(ffn.weights.spec.selection);
+  fold.fold_bias = ffn.job.loader.vector(ffn.name("fold.bias"), ffn.d, {0, ffn.d});
+  if (ffn.weights.spec.lines) fold.fold = ffn.fold();
+  if (ffn.weights.spec.lines && has_lines) {
+    fold.slope = ffn.numbers("slope");
+    fold.intercept = ffn.numbers("intercept");
+    if (gated) fold.gate_slope = ffn.numbers("gate_slope");
+    return;
+  }
+  for (Vector* line : {&fold.slope, &fold.intercept, &fold.gate_slope}) line->assign(size_t(ffn.neurons.size()), 0.0f);
+}
+
+// Who is computed exactly.
+void load_selection(const FfnJob& ffn) {
+  FoldedFfn& fold = ffn.weights.fold;
+  const size_t count = size_t(ffn.neurons.size());
+  const auto threshold = [&] { return ffn.job.loader.vector(ffn.name("threshold"), 1, {0, 1})[0]; };
+  switch (ffn.weights.spec.selection) {
+    case SelectionKind::all:
+    case SelectionKind::hot:
+    case SelectionKind::core:
+      return;
+    case SelectionKind::range:
+      fold.predictor = ffn.predictor("predictor");
+      fold.range_low = ffn.numbers("range.low");
+      fold.range_high = ffn.numbers("range.high");
+      return;
+    case SelectionKind::gate:
+      fold.center = ffn.numbers("center");
+      fold.factor = ffn.numbers("factor");
+      fold.threshold = threshold();
+      return;
+    case SelectionKind::predictor:
+      fold.predictor = ffn.predictor("predictor");
+      fold.gate_predictor = ffn.predictor("gate_predictor");
+      fold.factor = ffn.numbers("factor");
+      fold.threshold = threshold();
+      return;
+    case SelectionKind::threshold:
+      fold.center.assign(count, 0.0f);
+      fold.factor.assign(count, 1.0f);
+      fold.threshold = threshold();
+      return;
+    case SelectionKind::prompt:
+      if (ffn.weights.spec.lines) fold.factor = ffn.numbers("factor");
+      return;
+  }
+}
+
+}  // namespace
+
+void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
+  const int64_t d = job.blueprint.hidden, held = job.blueprint.held_neurons(layer);
+  const ShardPlan plan = job.plan.with_neurons(held);
+  weights.spec = job.blueprint.layer_fold(layer);
+  weights.ffn_bytes = ffn_bytes(weights.spec, job.blueprint.ffn_formats(layer, WeightFormat::bf16), job.blueprint.gated, d,
+                                job.blueprint.neurons);
+  weights.neurons = plan.neurons(job.rank).size();
+  weights.neuron_offsets = plan.neuron_offsets(job.rank);
+  const FfnJob ffn{job, layer, d, held, plan.neurons(job.rank), weights};
+  const std::string down_bias = job.blueprint.source(Part::ffn_down, layer).bias;
+  if (!down_bias.empty()) weights.down_bias = job.loader.vector(down_bias, d, {0, d});
+  weights.up_bias = ffn.neuron_bias(Part::ffn_up);
+  if (job.blueprint.gated) weights.gate_bias = ffn.neuron_bias(Part::ffn_gate);
+
+  const SelectionKind selection = weights.spec.selection;
+  PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ",
+                job.blueprint.neurons, " neurons (selection static): it cannot run densely");
+  weights.folded = !dense && selection != SelectionKind::all;
+  const bool low_bit_down = is_low_bit(job.format_of(Part::ffn_down, layer));
+  if (!gathers(selection) || (dense && !low_bit_down))
+    load_dense(ffn);
+  else
+    load_rows(ffn);
+  if (!weights.folded) return;
+  load_lines(ffn);
+  load_selection(ffn);
+}
+
+}  // namespace pleat

@@ -1,0 +1,78 @@
+#include "core/fold/gptq_grid.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/dtype.h"
+
+namespace pleat {
+
+int GroupGrid::code(float w) const {
+  if (scale == 0) return zero;
+  return int(std::clamp(std::nearbyint((w - minimum) / scale) + float(zero), float(least), float(largest)));
+}
+
+double GroupGrid::error(const float* w, int64_t n) const {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += double(value(code(w[i])) - w[i]) * (value(code(w[i])) - w[i]);
+  return sum;
+}
+
+namespace {
+
+float rounded(float x) { return to_f32(to_bf16(x)); }
+
+GroupGrid binary_grid(const float* w, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::fabs(w[i]);
+  const float half = rounded(float(sum / double(n)));
+  return {2 * half, -half, 0, 1, 0};
+}
+
+GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
+  const auto [low, high] = std::minmax_element(w, w + n);
+  const float middle = (*low + *high) / 2, half = (*high - *low) / 2;
+  const int largest = (1 << bits) - 1;
+  GroupGrid best;
+  double best_error = INFINITY;
+  for (float clip : {1.0f, 0.9f, 0.8f, 0.7f, 0.6f}) {
+    const GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), 0, largest, 0};
+    const double error = grid.error(w, n);
+    if (error < best_error) best = grid, best_error = error;
+  }
+  return best;
+}
+
+GroupGrid symmetric_grid(const float* w, int64_t n) {
+  float largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(w[i]));
+  return {rounded(largest / 127), 0, 1, 255, 128};
+}
+
+}  // namespace
+
+GroupGrid grid_of(const float* w, int64_t n, int bits) {
+  if (bits == 1) return binary_grid(w, n);
+  return bits == 8 ? symmetric_grid(w, n) : clipped_grid(w, n, bits);
+}
+
+std::vector<int32_t> column_order(const std::vector<double>& second_moment, int64_t d, bool by_activation) {
+  std::vector<int32_t> order(static_cast<size_t>(d));
+  std::iota(order.begin(), order.end(), 0);
+  if (by_activation && !second_moment.empty())
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return second_moment[size_t(a * (d + 1))] > second_moment[size_t(b * (d + 1))];
+    });
+  return order;
+}
+
+std::vector<double> reordered(const std::vector<double>& square, const std::vector<int32_t>& order) {
+  const size_t n = order.size(), d = size_t(std::llround(std::sqrt(double(square.size()))));
+  std::vector<double> out(n * n);
+  for (size_t i = 0; i < n; ++i)
+    for (size_t j = 0; j < n; ++j) out[i * n + j] = square[size_t(order[i]) * d + size_t(order[j])];
+  return out;
+}
+
+}  // namespace pleat

@@ -1,0 +1,179 @@
+#include "core/fold/layer_builder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/fold/hot_neurons.h"
+#include "core/fold/input_moments.h"
+#include "core/fold/selected_lines.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+std::vector<int32_t> all_neurons(int64_t count) {
+  std::vector<int32_t> out(static_cast<size_t>(count));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
+
+std::string key_of(const FfnFormats& formats, bool flag) {
+  return concat(name_of(formats.gate), name_of(formats.up), name_of(formats.down), flag);
+}
+
+// The candidate whose share is nearest.
+uint8_t nearest_candidate(const LayerRanges& ranges, double exact) {
+  size_t best = 0;
+  const auto distance = [&](size_t i) { return std::fabs(double(ranges.neurons[0][i].outside) - exact); };
+  for (size_t i = 1; i < kOutsideShares.size(); ++i)
+    if (distance(i) < distance(best)) best = i;
+  return uint8_t(best);
+}
+
+}  // namespace
+
+FfnBytes BuiltLayer::bytes() const {
+  const FfnTensors& ffn = weights.values;
+  return ffn_bytes(fold.spec, weights.formats, ffn.gated(), ffn.hidden(), dense_neurons);
+}
+
+BuiltLayer reordered(const BuiltLayer& built, std::span<const int32_t> order) {
+  BuiltLayer out{reordered(built.fold, order), reordered(built.weights, order), {}, built.dense_neurons};
+  for (const int32_t place : order) out.neurons.push_back(built.neurons[size_t(place)]);
+  return out;
+}
+
+const FfnTensors& LayerBuilder::ffn() {
+  if (!ffn_) ffn_ = source_.ffn();
+  return *ffn_;
+}
+
+const FfnMoments& LayerBuilder::moments() {
+  if (!moments_) moments_ = source_.moments();
+  return *moments_;
+}
+
+void LayerBuilder::rest() {
+  ffn_.reset();
+  moments_.reset();
+  wanted_.reset();
+  for (auto& [key, quantised] : quantised_) quantised.forget_values();
+}
+
+const Table& LayerBuilder::wanted() {
+  if (!wanted_) {
+    LayerFold all;
+    all.spec = {.selection = SelectionKind::all, .lines = false};
+    all.bias = ffn().down_bias;
+    wanted_ =
+        FoldedLayer(ffn(), all, source_.activation, WeightFormat::bf16).output(ctx_, FfnForm::dense, sample().view());
+  }
+  return *wanted_;
+}
+
+FoldedLayer LayerBuilder::layer(const BuiltLayer& built) const {
+  return {built.weights.values, built.fold, source_.activation,
+          built.weights.is_low_bit() ? WeightFormat::f32 : WeightFormat::bf16};
+}
+
+LayerMeasurement LayerBuilder::measure(const BuiltLayer& built) {
+  return measure_layer(ctx_, layer(built), sample(), wanted(), built.bytes(), built.dense_neurons);
+}
+
+const QuantisedFfn& LayerBuilder::quantised(const FfnFormats& formats, bool by_neuron) {
+  const auto [it, fresh] = quantised_.try_emplace(key_of(formats, by_neuron));
+  if (fresh)
+    it->second =
+        quantise_ffn(ctx_, ffn(), formats == FfnFormats() ? FfnMoments() : moments(), formats, by_neuron);
+  it->second.restore_values(ffn());
+  return it->second;
+}
+
+const LowBitRows& LayerBuilder::predictor(bool of_gate, int bits) {
+  const auto [it, fresh] = predictors_.try_emplace({of_gate, bits});
+  if (fresh) it->second = gptq(ctx_, (of_gate ? ffn().gate : ffn().up).view(), source_.statistics.second_moment, bits);
+  return it->second;
+}
+
+const LayerBuilder::Ranges& LayerBuilder::ranges(const LayerRecipe& recipe) {
+  const auto [it, fresh] = ranges_.try_emplace(concat(key_of(recipe.formats, true), recipe.predictor_bits));
+  if (!fresh) return it->second;
+  it->second.predictor = predictor(false, recipe.predictor_bits);
+  it->second.ranges = fit_layer_ranges(ctx_, quantised(recipe.formats, true).values, it->second.predictor,
+                                       source_.activation, sample(), source_.sensitivity);
+  return it->second;
+}
+
+const LayerBuilder::Gates& LayerBuilder::gates(const LayerRecipe& recipe) {
+  const auto [it, fresh] = gates_.try_emplace(
+      concat(key_of(recipe.formats, recipe.lines), name_of(recipe.selection), recipe.predictor_bits));
+  if (!fresh) return it->second;
+  GatePredictors predictors;
+  if (recipe.selection == SelectionKind::predictor)
+    predictors = {predictor(true, recipe.predictor_bits), predictor(false, recipe.predictor_bits)};
+  it->second.gates = fit_layer_gates(ctx_, quantised(recipe.formats, true).values, recipe.lines, std::move(predictors),
+                                     source_.activation, sample());
+  it->second.ranges = as_ranges(it->second.gates, source_.sensitivity);
+  return it->second;
+}
+
+const LayerRanges& LayerBuilder::candidates(const LayerRecipe& recipe) {
+  return recipe.selection == SelectionKind::range ? ranges(recipe).ranges : gates(recipe).ranges;
+}
+
+FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weights) {
+  return {recipe.fold_format, recipe.lines, weights.is_low_bit() ? &wanted() : nullptr, {}};
+}
+
+BuiltLayer LayerBuilder::build(const LayerRecipe& recipe, const std::vector<uint8_t>* choice) {
+  if (recipe.selection == SelectionKind::hot) return build_hot(recipe);
+  const QuantisedFfn& weights = quantised(recipe.formats, gathers(recipe.selection));
+  BuiltLayer out{{}, weights, all_neurons(ffn().neurons()), ffn().neurons()};
+  switch (recipe.selection) {
+    case SelectionKind::all:
+    case SelectionKind::hot:
+      out.fold.spec = {.selection = SelectionKind::all, .lines = false};
+      out.fold.bias = ffn().down_bias;
+      break;
+    case SelectionKind::range: {
+      const Ranges& mine = ranges(recipe);
+      const RangeChoice own = choice ? RangeChoice{*choice} : choose_ranges({mine.ranges}, recipe.exact);
+      out.fold = build_fold(ctx_, weights.values, mine.ranges, own[0], mine.predictor, source_.activation,
+                            sample(), form(recipe, weights));
+      break;
+    }
+    case SelectionKind::gate:
+    case SelectionKind::predictor: {
+      const Gates& mine = gates(recipe);
+      const size_t candidate = choice ? (*choice)[0] : nearest_candidate(mine.ranges, recipe.exact);
+      out.fold =
+          build_gated_fold(ctx_, weights.values, mine.gates, candidate, source_.activation, sample(),
+                                  form(recipe, weights));
+      break;
+    }
+    case SelectionKind::threshold:
+    case SelectionKind::prompt:
+    case SelectionKind::core:
+      out.fold = build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation,
+                                     sample(), form(recipe, weights));
+      break;
+  }
+  return out;
+}
+
+BuiltLayer LayerBuilder::build_hot(const LayerRecipe& recipe) {
+  const int64_t all = ffn().neurons(), count = std::clamp<int64_t>(std::llround(recipe.exact * double(all)), 1, all);
+  BuiltLayer out;
+  out.dense_neurons = all;
+  out.neurons = hot_neurons(ctx_, ffn(), source_.activation, sample(), count, extreme_inputs(moments().largest_neurons));
+  out.weights =
+      quantise_ffn(ctx_, reordered(ffn(), out.neurons), some_neurons(moments(), out.neurons), recipe.formats, false);
+  out.fold.spec.selection = SelectionKind::hot;
+  out.fold.spec.neurons = int64_t(out.neurons.size());
+  const FoldForm kept{recipe.fold_format, recipe.lines, &wanted(), {}};
+  finish_fold(ctx_, out.weights.values, source_.activation, sample(), kept, out.fold);
+  return out;
+}
+
+}  // namespace pleat

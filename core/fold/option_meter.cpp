@@ -1,0 +1,77 @@
+#include "core/fold/option_meter.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/fold/quality.h"
+
+namespace pleat {
+namespace {
+
+// The residual stream in front of a layer is what the one before left.
+class Streams : public StageObserver {
+ public:
+  explicit Streams(std::vector<Table>& streams) : streams_(streams) {}
+  void stage(const char* name, int layer, MatrixView<const float> value) override {
+    if (std::strcmp(name, layer < 0 ? "x" : "mlpResid") != 0 || layer + 1 >= int(streams_.size())) return;
+    Table& to = streams_[size_t(layer + 1)] = Table(value.rows, value.cols);
+    for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, to[row]);
+  }
+
+ private:
+  std::vector<Table>& streams_;
+};
+
+// The first rows of a window run densely: position 0 alone, or a prompt where one has to choose neurons.
+int64_t prompt_of(const std::vector<const FoldedLayer*>& layers) {
+  constexpr int64_t kPrompt = 128;
+  const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
+    return layer != nullptr && by_prompt(layer->spec().selection);
+  });
+  return chosen ? kPrompt : 1;
+}
+
+}  // namespace
+
+OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model_(model) {
+  for (Window& window : windows) {
+    Run& run = runs_.emplace_back();
+    run.window = std::move(window);
+    run.streams.resize(size_t(model.blueprint().layers));
+    Streams streams(run.streams);
+    model.set_observer(&streams);
+    const MatrixView<const float> logits = model.run(run.window, nullptr, true);
+    model.set_observer(nullptr);
+    run.logits = keep_logits(model.context().team(), logits, int64_t(run.window.size()) - 1);
+  }
+}
+
+double OptionMeter::kl(int layer, const FoldedLayer& changed) {
+  std::vector<const FoldedLayer*> layers(size_t(model_.blueprint().layers), nullptr);
+  layers[size_t(layer)] = &changed;
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_of(layers));
+  Divergence sum;
+  int64_t tokens = 0;
+  for (const Run& run : runs_) {
+    const std::span<const int32_t> next = std::span(run.window).subspan(1);
+    const MatrixView<const float> logits =
+        model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
+    sum += compare_logits(model_.context().team(), run.logits, logits, next);
+    tokens += int64_t(next.size());
+  }
+  return sum.kl / double(tokens);
+}
+
+double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) {
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_of(layers));
+  Divergence sum;
+  int64_t tokens = 0;
+  for (const Run& run : runs_) {
+    const std::span<const int32_t> next = std::span(run.window).subspan(1);
+    sum += compare_logits(model_.context().team(), run.logits, model_.run(run.window, &form, true), next);
+    tokens += int64_t(next.size());
+  }
+  return sum.kl / double(tokens);
+}
+
+}  // namespace pleat

@@ -1,0 +1,32 @@
+#pragma once
+// What a change of one layer alone costs the model's output (method.md section 6: options are measured separately, only
+// the layers above the changed one are computed again).
+#include <vector>
+
+#include "core/fold/dense_model.h"
+#include "core/fold/layer_fold.h"
+#include "core/fold/logit_comparison.h"
+
+namespace pleat {
+
+class OptionMeter {
+ public:
+  // Runs the windows densely and keeps the residual stream in front of every layer.
+  OptionMeter(DenseModel& model, std::vector<Window> windows);
+
+  // KL of the dense model's next token from that of the model with one layer changed, nats a token.
+  double kl(int layer, const FoldedLayer& changed);
+  // The same with all layers changed (nullptr: as it is).
+  double kl(const std::vector<const FoldedLayer*>& layers);
+
+ private:
+  struct Run {
+    Window window;
+    std::vector<Table> streams;  // [layers] [window, d]
+    DenseLogits logits;
+  };
+  DenseModel& model_;
+  std::vector<Run> runs_;
+};
+
+}  // namespace pleat
