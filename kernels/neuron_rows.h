@@ -45,7 +45,7 @@ class NeuronRows {
   int64_t width() const { return width_; }
   int64_t stride_bytes() const { return stride_bytes_; }
   const std::byte* row(int64_t neuron) const { return data_.as<std::byte>() + neuron * stride_bytes_; }
-  size_t bytes() const { return data_.bytes() + protected_rows_.bytes(); }
+  size_t bytes() const { return size_t(neurons_ * stride_bytes_) + protected_rows_.bytes(); }
   int64_t row_bytes() const;  // what gathering one neuron streams
 
   // Low-bit, for the kernels.
