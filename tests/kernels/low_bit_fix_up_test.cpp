@@ -124,7 +124,7 @@ struct Gather {
 
 TEST(LowBitFixUp, AgreesWithPlainLoopsInDouble) {
   for (const Formats& formats : all_formats())
-    for (int64_t width : {40, 96, 320, 576}) {
+    for (int64_t width : {40, 96, 320, 576, 1100}) {
       const Gather t(formats, width);
       for (Gather::Kind kind : Gather::kKinds) {
         std::vector<Near> expected;

@@ -6,7 +6,7 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kWidths[] = {40, 96, 320, 576, 1100};
+constexpr int64_t kWidths[] = {40, 96, 320, 576, 1024, 1100};
 
 TEST(LowBitRows, UnpackToTheCheckpointsWeights) {
   for (WeightFormat format : kLowBitFormats)
