@@ -189,7 +189,7 @@ struct Avx2Lanes {
   static F byte(I a) {
     return {byte<index>(a.low), byte<index>(a.high)};
   }
-  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+  [[gnu::always_inline]] static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 };
 
 }  // namespace pleat

@@ -139,7 +139,7 @@ struct Avx512Lanes {
   static F byte(I a) {
     return to_float(_mm512_and_si512(_mm512_srli_epi32(a, 8 * index), _mm512_set1_epi32(0xff)));
   }
-  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+  [[gnu::always_inline]] static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 };
 
 }  // namespace pleat

@@ -173,7 +173,8 @@ struct PortableLanes {
   static F byte(I a) {
     return each([&](int i) { return float(a.lane[i] >> (8 * index) & 0xff); });
   }
-  static void prefetch(const void* p) { __builtin_prefetch(p); }
+  // Inlined before anything else, because g++ 12 takes a call of it for one without effect and drops it.
+  [[gnu::always_inline]] static void prefetch(const void* p) { __builtin_prefetch(p); }
 };
 
 }  // namespace pleat

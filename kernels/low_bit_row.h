@@ -1,7 +1,7 @@
 #pragma once
 // A neuron's row in 2 to 6 or 8 bits a weight, one piece of memory:
 //   codes [groups of 64 weights][8 * bits bytes], scales [groups], minimums [groups] (none at 8 bits), the weights of
-//   protected inputs; the last three bf16.
+//   protected inputs; the last three bf16. 32 bytes past its end must be readable.
 // A group's codes are cut into planes of 4, 2 and 1 bits (the binary digits of `bits`, the lowest bits of a code in the
 // widest plane, which comes first), or one of 8. A plane of b bits is 2 b words of 32 bits: byte i of word l % 2b
 // holds, at bits b (l / 2b), that of weight 16 i + l. So lane l of 16 gets four codes, which are 4 terms of a dot

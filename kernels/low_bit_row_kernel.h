@@ -19,41 +19,37 @@ template <class Lanes, int bits>
 
 constexpr int64_t kGroupsAtOnce = 16;  // whose scales fill the lanes
 
-// n <= 16 values.
-template <class Lanes, class Element>
-[[gnu::always_inline]] inline typename Lanes::F load_groups(const Element* p, int64_t n) {
-  return n == kGroupsAtOnce ? Lanes::load(p) : Lanes::load_part(p, n);
-}
-
-// n <= 16 groups of the next row from `begin` on.
-template <class Lanes, int bits>
-[[gnu::always_inline]] inline void fetch_groups(const LowBitRow& next, int64_t begin, int64_t n) {
-  const uint8_t* codes = next.codes + begin * 8 * bits;
-  for (int64_t at = 0; at < n * 8 * bits; at += 64) Lanes::prefetch(codes + at);
-  Lanes::prefetch(next.scales + begin);
-  if constexpr (bits != 8) Lanes::prefetch(next.minimums + begin);
+// Calls use(begin, n) for each n <= 16 groups from `begin` on, those of the next row being fetched ahead.
+template <class Lanes, int bits, class Use>
+[[gnu::always_inline]] inline void for_groups(int64_t groups, const LowBitRow& next, Use use) {
+  for (int64_t begin = 0; begin < groups; begin += kGroupsAtOnce) {
+    const int64_t left = groups - begin, n = left < kGroupsAtOnce ? left : kGroupsAtOnce;
+    for (int64_t at = begin * 8 * bits; at < (begin + n) * 8 * bits; at += 64) Lanes::prefetch(next.codes + at);
+    Lanes::prefetch(next.scales + begin);
+    if constexpr (bits != 8) Lanes::prefetch(next.minimums + begin);
+    use(begin, n);
+  }
 }
 
 // R dot products with the same row; at[r]: row r's first group.
 template <class Lanes, int bits, int R>
 void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
   using F = typename Lanes::F;
+  const LowBitRow weights = task.weights, next = task.next;
   F code_sum[R], minimum_sum[R];
   for (int r = 0; r < R; ++r) code_sum[r] = minimum_sum[r] = Lanes::set1(0.0f);
-  for (int64_t begin = 0; begin < task.groups; begin += kGroupsAtOnce) {
-    const int64_t left = task.groups - begin, n = left < kGroupsAtOnce ? left : kGroupsAtOnce;
-    fetch_groups<Lanes, bits>(task.next, begin, n);
+  for_groups<Lanes, bits>(task.groups, next, [&](int64_t begin, int64_t n) {
     alignas(64) float factors[R][kGroupsAtOnce];
-    const F scale = load_groups<Lanes>(task.weights.scales + begin, n);
+    const F scale = Lanes::load(weights.scales + begin);
     for (int r = 0; r < R; ++r)
-      Lanes::store(factors[r], Lanes::mul(scale, load_groups<Lanes>(task.scales + at[r] + begin, n)));
+      Lanes::store(factors[r], Lanes::mul(scale, Lanes::load_part(task.scales + at[r] + begin, n)));
     if constexpr (bits != 8) {
-      const F minimum = load_groups<Lanes>(task.weights.minimums + begin, n);
+      const F minimum = Lanes::keep_first(Lanes::load(weights.minimums + begin), n, 0.0f);
       for (int r = 0; r < R; ++r)
-        minimum_sum[r] = Lanes::fma(minimum, load_groups<Lanes>(task.sums + at[r] + begin, n), minimum_sum[r]);
+        minimum_sum[r] = Lanes::fma(minimum, Lanes::load_part(task.sums + at[r] + begin, n), minimum_sum[r]);
     }
     for (int64_t group = 0; group < n; ++group) {
-      const typename Lanes::I codes = group_codes<Lanes, bits>(task.weights.codes + (begin + group) * 8 * bits);
+      const typename Lanes::I codes = group_codes<Lanes, bits>(weights.codes + (begin + group) * 8 * bits);
       for (int r = 0; r < R; ++r) {
         const int8_t* q = task.q + (at[r] + begin + group) * 64;
         typename Lanes::I sum;
@@ -64,7 +60,7 @@ void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
         code_sum[r] = Lanes::fma(Lanes::set1(factors[r][group]), Lanes::to_float(sum), code_sum[r]);
       }
     }
-  }
+  });
   for (int r = 0; r < R; ++r) out[r] = Lanes::sum(Lanes::add(code_sum[r], minimum_sum[r]));
 }
 
@@ -73,58 +69,59 @@ template <class Lanes, int bits>
 struct GroupScales {
   alignas(64) float scale[kGroupsAtOnce], minimum[kGroupsAtOnce];
 
-  [[gnu::always_inline]] GroupScales(const LowBitRow& row, int64_t begin, int64_t n) {
-    const typename Lanes::F scales = load_groups<Lanes>(row.scales + begin, n);
+  [[gnu::always_inline]] GroupScales(const LowBitRow& row, int64_t begin) {
+    const typename Lanes::F scales = Lanes::load(row.scales + begin);
     Lanes::store(scale, scales);
     if constexpr (bits == 8)
       Lanes::store(minimum, Lanes::mul(scales, Lanes::set1(-128.0f)));
     else
-      Lanes::store(minimum, load_groups<Lanes>(row.minimums + begin, n));
+      Lanes::store(minimum, Lanes::load(row.minimums + begin));
   }
 };
 
-// Calls use.operator()<i>(weights 16 i to 16 i + 15 of the group) for i from 0 to 3.
-template <class Lanes, int bits, class Use>
-[[gnu::always_inline]] inline void for_weights(const uint8_t* group, float scale, float minimum, Use use) {
+// The weights of a group: weights[i] are 16 i to 16 i + 15.
+template <class Lanes, int bits>
+[[gnu::always_inline]] inline void group_weights(const uint8_t* group, float scale, float minimum,
+                                                 typename Lanes::F* weights) {
   const typename Lanes::I codes = group_codes<Lanes, bits>(group);
   const typename Lanes::F scales = Lanes::set1(scale), minimums = Lanes::set1(minimum);
-  use.template operator()<0>(Lanes::fma(scales, Lanes::template byte<0>(codes), minimums));
-  use.template operator()<1>(Lanes::fma(scales, Lanes::template byte<1>(codes), minimums));
-  use.template operator()<2>(Lanes::fma(scales, Lanes::template byte<2>(codes), minimums));
-  use.template operator()<3>(Lanes::fma(scales, Lanes::template byte<3>(codes), minimums));
+  weights[0] = Lanes::fma(scales, Lanes::template byte<0>(codes), minimums);
+  weights[1] = Lanes::fma(scales, Lanes::template byte<1>(codes), minimums);
+  weights[2] = Lanes::fma(scales, Lanes::template byte<2>(codes), minimums);
+  weights[3] = Lanes::fma(scales, Lanes::template byte<3>(codes), minimums);
 }
 
 // out[r] += factors[r] * weights for R rows.
 template <class Lanes, int bits, int R>
 void add_low_bit(const AddLowBit& task, float* const* out, const float* factors) {
   using F = typename Lanes::F;
-  const int64_t groups = (task.width + 63) / 64;
-  for (int64_t begin = 0; begin < groups; begin += kGroupsAtOnce) {
-    const int64_t left = groups - begin, n = left < kGroupsAtOnce ? left : kGroupsAtOnce;
-    fetch_groups<Lanes, bits>(task.next, begin, n);
-    const GroupScales<Lanes, bits> scales(task.weights, begin, n);
+  const LowBitRow row = task.weights, next = task.next;
+  const int64_t width = task.width;
+  F factor[R];
+  float* to[R];
+  for (int r = 0; r < R; ++r) factor[r] = Lanes::set1(factors[r]), to[r] = out[r];
+  for_groups<Lanes, bits>((width + 63) / 64, next, [&](int64_t begin, int64_t n) {
+    const GroupScales<Lanes, bits> scales(row, begin);
     for (int64_t group = 0; group < n; ++group) {
-      const uint8_t* codes = task.weights.codes + (begin + group) * 8 * bits;
-      const int64_t column = (begin + group) * 64, columns = task.width - column;
-      if (columns >= 64) {
-        for_weights<Lanes, bits>(codes, scales.scale[group], scales.minimum[group], [&]<int i>(F weight) {
-          for (int r = 0; r < R; ++r) {
-            float* const to = out[r] + column + 16 * i;
-            Lanes::store(to, Lanes::fma(Lanes::set1(factors[r]), weight, Lanes::load(to)));
+      F weights[4];
+      group_weights<Lanes, bits>(row.codes + (begin + group) * 8 * bits, scales.scale[group], scales.minimum[group],
+                                 weights);
+      const int64_t column = (begin + group) * 64, left = width - column;
+      for (int r = 0; r < R; ++r) {
+        float* const sums = to[r] + column;
+        if (left >= 64) {
+          for (int i = 0; i < 4; ++i)
+            Lanes::store(sums + 16 * i, Lanes::fma(factor[r], weights[i], Lanes::load(sums + 16 * i)));
+        } else {
+          for (int i = 0; 16 * i < left; ++i) {
+            const int64_t rest = left - 16 * i, count = rest < 16 ? rest : 16;
+            Lanes::store_part(sums + 16 * i, Lanes::fma(factor[r], weights[i], Lanes::load_part(sums + 16 * i, count)),
+                              count);
           }
-        });
-      } else {
-        for_weights<Lanes, bits>(codes, scales.scale[group], scales.minimum[group], [&]<int i>(F weight) {
-          const int64_t rest = columns - 16 * i, count = rest < 16 ? rest : 16;
-          if (rest <= 0) return;
-          for (int r = 0; r < R; ++r) {
-            float* const to = out[r] + column + 16 * i;
-            Lanes::store_part(to, Lanes::fma(Lanes::set1(factors[r]), weight, Lanes::load_part(to, count)), count);
-          }
-        });
+        }
       }
     }
-  }
+  });
 }
 
 template <class Lanes, int bits>
@@ -142,14 +139,16 @@ void unpack_low_bit(const UnpackLowBit& task) {
     Lanes::prefetch(of_row(weights.minimums, kRowsAhead) + begin);
     for (int64_t first = begin; first < end; first += kGroupsAtOnce) {
       const int64_t n = end - first < kGroupsAtOnce ? end - first : kGroupsAtOnce;
-      const GroupScales<Lanes, bits> scales(weights, first, n);
-      for (int64_t group = 0; group < n; ++group)
-        for_weights<Lanes, bits>(weights.codes + (first + group) * 8 * bits, scales.scale[group], scales.minimum[group],
-                                 [&]<int i>(typename Lanes::F weight) {
-                                   const int64_t column = (first + group) * 64 + 16 * i - task.column;
-                                   if (column >= 0 && column < task.columns)
-                                     Lanes::store(task.out + row * task.stride + column, weight);
-                                 });
+      const GroupScales<Lanes, bits> scales(weights, first);
+      for (int64_t group = 0; group < n; ++group) {
+        typename Lanes::F values[4];
+        group_weights<Lanes, bits>(weights.codes + (first + group) * 8 * bits, scales.scale[group],
+                                   scales.minimum[group], values);
+        for (int i = 0; i < 4; ++i) {
+          const int64_t column = (first + group) * 64 + 16 * i - task.column;
+          if (column >= 0 && column < task.columns) Lanes::store(task.out + row * task.stride + column, values[i]);
+        }
+      }
     }
   }
 }

@@ -11,6 +11,7 @@ namespace pleat {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kReadPastEnd = 64;  // of the last row: see low_bit_row.h
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -32,7 +33,7 @@ void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner
 NeuronRows::NeuronRows(WeightFormat format, int64_t neurons, int64_t width)
     : format_(format), neurons_(neurons), width_(width) {
   stride_bytes_ = round_up(row_bytes(), kAlignment);
-  data_ = Buffer(size_t(neurons * stride_bytes_));
+  data_ = Buffer(size_t(neurons * stride_bytes_ + kReadPastEnd));
 }
 
 int64_t NeuronRows::protected_weights_offset() const {
@@ -138,7 +139,7 @@ void NeuronRows::protect(std::vector<int32_t> inputs) {
 
   const int64_t stride_bytes = round_up(row_bytes(), kAlignment);
   if (stride_bytes == stride_bytes_) return;
-  Buffer moved(size_t(neurons_ * stride_bytes));
+  Buffer moved(size_t(neurons_ * stride_bytes + kReadPastEnd));
   for (int64_t neuron = 0; neuron < neurons_; ++neuron)
     std::memcpy(moved.as<std::byte>() + neuron * stride_bytes, row(neuron), size_t(packed_bytes));
   data_ = std::move(moved);

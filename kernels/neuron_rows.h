@@ -45,7 +45,7 @@ class NeuronRows {
   int64_t width() const { return width_; }
   int64_t stride_bytes() const { return stride_bytes_; }
   const std::byte* row(int64_t neuron) const { return data_.as<std::byte>() + neuron * stride_bytes_; }
-  size_t bytes() const { return data_.bytes() + protected_rows_.bytes(); }
+  size_t bytes() const { return size_t(neurons_ * stride_bytes_) + protected_rows_.bytes(); }
   int64_t row_bytes() const;  // what gathering one neuron streams
 
   // Low-bit, for the kernels.
@@ -105,17 +105,16 @@ struct Residual {
 
 // leaves [leaves][m, width] += sum over n in S(row) and leaf, ascending, of r_n(row) * down[n].   m <= kMaxSharedRows.
 //   z_n = dot(x, up[n]) + b1_n
-// Each union neuron's two rows are read once; they may differ in format. Bits of a row do not depend on the other rows,
-// nor on threads or instruction set:
-//   dot, bf16: x is rounded to bf16. Low-bit: x is quantised to q and s by group as in low_bit.h, protected inputs
-//   being
-//     0. Lane l of 16 takes the group's inputs 16 i + l, i = 0 to 3; over the groups g, ascending, both from 0,
-//       codes_l    = fma(scale_g * s_g, sum over i of code q, codes_l)      8 bits: code - 128
-//       minimums_g mod 16 = fma(minimum_g, s_g * sum(q_g), minimums_g mod 16)     8 bits: none
-//     the sums of integers exact; codes_l + minimums_l are then added by halves, and for each protected input,
-//     ascending, z += x * (its weight in bf16).
-//   r down[n]: bf16 down: r is rounded to bf16. Low-bit: out = fma(r, fma(scale, code, minimum), out), 8 bits with the
-//     minimum -128 scale; r and a protected neuron's weights are not rounded.
+// leaves: best 64-byte aligned. Each union neuron's two rows are read once; they may differ in format. Bits of a row do
+// not depend on the other rows, nor on threads or instruction set:
+//   z, bf16: x is rounded to bf16. Low-bit: x is quantised to q and s by group as in low_bit.h, 0 at protected inputs.
+//     Lane l of 16 takes the inputs 16 i + l of a group, i = 0 to 3. Over the groups g, ascending, both from 0:
+//       codes_l      = fma(scale_g * s_g, sum over i of code * q, codes_l)      8 bits: code - 128
+//       minimums_l   = fma(minimum_g, s_g * sum(q_g), minimums_l), l = g mod 16     8 bits: none
+//     the sums of integers exact. codes_l + minimums_l are added by halves; then for each protected input, ascending,
+//     z += x * (its weight in bf16).
+//   r down[n], bf16: r is rounded to bf16. Low-bit: out = fma(r, fma(scale, code, minimum), out), 8 bits with the
+//     minimum -128 scale; out = fma(r, weight, out) for a protected neuron. r is not rounded.
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);
 
