@@ -102,11 +102,11 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
                                                Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   const auto add = [&](const std::string& name, WeightFormat format, double fold) {
     if (fold > 0)
-      blueprint.fold = FoldSpec{
-          .layers = std::vector<LayerFoldSpec>(
-              size_t(blueprint.layers),
-              LayerFoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range}),
-          .reduction = fold};
+      blueprint.fold =
+          FoldSpec{.layers = std::vector<LayerFoldSpec>(
+                       size_t(blueprint.layers),
+                       LayerFoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range}),
+                   .reduction = fold};
     ModelSizes sizes = sizes_of(blueprint);
     if (is_low_bit(format)) sizes.neuron_unit = kGroup;
     const ShardPlan plan(sizes, communicator.ranks(), reduction_kind(options.common));

@@ -89,11 +89,12 @@ void add_fold(CLI::App& app, Command& command) {
       ->check(CLI::Range(0.0, 1.0))
       ->default_str("0.8 by range, 0.4 by the gate, else 0.5");
   CLI::Option* const select =
-      sub.add_option("--select", options->select,
-                     "Who is computed exactly. range (plain FFNs): neurons predicted outside their range; predictor "
-                     "(gated FFNs): those that low-bit copies of gate and up predict far from their line; gate (gated): "
-                     "those whose exact gate is far from it; threshold: large activations; prompt, core: each "
-                     "sequence's own, by its prompt; static: always the same, the others leave the folder; all: every one")
+      sub.add_option(
+             "--select", options->select,
+             "Who is computed exactly. range (plain FFNs): neurons predicted outside their range; predictor "
+             "(gated FFNs): those that low-bit copies of gate and up predict far from their line; gate (gated): "
+             "those whose exact gate is far from it; threshold: large activations; prompt, core: each "
+             "sequence's own, by its prompt; static: always the same, the others leave the folder; all: every one")
           ->check(CLI::IsMember({"range", "gate", "predictor", "threshold", "prompt", "core", "static", "all"}))
           ->default_str("range, with gated FFNs predictor");
   const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
@@ -113,6 +114,9 @@ void add_fold(CLI::App& app, Command& command) {
       ->capture_default_str()
       ->needs(budget);
   sub.add_flag("--stored", fold_options.stored, "The budget counts stored bytes")->needs(budget);
+  sub.add_option("--options", fold_options.options,
+                 "The options.json of an earlier search on this model: search under another budget without measuring")
+      ->needs(budget);
   CLI::Option* const recipe =
       sub.add_option("--recipe", fold_options.recipe, "Instead: a recipe.json of an earlier fold, edited or not");
   budget->excludes(select)->excludes(recipe);

@@ -23,10 +23,9 @@ RankShare share_of(const Blueprint& blueprint, const ShardPlan& plan, int rank, 
     share.bytes_stored += attention + part(ffn.stored, neurons, blueprint.neurons);
     share.bytes_read += attention;
     // What a selection reads is known of all layers together: the reduction counts against bf16.
-    share.bytes_read += blueprint.fold
-                            ? int64_t((1 - blueprint.fold->reduction) *
-                                      double(part(ffn.dense, neurons, blueprint.neurons)))
-                            : part(ffn.fixed, neurons, blueprint.neurons);
+    share.bytes_read +=
+        blueprint.fold ? int64_t((1 - blueprint.fold->reduction) * double(part(ffn.dense, neurons, blueprint.neurons)))
+                       : part(ffn.fixed, neurons, blueprint.neurons);
   }
   const int64_t head = matrix_bytes(blueprint.format_of(Part::head, 0, dtype), blueprint.embedding, share.vocab.size());
   share.bytes_read += head;

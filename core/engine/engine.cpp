@@ -15,6 +15,13 @@ std::vector<TreeNode> single_leaves(Range leaves) {
   return nodes;
 }
 
+// Layers that keep some of their neurons are split apart from the others, so a rank may hold more of them.
+int64_t most_neurons(const Weights& weights) {
+  int64_t most = 0;
+  for (const LayerWeights& layer : weights.layers) most = std::max(most, layer.neurons);
+  return most;
+}
+
 }  // namespace
 
 Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardPlan& plan_, Communicator& communicator_,
@@ -29,7 +36,7 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
       d(blueprint.hidden),
       q_width(plan.heads(rank).size() * blueprint.head_size),
       kv_width(plan.kv_heads(rank).size() * blueprint.head_size),
-      neurons(plan.neurons(rank).size()),
+      neurons(most_neurons(weights)),
       attention_nodes(plan.attention_exchange().nodes[size_t(rank)]),
       ffn_nodes(plan.ffn_exchange().nodes[size_t(rank)]),
       ffn_leaves(single_leaves(plan.ffn_leaves(rank))),

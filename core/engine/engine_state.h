@@ -26,7 +26,7 @@ struct Engine::State {
   void embed();
   void run_layers(const StepPlan& step_plan, int first);
   void layer(int layer, const StepPlan& step_plan);
-  void attend(int layer);  // normed -> this rank's partial sums of the attention's output
+  void attend(int layer);                          // normed -> this rank's partial sums of the attention's output
   void ffn(int layer, const StepPlan& step_plan);  // normed -> those of the FFN's output
   void add_attention(int layer);
   void add_ffn(int layer, const StepPlan& step_plan);
@@ -77,7 +77,8 @@ struct Engine::State {
 
   // this rank's shares
   int rank;
-  int64_t d, q_width, kv_width, neurons;
+  int64_t d, q_width, kv_width;
+  int64_t neurons;  // the most of a layer
   std::vector<TreeNode> attention_nodes, ffn_nodes, ffn_leaves;
   TreeExchange joint_exchange;       // of both, for models that add them together
   TreeExchange embedding_exchange;   // one part a rank

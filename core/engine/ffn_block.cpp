@@ -64,8 +64,7 @@ void Engine::State::remember_prompts(int layer, const StepPlan& step_plan) {
       for (int64_t row = 0; row < dense_rows; ++row)
         for (int64_t n = w.neuron_offsets[leaf]; n < w.neuron_offsets[leaf + 1]; ++n)
           squares[leaf * size_t(dense_rows) + size_t(row)] += act[row][n] * act[row][n];
-    if (!ffn_nodes.empty())
-      reduce_leaves(context, squares.data(), first_leaf, ffn_nodes, dense_rows, nodes.data());
+    if (!ffn_nodes.empty()) reduce_leaves(context, squares.data(), first_leaf, ffn_nodes, dense_rows, nodes.data());
     communicator.tree_all_reduce("prompt norms", plan.ffn_exchange(), nodes.data(), dense_rows, prompt_norms.data());
     for (int64_t row = 0; row < dense_rows; ++row) prompt_norms[size_t(row)] = std::sqrt(prompt_norms[size_t(row)]);
     if (w.spec.lines) {
@@ -181,8 +180,8 @@ void Engine::State::add_exact(int layer, const StepPlan& step_plan, int64_t row,
       return blueprint.gated ? fix_up_by_gate(w, input) : fix_up_by_activation(w, input);
     case SelectionKind::prompt:
     case SelectionKind::core:
-      prompt_selection->select(context, layer, step_plan,
-                               std::span(ordered).subspan(size_t(row), size_t(input.rows)), selection);
+      prompt_selection->select(context, layer, step_plan, std::span(ordered).subspan(size_t(row), size_t(input.rows)),
+                               selection);
       return fix_up_selected(w, input);
   }
 }

@@ -153,8 +153,8 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   const int64_t d = job.blueprint.hidden, held = job.blueprint.held_neurons(layer);
   const ShardPlan plan = job.plan.with_neurons(held);
   weights.spec = job.blueprint.layer_fold(layer);
-  weights.ffn_bytes = ffn_bytes(weights.spec, job.blueprint.ffn_formats(layer, WeightFormat::bf16), job.blueprint.gated, d,
-                                job.blueprint.neurons);
+  weights.ffn_bytes = ffn_bytes(weights.spec, job.blueprint.ffn_formats(layer, WeightFormat::bf16), job.blueprint.gated,
+                                d, job.blueprint.neurons);
   weights.neurons = plan.neurons(job.rank).size();
   weights.neuron_offsets = plan.neuron_offsets(job.rank);
   const FfnJob ffn{job, layer, d, held, plan.neurons(job.rank), weights};
@@ -164,8 +164,8 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   if (job.blueprint.gated) weights.gate_bias = ffn.neuron_bias(Part::ffn_gate);
 
   const SelectionKind selection = weights.spec.selection;
-  PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ",
-                job.blueprint.neurons, " neurons (selection static): it cannot run densely");
+  PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ", job.blueprint.neurons,
+                " neurons (selection static): it cannot run densely");
   weights.folded = !dense && selection != SelectionKind::all;
   const bool low_bit_down = is_low_bit(job.format_of(Part::ffn_down, layer));
   if (!gathers(selection) || (dense && !low_bit_down))

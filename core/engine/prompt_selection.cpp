@@ -14,9 +14,7 @@ template <class Use>
 void for_largest(const float* values, int64_t n, int64_t count, std::vector<int32_t>& work, Use use) {
   work.resize(size_t(n));
   std::iota(work.begin(), work.end(), 0);
-  const auto before = [&](int32_t a, int32_t b) {
-    return values[a] > values[b] || (values[a] == values[b] && a < b);
-  };
+  const auto before = [&](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
   if (count < n) std::nth_element(work.begin(), work.begin() + count, work.end(), before);
   for (int64_t i = 0; i < count; ++i) use(work[size_t(i)]);
 }

@@ -24,8 +24,8 @@ class PromptSelection {
   // For sequences in slots [0, slots).
   PromptSelection(const std::vector<LayerWeights>& layers, int slots);
 
-  // Prompt rows of one layer, of each sequence in order of positions.   values [rows, neurons]; norms [rows], |h| of all
-  // ranks' neurons (selection prompt).
+  // Prompt rows of one layer, of each sequence in order of positions.   values [rows, neurons]; norms [rows], |h| of
+  // all ranks' neurons (selection prompt).
   void add(int layer, const StepPlan& plan, std::span<const StepRow> rows, MatrixView<const float> values,
            const float* norms);
   // What the rows' sequences chose; replaces the selection's content.

@@ -58,7 +58,7 @@ AttentionWeights load_attention(WeightJob& job, int layer) {
   const WeightSource output = blueprint.source(Part::attention_output, layer);
   weights.output = PackedMatrix(job.format_of(Part::attention_output, layer), q_width, d, leaves);
   job.pack(output, blueprint.heads * head_size, d, {heads.begin * head_size, heads.end * head_size}, {0, d},
-       weights.output);
+           weights.output);
   if (!output.bias.empty()) weights.output_bias = job.loader.vector(output.bias, d, {0, d});
   weights.query_norm = load_norm(job, Part::query_norm, layer, head_size);
   weights.key_norm = load_norm(job, Part::key_norm, layer, head_size);
@@ -139,8 +139,7 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
   load_embedding(job, weights);
   weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
   for (int layer = 0; layer < blueprint.layers; ++layer) {
-    weights.layers.push_back(with_context(
-        concat("layer ", layer), [&] { return load_layer(job, layer, dense); }));
+    weights.layers.push_back(with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); }));
     after_layer();
   }
   return weights;

@@ -36,11 +36,11 @@ struct DenseFfn {
 };
 
 struct FoldedFfn {
-  PackedMatrix fold;         // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard; none without lines
-  Vector fold_bias;          // B  [d], on every rank: added after the sum
-  Vector slope, intercept;   // a, c [h_r]; gated: c, f; zeros without lines
-  Vector gate_slope;         // e    [h_r]; gated
-  NeuronRows gate, up, down; // Wg^T, W1^T, W2 [h_r, d]: a neuron is one contiguous row in each
+  PackedMatrix fold;          // C  [d_r, d]  int8 by group, or bf16; a leaf a virtual shard; none without lines
+  Vector fold_bias;           // B  [d], on every rank: added after the sum
+  Vector slope, intercept;    // a, c [h_r]; gated: c, f; zeros without lines
+  Vector gate_slope;          // e    [h_r]; gated
+  NeuronRows gate, up, down;  // Wg^T, W1^T, W2 [h_r, d]: a neuron is one contiguous row in each
   // Who is exact: see core/model/fold_spec.h
   LowBitMatrix predictor;        // P  [h_r, d]  1 to 3 bits; gated: of up
   LowBitMatrix gate_predictor;   //    [h_r, d]
@@ -61,9 +61,9 @@ struct LayerWeights {
   DenseFfn dense;
   FoldedFfn fold;
   size_t exact_bytes() const;  // of the FFN's matrices
-  Vector gate_bias;  // bg [h_r] where gated
-  Vector up_bias;    // b1 [h_r]
-  Vector down_bias;  // b2 [d], on every rank; in B already for folded rows
+  Vector gate_bias;            // bg [h_r] where gated
+  Vector up_bias;              // b1 [h_r]
+  Vector down_bias;            // b2 [d], on every rank; in B already for folded rows
 };
 
 struct Weights {

@@ -19,10 +19,9 @@ Calibration::Calibration(DenseModel& model, std::vector<Window> windows, const s
   for (const Window& window : windows_) tokens_ += int64_t(window.size());
   const Blueprint& blueprint = model.blueprint();
   const int64_t row_bytes = blueprint.layers * blueprint.hidden * int64_t(sizeof(float));
-  statistics_ =
-      std::make_unique<Statistics>(model.context(), blueprint.layers, blueprint.hidden,
-                                   tokens_ - int64_t(windows_.size()),
-                                   std::clamp(kSampleBytes / row_bytes, kFewestRows, kSampleRows));
+  statistics_ = std::make_unique<Statistics>(model.context(), blueprint.layers, blueprint.hidden,
+                                             tokens_ - int64_t(windows_.size()),
+                                             std::clamp(kSampleBytes / row_bytes, kFewestRows, kSampleRows));
   for (size_t w = 0; w < windows_.size(); ++w) {
     model.run(windows_[w], statistics_.get(), false);
     done(double(w + 1) / double(windows_.size()));

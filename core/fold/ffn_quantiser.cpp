@@ -21,8 +21,8 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
   QuantisedFfn out{formats, by_neuron, {}, {}, {}, {}};
   const auto inputs = [&](const Table& w, WeightFormat format, LowBitRows& rows) {
     if (pleat::is_low_bit(format))
-      rows = gptq(ctx, w.view(), moments.inputs, bits_of(format), by_activation(format),
-                  extremes(moments.largest_inputs));
+      rows =
+          gptq(ctx, w.view(), moments.inputs, bits_of(format), by_activation(format), extremes(moments.largest_inputs));
   };
   if (ffn.gated()) inputs(ffn.gate, formats.gate, out.gate);
   inputs(ffn.up, formats.up, out.up);
@@ -31,8 +31,8 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
       return gptq_of(ctx, w, moments.neurons, bits_of(formats.down), by_activation(formats.down),
                      extremes(moments.largest_neurons));
     };
-    out.down = by_neuron ? quantise(ffn.down.view(), gptq_by_neuron)
-                         : quantise(transposed(ffn.down.view()).view(), gptq);
+    out.down =
+        by_neuron ? quantise(ffn.down.view(), gptq_by_neuron) : quantise(transposed(ffn.down.view()).view(), gptq);
   }
   out.restore_values(ffn);
   return out;

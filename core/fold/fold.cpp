@@ -35,8 +35,7 @@ const std::array<double, 8>& curve_of(SelectionKind selection) {
 
 // Whose exact share one budget spreads over layers and neurons.
 bool has_candidates(SelectionKind selection) {
-  return selection == SelectionKind::range || selection == SelectionKind::gate ||
-         selection == SelectionKind::predictor;
+  return selection == SelectionKind::range || selection == SelectionKind::gate || selection == SelectionKind::predictor;
 }
 
 double default_reduction(SelectionKind selection) {
@@ -72,6 +71,7 @@ class Folding {
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write_folded_checkpoint(checkpoint_, blueprint_, report_.reduction, layers, out.folder());
     write_text(out.folder() / "recipe.json", recipe_json(report_).dump(1) + "\n");
+    if (!options_json_.empty()) write_text(out.folder() / "options.json", options_json_);
     write_text(out.folder() / "fold_report.json", to_json(report_).dump(1) + "\n");
     write_text(out.folder() / "fold_report.svg", to_svg(report_));
     out.commit();
@@ -137,8 +137,7 @@ class Folding {
                        .fold_format = recipe.fold_format};
     const double neurons = double(blueprint_.neurons);
     spec.neurons = std::llround(exact * neurons);
-    const FfnBytes bytes =
-        ffn_bytes(spec, recipe.formats, blueprint_.gated, blueprint_.hidden, blueprint_.neurons);
+    const FfnBytes bytes = ffn_bytes(spec, recipe.formats, blueprint_.gated, blueprint_.hidden, blueprint_.neurons);
     return (double(bytes.fixed) + exact * neurons * double(bytes.per_neuron)) / double(bytes.dense);
   }
   double exact_for(const LayerRecipe& recipe, double reduction) const {
@@ -162,16 +161,16 @@ class Folding {
     sensitivity_ = options_.budget > 0
                        ? std::vector<double>(size_t(blueprint_.layers), 1.0)
                        : measure_sensitivity(*model_, some, [&](double done) { tell("sensitivity", done); });
-    calibration_ = std::make_unique<Calibration>(*model_, std::move(windows),
-                                                 [&](double done) { tell("calibrate", done); });
+    calibration_ =
+        std::make_unique<Calibration>(*model_, std::move(windows), [&](double done) { tell("calibrate", done); });
     report_.sample_rows = calibration_->sample_rows();
     for (int layer = 0; layer < blueprint_.layers; ++layer)
-      builders_.emplace_back(context(), LayerBuilder::Source{
-                                            .ffn = [=, this] { return read_ffn(checkpoint_, blueprint_, layer); },
-                                            .moments = [=, this] { return calibration_->moments(layer); },
-                                            .statistics = calibration_->layer(layer),
-                                            .activation = blueprint_.activation,
-                                            .sensitivity = sensitivity_[size_t(layer)]});
+      builders_.emplace_back(context(),
+                             LayerBuilder::Source{.ffn = [=, this] { return read_ffn(checkpoint_, blueprint_, layer); },
+                                                  .moments = [=, this] { return calibration_->moments(layer); },
+                                                  .statistics = calibration_->layer(layer),
+                                                  .activation = blueprint_.activation,
+                                                  .sensitivity = sensitivity_[size_t(layer)]});
   }
 
   // A few of `all` that are not among `used`, spread evenly; of all where none is left.
@@ -208,15 +207,23 @@ class Folding {
     return plan;
   }
 
-  // The best recipe under the budget; with a recipe of formats alone beside it, which it must not lose to.
-  Plan search() {
+  RecipeSearch measured_options() {
     RecipeSearch recipes(blueprint_.gated);
-    const double layers = double(blueprint_.layers);
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       recipes.measure_layer(builders_[size_t(layer)], *meter_,
-                            [&](double done) { tell("measure options", (layer + done) / layers); });
+                            [&](double done) { tell("measure options", (layer + done) / blueprint_.layers); });
       builders_[size_t(layer)].rest();
     }
+    return recipes;
+  }
+
+  // The best recipe under the budget; with a recipe of formats alone beside it, which it must not lose to.
+  Plan search() {
+    const RecipeSearch recipes = options_.options.empty()
+                                     ? measured_options()
+                                     : RecipeSearch::read(options_.options, blueprint_.layers, blueprint_.gated);
+    options_json_ = recipes.to_json().dump(1) + "\n";
+    const double layers = double(blueprint_.layers);
     const ByteCount count{batch_index(), options_.stored};
     const double dense = double(matrix_bytes(WeightFormat::bf16, blueprint_.hidden, blueprint_.neurons)) *
                          (blueprint_.gated ? 3 : 2) * layers;
@@ -288,8 +295,7 @@ class Folding {
     for (const WeightFormat format : {WeightFormat::int4, WeightFormat::int3}) {
       LayerRecipe recipe;
       recipe.formats = {format, format, format};
-      const double share =
-          read_share(recipe, 0);
+      const double share = read_share(recipe, 0);
       report_.plain.push_back({std::string(name_of(format)), share,
                                measured_kl({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},
                                            format == WeightFormat::int4 ? "plain int4" : "plain int3")});
@@ -358,12 +364,13 @@ class Folding {
   Checkpoint checkpoint_;
   Blueprint blueprint_;
   FoldReport report_;
+  std::string options_json_;
   std::unique_ptr<DenseModel> model_;
   std::unique_ptr<OptionMeter> meter_;
   std::vector<double> sensitivity_;
   std::unique_ptr<Calibration> calibration_;
-  std::vector<LayerBuilder> builders_;                     // [layers]
-  std::map<int, std::vector<LayerRanges>> candidates_;     // by the predictor's bits: [layers]
+  std::vector<LayerBuilder> builders_;                  // [layers]
+  std::map<int, std::vector<LayerRanges>> candidates_;  // by the predictor's bits: [layers]
 };
 
 }  // namespace

@@ -32,11 +32,12 @@ struct FoldOptions {
   bool lines = true;
   FfnFormats rows;  // of the exact rows
 
-  // Or the recipe with the least loss that has at most so many FFN bytes of dense bf16's, read in a step of so many rows
-  // or stored.
+  // Or the recipe with the least loss that has at most so many FFN bytes of dense bf16's, read in a step of so many
+  // rows or stored.
   double budget = 0;  // share; 0: none
   int batch = 1;      // one of kReportBatches
   bool stored = false;
+  std::string options;  // the options.json of an earlier search on the same model; empty: measure them
 
   std::string recipe;  // or a recipe file; empty: none
 };
@@ -44,9 +45,9 @@ struct FoldOptions {
 // A stage's name ("calibrate", "predictor", ...) and how much of it is done, 0 to 1.
 using FoldProgress = std::function<void(const std::string& stage, double fraction)>;
 
-// Writes the folder with fold_report.json, fold_report.svg and recipe.json inside; nothing is left behind when it fails.
-// Error(invalid) in one sentence if the model cannot be folded, the text is too short, or the reduction or budget cannot
-// be reached (naming the one that can).
+// Writes the folder with fold_report.json, fold_report.svg and recipe.json (and options.json of a search) inside;
+// nothing is left behind when it fails. Error(invalid) in one sentence if the model cannot be folded, the text is too
+// short, or the reduction or budget cannot be reached (naming the one that can).
 FoldReport fold_model(const FoldOptions& options, const FoldProgress& progress = {});
 
 }  // namespace pleat

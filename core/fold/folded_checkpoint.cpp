@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How a dense tensor changes: its neurons, along rows or columns from `begin` on, take a new order, or are some of those
-// that were.
+// How a dense tensor changes: its neurons, along rows or columns from `begin` on, take a new order, or are some of
+// those that were.
 struct Reordering {
   const std::vector<int32_t>* order = nullptr;
   bool rows = false;
@@ -81,9 +81,7 @@ class Writing {
       if (!replaced_.contains(name)) kept.push_back(name);
     copy_checkpoint(
         dense_, folder, metadata, kept,
-        [&](const std::string& name) {
-          return read_reordered(dense_, name, changes_[name], blueprint_.neurons).data;
-        },
+        [&](const std::string& name) { return read_reordered(dense_, name, changes_[name], blueprint_.neurons).data; },
         added_);
   }
 
@@ -129,8 +127,7 @@ class Writing {
       changes_[name] = reordering;
       return;
     }
-    const Content& content =
-        contents_.emplace_back(read_reordered(dense_, name, reordering, blueprint_.neurons));
+    const Content& content = contents_.emplace_back(read_reordered(dense_, name, reordering, blueprint_.neurons));
     replaced_.insert(name);
     add(name, dense_.require(name).dtype, content.shape, content.data.data());
   }
@@ -164,7 +161,8 @@ class Writing {
     numbers("factor", fold.factor);
     if (fold.predictor.rows > 0) add_low_bit(name("predictor"), fold.predictor);
     if (fold.gate_predictor.rows > 0) add_low_bit(name("gate_predictor"), fold.gate_predictor);
-    const bool by_score = fold.spec.selection == SelectionKind::gate || fold.spec.selection == SelectionKind::predictor ||
+    const bool by_score = fold.spec.selection == SelectionKind::gate ||
+                          fold.spec.selection == SelectionKind::predictor ||
                           fold.spec.selection == SelectionKind::threshold;
     if (by_score) add(name("threshold"), DType::f32, {1}, &fold.threshold);
   }

@@ -15,11 +15,11 @@ namespace pleat {
 struct LowBitRows {
   int bits = 2;
   int64_t rows = 0, inputs = 0;
-  std::vector<uint8_t> codes;             // [rows, ceil(inputs * bits / 8)]
-  std::vector<int32_t> protected_inputs;  // held in bf16 instead, ascending
-  std::vector<bf16> protected_weights;    // [rows, protected inputs]
-  std::vector<bf16> scale, minimum;       // [rows, ceil(inputs / 64)]; no minimum at 8 bits
-  std::vector<int32_t> protected_rows;    // held in bf16 as a whole, ascending (by_neuron only)
+  std::vector<uint8_t> codes;               // [rows, ceil(inputs * bits / 8)]
+  std::vector<int32_t> protected_inputs;    // held in bf16 instead, ascending
+  std::vector<bf16> protected_weights;      // [rows, protected inputs]
+  std::vector<bf16> scale, minimum;         // [rows, ceil(inputs / 64)]; no minimum at 8 bits
+  std::vector<int32_t> protected_rows;      // held in bf16 as a whole, ascending (by_neuron only)
   std::vector<bf16> protected_row_weights;  // [protected rows, inputs]
 
   LowBitRows() = default;
@@ -29,8 +29,8 @@ struct LowBitRows {
   int code(int64_t row, int64_t input) const;
   void set_code(int64_t row, int64_t input, int code);  // over a zero
   float value(int64_t row, int64_t input) const;
-  Table values() const;  // [rows, inputs]
-  int64_t bytes() const; // codes, scales, minimums and what is protected
+  Table values() const;                                   // [rows, inputs]
+  int64_t bytes() const;                                  // codes, scales, minimums and what is protected
   LowBitMatrix packed(int64_t begin, int64_t end) const;  // rows [begin, end)
 };
 

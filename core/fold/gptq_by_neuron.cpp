@@ -19,8 +19,7 @@ LowBitRows gptq_by_neuron(Context& ctx, MatrixView<const float> w, const std::ve
   out.protected_rows = std::move(protected_neurons);
   out.protected_row_weights.resize(out.protected_rows.size() * size_t(d));
   std::vector<int32_t> protected_place(size_t(neurons), -1);
-  for (size_t i = 0; i < out.protected_rows.size(); ++i)
-    protected_place[size_t(out.protected_rows[i])] = int32_t(i);
+  for (size_t i = 0; i < out.protected_rows.size(); ++i) protected_place[size_t(out.protected_rows[i])] = int32_t(i);
   Table rest(neurons, d);  // in this order, with the errors so far compensated
   for (int64_t k = 0; k < neurons; ++k) std::copy_n(w[order[size_t(k)]], d, rest[k]);
 

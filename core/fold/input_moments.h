@@ -18,8 +18,8 @@ struct InputStage {
   auto operator<=>(const InputStage&) const = default;
 };
 
-// The few inputs whose largest |x| is over 20 times the median one's, at most 8, ascending: they stay in bf16 (method.md
-// section 5, the trap).
+// The few inputs whose largest |x| is over 20 times the median one's, at most 8, ascending: they stay in bf16
+// (method.md section 5, the trap).
 std::vector<int32_t> extreme_inputs(const std::vector<float>& largest);
 
 // Sums x x^T [width, width] and the largest |x| [width] over the rows of the wanted stages, position 0 included.

@@ -14,11 +14,14 @@ std::vector<size_t> choose_options(const std::vector<std::vector<Priced>>& layer
   for (const std::vector<Priced>& options : layers) {
     std::vector<double> next(units + 1, INFINITY);
     std::vector<uint16_t>& choice = taken.emplace_back(units + 1);
-    for (size_t i = 0; i < options.size(); ++i)
-      for (size_t w = weight(options[i].bytes); w <= units; ++w) {
-        const double cost = best[w - weight(options[i].bytes)] + options[i].cost;
+    for (size_t i = 0; i < options.size(); ++i) {
+      if (!(options[i].bytes <= budget)) continue;
+      const size_t needed = weight(options[i].bytes);
+      for (size_t w = needed; w <= units; ++w) {
+        const double cost = best[w - needed] + options[i].cost;
         if (cost < next[w]) next[w] = cost, choice[w] = uint16_t(i);
       }
+    }
     best = std::move(next);
   }
   if (!std::isfinite(best[units])) return {};

@@ -84,8 +84,7 @@ LayerMeasurement LayerBuilder::measure(const BuiltLayer& built) {
 const QuantisedFfn& LayerBuilder::quantised(const FfnFormats& formats, bool by_neuron) {
   const auto [it, fresh] = quantised_.try_emplace(key_of(formats, by_neuron));
   if (fresh)
-    it->second =
-        quantise_ffn(ctx_, ffn(), formats == FfnFormats() ? FfnMoments() : moments(), formats, by_neuron);
+    it->second = quantise_ffn(ctx_, ffn(), formats == FfnFormats() ? FfnMoments() : moments(), formats, by_neuron);
   it->second.restore_values(ffn());
   return it->second;
 }
@@ -139,24 +138,23 @@ BuiltLayer LayerBuilder::build(const LayerRecipe& recipe, const std::vector<uint
     case SelectionKind::range: {
       const Ranges& mine = ranges(recipe);
       const RangeChoice own = choice ? RangeChoice{*choice} : choose_ranges({mine.ranges}, recipe.exact);
-      out.fold = build_fold(ctx_, weights.values, mine.ranges, own[0], mine.predictor, source_.activation,
-                            sample(), form(recipe, weights));
+      out.fold = build_fold(ctx_, weights.values, mine.ranges, own[0], mine.predictor, source_.activation, sample(),
+                            form(recipe, weights));
       break;
     }
     case SelectionKind::gate:
     case SelectionKind::predictor: {
       const Gates& mine = gates(recipe);
       const size_t candidate = choice ? (*choice)[0] : nearest_candidate(mine.ranges, recipe.exact);
-      out.fold =
-          build_gated_fold(ctx_, weights.values, mine.gates, candidate, source_.activation, sample(),
+      out.fold = build_gated_fold(ctx_, weights.values, mine.gates, candidate, source_.activation, sample(),
                                   form(recipe, weights));
       break;
     }
     case SelectionKind::threshold:
     case SelectionKind::prompt:
     case SelectionKind::core:
-      out.fold = build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation,
-                                     sample(), form(recipe, weights));
+      out.fold = build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation, sample(),
+                                     form(recipe, weights));
       break;
   }
   return out;
@@ -166,7 +164,8 @@ BuiltLayer LayerBuilder::build_hot(const LayerRecipe& recipe) {
   const int64_t all = ffn().neurons(), count = std::clamp<int64_t>(std::llround(recipe.exact * double(all)), 1, all);
   BuiltLayer out;
   out.dense_neurons = all;
-  out.neurons = hot_neurons(ctx_, ffn(), source_.activation, sample(), count, extreme_inputs(moments().largest_neurons));
+  out.neurons =
+      hot_neurons(ctx_, ffn(), source_.activation, sample(), count, extreme_inputs(moments().largest_neurons));
   out.weights =
       quantise_ffn(ctx_, reordered(ffn(), out.neurons), some_neurons(moments(), out.neurons), recipe.formats, false);
   out.fold.spec.selection = SelectionKind::hot;

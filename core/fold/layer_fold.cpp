@@ -59,8 +59,7 @@ FoldedLayer::FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activ
       up_(packed_transposed(format, ffn.up.view())),
       down_(packed(format, ffn.down.view())) {
   if (ffn.gated()) gate_ = packed_transposed(format, ffn.gate.view());
-  if (fold_.spec.lines && fold_.fold.value.rows > 0)
-    fold_weight_ = packed(WeightFormat::f32, fold_.fold.value.view());
+  if (fold_.spec.lines && fold_.fold.value.rows > 0) fold_weight_ = packed(WeightFormat::f32, fold_.fold.value.view());
   if (fold_.predictor.rows > 0) predictor_ = fold_.predictor.packed(0, fold_.predictor.rows);
   if (fold_.gate_predictor.rows > 0) gate_predictor_ = fold_.gate_predictor.packed(0, fold_.gate_predictor.rows);
 }
@@ -134,9 +133,8 @@ void FoldedLayer::select_by_predictors(Context& ctx, MatrixView<const float> x, 
   activate(ctx, activation_, activated.view());
   neurons.wanted.resize(neurons.selected.size());
   const auto scores_above = [&](size_t n, float u, float g, float act) {
-    const float rest = fold_.slope.empty()
-                           ? act * u
-                           : (act - fold_.slope[n]) * u - (fold_.gate_slope[n] * g + fold_.intercept[n]);
+    const float rest =
+        fold_.slope.empty() ? act * u : (act - fold_.slope[n]) * u - (fold_.gate_slope[n] * g + fold_.intercept[n]);
     return std::fabs(rest) * fold_.factor[n] > fold_.threshold;
   };
   for (size_t i = 0; i < neurons.selected.size(); ++i) {
@@ -182,8 +180,10 @@ void FoldedLayer::select_by_prompt(Context& ctx, RowBlocks blocks, Neurons& neur
         scores[i] += missed * missed / float(squares);
       }
     }
-    if (count < h) std::nth_element(best.begin(), best.begin() + count, best.end(), order(scores));
-    else std::iota(best.begin(), best.end(), 0);
+    if (count < h)
+      std::nth_element(best.begin(), best.begin() + count, best.end(), order(scores));
+    else
+      std::iota(best.begin(), best.end(), 0);
     for (int64_t row = prompt_end; row < end; ++row)
       for (int64_t i = 0; i < count; ++i) neurons.selected[size_t(row * h + best[size_t(i)])] = 1;
   });

@@ -33,8 +33,8 @@ struct LayerFold {
   float threshold = 0;                   // of the score
 };
 
-// C and B of the fold's lines (zeros and the FFN's bias where there are none): C = W1 diag(a) W2, B = (b1 a + c) W2 + b2; gated: C = Wu diag(c) Wd + Wg diag(e) Wd,
-// B = (bu c + bg e + f) Wd + bd.
+// C and B of the fold's lines (zeros and the FFN's bias where there are none): C = W1 diag(a) W2, B = (b1 a + c) W2 +
+// b2; gated: C = Wu diag(c) Wd + Wg diag(e) Wd, B = (bu c + bg e + f) Wd + bd.
 Table fold_weight(Context& ctx, const FfnTensors& ffn, const LayerFold& lines);
 std::vector<float> fold_bias(const FfnTensors& ffn, const LayerFold& lines);
 
@@ -94,7 +94,7 @@ struct FoldForm {
   bool lines = true;                         // false: none; who is not exact is left out
   const Table* wanted = nullptr;  // [sample rows, d] what the layer should give; nullptr: ffn's own dense output. ffn's
                                   // values are those of bf16 weights in the one case, of low-bit ones in the other
-  RowBlocks blocks;               // of the sample
+  RowBlocks blocks = {};          // of the sample
 };
 
 // C and B of the lines, corrected by a ridge regression of what is missing on the sample.

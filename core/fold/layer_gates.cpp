@@ -22,7 +22,7 @@ struct Values {
 
 struct Neurons {
   Values exact;
-  Values predicted;                // empty where the exact gate selects
+  Values predicted;  // empty where the exact gate selects
   bool lines = true;
   std::vector<double> down_norm2;  // |w_n|^2 [h]
   std::vector<float> factor;       // of the score [h]

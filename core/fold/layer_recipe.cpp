@@ -18,8 +18,9 @@ std::string formats_text(const FfnFormats& formats, bool gated) {
   return out + std::string(name_of(formats.up)) + "/" + std::string(name_of(formats.down));
 }
 
-// One layer's fields; what is left out keeps its value.
-LayerRecipe layer_from(const ordered_json& json, bool gated) {
+}  // namespace
+
+LayerRecipe layer_recipe_from(const ordered_json& json, bool gated) {
   PLEAT_REQUIRE(json.is_object(), "is not an object");
   LayerRecipe out;
   const auto text = [](const std::string& key, const ordered_json& value) {
@@ -54,8 +55,6 @@ LayerRecipe layer_from(const ordered_json& json, bool gated) {
   return out;
 }
 
-}  // namespace
-
 std::string to_text(const LayerRecipe& recipe, bool gated) {
   const std::string formats = formats_text(recipe.formats, gated);
   if (recipe.selection == SelectionKind::all) return formats;
@@ -81,8 +80,7 @@ ordered_json to_json(const LayerRecipe& recipe, bool gated) {
 void check(const LayerRecipe& recipe, bool gated) {
   PLEAT_REQUIRE(is_for(recipe.selection, gated), "selection ", name_of(recipe.selection), " is not one for ",
                 gated ? "gated" : "plain", " FFNs; those are ", selection_names(gated));
-  PLEAT_REQUIRE(recipe.exact >= 0 && recipe.exact <= 1, "the exact share is ", recipe.exact,
-                ", expected 0 to 1");
+  PLEAT_REQUIRE(recipe.exact >= 0 && recipe.exact <= 1, "the exact share is ", recipe.exact, ", expected 0 to 1");
   PLEAT_REQUIRE(recipe.selection != SelectionKind::hot || recipe.exact > 0,
                 "selection static needs a share of neurons above 0");
   PLEAT_REQUIRE(recipe.predictor_bits >= 1 && recipe.predictor_bits <= 3, "the predictor has 1, 2 or 3 bits, not ",
@@ -104,7 +102,7 @@ std::vector<LayerRecipe> read_recipe(const std::filesystem::path& file, int laye
   std::vector<LayerRecipe> out;
   for (const ordered_json& layer : json["layers"])
     out.push_back(with_context(concat("recipe '", file.string(), "': layer ", out.size()),
-                               [&] { return layer_from(layer, gated); }));
+                               [&] { return layer_recipe_from(layer, gated); }));
   return out;
 }
 

@@ -47,8 +47,8 @@ double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Table& sample, const Table& wanted,
                                const FfnBytes& bytes, int64_t dense_neurons) {
   const bool prompts = by_prompt(layer.spec().selection);
-  const std::vector<int64_t> taken = prompts ? spread_blocks(sample.rows, kMeasuredRows, kSampleBlocks.rows)
-                                             : spread_rows(sample.rows, kMeasuredRows);
+  const std::vector<int64_t> taken =
+      prompts ? spread_blocks(sample.rows, kMeasuredRows, kSampleBlocks.rows) : spread_rows(sample.rows, kMeasuredRows);
   const Table x = rows_of(sample, taken), dense = rows_of(wanted, taken);
   const RowBlocks blocks = prompts ? kSampleBlocks : RowBlocks{0, 0};
   const FoldedLayer::Neurons neurons = layer.neurons(ctx, x.view(), blocks);

@@ -1,6 +1,6 @@
 #pragma once
-// Least squares of a neuron's activation on what it is made of: y ~ up u + gate g + constant; of plain neurons u is z and
-// g 0.
+// Least squares of a neuron's activation on what it is made of: y ~ up u + gate g + constant; of plain neurons u is z
+// and g 0.
 #include <cstdint>
 
 namespace pleat {

@@ -18,9 +18,9 @@ DenseLogits keep_logits(ThreadTeam& team, MatrixView<const float> logits, int64_
 
 // Sums over tokens.
 struct Divergence {
-  double loss = 0;        // of the changed model, nats
-  double kl = 0;          // of the dense distribution from the changed one
-  int64_t agreeing = 0;   // same best token
+  double loss = 0;       // of the changed model, nats
+  double kl = 0;         // of the dense distribution from the changed one
+  int64_t agreeing = 0;  // same best token
   void operator+=(const Divergence& o) { loss += o.loss, kl += o.kl, agreeing += o.agreeing; }
 };
 // changed: logits of the same window; next [scored]: the tokens that follow.

@@ -54,8 +54,7 @@ double OptionMeter::kl(int layer, const FoldedLayer& changed) {
   int64_t tokens = 0;
   for (const Run& run : runs_) {
     const std::span<const int32_t> next = std::span(run.window).subspan(1);
-    const MatrixView<const float> logits =
-        model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
+    const MatrixView<const float> logits = model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
     sum += compare_logits(model_.context().team(), run.logits, logits, next);
     tokens += int64_t(next.size());
   }

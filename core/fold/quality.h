@@ -2,8 +2,8 @@
 // How far a changed model is from the dense one, teacher-forced, and what the changes are: folded FFNs, or noise in one
 // layer.
 #include <functional>
-#include <utility>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/fold/dense_model.h"

@@ -1,8 +1,13 @@
 #include "core/fold/recipe_search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
 
 #include "core/fold/knapsack.h"
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
@@ -24,9 +29,17 @@ LayerRecipe folded(SelectionKind selection, double exact, WeightFormat gate_up, 
 std::vector<LayerRecipe> plain_options() {
   using enum WeightFormat;
   std::vector<LayerRecipe> out;
-  for (const auto& [gate_up, down] : std::vector<std::pair<WeightFormat, WeightFormat>>{
-           {int8, int8}, {int6, int6}, {int5, int6}, {int5, int5}, {int4, int5}, {int4, int4}, {int3, int4},
-           {int3, int3}, {int2, int4}, {int2, int3}, {int2, int2}})
+  for (const auto& [gate_up, down] : std::vector<std::pair<WeightFormat, WeightFormat>>{{int8, int8},
+                                                                                        {int6, int6},
+                                                                                        {int5, int6},
+                                                                                        {int5, int5},
+                                                                                        {int4, int5},
+                                                                                        {int4, int4},
+                                                                                        {int3, int4},
+                                                                                        {int3, int3},
+                                                                                        {int2, int4},
+                                                                                        {int2, int3},
+                                                                                        {int2, int2}})
     out.push_back(plain(gate_up, down));
   return out;
 }
@@ -48,7 +61,7 @@ std::vector<LayerRecipe> fold_options(bool gated) {
 
 }  // namespace
 
-RecipeSearch::RecipeSearch(bool gated) : options_(plain_options()) {
+RecipeSearch::RecipeSearch(bool gated) : gated_(gated), options_(plain_options()) {
   const std::vector<LayerRecipe> folds = fold_options(gated);
   options_.insert(options_.end(), folds.begin(), folds.end());
 }
@@ -63,15 +76,53 @@ void RecipeSearch::measure_layer(LayerBuilder& builder, OptionMeter& meter, cons
   }
 }
 
+nlohmann::ordered_json RecipeSearch::to_json() const {
+  using nlohmann::ordered_json;
+  ordered_json layers = ordered_json::array();
+  for (const std::vector<Option>& options : layers_) {
+    ordered_json& layer = layers.emplace_back(ordered_json::array());
+    for (const Option& option : options)
+      layer.push_back({{"recipe", pleat::to_json(option.recipe, gated_)},
+                       {"read", option.report.read},
+                       {"stored", option.report.stored},
+                       {"kl", option.kl}});
+  }
+  return {{"layers", layers}};
+}
+
+RecipeSearch RecipeSearch::read(const std::filesystem::path& file, int layers, bool gated) {
+  RecipeSearch out(gated);
+  std::ifstream in(file);
+  PLEAT_REQUIRE(in.good(), "cannot read the options '", file.string(), "'");
+  try {
+    for (const auto& layer : nlohmann::ordered_json::parse(in).at("layers")) {
+      std::vector<Option>& options = out.layers_.emplace_back();
+      for (const auto& json : layer) {
+        Option& option = options.emplace_back();
+        option.recipe = layer_recipe_from(json.at("recipe"), gated);
+        json.at("read").get_to(option.report.read);
+        json.at("stored").get_to(option.report.stored);
+        json.at("kl").get_to(option.kl);
+      }
+      PLEAT_REQUIRE(!options.empty(), "the options '", file.string(), "' have a layer without any");
+    }
+  } catch (const nlohmann::json::exception&) {
+    PLEAT_REQUIRE(false, "the options '", file.string(), "' are not those that a fold under a budget wrote");
+  }
+  PLEAT_REQUIRE(int(out.layers_.size()) == layers, "the options '", file.string(), "' are of ", out.layers_.size(),
+                " layers, the model has ", layers);
+  return out;
+}
+
 FoundRecipe RecipeSearch::best(double budget, ByteCount count, bool plain_only) const {
   std::vector<std::vector<Priced>> priced;
   for (const std::vector<Option>& options : layers_) {
     priced.emplace_back();
-    for (const Option& option : options)
-      if (!plain_only || option.recipe.selection == SelectionKind::all)
-        priced.back().push_back({count.of(option.report), option.kl});
+    for (const Option& option : options) {
+      const bool counts = !plain_only || option.recipe.selection == SelectionKind::all;
+      priced.back().push_back({counts ? count.of(option.report) : INFINITY, option.kl});
+    }
   }
-  // The plain options come first, so an index means the same with and without the others.
   const std::vector<size_t> chosen = choose_options(priced, budget);
   FoundRecipe out;
   for (size_t layer = 0; layer < chosen.size(); ++layer) {

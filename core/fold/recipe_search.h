@@ -1,8 +1,11 @@
 #pragma once
 // The recipe with the least loss under a budget of bytes: each layer's options measured alone, one chosen for each
 // (method.md section 6).
+#include <filesystem>
 #include <functional>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "core/fold/layer_builder.h"
 #include "core/fold/option_meter.h"
@@ -31,6 +34,10 @@ class RecipeSearch {
   // Tries every option of the next layer.
   void measure_layer(LayerBuilder& builder, OptionMeter& meter, const std::function<void(double)>& done);
 
+  // What was measured, to search under other budgets without measuring again. Error(invalid) naming the file.
+  nlohmann::ordered_json to_json() const;
+  static RecipeSearch read(const std::filesystem::path& file, int layers, bool gated);
+
   // plain_only: formats alone, nothing folded.
   FoundRecipe best(double budget, ByteCount count, bool plain_only) const;
   // The smallest number of bytes that any recipe has.
@@ -42,6 +49,7 @@ class RecipeSearch {
     LayerReport report;
     double kl = 0;
   };
+  bool gated_;
   std::vector<LayerRecipe> options_;
   std::vector<std::vector<Option>> layers_;
 };

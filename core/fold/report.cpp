@@ -37,8 +37,10 @@ std::string budget_text(const BudgetReport& budget) {
   std::string out = format("budget %.1f%% of the FFN bytes, %s:\n", 100 * budget.asked,
                            budget.stored ? "stored" : format("read at batch %d", budget.batch).c_str());
   out += line("formats and folds", budget.mixed);
-  if (budget.plain) out += line("formats alone", *budget.plain);
-  else out += "  formats alone do not fit it\n";
+  if (budget.plain)
+    out += line("formats alone", *budget.plain);
+  else
+    out += "  formats alone do not fit it\n";
   if (budget.chose_plain) out += "  the formats alone measured better and were taken\n";
   return out;
 }
@@ -88,8 +90,8 @@ std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report) {
     out.stored = total.at("bytes_stored").get<double>() / dense;
     out.kl = report.at("kl").get<double>();
     for (const nlohmann::json& plain : report.at("plain"))
-      out.plain.push_back({plain.at("format").get<std::string>(), plain.at("bytes").get<double>(),
-                           plain.at("kl").get<double>()});
+      out.plain.push_back(
+          {plain.at("format").get<std::string>(), plain.at("bytes").get<double>(), plain.at("kl").get<double>()});
     return out;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;  // a report of another version
@@ -97,13 +99,13 @@ std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report) {
 }
 
 std::string advice(const AdviceNumbers& numbers) {
-  std::string out = format("reads %.1f%% of dense bf16's FFN bytes at batch 1, %.1f%% at 4, %.1f%% at 16; stores %.1f%%; "
-                           "KL %.4f nats a token\n",
-                           100 * numbers.read[0], 100 * numbers.read[1], 100 * numbers.read[2], 100 * numbers.stored,
-                           numbers.kl);
+  std::string out = format(
+      "reads %.1f%% of dense bf16's FFN bytes at batch 1, %.1f%% at 4, %.1f%% at 16; stores %.1f%%; "
+      "KL %.4f nats a token\n",
+      100 * numbers.read[0], 100 * numbers.read[1], 100 * numbers.read[2], 100 * numbers.stored, numbers.kl);
   for (const PlainPoint& plain : numbers.plain) {
-    out += format("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(),
-                  100 * plain.bytes, plain.kl);
+    out += format("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(), 100 * plain.bytes,
+                  plain.kl);
     int up_to = 0;  // the largest batch at which this model reads less
     for (size_t i = 0; i < numbers.read.size(); ++i)
       if (numbers.read[i] < plain.bytes) up_to = kReportBatches[i];
@@ -139,8 +141,8 @@ std::string to_text(const FoldReport& report) {
   out += "                                                      relative squared error        bytes, % of dense bf16\n";
   out +=
       " layer  weight  cover %  exact %  recall   prec.   folded    alone  dropped  read,1  read,4 read,16  stored\n";
-  const bool mixed = std::adjacent_find(report.recipe.begin(), report.recipe.end(), std::not_equal_to<>()) !=
-                     report.recipe.end();
+  const bool mixed =
+      std::adjacent_find(report.recipe.begin(), report.recipe.end(), std::not_equal_to<>()) != report.recipe.end();
   for (size_t l = 0; l < report.layers.size(); ++l) {
     std::string row = row_text(std::to_string(l), report.layers[l]);
     if (mixed) row.insert(row.size() - 1, "  " + to_text(report.recipe[l], report.gated));
@@ -175,14 +177,10 @@ std::string to_text(const FoldReport& report) {
 }
 
 nlohmann::json to_json(const FoldReport& report) {
-  nlohmann::json out = {{"reduction", report.reduction},
-                        {"kl", report.kl},
-                        {"recipe", recipe_text(report)},
-                        {"calibration_tokens", report.calibration_tokens},
-                        {"sample_rows", report.sample_rows},
-                        {"seconds", report.seconds},
-                        {"total", json_of(report.total)},
-                        {"plain", nlohmann::json::array()},
+  nlohmann::json out = {{"reduction", report.reduction},     {"kl", report.kl},
+                        {"recipe", recipe_text(report)},     {"calibration_tokens", report.calibration_tokens},
+                        {"sample_rows", report.sample_rows}, {"seconds", report.seconds},
+                        {"total", json_of(report.total)},    {"plain", nlohmann::json::array()},
                         {"layers", nlohmann::json::array()}};
   if (report.asked > 0) out["asked_reduction"] = report.asked;
   for (const PlainPoint& plain : report.plain)

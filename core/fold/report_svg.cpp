@@ -126,8 +126,8 @@ std::string to_svg(const FoldReport& report) {
       "font-size=\"12\">\n",
       kWidth, height);
   out += format("<rect width=\"%.0f\" height=\"%.0f\" fill=\"white\"/>\n", kWidth, height);
-  out += text(kLeft, 22,
-              format("Folded: %.1f%% of the FFN bytes no longer read per token", 100 * report.reduction), "start");
+  out += text(kLeft, 22, format("Folded: %.1f%% of the FFN bytes no longer read per token", 100 * report.reduction),
+              "start");
   out += shares_panel(report, 70) + bytes_panel(report, 70 + kPlot + kGap);
   if (!report.curve.empty()) out += curve_panel(report, 70 + 2 * (kPlot + kGap));
   return out + "</svg>\n";

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kVersion = 3;  // 1 had the fold's codes [in, out], 2 one selection for all layers
 
-constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::range,  SelectionKind::gate,
+constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::range,     SelectionKind::gate,
                                     SelectionKind::predictor, SelectionKind::threshold, SelectionKind::prompt,
                                     SelectionKind::core,      SelectionKind::hot};
 
@@ -42,8 +42,8 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
       bytes.stored += predictor + 3 * value;
       break;
     case SelectionKind::gate:
-      bytes.fixed = fold + gate * neurons + 3 * value;           // gate bias, center, factor
-      bytes.per_neuron = up + down + f32_bytes + line;           // up bias
+      bytes.fixed = fold + gate * neurons + 3 * value;  // gate bias, center, factor
+      bytes.per_neuron = up + down + f32_bytes + line;  // up bias
       bytes.stored += 3 * value;
       break;
     case SelectionKind::predictor:

@@ -91,7 +91,7 @@ TEST(FoldQuality, AQuarterOfTheBytesStaysWithinTwoPercentOfDenseAndTheFoldIsWhat
   options.threads = 2;
   options.oversubscribed = true;
   const FoldReport report = fold_model(options);
-  EXPECT_NEAR(report.spec.reduction, 0.75, 0.005);
+  EXPECT_NEAR(report.reduction, 0.75, 0.005);
   EXPECT_NEAR(report.total.fallback, 0.097, 0.005);
   EXPECT_GT(report.total.recall, 0.8);
   EXPECT_GT(report.total.precision, 0.8);

@@ -67,9 +67,9 @@ void write_sharded(const fs::path& folder) {
   write_file(folder / "model.safetensors.index.json", index.dump());
 }
 
-std::vector<FoldedLayerTensors> folded_layers(Context& ctx, const Checkpoint& dense, const Blueprint& blueprint,
-                                              WeightFormat format) {
-  std::vector<FoldedLayerTensors> out;
+std::vector<BuiltLayer> folded_layers(Context& ctx, const Checkpoint& dense, const Blueprint& blueprint,
+                                      WeightFormat format) {
+  std::vector<BuiltLayer> out;
   for (int layer = 0; layer < 2; ++layer) {
     const FfnTensors ffn = read_ffn(dense, blueprint, layer);
     LayerFold fold;
@@ -82,7 +82,8 @@ std::vector<FoldedLayerTensors> folded_layers(Context& ctx, const Checkpoint& de
     fold.bias = fold_bias(ffn, fold);
     std::vector<int32_t> order;
     for (int32_t n = 0; n < kNeurons; ++n) order.push_back((n * 7 + layer) % kNeurons);
-    out.push_back({reordered(fold, order), order});
+    fold.spec.fold_format = format;
+    out.push_back({reordered(fold, order), {}, order, kNeurons});
   }
   return out;
 }
@@ -111,19 +112,19 @@ TEST(FoldedCheckpoint, ReadsBackWhatWasFoldedAndTheSameDenseFunction) {
     const Blueprint blueprint = read_blueprint(dense);
     Context ctx(1, false);
     const auto layers = folded_layers(ctx, dense, blueprint, format);
-    write_folded_checkpoint(dense, blueprint, {.fold_format = format, .reduction = 0.75}, layers,
-                            folder.path / "folded");
+    write_folded_checkpoint(dense, blueprint, 0.75, layers, folder.path / "folded");
 
     const Checkpoint folded = Checkpoint::open(folder.path / "folded");
     const Blueprint read = read_blueprint(folded);
     ASSERT_TRUE(read.fold.has_value());
-    EXPECT_EQ(read.fold->fold_format, format);
+    EXPECT_EQ(read.fold->layers[1].fold_format, format);
     EXPECT_EQ(read.fold->reduction, 0.75);
     EXPECT_TRUE(fs::exists(folder.path / "folded" / "tokenizer.json"));
     EXPECT_FALSE(fs::exists(folder.path / "folded" / "model.safetensors.index.json"));
     EXPECT_EQ(folded.read_f32("wte.weight"), dense.read_f32("wte.weight"));
     for (int layer = 0; layer < 2; ++layer) {
-      const auto& [fold, order] = layers[size_t(layer)];
+      const LayerFold& fold = layers[size_t(layer)].fold;
+      const std::vector<int32_t>& order = layers[size_t(layer)].neurons;
       const FfnTensors expected = reordered(read_ffn(dense, blueprint, layer), order),
                        ffn = read_ffn(folded, read, layer);
       EXPECT_EQ(ffn.up.data, expected.up.data);

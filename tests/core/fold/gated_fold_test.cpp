@@ -53,8 +53,8 @@ class GatedFold : public testing::Test {
   GatePredictors predictors() { return {gptq(ctx, ffn.gate.view(), {}, 2), gptq(ctx, ffn.up.view(), {}, 2)}; }
   // Folded with candidate `choice`, C neither corrected nor rounded.
   LayerFold plain_fold(GatePredictors predictors, size_t choice) {
-    const LayerGates gates = fit_layer_gates(ctx, ffn, std::move(predictors), Activation::silu, x);
-    LayerFold fold = build_gated_fold(ctx, ffn, gates, choice, Activation::silu, x, WeightFormat::bf16);
+    const LayerGates gates = fit_layer_gates(ctx, ffn, true, std::move(predictors), Activation::silu, x);
+    LayerFold fold = build_gated_fold(ctx, ffn, gates, choice, Activation::silu, x, {.format = WeightFormat::bf16});
     fold.bias = fold_bias(ffn, fold);
     fold.fold.value = fold_weight(ctx, ffn, fold);
     return fold;
@@ -66,7 +66,7 @@ class GatedFold : public testing::Test {
 };
 
 TEST_F(GatedFold, LinesAreLeastSquaresOverTheTokensThatUseThem) {
-  const LayerGates gates = fit_layer_gates(ctx, ffn, {}, Activation::silu, x);
+  const LayerGates gates = fit_layer_gates(ctx, ffn, true, {}, Activation::silu, x);
   for (size_t i = 0; i < kOutsideShares.size(); ++i) {
     const GateCandidate& candidate = gates.candidates[i];
     EXPECT_NEAR(candidate.outside, kOutsideShares[i], 0.02);
@@ -193,19 +193,18 @@ TEST_P(GatedEngine, PromptsRunDenselyFromTheSameWeights) {
 
 TEST_P(GatedEngine, TheReportCountsWhatTheSelectionReads) {
   const FoldReport& report = reports_[GetParam()];
-  const FfnBytes bytes = ffn_bytes(report.spec, 72, 130);
-  EXPECT_EQ(report.spec.selection, GetParam());
+  const FfnBytes bytes = ffn_bytes({.selection = GetParam()}, {}, true, 72, 130);
+  EXPECT_EQ(report.recipe[0].selection, GetParam());
   EXPECT_EQ(bytes.dense, 3 * 72 * 130 * 2);
   const int64_t fold = 72 * 72 + 2 * 72 * 2 + 72 * 4;
   if (GetParam() == SelectionKind::gate) {
-    EXPECT_EQ(bytes.shared, 72 * 130 * 2);
     EXPECT_EQ(bytes.fixed, fold + 72 * 130 * 2 + 3 * 130 * 4);
+    EXPECT_EQ(bytes.stored, bytes.dense + fold + 6 * 130 * 4);
   } else {
-    EXPECT_EQ(bytes.shared, 0);
     EXPECT_EQ(bytes.fixed, fold + 2 * 130 * (18 + 2 * 2 * 2) + 6 * 130 * 4);
     EXPECT_EQ(bytes.per_neuron, 3 * 72 * 2);
   }
-  EXPECT_GE(report.spec.reduction, 0.29);
+  EXPECT_GE(report.reduction, 0.29);
   EXPECT_GT(report.total.fallback, 0.05);
   EXPECT_LT(report.total.error, report.total.error_dropped);
 }

@@ -121,6 +121,45 @@ TEST(Gptq, CodesRoundTripThroughTheirBytes) {
   }
 }
 
+// e^T H e summed over outputs, e [neurons, d] the rounding error.
+double activation_error(const Table& w, const LowBitRows& rows, const std::vector<double>& h) {
+  double sum = 0;
+  for (int64_t i = 0; i < w.rows; ++i)
+    for (int64_t j = 0; j < w.rows; ++j)
+      for (int64_t k = 0; k < w.cols; ++k)
+        sum += h[size_t(i * w.rows + j)] * (double(w[i][k]) - rows.value(i, k)) * (double(w[j][k]) - rows.value(j, k));
+  return sum;
+}
+
+TEST(GptqByNeuron, LosesLessOfTheOutputThanRoundingAndGroupsAlongANeuronsOutputs) {
+  Context ctx(2, true);
+  const Table w = random_table(96, 70, 0.1, 21), activations = correlated_rows(400, 96, 22);
+  const std::vector<double> h = second_moment_of(activations);
+  for (const int bits : {2, 3, 4, 8}) {
+    const LowBitRows rounded = gptq_by_neuron(ctx, w.view(), {}, bits);
+    const LowBitRows compensated = gptq_by_neuron(ctx, w.view(), h, bits, bits > 2);
+    EXPECT_EQ(compensated.rows, 96);
+    EXPECT_EQ(compensated.groups(), 2);
+    // Without moments a neuron is a row like any other.
+    EXPECT_EQ(rounded.codes, gptq(ctx, w.view(), {}, bits).codes) << bits;
+    EXPECT_LT(activation_error(w, compensated, h), 0.8 * activation_error(w, rounded, h)) << bits;
+  }
+}
+
+TEST(GptqByNeuron, AProtectedNeuronIsItsWeightsInBf16) {
+  Context ctx(1, true);
+  const Table w = random_table(80, 70, 0.1, 23);
+  const LowBitRows rows = gptq_by_neuron(ctx, w.view(), {}, 3, false, {5, 77});
+  for (const int64_t n : {5, 77})
+    for (int64_t i = 0; i < 70; ++i) EXPECT_EQ(rows.value(n, i), to_f32(to_bf16(w[n][i])));
+  EXPECT_NE(rows.value(6, 3), to_f32(to_bf16(w[6][3])));
+  std::vector<int32_t> order;
+  for (int32_t n = 0; n < 80; ++n) order.push_back(79 - n);
+  const LowBitRows turned = reordered(rows, order);
+  EXPECT_EQ(turned.protected_rows, (std::vector<int32_t>{2, 74}));
+  for (int64_t n = 0; n < 80; ++n) EXPECT_EQ(turned.value(n, 9), rows.value(79 - n, 9));
+}
+
 TEST(LinearSolve, FactorOfTheInverseTimesTheMatrixIsTheIdentity) {
   const Table x = correlated_rows(100, 48, 3);
   const std::vector<double> h = second_moment_of(x);

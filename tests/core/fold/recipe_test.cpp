@@ -1,0 +1,151 @@
+// Recipes: the file, the knapsack, and the search under a budget.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+#include "core/fold/fold.h"
+#include "core/fold/knapsack.h"
+#include "core/fold/option_meter.h"
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Knapsack, FindsTheBestOfAllCombinations) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> any(0.1, 1);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::vector<Priced>> layers(4, std::vector<Priced>(3));
+    for (auto& options : layers)
+      for (Priced& option : options) option = {any(random), any(random)};
+    const double budget = 2;
+    double best = INFINITY;
+    for (int code = 0; code < 81; ++code) {
+      Priced sum;
+      for (int layer = 0, rest = code; layer < 4; ++layer, rest /= 3) {
+        sum.bytes += layers[size_t(layer)][size_t(rest % 3)].bytes;
+        sum.cost += layers[size_t(layer)][size_t(rest % 3)].cost;
+      }
+      if (sum.bytes <= budget * 0.998) best = std::min(best, sum.cost);  // within the rounding of bytes
+    }
+    const std::vector<size_t> chosen = choose_options(layers, budget);
+    if (chosen.empty()) {
+      EXPECT_FALSE(std::isfinite(best));
+      continue;
+    }
+    Priced sum;
+    for (size_t layer = 0; layer < 4; ++layer)
+      sum.bytes += layers[layer][chosen[layer]].bytes, sum.cost += layers[layer][chosen[layer]].cost;
+    EXPECT_LE(sum.bytes, budget);
+    EXPECT_LE(sum.cost, best + 1e-12);
+  }
+  EXPECT_TRUE(choose_options({{{3, 0}}}, 2).empty());
+}
+
+struct File {
+  fs::path path = fs::temp_directory_path() / ("pleat_recipe_test." + std::to_string(getpid()) + ".json");
+  explicit File(const std::string& text) { std::ofstream(path) << text; }
+  ~File() { fs::remove(path); }
+};
+
+std::string refusal(const std::string& text) {
+  const File file(text);
+  try {
+    read_recipe(file.path, 1, true);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::invalid);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Recipe, ReadsWhatItWrites) {
+  LayerRecipe recipe;
+  recipe.selection = SelectionKind::predictor;
+  recipe.exact = 0.3;
+  recipe.predictor_bits = 1;
+  recipe.formats = {WeightFormat::int3, WeightFormat::int2, WeightFormat::int4};
+  const File file(nlohmann::ordered_json{{"layers", {to_json(recipe, true)}}}.dump());
+  EXPECT_EQ(read_recipe(file.path, 1, true), std::vector<LayerRecipe>{recipe});
+}
+
+TEST(Recipe, RefusesWithTheLayerAndTheField) {
+  EXPECT_NE(refusal("nothing").find("is not JSON"), std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": []})").find("has 0 layers, the model 1"), std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"colour": 1}]})").find("layer 0: has an unknown field 'colour'"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"selection": "range"}]})").find("is not one for gated FFNs"), std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "exact": 2}]})").find("the exact share is 2"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
+}
+
+constexpr const char* kModel = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
+
+TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
+  DenseModel model(kModel, 2, true);
+  const Checkpoint checkpoint = Checkpoint::open(kModel);
+  const std::vector<Window> windows =
+      spread_windows(Tokenizer::open(kModel), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256);
+  OptionMeter meter(model, windows);
+  for (const int layer : {0, 3, 5}) {
+    const FfnTensors ffn = read_ffn(checkpoint, model.blueprint(), layer);
+    LayerFold same;
+    same.spec = {.selection = SelectionKind::all, .lines = false};
+    same.bias = ffn.down_bias;
+    EXPECT_LT(meter.kl(layer, FoldedLayer(ffn, same, model.blueprint().activation, WeightFormat::bf16)),
+              5e-5);  // sums in another order
+    FfnTensors nothing = ffn;
+    std::fill(nothing.down.data.begin(), nothing.down.data.end(), 0.0f);
+    EXPECT_GT(meter.kl(layer, FoldedLayer(nothing, same, model.blueprint().activation, WeightFormat::bf16)), 0.01);
+  }
+}
+
+TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
+  const fs::path out = fs::temp_directory_path() / ("pleat_budget_test." + std::to_string(getpid()));
+  fs::remove_all(out);
+  fs::create_directory(out);
+  FoldOptions options;
+  options.model = kModel;
+  options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
+  options.out = out / "first";
+  options.max_tokens = 4096;
+  options.budget = 0.2;
+  options.threads = 2;
+  options.oversubscribed = true;
+  const FoldReport report = fold_model(options);
+  ASSERT_TRUE(report.budget.has_value());
+  EXPECT_LE(1 - report.reduction, 0.2);
+  ASSERT_TRUE(report.budget->plain.has_value());
+  EXPECT_LE(report.kl, report.budget->plain->measured);
+  EXPECT_EQ(report.kl, report.budget->chose_plain ? report.budget->plain->measured : report.budget->mixed.measured);
+
+  FoldOptions again = options;
+  again.budget = 0;
+  again.recipe = out / "first" / "recipe.json";
+  again.out = out / "second";
+  const FoldReport second = fold_model(again);
+  EXPECT_EQ(second.recipe, report.recipe);
+  EXPECT_NEAR(second.reduction, report.reduction, 0.01);  // ranges are weighed by measured layers here
+
+  options.budget = 0.02;
+  options.out = out / "third";
+  try {
+    fold_model(options);
+    FAIL() << "a budget of 2% was kept";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("a budget of 2% cannot be kept: the least is "), std::string::npos);
+  }
+  fs::remove_all(out);
+}
+
+}  // namespace
+}  // namespace pleat
