@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kFewestTokens = 1024;  // below, the ranges are noise
 constexpr size_t kSensitivityWindows = 4;
-constexpr size_t kMeterWindows = 2;
+constexpr size_t kMeterWindows = 2, kMeterTokens = 256;  // of a window: KL has little noise
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
 constexpr std::array<double, 8> kGateCurve = {.2, .25, .3, .35, .4, .45, .5, .55};
 constexpr std::array<double, 8> kGatePredictorCurve = {.35, .4, .45, .5, .55, .6, .65, .7};
@@ -182,7 +182,10 @@ class Folding {
     if (free.empty()) free = std::move(all);
     std::vector<Window> out;
     const size_t count = std::min(kMeterWindows, free.size());
-    for (size_t i = 0; i < count; ++i) out.push_back(free[(2 * i + 1) * free.size() / (2 * count)]);
+    for (size_t i = 0; i < count; ++i) {
+      Window& window = out.emplace_back(free[(2 * i + 1) * free.size() / (2 * count)]);
+      window.resize(std::min(window.size(), kMeterTokens));
+    }
     return out;
   }
 

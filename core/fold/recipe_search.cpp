@@ -49,13 +49,22 @@ std::vector<LayerRecipe> fold_options(bool gated) {
   std::vector<LayerRecipe> out;
   if (gated) {
     for (const double exact : {.2, .3, .5}) out.push_back(folded(SelectionKind::gate, exact, int4, int4));
-    for (const double exact : {.2, .3, .5}) out.push_back(folded(SelectionKind::gate, exact, int3, int4));
+    for (const double exact : {.3, .5}) out.push_back(folded(SelectionKind::gate, exact, int3, int4));
   } else {
-    for (const double exact : {.02, .05, .1, .15, .2, .3})
-      out.push_back(folded(SelectionKind::range, exact, int4, int4));
+    for (const double exact : {.05, .1, .15, .2, .3}) out.push_back(folded(SelectionKind::range, exact, int4, int4));
     for (const double exact : {.1, .2}) out.push_back(folded(SelectionKind::range, exact, int3, int4));
   }
-  for (const double exact : {.1, .25, .5}) out.push_back(folded(SelectionKind::hot, exact, int4, int4));
+  out.push_back(folded(SelectionKind::hot, .25, int4, int4));
+  return out;
+}
+
+// What reads the same in every step need not be measured.
+LayerReport bytes_of(LayerBuilder& builder, const BuiltLayer& built) {
+  if (gathers(built.fold.spec.selection)) return builder.measure(built).report;
+  const FfnBytes bytes = built.bytes();
+  LayerReport out;
+  out.read.fill(double(bytes.fixed));
+  out.stored = double(bytes.stored);
   return out;
 }
 
@@ -71,7 +80,7 @@ void RecipeSearch::measure_layer(LayerBuilder& builder, OptionMeter& meter, cons
   std::vector<Option>& tried = layers_.emplace_back();
   for (const LayerRecipe& recipe : options_) {
     const BuiltLayer built = builder.build(recipe);
-    tried.push_back({recipe, builder.measure(built).report, meter.kl(layer, builder.layer(built))});
+    tried.push_back({recipe, bytes_of(builder, built), meter.kl(layer, builder.layer(built))});
     done(double(tried.size()) / double(options_.size()));
   }
 }
