@@ -5,6 +5,7 @@
 #include "kernels/fix_up_kernel.h"
 #include "kernels/layer_norm_kernel.h"
 #include "kernels/low_bit_kernel.h"
+#include "kernels/planes_kernel.h"
 #include "kernels/stream_read_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -25,6 +26,7 @@ constexpr VectorOps vector_ops_of() {
   ops.neuron_dots = neuron_dots_kernel<Lanes>;
   ops.add_neuron = add_neuron_kernel<Lanes>;
   ops.low_bit_block = low_bit_kernel<Lanes>;
+  ops.planes_block = planes_kernel<Lanes>;
   ops.stream_sum = stream_sum_kernel<Lanes>;
   return ops;
 }
