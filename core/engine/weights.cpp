@@ -19,6 +19,8 @@ struct Job {
 // Inputs `inputs` and outputs `outputs` of a part [total_inputs, total_outputs], packed from output `to` on.
 void pack(Job& job, const WeightSource& source, int64_t total_inputs, int64_t total_outputs, Range inputs,
           Range outputs, PackedMatrix& matrix, int64_t to = 0) {
+  if (has_planes(matrix.format()))
+    return job.loader.planes(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.planes());
   if (is_low_bit(matrix.format())) {
     if (inputs.size() > 0)
       job.loader.low_bit(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.low_bit());

@@ -1,6 +1,5 @@
 #pragma once
-// GPTQ (arXiv 2210.17323): rows quantised column by column, each column's error compensated on the columns still to
-// come, weighed by the second moments of the inputs.
+// GPTQ (arXiv 2210.17323, gptq_columns.h) with the codes of kernels/low_bit.h.
 #include <cstdint>
 #include <vector>
 
