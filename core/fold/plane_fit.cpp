@@ -207,6 +207,7 @@ PlaneFit fit_planes(const float* x, const float* error_weight, int64_t n, int pl
     w.x[i] = std::fabs(x[i]), w.weight[i] = error_weight[i];
     highest = std::max(highest, w.x[i]);
   }
+  if (highest == 0) return {planes, {}};
   Scales best{};
   float best_error = INFINITY;
   for (Scales scales : {greedy(w), even(planes, highest), even(planes, 0.8f * highest), even(planes, 0.6f * highest)}) {
