@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/planes_decode_avx2.h"
 
 namespace pleat {
 
@@ -108,6 +109,7 @@ struct Avx2Lanes {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
+  using PlaneDecoder = Avx2PlaneDecoder;
   static constexpr bool kManyRegisters = false;
   static I zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
   static I load_int(const void* p) {
@@ -119,7 +121,7 @@ struct Avx2Lanes {
     return {_mm256_and_si256(_mm256_srli_epi32(a.low, shift), bits),
             _mm256_and_si256(_mm256_srli_epi32(a.high, shift), bits)};
   }
-  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
+  // Pairs cannot saturate: 2 * 127 * 127 < 32768.
   static __m256i dot(__m256i acc, __m256i codes, __m256i q) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1)));
   }

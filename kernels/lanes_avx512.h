@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/planes_decode_avx2.h"
 
 namespace pleat {
 
@@ -96,6 +97,7 @@ struct Avx512Lanes {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
+  using PlaneDecoder = Avx2PlaneDecoder;
   static constexpr bool kManyRegisters = true;
   static I zero_int() { return _mm512_setzero_si512(); }
   static I load_int(const void* p) { return _mm512_loadu_si512(p); }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/planes_decode_portable.h"
 
 namespace pleat {
 
@@ -114,6 +115,7 @@ struct PortableLanes {
     return a.lane[0];
   }
 
+  using PlaneDecoder = PortablePlaneDecoder;
   static constexpr bool kManyRegisters = false;
   static I zero_int() { return I{}; }
   static I load_int(const void* p) {
@@ -128,8 +130,8 @@ struct PortableLanes {
   static I unpack(I a, uint8_t mask) {
     return each_int([&](int i) { return a.lane[i] >> shift & (mask * 0x01010101u); });
   }
-  // acc + the dot product of each lane's four unsigned bytes (at most 63; dot_bytes: any) with the four signed bytes at
-  // q.
+  // acc + the dot product of each lane's four unsigned bytes (at most 127; dot_bytes: any) with the four signed bytes
+  // at q.
   static I dot(I acc, I codes, const int8_t* q) {
     return each_int([&](int i) {
       int32_t sum = int32_t(acc.lane[i]);

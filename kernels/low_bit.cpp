@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/leaf_sums.h"
 #include "kernels/low_bit_blocks.h"
 
 namespace pleat {
@@ -67,8 +68,7 @@ void quantise(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale) 
 
 }  // namespace
 
-LowBitMatrix::LowBitMatrix(int bits, int64_t outputs, int64_t inputs)
-    : bits_(bits), outputs_(outputs), inputs_(inputs) {
+LowBitMatrix::LowBitMatrix(int bits, int64_t outputs, int64_t inputs) : ProtectedInputs(outputs, inputs), bits_(bits) {
   PLEAT_REQUIRE((bits >= 1 && bits <= 6) || bits == 8, "a weight has 1 to 6 or 8 bits, not ", bits);
   const int64_t groups = LowBitAccess::blocks(*this) * LowBitAccess::groups(*this);
   codes_ = Buffer(size_t(groups * LowBitAccess::group_bytes(*this)));
@@ -76,15 +76,15 @@ LowBitMatrix::LowBitMatrix(int bits, int64_t outputs, int64_t inputs)
 }
 
 void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum) {
-  PLEAT_ASSERT(output >= 0 && output + rows <= outputs_, output, " + ", rows, " of ", outputs_);
+  PLEAT_ASSERT(output >= 0 && output + rows <= outputs(), output, " + ", rows, " of ", outputs());
   PLEAT_ASSERT((minimum == nullptr) == (bits_ == 8), bits_, " bits");
-  const int64_t row_bytes = (inputs_ * bits_ + 7) / 8, groups = LowBitAccess::groups(*this);
+  const int64_t row_bytes = (inputs() * bits_ + 7) / 8, groups = LowBitAccess::groups(*this);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t block = (output + row) / kOutputBlock;
     const int lane = int((output + row) % kOutputBlock);
     const uint8_t* from = codes + row * row_bytes;
     uint8_t* to = LowBitAccess::codes(*this, block);
-    for (int64_t input = 0; input < inputs_; ++input) {
+    for (int64_t input = 0; input < inputs(); ++input) {
       const int64_t bit = input * bits_, byte = bit / 8;
       const unsigned window = from[byte] | (byte + 1 < row_bytes ? from[byte + 1] << 8 : 0);
       const unsigned code = window >> bit % 8 & ((1u << bits_) - 1);
@@ -99,10 +99,10 @@ void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, cons
 }
 
 void LowBitMatrix::row(int64_t output, float* values) const {
-  PLEAT_ASSERT(output >= 0 && output < outputs_, output, " of ", outputs_);
+  PLEAT_ASSERT(output >= 0 && output < outputs(), output, " of ", outputs());
   const int64_t block = output / kOutputBlock;
   const int lane = int(output % kOutputBlock);
-  for (int64_t input = 0; input < inputs_; ++input) {
+  for (int64_t input = 0; input < inputs(); ++input) {
     const int64_t group = input / kGroup;
     const bf16* scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
     const unsigned code = load(LowBitAccess::codes(*this, block) + group * LowBitAccess::group_bytes(*this), bits_,
@@ -111,29 +111,7 @@ void LowBitMatrix::row(int64_t output, float* values) const {
     values[input] =
         bits_ == 8 ? scale * float(int(code) - 128) : to_f32(scales[kOutputBlock + lane]) + scale * float(code);
   }
-  const bf16* weights = LowBitAccess::protected_weights(*this, block);
-  for (size_t i = 0; i < protected_.size(); ++i)
-    values[protected_[i]] = to_f32(weights[int64_t(i) * kOutputBlock + lane]);
-}
-
-void LowBitMatrix::protect(std::vector<int32_t> inputs) {
-  PLEAT_ASSERT(protected_.empty() && std::is_sorted(inputs.begin(), inputs.end()));
-  PLEAT_ASSERT(inputs.empty() || (inputs.front() >= 0 && inputs.back() < inputs_));
-  if (inputs.empty()) return;
-  protected_ = std::move(inputs);
-  protected_masks_.assign(size_t(LowBitAccess::groups(*this)), 0);
-  for (const int32_t input : protected_) protected_masks_[size_t(input / kGroup)] |= uint64_t(1) << input % kGroup;
-  protected_weights_ = Buffer(size_t(LowBitAccess::blocks(*this) * kOutputBlock) * protected_.size() * sizeof(bf16));
-}
-
-void LowBitMatrix::pack_protected(int64_t output, int64_t rows, const bf16* values, int64_t stride) {
-  PLEAT_ASSERT(output >= 0 && output + rows <= outputs_ && stride >= int64_t(protected_.size()));
-  const int64_t count = int64_t(protected_.size());
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t block = (output + row) / kOutputBlock, lane = (output + row) % kOutputBlock;
-    bf16* const to = protected_weights_.as<bf16>() + block * count * kOutputBlock + lane;
-    for (int64_t i = 0; i < count; ++i) to[i * kOutputBlock] = values[row * stride + i];
-  }
+  protected_row(output, values);
 }
 
 void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row, int64_t group,
@@ -175,30 +153,12 @@ struct BlockSums {
   int64_t block, row;
   int rows;
 
-  void sum(TreeNode node, float* into) const {
-    if (node.leaves() == 1) {
-      const size_t leaf = size_t(node.begin - leaves.first_leaf);
-      const auto group = [&](int64_t input) { return (input + kGroup - 1) / kGroup; };
-      const int64_t begin = group(leaves.offsets[leaf]), end = group(leaves.offsets[leaf + 1]);
-      multiply(low_bit_block(w, x, block, begin, end, row, rows, into));
-      return add_protected(leaves.offsets[leaf], leaves.offsets[leaf + 1], into);
-    }
-    alignas(64) float right[kMaxSharedRows * kOutputBlock];
-    sum({node.begin, node.middle()}, into);
-    sum({node.middle(), node.end}, right);
-    for (int i = 0; i < rows * int(kOutputBlock); ++i) into[i] += right[i];
-  }
-
-  // The protected inputs from `begin` to `end`.
-  void add_protected(int64_t begin, int64_t end, float* into) const {
-    const std::vector<int32_t>& inputs = w.protected_inputs();
-    const bf16* weights = LowBitAccess::protected_weights(w, block);
-    for (size_t i = 0; i < inputs.size(); ++i, weights += kOutputBlock) {
-      if (inputs[i] < begin || inputs[i] >= end) continue;
-      for (int r = 0; r < rows; ++r)
-        for (int64_t n = 0; n < kOutputBlock; ++n)
-          into[r * kOutputBlock + n] += floats[row + r][inputs[i]] * to_f32(weights[n]);
-    }
+  void operator()(int global_leaf, float* into) const {
+    const int64_t *const offset = &leaves.offsets[size_t(global_leaf - leaves.first_leaf)],
+                         output = block * kOutputBlock;
+    multiply(low_bit_block(w, x, block, groups_to(offset[0]), groups_to(offset[1]), row, rows, into));
+    w.add_protected({floats[row], rows, floats.cols, floats.stride}, offset[0], offset[1], output,
+                    std::min(kOutputBlock, w.outputs() - output), into, kOutputBlock);
   }
 };
 
@@ -208,7 +168,7 @@ void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatri
                       const float* bias, float* out, int64_t row_stride, int64_t node_stride) {
   PLEAT_ASSERT(x.cols == w.inputs(), x.cols, " columns for ", w.inputs(), " inputs");
   if (x.rows == 0 || leaves.count == 0) return;
-  const QuantisedRows quantised = quantise_rows(ctx, x, LowBitAccess::protected_masks(w));
+  const QuantisedRows quantised = quantise_rows(ctx, x, w.protected_masks());
   const auto multiply = vector_ops(ctx.isa()).low_bit_block;
   ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
@@ -218,7 +178,7 @@ void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatri
         const BlockSums sums{w, x, quantised, leaves, multiply, block, row, rows};
         for (int64_t node = 0; node < leaves.count; ++node) {
           alignas(64) float y[kMaxSharedRows * kOutputBlock];
-          sums.sum(leaves.nodes[node], y);
+          sum_leaves<kMaxSharedRows * kOutputBlock>(leaves.nodes[node], rows * kOutputBlock, y, sums);
           float* corner = out + node * node_stride + row * row_stride + output;
           for (int r = 0; r < rows; ++r, corner += row_stride)
             for (int64_t n = 0; n < outputs; ++n)

@@ -15,16 +15,15 @@
 #include "kernels/buffer.h"
 #include "kernels/context.h"
 #include "kernels/dtype.h"
+#include "kernels/protected_inputs.h"
 #include "kernels/reduce_tree.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
 
-constexpr int64_t kGroup = 64;        // inputs that share a scale in int8 and low-bit formats
-constexpr int64_t kOutputBlock = 16;  // outputs packed side by side
-constexpr int kMaxSharedRows = 32;    // rows that share one pass over the weights
+constexpr int kMaxSharedRows = 32;  // rows that share one pass over the weights
 
-class LowBitMatrix {
+class LowBitMatrix : public ProtectedInputs {
  public:
   LowBitMatrix() = default;
   LowBitMatrix(int bits, int64_t outputs, int64_t inputs);  // bits: 1 to 6, or 8
@@ -34,31 +33,18 @@ class LowBitMatrix {
   // for 8 bits.
   void pack(int64_t output, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum);
 
-  // A few inputs with extreme activations are held in bf16 instead and left out of the groups' scales (method.md
-  // section 5, the trap). Ascending; once, before pack_protected().
-  void protect(std::vector<int32_t> inputs);
-  const std::vector<int32_t>& protected_inputs() const { return protected_; }
-  // values [rows, stride >= protected inputs] of outputs from `output` on.
-  void pack_protected(int64_t output, int64_t rows, const bf16* values, int64_t stride);
-
   // Output `output`'s weights [inputs] as f32.
   void row(int64_t output, float* values) const;
 
   int bits() const { return bits_; }
-  int64_t outputs() const { return outputs_; }
-  int64_t inputs() const { return inputs_; }
   size_t bytes() const {  // what one product streams
-    return codes_.bytes() + scales_.bytes() + protected_weights_.bytes();
+    return codes_.bytes() + scales_.bytes() + protected_bytes();
   }
 
  private:
   friend struct LowBitAccess;
   int bits_ = 2;
-  int64_t outputs_ = 0, inputs_ = 0;
   Buffer codes_, scales_;  // packed for the kernels: see low_bit_blocks.h
-  std::vector<int32_t> protected_;
-  std::vector<uint64_t> protected_masks_;  // [groups], or empty: bit i stands for the group's input i
-  Buffer protected_weights_;               // bf16 [blocks of 16 outputs][protected inputs][16]
 };
 
 // Which inputs are summed apart: leaf_offsets as in PackedMatrix (multiples of kGroup, or the end), nodes and

@@ -15,14 +15,10 @@ namespace pleat {
 //   the inputs 4 (8 / b line + p) + i.
 //   scales_: 16 scales and, below 8 bits, 16 minimums, bf16
 struct LowBitAccess {
-  static int64_t groups(const LowBitMatrix& w) { return (w.inputs_ + kGroup - 1) / kGroup; }
-  static int64_t blocks(const LowBitMatrix& w) { return (w.outputs_ + kOutputBlock - 1) / kOutputBlock; }
+  static int64_t groups(const LowBitMatrix& w) { return (w.inputs() + kGroup - 1) / kGroup; }
+  static int64_t blocks(const LowBitMatrix& w) { return (w.outputs() + kOutputBlock - 1) / kOutputBlock; }
   static int64_t group_bytes(const LowBitMatrix& w) { return kOutputBlock * kGroup / 8 * w.bits_; }
   static int64_t group_scales(const LowBitMatrix& w) { return (w.bits_ == 8 ? 1 : 2) * kOutputBlock; }
-  static const std::vector<uint64_t>& protected_masks(const LowBitMatrix& w) { return w.protected_masks_; }
-  static const bf16* protected_weights(const LowBitMatrix& w, int64_t block) {
-    return w.protected_weights_.as<bf16>() + block * int64_t(w.protected_.size()) * kOutputBlock;
-  }
   static uint8_t* codes(const LowBitMatrix& w, int64_t block) {
     return w.codes_.as<uint8_t>() + block * groups(w) * group_bytes(w);
   }
@@ -46,6 +42,9 @@ void split_groups(Context& ctx, int64_t count, Work work) {
     ctx.team().split(count, work);
 }
 
+// Groups that inputs [0, input) fill or begin.
+inline int64_t groups_to(int64_t input) { return (input + kGroup - 1) / kGroup; }
+
 // x as int8.
 struct QuantisedRows {
   int64_t groups = 0;
@@ -53,7 +52,7 @@ struct QuantisedRows {
   int32_t* sums = nullptr;  // [rows, groups]
   float* scales = nullptr;  // [rows, groups]
 };
-// In ctx.scratch(op_slot). protected_masks: see LowBitMatrix; those inputs are 0.
+// In ctx.scratch(op_slot). protected_masks: see ProtectedInputs; those inputs are 0.
 QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks);
 
 // The sums of groups [begin, end) for 16 outputs and up to kMaxSharedRows rows from `row` on.

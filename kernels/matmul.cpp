@@ -15,7 +15,11 @@ struct PackedAccess {
   static Panel panel(const PackedMatrix& w, int64_t index, int64_t bytes) {
     return {w.data_.as<std::byte>() + index * bytes};
   }
-  static const LowBitMatrix& low_bit(const PackedMatrix& w) { return w.low_bit_; }
+  static void multiply(Context& ctx, MatrixView<const float> x, const PackedMatrix& w, const LowBitLeaves& leaves,
+                       const float* bias, float* out, int64_t row_stride, int64_t node_stride) {
+    if (has_planes(w.format_)) return multiply_planes(ctx, x, w.planes_, leaves, bias, out, row_stride, node_stride);
+    multiply_low_bit(ctx, x, w.low_bit_, leaves, bias, out, row_stride, node_stride);
+  }
 };
 
 namespace {
@@ -39,8 +43,7 @@ void matmul(Context& ctx, MatrixView<const float> x, const PackedMatrix& w, cons
                y.cols, "]");
   const TreeNode whole{0, 1};
   if (is_low_bit(w.format()))
-    return multiply_low_bit(ctx, x, PackedAccess::low_bit(w), {w.leaf_offsets(), 0, &whole, 1}, bias, y.data, y.stride,
-                            0);
+    return PackedAccess::multiply(ctx, x, w, {w.leaf_offsets(), 0, &whole, 1}, bias, y.data, y.stride, 0);
   multiply_panels(ctx, x, PackedAccess::product(w, 0, {&whole, 1}), PackedPanels(w), {y.data, y.stride, 0, bias});
 }
 
@@ -48,9 +51,8 @@ void matmul_nodes(Context& ctx, MatrixView<const float> x, const PackedMatrix& w
                   const std::vector<TreeNode>& nodes, float* out) {
   PLEAT_ASSERT(x.cols == w.inputs(), "x [", x.rows, ", ", x.cols, "], w [", w.inputs(), ", ", w.outputs(), "]");
   if (is_low_bit(w.format()))
-    return multiply_low_bit(ctx, x, PackedAccess::low_bit(w),
-                            {w.leaf_offsets(), first_leaf, nodes.data(), int64_t(nodes.size())}, nullptr, out,
-                            w.outputs(), x.rows * w.outputs());
+    return PackedAccess::multiply(ctx, x, w, {w.leaf_offsets(), first_leaf, nodes.data(), int64_t(nodes.size())},
+                                  nullptr, out, w.outputs(), x.rows * w.outputs());
   multiply_panels(ctx, x, PackedAccess::product(w, first_leaf, nodes), PackedPanels(w),
                   {out, w.outputs(), x.rows * w.outputs(), nullptr});
 }

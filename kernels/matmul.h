@@ -5,7 +5,8 @@
 // Arithmetic, the same for every path of one instruction set: output n of row m is accumulated in f32 over ascending k,
 // one accumulator, from 0, by fused multiply-adds where the processor has them. With bf16 weights the activation is
 // rounded to bf16 first (round to nearest even); AMD's AVX-512 processors then accumulate a pair (k, k+1) in one
-// dot-product step, all others with AVX2 or AVX-512 give the same bits. Low-bit formats: see low_bit.h.
+// dot-product step, all others with AVX2 or AVX-512 give the same bits. Low-bit formats: see low_bit.h
+// and planes.h.
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -13,14 +14,16 @@
 #include "kernels/buffer.h"
 #include "kernels/context.h"
 #include "kernels/low_bit.h"
+#include "kernels/planes.h"
 #include "kernels/reduce_tree.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
 
-enum class WeightFormat : uint8_t { f32, bf16, int8, int6, int5, int4, int3, int2 };
-int bits_of(WeightFormat format);
-bool is_low_bit(WeightFormat format);
+enum class WeightFormat : uint8_t { f32, bf16, int8, int6, int5, int4, int3, int2, planes4, planes3, planes2 };
+int bits_of(WeightFormat format);                                            // of a code; planes: their number
+bool is_low_bit(WeightFormat format);                                        // 8 bits or fewer
+bool has_planes(WeightFormat format);                                        // planes.h, not low_bit.h
 int64_t matrix_bytes(WeightFormat format, int64_t inputs, int64_t outputs);  // scales included, padding not
 std::string_view name_of(WeightFormat format);
 WeightFormat weight_format_named(std::string_view name);  // Error(invalid)
@@ -28,7 +31,7 @@ WeightFormat weight_format_named(std::string_view name);  // Error(invalid)
 constexpr int64_t kColumnBlock = 32;  // outputs packed side by side
 
 // W [inputs, outputs]. f32 and bf16: stored [ceil(outputs / 32)][inputs (padded inside each leaf)][32]; bf16
-// interleaves pairs of inputs. Low-bit formats: a LowBitMatrix.
+// interleaves pairs of inputs. Low-bit formats: a LowBitMatrix or a PlanesMatrix.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -40,6 +43,7 @@ class PackedMatrix {
   void pack(int64_t input, int64_t output, const WeightBlock& block);
   // Low-bit: where to pack.
   LowBitMatrix& low_bit() { return low_bit_; }
+  PlanesMatrix& planes() { return planes_; }
 
   // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied).
   void column(int64_t output, float* values) const;
@@ -49,7 +53,7 @@ class PackedMatrix {
   int64_t outputs() const { return outputs_; }
   int leaves() const { return int(leaf_offsets_.size()) - 1; }
   const std::vector<int64_t>& leaf_offsets() const { return leaf_offsets_; }
-  size_t bytes() const { return data_.bytes() + low_bit_.bytes(); }  // what one product streams
+  size_t bytes() const { return data_.bytes() + low_bit_.bytes() + planes_.bytes(); }  // what one product streams
 
  private:
   friend struct PackedAccess;  // matmul.cpp and its instruction-set files
@@ -59,6 +63,7 @@ class PackedMatrix {
   std::vector<int64_t> padded_offsets_;  // in packed inputs
   Buffer data_;
   LowBitMatrix low_bit_;
+  PlanesMatrix planes_;
 };
 
 // y [m, outputs] = x [m, inputs] W + bias. W has one leaf. bias: [outputs] or nullptr.

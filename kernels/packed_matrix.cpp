@@ -40,8 +40,9 @@ void check_inside(const WeightBlock& block, int64_t input, int64_t output, int64
                outputs, "]");
 }
 
-constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int6", "int5", "int4", "int3", "int2"};
-constexpr int kBits[] = {32, 16, 8, 6, 5, 4, 3, 2};
+constexpr std::string_view kNames[] = {"f32",  "bf16", "int8",    "int6",    "int5",   "int4",
+                                       "int3", "int2", "planes4", "planes3", "planes2"};
+constexpr int kBits[] = {32, 16, 8, 6, 5, 4, 3, 2, 4, 3, 2};
 
 }  // namespace
 
@@ -49,9 +50,13 @@ int bits_of(WeightFormat format) { return kBits[size_t(format)]; }
 
 bool is_low_bit(WeightFormat format) { return bits_of(format) <= 8; }
 
+bool has_planes(WeightFormat format) { return format >= WeightFormat::planes4; }
+
 int64_t matrix_bytes(WeightFormat format, int64_t inputs, int64_t outputs) {
   const int64_t codes = inputs * outputs * bits_of(format) / 8;
   if (!is_low_bit(format)) return codes;
+  if (has_planes(format))  // by column; by block as many but for what is left over
+    return codes + blocks(outputs, kPlaneOutputs) * (inputs * bits_of(format) + blocks(inputs, kGroup));
   const int64_t numbers = format == WeightFormat::int8 ? 1 : 2;
   return codes + numbers * int64_t(sizeof(bf16)) * blocks(inputs, kGroup) * outputs;
 }
@@ -71,7 +76,10 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs,
   if (is_low_bit(format)) {
     for (int64_t offset : leaf_offsets_)
       PLEAT_ASSERT(offset % kGroup == 0 || offset == inputs, "low-bit leaf at ", offset);
-    low_bit_ = LowBitMatrix(bits_of(format), outputs, inputs);
+    if (has_planes(format))
+      planes_ = PlanesMatrix(bits_of(format), outputs, inputs);
+    else
+      low_bit_ = LowBitMatrix(bits_of(format), outputs, inputs);
     return;
   }
   padded_offsets_.resize(leaf_offsets_.size());

@@ -10,6 +10,7 @@ namespace pleat {
 
 void PackedMatrix::column(int64_t output, float* values) const {
   PLEAT_ASSERT(output >= 0 && output < outputs_, output, " of ", outputs_);
+  if (has_planes(format_)) return planes_.row(output, values);
   if (is_low_bit(format_)) return low_bit_.row(output, values);
   const int64_t panel = output / kColumnBlock * padded_offsets_.back() * kColumnBlock, lane = output % kColumnBlock;
   for (int leaf = 0; leaf < leaves(); ++leaf) {

@@ -105,6 +105,20 @@ struct LowBitBlock {
   float* y = nullptr;               // [rows, 16]
 };
 
+// 64 outputs of a PlanesMatrix over `groups` groups of inputs (see planes_blocks.h for the layout).
+struct PlanesBlock {
+  const uint8_t* records = nullptr;
+  const float* units = nullptr;  // [groups] 2^e
+  int planes = 2;
+  bool by_column = true;  // scales by column, not by block
+  int64_t groups = 0;
+  int64_t stride = 0;  // groups from one row of q to the next
+  int rows = 0;
+  const int8_t* q = nullptr;        // [rows, stride * 64]
+  const float* q_scales = nullptr;  // [rows, stride]
+  float* y = nullptr;               // [rows, 64]
+};
+
 struct VectorOps {
   void (*activate)(Activation activation, float* x, int64_t n);
   void (*soft_cap)(float cap, float* x, int64_t n);
@@ -130,6 +144,7 @@ struct VectorOps {
   void (*unpack_low_bit)(const UnpackLowBit& task);
 
   void (*low_bit_block)(const LowBitBlock& task);
+  void (*planes_block)(const PlanesBlock& task);
 
   float (*stream_sum)(const float* data, int64_t n);  // n a multiple of 64
 };

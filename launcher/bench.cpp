@@ -25,7 +25,7 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
       sub->add_option("--fold", options.fold, "also measure the synthetic shape folded at this reduction, e.g. 0.8")
           ->check(CLI::Range(0.05, 0.99));
       sub->add_option("--weights", options.weights, "also measure the synthetic shape with low-bit matrices, e.g. int4")
-          ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2"}));
+          ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"}));
       sub->add_option("--batch", options.batch, "sequences that decode together")->check(CLI::Range(1, 256));
       sub->add_option("--context", options.context, "tokens before the first measured one")
           ->check(CLI::Range(1, 1 << 20));

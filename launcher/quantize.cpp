@@ -17,20 +17,38 @@ namespace {
 struct QuantizeCommandOptions {
   CommonOptions common;
   QuantizeOptions quantize;
-  std::string format = "int4", down, attention, head = "int8";
+  std::string format = "int4", down, attention, head = "int8", scales = "column", budget;
 };
+
+// "24%" or "0.24"
+double share_named(const std::string& text) {
+  size_t end = 0;
+  double share = 0;
+  try {
+    share = std::stod(text, &end);
+  } catch (const std::exception&) {
+    end = 0;
+  }
+  const bool percent = end + 1 == text.size() && text[end] == '%';
+  PLEAT_REQUIRE(end > 0 && (percent || end == text.size()) && share > 0, "--budget is a share like 24%, not '", text,
+                "'");
+  return percent ? share / 100 : share;
+}
 
 int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
     QuantizeOptions quantize = options.quantize;
-    const auto or_format = [&](const std::string& name) {
-      return weight_format_named(name.empty() ? options.format : name);
-    };
-    quantize.gate_up = weight_format_named(options.format);
+    PLEAT_REQUIRE((options.format == "planes") == !options.budget.empty(),
+                  "--format planes and --budget need each other: planes by layer under a budget");
+    if (!options.budget.empty()) quantize.budget = share_named(options.budget);
+    const std::string format = options.budget.empty() ? options.format : "planes4";
+    const auto or_format = [&](const std::string& name) { return weight_format_named(name.empty() ? format : name); };
+    quantize.gate_up = weight_format_named(format);
     quantize.down = or_format(options.down);
     quantize.attention = or_format(options.attention);
     quantize.head = weight_format_named(options.head);
+    quantize.scales = options.scales == "block" ? PlaneScales::block : PlaneScales::column;
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
     quantize.oversubscribed = oversubscribed();
     StagedProgress progress("quantize: ", options.common.quiet);
@@ -54,13 +72,15 @@ void add_quantize(CLI::App& app, Command& command) {
   sub.footer(
       "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that every other command runs:\n"
       "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --format int4 --out out/int4");
-  const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
+  const auto formats =
+      CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"});
   sub.add_option("--model", options->quantize.model, "Model folder or GGUF file")->required();
   sub.add_option("--out", options->quantize.out, "Folder to write")->required();
   sub.add_option("--text", options->quantize.text, "Calibration text for GPTQ")
       ->default_str("none: weights are rounded to nearest");
-  sub.add_option("--format", options->format, "Format of the FFN and the attention; bf16: as they are")
-      ->check(formats)
+  sub.add_option("--format", options->format,
+                 "Format of the FFN and the attention; bf16: as they are; planes: 2 to 4 by layer, see --budget")
+      ->check(formats | CLI::IsMember({"planes"}))
       ->capture_default_str();
   sub.add_option("--down", options->down, "Format of the FFN's down matrix, the most sensitive one")
       ->check(formats)
@@ -71,6 +91,11 @@ void add_quantize(CLI::App& app, Command& command) {
   sub.add_option("--head", options->head, "Format of the head (and of the token embedding, where they are one)")
       ->check(formats)
       ->capture_default_str();
+  sub.add_option("--scales", options->scales, "Planes: a scale by input column (accuracy) or by 8 by 8 block (speed)")
+      ->check(CLI::IsMember({"column", "block"}))
+      ->capture_default_str();
+  sub.add_option("--budget", options->budget,
+                 "With --format planes: share of the FFN's bf16 bytes, e.g. 24%; planes go where they matter most");
   sub.add_option("--max-tokens", options->quantize.max_tokens, "Calibration tokens, spread over the text; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -1,6 +1,6 @@
 // Products with packed weights beside what the machine can do: GB/s of weights and percent of the read bandwidth
 // measured in the same round (decode), GFLOP/s (prefill). Weights rotate over more memory than any cache holds.
-//   bench_matmul [threads]
+//   bench_matmul [threads [word that a case's name has]]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -84,8 +84,17 @@ struct Layer {
 };
 
 // Random weights; of low-bit formats random codes.
-PackedMatrix make_matrix(WeightFormat format, int64_t inputs, int64_t outputs) {
+PackedMatrix make_matrix(WeightFormat format, PlaneScales kind, int64_t inputs, int64_t outputs) {
   PackedMatrix out(format, inputs, outputs, {0, inputs});
+  if (has_planes(format)) {
+    const std::vector<uint8_t> scales(size_t((outputs / 64 + 1) * inputs * bits_of(format)), plane_scale_byte(5));
+    const std::vector<int8_t> exponents(scales.size(), -10);
+    out.planes().add(0, 0, outputs, kind, scales.data(), exponents.data());
+    std::vector<uint8_t> codes(size_t((inputs * bits_of(format) + 7) / 8));
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t(i * 2654435761u >> 20);
+    for (int64_t n = 0; n < outputs; ++n) out.planes().pack(n, 1, codes.data());
+    return out;
+  }
   if (!is_low_bit(format)) {
     std::vector<float> values(size_t(inputs) * outputs);
     for (size_t i = 0; i < values.size(); ++i) values[i] = float(int(i * 2654435761u >> 20 & 255) - 128) / 4096.0f;
@@ -100,10 +109,10 @@ PackedMatrix make_matrix(WeightFormat format, int64_t inputs, int64_t outputs) {
   return out;
 }
 
-std::vector<Layer> make_layers(WeightFormat format, int64_t d, int64_t h) {
+std::vector<Layer> make_layers(WeightFormat format, PlaneScales kind, int64_t d, int64_t h) {
   std::vector<Layer> layers;
   for (size_t bytes = 0; bytes < kSetBytes; bytes += layers.back().up.bytes() + layers.back().down.bytes())
-    layers.push_back({make_matrix(format, d, h), make_matrix(format, h, d)});
+    layers.push_back({make_matrix(format, kind, d, h), make_matrix(format, kind, h, d)});
   return layers;
 }
 
@@ -161,12 +170,22 @@ int main(int argc, char** argv) {
     const char* name;
     WeightFormat format;
     int64_t d, h;
-  } cases[] = {
-      {"bf16 1600 x 6400", WeightFormat::bf16, 1600, 6400},   {"bf16 4544 x 18176", WeightFormat::bf16, 4544, 18176},
-      {"int8 4096 x 11008", WeightFormat::int8, 4096, 11008}, {"int6 4096 x 11008", WeightFormat::int6, 4096, 11008},
-      {"int4 4096 x 11008", WeightFormat::int4, 4096, 11008}, {"int3 4096 x 11008", WeightFormat::int3, 4096, 11008}};
+    PlaneScales scales = PlaneScales::column;
+  } cases[] = {{"bf16 1600 x 6400", WeightFormat::bf16, 1600, 6400},
+               {"bf16 4544 x 18176", WeightFormat::bf16, 4544, 18176},
+               {"int8 4096 x 11008", WeightFormat::int8, 4096, 11008},
+               {"int6 4096 x 11008", WeightFormat::int6, 4096, 11008},
+               {"int4 4096 x 11008", WeightFormat::int4, 4096, 11008},
+               {"int3 4096 x 11008", WeightFormat::int3, 4096, 11008},
+               {"planes4 column", WeightFormat::planes4, 4096, 11008},
+               {"planes4 block", WeightFormat::planes4, 4096, 11008, PlaneScales::block},
+               {"planes3 column", WeightFormat::planes3, 4096, 11008},
+               {"planes3 block", WeightFormat::planes3, 4096, 11008, PlaneScales::block},
+               {"planes2 column", WeightFormat::planes2, 4096, 11008},
+               {"planes2 block", WeightFormat::planes2, 4096, 11008, PlaneScales::block}};
   for (const auto& c : cases) {
-    const std::vector<Layer> layers = make_layers(c.format, c.d, c.h);
+    if (argc > 2 && std::strstr(c.name, argv[2]) == nullptr) continue;
+    const std::vector<Layer> layers = make_layers(c.format, c.scales, c.d, c.h);
     for (int64_t rows : {1, 4, 16}) report_decode(ctx, memory, c.name, layers, rows);
     report_prefill(ctx, c.name, layers[0], 256);
     std::fflush(stdout);

@@ -23,6 +23,7 @@ class Filler {
 
   // Every element; threads take columns.
   void fill(PackedMatrix& w) {
+    if (has_planes(w.format())) return fill(w.planes());
     if (is_low_bit(w.format())) {
       // Codes are uniform: weights of mean 0 and deviation 0.02.
       const double levels = 1 << bits_of(w.format()), scale = 0.02 * std::sqrt(12 / (levels * levels - 1));
@@ -54,6 +55,20 @@ class Filler {
     context_.team().each((p.outputs() + step - 1) / step, [&](int, int64_t strip) {
       p.pack(strip * step, std::min(step, p.outputs() - strip * step), codes_.data(), scales.data(),
              p.bits() < 8 ? minimums.data() : nullptr);
+    });
+  }
+
+  // Levels at even distances, by column.
+  void fill(PlanesMatrix& w) {
+    const int64_t row_bytes = (w.inputs() * w.planes() + 7) / 8;
+    std::vector<uint8_t> scales;
+    for (int64_t i = 0; i < (w.outputs() + kPlaneOutputs - 1) / kPlaneOutputs * w.inputs(); ++i)
+      for (int plane = 0; plane < w.planes(); ++plane) scales.push_back(plane_scale_byte(64 >> (w.planes() - plane)));
+    const std::vector<int8_t> exponents(scales.size(), -10);  // weights of deviation 0.01 to 0.02
+    w.add(0, 0, w.outputs(), PlaneScales::column, scales.data(), exponents.data());
+    const int64_t step = std::max<int64_t>(1, kStrip / row_bytes / kPlaneOutputs * kPlaneOutputs);
+    context_.team().each((w.outputs() + step - 1) / step, [&](int, int64_t strip) {
+      w.pack(strip * step, std::min(step, w.outputs() - strip * step), codes_.data());
     });
   }
 

@@ -17,6 +17,8 @@ struct WeightJob {
   // Inputs `inputs` and outputs `outputs` of a part [total_inputs, total_outputs], packed from output `to` on.
   void pack(const WeightSource& source, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
             PackedMatrix& matrix, int64_t to = 0) {
+    if (has_planes(matrix.format()))
+      return loader.planes(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.planes());
     if (is_low_bit(matrix.format())) {
       if (inputs.size() > 0)
         loader.low_bit(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.low_bit());

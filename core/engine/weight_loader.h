@@ -8,6 +8,7 @@
 #include "kernels/check.h"
 #include "kernels/low_bit.h"
 #include "kernels/neuron_rows.h"
+#include "kernels/planes.h"
 #include "kernels/tensor.h"
 #include "parallel/shard_plan.h"
 
@@ -60,6 +61,39 @@ class WeightLoader {
                    for (int64_t i = 0; i < count; ++i) matrix.pack_protected_neuron(row + i, data + i * width);
                  });
     codes(name, width, total_neurons, {0, width}, neurons, 0, matrix);
+  }
+
+  // The same of a matrix of planes, `name`.codes, .column_scales or .block_scales, and .exponents (kernels/planes.h).
+  // Scales are shared by groups of outputs: those of every group that `outputs` touches are read.
+  void planes(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
+              int64_t to, PlanesMatrix& matrix) {
+    if (outputs.size() == 0) return;
+    const int planes = matrix.planes();
+    const auto up = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
+    const auto touched = [&](int64_t size) { return Range{outputs.begin / size, up(outputs.end, size)}; };
+    const bool by_column = checkpoint_.find(name + ".column_scales") != nullptr;
+    const int64_t side = by_column ? kPlaneOutputs : kPlaneBlock, table = by_column ? 1 : kPlaneBlock;
+    std::vector<uint8_t> scales;
+    std::vector<int8_t> exponents;
+    rows<uint8_t>(name + (by_column ? ".column_scales" : ".block_scales"), DType::u8,
+                  {up(total_outputs, side), up(total_inputs, table) * planes}, touched(side),
+                  {inputs.begin / table * planes, up(inputs.end, table) * planes},
+                  [&](int64_t, const uint8_t* data, int64_t count) {
+                    scales.insert(scales.end(), data, data + count * up(inputs.size(), table) * planes);
+                  });
+    rows<int8_t>(name + ".exponents", DType::i8, {up(total_outputs, kPlaneOutputs), up(total_inputs, kGroup)},
+                 touched(kPlaneOutputs), {inputs.begin / kGroup, up(inputs.end, kGroup)},
+                 [&](int64_t, const int8_t* data, int64_t count) {
+                   exponents.insert(exponents.end(), data, data + count * up(inputs.size(), kGroup));
+                 });
+    with_context(concat("tensor '", name, "'"), [&] {
+      matrix.add(to, outputs.begin, outputs.size(), by_column ? PlaneScales::column : PlaneScales::block, scales.data(),
+                 exponents.data());
+    });
+    load_protected(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
+    rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, up(total_inputs * planes, 8)}, outputs,
+                  {inputs.begin * planes / 8, up(inputs.end * planes, 8)},
+                  [&](int64_t row, const uint8_t* codes, int64_t count) { matrix.pack(to + row, count, codes); });
   }
 
   // Elements [range) of a one-dimensional tensor of `total` elements, as f32.

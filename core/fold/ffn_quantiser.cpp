@@ -1,14 +1,11 @@
 #include "core/fold/ffn_quantiser.h"
 
-#include "core/fold/gptq_grid.h"
+#include "core/fold/gptq_columns.h"
 #include "core/fold/input_moments.h"
 #include "kernels/check.h"
 
 namespace pleat {
 namespace {
-
-// At 2 bits the order of activations costs more than it gains.
-bool by_activation(WeightFormat format) { return format != WeightFormat::int2; }
 
 std::vector<int32_t> extremes(const std::vector<float>& largest) {
   return largest.empty() ? std::vector<int32_t>() : extreme_inputs(largest);
@@ -19,21 +16,18 @@ std::vector<int32_t> extremes(const std::vector<float>& largest) {
 QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments& moments, const FfnFormats& formats,
                           bool by_neuron) {
   QuantisedFfn out{formats, by_neuron, {}, {}, {}, {}};
-  const auto inputs = [&](const Table& w, WeightFormat format, LowBitRows& rows) {
-    if (pleat::is_low_bit(format))
-      rows =
-          gptq(ctx, w.view(), moments.inputs, bits_of(format), by_activation(format), extremes(moments.largest_inputs));
+  const auto quantise = [&](MatrixView<const float> w, const std::vector<double>& moment,
+                            const std::vector<float>& largest, WeightFormat format) {
+    if (!is_low_bit(format)) return QuantisedWeights();
+    return quantise_weights(ctx, w, moment, format, PlaneScales::column, extremes(largest));
   };
-  if (ffn.gated()) inputs(ffn.gate, formats.gate, out.gate);
-  inputs(ffn.up, formats.up, out.up);
-  if (is_low_bit(formats.down)) {
-    const auto quantise = [&](MatrixView<const float> w, auto& gptq_of) {
-      return gptq_of(ctx, w, moments.neurons, bits_of(formats.down), by_activation(formats.down),
-                     extremes(moments.largest_neurons));
-    };
-    out.down =
-        by_neuron ? quantise(ffn.down.view(), gptq_by_neuron) : quantise(transposed(ffn.down.view()).view(), gptq);
-  }
+  if (ffn.gated()) out.gate = quantise(ffn.gate.view(), moments.inputs, moments.largest_inputs, formats.gate);
+  out.up = quantise(ffn.up.view(), moments.inputs, moments.largest_inputs, formats.up);
+  if (by_neuron && is_low_bit(formats.down))
+    out.down = gptq_by_neuron(ctx, ffn.down.view(), moments.neurons, bits_of(formats.down),
+                              takes_columns_by_activation(formats.down), extremes(moments.largest_neurons));
+  else
+    out.down = quantise(transposed(ffn.down.view()).view(), moments.neurons, moments.largest_neurons, formats.down);
   out.restore_values(ffn);
   return out;
 }
@@ -41,19 +35,16 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
 void QuantisedFfn::restore_values(const FfnTensors& ffn) {
   if (values.up.rows > 0) return;
   values = ffn;
-  if (gate.rows > 0) values.gate = gate.values();
-  if (up.rows > 0) values.up = up.values();
-  if (down.rows > 0) values.down = by_neuron ? down.values() : transposed(down.values().view());
+  if (ffn.gated() && pleat::is_low_bit(formats.gate)) values.gate = dequantised(gate);
+  if (pleat::is_low_bit(formats.up)) values.up = dequantised(up);
+  if (!pleat::is_low_bit(formats.down)) return;
+  values.down = by_neuron ? dequantised(down) : transposed(dequantised(down).view());
 }
 
 QuantisedFfn reordered(const QuantisedFfn& ffn, std::span<const int32_t> order) {
-  PLEAT_ASSERT(ffn.by_neuron || ffn.down.rows == 0);
-  return {ffn.formats,
-          ffn.by_neuron,
-          reordered(ffn.gate, order),
-          reordered(ffn.up, order),
-          reordered(ffn.down, order),
-          reordered(ffn.values, order)};
+  PLEAT_ASSERT(ffn.by_neuron || !ffn.is_low_bit());
+  const auto rows = [&](const QuantisedWeights& weights) { return reordered(std::get<LowBitRows>(weights), order); };
+  return {ffn.formats, ffn.by_neuron, rows(ffn.gate), rows(ffn.up), rows(ffn.down), reordered(ffn.values, order)};
 }
 
 FfnMoments some_neurons(const FfnMoments& moments, const std::vector<int32_t>& neurons) {

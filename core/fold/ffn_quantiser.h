@@ -1,9 +1,10 @@
 #pragma once
 // One layer's FFN matrices in low bits (GPTQ, method.md section 6), and what the stored numbers mean.
+#include <span>
 #include <vector>
 
 #include "core/fold/ffn_tensors.h"
-#include "core/fold/gptq.h"
+#include "core/fold/quantised_weights.h"
 #include "core/model/fold_spec.h"
 
 namespace pleat {
@@ -18,19 +19,19 @@ struct FfnMoments {
 
 struct QuantisedFfn {
   FfnFormats formats;
-  bool by_neuron = false;     // how down stands: [h, d], grouped along a neuron's outputs, or [d, h]
-  LowBitRows gate, up, down;  // empty where bf16
-  FfnTensors values;          // what all of it stands for; empty after forget_values()
+  bool by_neuron = false;           // how down stands: [h, d], grouped along a neuron's outputs, or [d, h]
+  QuantisedWeights gate, up, down;  // empty where bf16
+  FfnTensors values;                // what all of it stands for; empty after forget_values()
+  bool is_low_bit() const { return formats != FfnFormats(); }
   void forget_values() { values = {}; }
   void restore_values(const FfnTensors& ffn);  // ffn: what was quantised
-  bool is_low_bit() const { return gate.rows + up.rows + down.rows > 0; }
 };
 
 // formats: bf16 leaves a matrix as it is.
 QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments& moments, const FfnFormats& formats,
                           bool by_neuron);
 
-// The neurons in another order. Not of down matrices that stand by output.
+// The neurons in another order; of matrices that are gathered by neuron.
 QuantisedFfn reordered(const QuantisedFfn& ffn, std::span<const int32_t> order);
 
 // The moments of some neurons.

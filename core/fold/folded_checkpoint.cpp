@@ -90,29 +90,15 @@ class Writing {
     added_.push_back({name, dtype, std::move(shape), data});
   }
 
-  void add_low_bit(const std::string& name, const LowBitRows& rows) {
-    add(name + ".codes", DType::u8, {rows.rows, rows.code_bytes()}, rows.codes.data());
-    add(name + ".scale", DType::bf16, {rows.rows, rows.groups()}, rows.scale.data());
-    if (rows.bits < 8) add(name + ".minimum", DType::bf16, {rows.rows, rows.groups()}, rows.minimum.data());
-    const std::vector<int32_t>& kept = rows.protected_rows.empty() ? rows.protected_inputs : rows.protected_rows;
-    if (kept.empty()) return;
-    const int64_t count = int64_t(kept.size());
-    add(name + ".protected", DType::i32, {count}, kept.data());
-    if (rows.protected_rows.empty())
-      add(name + ".protected_weights", DType::bf16, {rows.rows, count}, rows.protected_weights.data());
-    else
-      add(name + ".protected_weights", DType::bf16, {count, rows.inputs}, rows.protected_row_weights.data());
-  }
-
   // A matrix of the FFN, in low bits or with its neurons reordered.
-  void add_matrix(int layer, Part part, WeightFormat format, const LowBitRows& rows) {
+  void add_matrix(int layer, Part part, WeightFormat format, const QuantisedWeights& weights) {
     const WeightSource source = blueprint_.source(part, layer);
     const bool neurons_are_rows = (part == Part::ffn_down) == source.input_major;
     if (is_low_bit(format)) {
       PLEAT_REQUIRE(source.output_begin == 0, "tensor '", source.weight, "' holds several matrices: it stays in bf16");
       replaced_.insert(source.weight);
       formats_[source.weight] = format;
-      add_low_bit(source.weight, rows);
+      append_tensors(source.weight, weights, added_);
     } else {
       reorder(layer, source.weight, {nullptr, neurons_are_rows, part == Part::ffn_down ? 0 : source.output_begin});
     }
@@ -145,7 +131,7 @@ class Writing {
     const int64_t d = blueprint_.hidden;
     const auto name = [&](const char* tensor) { return FoldSpec::name(layer, tensor); };
     if (fold.spec.lines && fold.fold.format == WeightFormat::int8)
-      add_low_bit(name("fold"), fold.fold.rows);
+      append_tensors(name("fold"), fold.fold.rows, added_);
     else if (fold.spec.lines)
       add(name("fold.weight"), DType::bf16, {d, d}, fold.fold.weight.data());
     const auto numbers = [&](const char* tensor, const std::vector<float>& values) {
@@ -159,8 +145,8 @@ class Writing {
     numbers("range.high", fold.high);
     numbers("center", fold.center);
     numbers("factor", fold.factor);
-    if (fold.predictor.rows > 0) add_low_bit(name("predictor"), fold.predictor);
-    if (fold.gate_predictor.rows > 0) add_low_bit(name("gate_predictor"), fold.gate_predictor);
+    if (fold.predictor.rows > 0) append_tensors(name("predictor"), fold.predictor, added_);
+    if (fold.gate_predictor.rows > 0) append_tensors(name("gate_predictor"), fold.gate_predictor, added_);
     const bool by_score = fold.spec.selection == SelectionKind::gate ||
                           fold.spec.selection == SelectionKind::predictor ||
                           fold.spec.selection == SelectionKind::threshold;

@@ -2,14 +2,76 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
+#include "core/fold/gptq_columns.h"
 #include "core/fold/gptq_grid.h"
-#include "core/fold/linear_solve.h"
 #include "kernels/check.h"
 
 namespace pleat {
+namespace {
+
+// Codes by row and group of columns.
+class LowBitRounding : public ColumnRounding {
+ public:
+  LowBitRounding(LowBitRows& out, const std::vector<int32_t>& order)
+      : out_(out),
+        order_(order),
+        grids_(out.scale.size()),
+        place_(order.size()),
+        opens_(order.size()),
+        protected_place_(order.size(), -1) {
+    std::vector<uint8_t> seen(static_cast<size_t>(out.groups()));
+    for (size_t k = 0; k < order.size(); ++k) {
+      place_[size_t(order[k])] = int64_t(k);
+      opens_[k] = !std::exchange(seen[size_t(order[k] / kGroup)], 1);
+    }
+    for (size_t i = 0; i < out.protected_inputs.size(); ++i)
+      protected_place_[size_t(out.protected_inputs[i])] = int32_t(i);
+  }
+
+  void round(int64_t begin, int64_t end, int64_t at, const Table& rest, const float*, float* stored) override {
+    for (int64_t row = begin; row < end; ++row) stored[row - begin] = round(row, at, rest);
+  }
+
+ private:
+  float round(int64_t row, int64_t at, const Table& rest) {
+    const int64_t column = order_[size_t(at)];
+    if (opens_[size_t(at)]) set_grid(row, column / kGroup, rest);
+    const float value = rest[row][at];
+    if (const int32_t kept = protected_place_[size_t(column)]; kept >= 0) {
+      const bf16 rounded_weight = to_bf16(value);
+      out_.protected_weights[size_t(row) * out_.protected_inputs.size() + size_t(kept)] = rounded_weight;
+      return to_f32(rounded_weight);
+    }
+    const GroupGrid& grid = grids_[size_t(row * out_.groups() + column / kGroup)];
+    const int code = grid.code(value);
+    if (code != 0) out_.set_code(row, column, code);
+    return grid.value(code);
+  }
+
+  // A group's grid is made when its first column's turn comes.
+  void set_grid(int64_t row, int64_t group, const Table& rest) {
+    float values[kGroup];
+    int64_t width = 0;
+    for (int64_t i = group * kGroup; i < std::min(group * kGroup + kGroup, out_.inputs); ++i)
+      if (protected_place_[size_t(i)] < 0) values[width++] = rest[row][place_[size_t(i)]];
+    const size_t at = size_t(row * out_.groups() + group);
+    if (width > 0) grids_[at] = grid_of(values, width, out_.bits);
+    out_.scale[at] = to_bf16(grids_[at].scale);
+    if (out_.bits < 8) out_.minimum[at] = to_bf16(grids_[at].minimum);
+  }
+
+  LowBitRows& out_;
+  const std::vector<int32_t>& order_;
+  std::vector<GroupGrid> grids_;          // [rows, groups]
+  std::vector<int64_t> place_;            // of a column in the order
+  std::vector<uint8_t> opens_;            // whether the column in a place is the first of its group
+  std::vector<int32_t> protected_place_;  // of a column among the protected ones
+};
+
+}  // namespace
+
 LowBitRows::LowBitRows(int bits_, int64_t rows_, int64_t inputs_) : bits(bits_), rows(rows_), inputs(inputs_) {
   codes.resize(size_t(rows * code_bytes()));
   scale.resize(size_t(rows * groups()));
@@ -44,18 +106,6 @@ float LowBitRows::value(int64_t row, int64_t input) const {
   const size_t group = size_t(row * groups() + input / kGroup);
   const float step = to_f32(scale[group]);
   return bits == 8 ? step * float(code(row, input) - 128) : to_f32(minimum[group]) + step * float(code(row, input));
-}
-
-Table LowBitRows::values() const {
-  Table out(rows, inputs);
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t input = 0; input < inputs; ++input) out[row][input] = value(row, input);
-  return out;
-}
-
-int64_t LowBitRows::bytes() const {
-  return int64_t(codes.size() + sizeof(bf16) * (scale.size() + minimum.size() + protected_weights.size() +
-                                                protected_row_weights.size()));
 }
 
 LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
@@ -93,72 +143,13 @@ LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order) {
 
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
                 bool activation_order, std::vector<int32_t> protected_inputs) {
-  const int64_t rows = w.rows, d = w.cols;
-  const bool compensates = !second_moment.empty();
-  const std::vector<int32_t> order = column_order(second_moment, d, activation_order);
-  const Table factor = compensates ? inverse_cholesky(reordered(second_moment, order), d, kDamping) : Table();
-  LowBitRows out(bits, rows, d);
-  const size_t kept = protected_inputs.size();
-  std::vector<int32_t> protected_place(static_cast<size_t>(d), -1);  // of a column among the protected ones
-  for (size_t i = 0; i < kept; ++i) protected_place[size_t(protected_inputs[i])] = int32_t(i);
+  LowBitRows out(bits, w.rows, w.cols);
+  out.protected_weights.resize(size_t(w.rows) * protected_inputs.size());
   out.protected_inputs = std::move(protected_inputs);
-  out.protected_weights.resize(size_t(rows) * kept);
-  Table rest(rows, d);  // in this order, with the errors so far compensated
-  std::vector<GroupGrid> grids(size_t(rows * out.groups()));
-  std::vector<int64_t> place(static_cast<size_t>(d));  // of a column in the order
-  for (int64_t k = 0; k < d; ++k) place[size_t(order[size_t(k)])] = k;
-  // A group's grid is made when its first column's turn comes.
-  const auto set_grid = [&](int64_t row, int64_t group) {
-    float values[kGroup];
-    int64_t width = 0;
-    for (int64_t i = group * kGroup; i < std::min(group * kGroup + kGroup, d); ++i)
-      if (protected_place[size_t(i)] < 0) values[width++] = rest[row][place[size_t(i)]];
-    const size_t at = size_t(row * out.groups() + group);
-    if (width > 0) grids[at] = grid_of(values, width, bits);
-    out.scale[at] = to_bf16(grids[at].scale);
-    if (bits < 8) out.minimum[at] = to_bf16(grids[at].minimum);
-  };
-  std::vector<uint8_t> opens(static_cast<size_t>(d));  // whether the column is the first of its group
-  std::vector<uint8_t> seen(static_cast<size_t>(out.groups()));
-  for (int64_t k = 0; k < d; ++k) opens[size_t(k)] = !std::exchange(seen[size_t(order[size_t(k)] / kGroup)], 1);
-  ctx.team().each(rows, [&](int, int64_t row) {
-    for (int64_t k = 0; k < d; ++k) rest[row][k] = w[row][order[size_t(k)]];
-  });
-
-  for (int64_t begin = 0; begin < d; begin += kGroup) {
-    const int64_t end = std::min(begin + kGroup, d), width = end - begin;
-    Table errors(rows, width);
-    ctx.team().split(rows, [&](int, int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        float* values = rest[row] + begin;
-        for (int64_t j = 0; j < width; ++j) {
-          const int64_t column = order[size_t(begin + j)];
-          if (opens[size_t(begin + j)]) set_grid(row, column / kGroup);
-          const GroupGrid& grid = grids[size_t(row * out.groups() + column / kGroup)];
-          float stored;
-          if (const int32_t at = protected_place[size_t(column)]; at >= 0) {
-            const bf16 rounded_weight = to_bf16(values[j]);
-            out.protected_weights[size_t(row) * kept + size_t(at)] = rounded_weight;
-            stored = to_f32(rounded_weight);
-          } else {
-            const int code = grid.code(values[j]);
-            if (code != 0) out.set_code(row, column, code);
-            stored = grid.value(code);
-          }
-          if (!compensates) continue;
-          const float* u = factor[begin + j] + begin;
-          const float error = (values[j] - stored) / u[j];
-          errors[row][j] = error;
-          for (int64_t k = j; k < width; ++k) values[k] -= error * u[k];
-        }
-      }
-    });
-    if (!compensates || end == d) continue;
-    const Table change = multiply(ctx, errors.view(), {factor[begin] + end, width, d - end, d});
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t k = end; k < d; ++k) rest[row][k] -= change[row][k - end];
-    }
-  }
+  const std::vector<int32_t> order =
+      activation_order ? order_by_activation(second_moment, w.cols) : natural_order(w.cols);
+  LowBitRounding rounding(out, order);
+  gptq_columns(ctx, w, second_moment, order, 1, rounding);
   return out;
 }
 

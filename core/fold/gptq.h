@@ -1,6 +1,5 @@
 #pragma once
-// GPTQ (arXiv 2210.17323): rows quantised column by column, each column's error compensated on the columns still to
-// come, weighed by the second moments of the inputs.
+// GPTQ (arXiv 2210.17323, gptq_columns.h) with the codes of kernels/low_bit.h.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -29,8 +28,6 @@ struct LowBitRows {
   int code(int64_t row, int64_t input) const;
   void set_code(int64_t row, int64_t input, int code);  // over a zero
   float value(int64_t row, int64_t input) const;
-  Table values() const;                                   // [rows, inputs]
-  int64_t bytes() const;                                  // codes, scales, minimums and what is protected
   LowBitMatrix packed(int64_t begin, int64_t end) const;  // rows [begin, end)
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "kernels/dtype.h"
 
@@ -55,24 +54,6 @@ GroupGrid symmetric_grid(const float* w, int64_t n) {
 GroupGrid grid_of(const float* w, int64_t n, int bits) {
   if (bits == 1) return binary_grid(w, n);
   return bits == 8 ? symmetric_grid(w, n) : clipped_grid(w, n, bits);
-}
-
-std::vector<int32_t> column_order(const std::vector<double>& second_moment, int64_t d, bool by_activation) {
-  std::vector<int32_t> order(static_cast<size_t>(d));
-  std::iota(order.begin(), order.end(), 0);
-  if (by_activation && !second_moment.empty())
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return second_moment[size_t(a * (d + 1))] > second_moment[size_t(b * (d + 1))];
-    });
-  return order;
-}
-
-std::vector<double> reordered(const std::vector<double>& square, const std::vector<int32_t>& order) {
-  const size_t n = order.size(), d = size_t(std::llround(std::sqrt(double(square.size()))));
-  std::vector<double> out(n * n);
-  for (size_t i = 0; i < n; ++i)
-    for (size_t j = 0; j < n; ++j) out[i * n + j] = square[size_t(order[i]) * d + size_t(order[j])];
-  return out;
 }
 
 }  // namespace pleat

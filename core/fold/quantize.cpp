@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 
 #include <nlohmann/json.hpp>
 
@@ -12,8 +13,8 @@
 #include "core/fold/checkpoint_copy.h"
 #include "core/fold/dense_model.h"
 #include "core/fold/folded_checkpoint.h"
-#include "core/fold/gptq.h"
 #include "core/fold/input_moments.h"
+#include "core/fold/plane_budget.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -22,11 +23,16 @@ namespace {
 constexpr int64_t kMomentBytes = int64_t(4) << 30;  // held at once; more layers take another pass over the text
 constexpr int64_t kFewestTokens = 1024;             // below, GPTQ's moments are noise
 
+constexpr size_t kSensitivityWindows = 8;  // that noise in every layer is tried on
+
+constexpr WeightFormat kPlaneFormats[] = {WeightFormat::planes2, WeightFormat::planes3, WeightFormat::planes4};
+
 // One tensor to quantise.
 struct Job {
   size_t part = 0;  // of the report
   std::string tensor;
   bool input_major = false;
+  bool is_ffn = false;
   int64_t inputs = 0;
   InputStage input;
 };
@@ -42,6 +48,9 @@ class Quantizing {
     PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options.model, "' is quantised already");
     for (WeightFormat format : {options.gate_up, options.down, options.attention, options.head})
       PLEAT_REQUIRE(format != WeightFormat::f32, "weights are quantised, or left in bf16, not in f32");
+    PLEAT_REQUIRE(options.budget == 0 || (has_planes(options.gate_up) && has_planes(options.down)),
+                  "a budget is for an FFN in planes");
+    PLEAT_REQUIRE(options.budget == 0 || !options.text.empty(), "a budget needs a calibration text");
   }
 
   QuantizeReport run() {
@@ -52,6 +61,7 @@ class Quantizing {
     list_jobs();
     if (!options_.text.empty()) read_text();
     for (size_t begin = 0; begin < jobs_.size();) begin = quantise_from(begin);
+    if (options_.budget > 0) spend_budget();
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write(out.folder());
     out.commit();
@@ -79,7 +89,8 @@ class Quantizing {
     for (Part kind : kinds) {
       const WeightSource source = blueprint_.source(kind, std::max(layer, 0));
       if (source.weight.empty() || !seen_.insert(source.weight).second) continue;  // several parts in one tensor
-      jobs_.push_back({*part, source.weight, source.input_major, inputs, {stage, layer}});
+      const bool is_ffn = kind == Part::ffn_gate || kind == Part::ffn_up || kind == Part::ffn_down;
+      jobs_.push_back({*part, source.weight, source.input_major, is_ffn, inputs, {stage, layer}});
     }
   }
 
@@ -163,31 +174,54 @@ class Quantizing {
   void quantise(const Job& job, const std::vector<double>& second_moment, std::vector<int32_t> protected_inputs) {
     QuantizedPart& part = report_.parts[job.part];
     const Table w = read(job);
-    const bool by_activation = part.format != WeightFormat::int2;  // at 2 bits it costs more than it gains
     part.protected_inputs += int64_t(protected_inputs.size());
-    LowBitRows rows = gptq(model_->context(), w.view(), second_moment, bits_of(part.format), by_activation,
-                           std::move(protected_inputs));
     part.bytes_before += w.rows * w.cols * 2;
-    part.bytes_after += rows.bytes();
+    const auto quantised_as = [&](WeightFormat format, OutputError& error) {
+      QuantisedWeights weights =
+          quantise_weights(model_->context(), w.view(), second_moment, format, options_.scales, protected_inputs);
+      error.add(model_->context(), w, weights, second_moment);
+      return weights;
+    };
+    if (options_.budget == 0 || !job.is_ffn) {
+      OutputError error;
+      QuantisedWeights weights = quantised_as(part.format, error);
+      return keep(job.part, job.tensor, part.format, error, std::move(weights));
+    }
+    PlaneCandidates& candidates = candidates_.emplace_back();
+    candidates.tensor = job.tensor, candidates.layer = job.input.layer, candidates.part = job.part;
+    candidates.down = part.name == "down", candidates.bytes_bf16 = w.rows * w.cols * 2;
+    for (size_t i = 0; i < kPlaneChoices; ++i)
+      candidates.weights[i] = quantised_as(kPlaneFormats[i], candidates.errors[i]);
+  }
+
+  void keep(size_t in_part, const std::string& tensor, WeightFormat format, const OutputError& error,
+            QuantisedWeights weights) {
+    QuantizedPart& part = report_.parts[in_part];
+    part.bytes_after += bytes_of(weights);
     errors_.resize(report_.parts.size());
-    errors_[job.part].add(model_->context(), w, rows, second_moment);
-    part.error = errors_[job.part].relative();
-    formats_[job.tensor] = part.format;
-    done_.emplace_back(job.tensor, std::move(rows));
+    errors_[in_part].error += error.error, errors_[in_part].energy += error.energy;
+    part.error = errors_[in_part].relative();
+    formats_[tensor] = format;
+    done_.emplace_back(tensor, std::move(weights));
+  }
+
+  void spend_budget() {
+    const std::span<const Window> windows(windows_.data(), std::min(windows_.size(), kSensitivityWindows));
+    const std::vector<double> sensitivity =
+        plane_sensitivity(*model_, windows, [&](double share) { tell("sensitivity", share); });
+    report_.choices = choose_planes(candidates_, sensitivity, options_.budget);
+    for (PlaneCandidates& candidates : candidates_)
+      for (const PlaneChoice& choice : report_.choices)
+        if (choice.layer == candidates.layer && choice.down == candidates.down) {
+          const size_t i = size_t(choice.planes - kFewestPlanes);
+          keep(candidates.part, candidates.tensor, kPlaneFormats[i], candidates.errors[i],
+               std::move(candidates.weights[i]));
+        }
   }
 
   void write(const std::filesystem::path& folder) const {
     std::vector<NewTensor> added;
-    for (const auto& [name, rows] : done_) {
-      const std::vector<int64_t> groups = {rows.rows, rows.groups()};
-      added.push_back({name + ".codes", DType::u8, {rows.rows, rows.code_bytes()}, rows.codes.data()});
-      added.push_back({name + ".scale", DType::bf16, groups, rows.scale.data()});
-      if (rows.bits < 8) added.push_back({name + ".minimum", DType::bf16, groups, rows.minimum.data()});
-      const int64_t kept = int64_t(rows.protected_inputs.size());
-      if (kept == 0) continue;
-      added.push_back({name + ".protected", DType::i32, {kept}, rows.protected_inputs.data()});
-      added.push_back({name + ".protected_weights", DType::bf16, {rows.rows, kept}, rows.protected_weights.data()});
-    }
+    for (const auto& [name, weights] : done_) append_tensors(name, weights, added);
     std::vector<std::string> kept;
     for (const std::string& name : checkpoint_.names())
       if (!formats_.contains(name)) kept.push_back(name);
@@ -207,32 +241,6 @@ class Quantizing {
     if (!file) throw Error(ErrorKind::failed, concat("cannot write the report in '", folder.string(), "'"));
   }
 
-  // sum over outputs of e H e^T against w H w^T, e = w - stored; H the identity without a text.
-  struct OutputError {
-    double error = 0, energy = 0;
-    void add(Context& ctx, const Table& w, const LowBitRows& rows, const std::vector<double>& second_moment) {
-      Table difference(w.rows, w.cols);
-      for (int64_t n = 0; n < w.rows; ++n)
-        for (int64_t i = 0; i < w.cols; ++i) difference[n][i] = w[n][i] - rows.value(n, i);
-      error += quadratic(ctx, difference, second_moment);
-      energy += quadratic(ctx, w, second_moment);
-    }
-    double relative() const { return energy > 0 ? error / energy : 0; }
-
-   private:
-    static double quadratic(Context& ctx, const Table& e, const std::vector<double>& h) {
-      Table product = e;
-      if (!h.empty()) {
-        Table moment(e.cols, e.cols);
-        for (size_t i = 0; i < h.size(); ++i) moment.data[i] = float(h[i]);
-        product = multiply(ctx, e.view(), moment.view());
-      }
-      double sum = 0;
-      for (size_t i = 0; i < e.data.size(); ++i) sum += double(e.data[i]) * product.data[i];
-      return sum;
-    }
-  };
-
   const QuantizeOptions& options_;
   const QuantizeProgress& progress_;
   Checkpoint checkpoint_;
@@ -243,7 +251,8 @@ class Quantizing {
   std::vector<Job> jobs_;
   std::set<std::string> seen_;
   std::vector<OutputError> errors_;
-  std::vector<std::pair<std::string, LowBitRows>> done_;
+  std::vector<PlaneCandidates> candidates_;
+  std::vector<std::pair<std::string, QuantisedWeights>> done_;
   QuantisedTensors formats_;
 };
 
@@ -254,7 +263,7 @@ std::string to_text(const QuantizeReport& report) {
                         ? concat("GPTQ on ", report.calibration_tokens, " calibration tokens\n")
                         : std::string("rounded to nearest: no calibration text was given\n");
   char line[160];
-  std::snprintf(line, sizeof line, "%-18s %-6s %12s %12s %8s %10s  %s\n", "matrices", "format", "bf16 MB", "MB",
+  std::snprintf(line, sizeof line, "%-18s %-7s %12s %12s %8s %10s  %s\n", "matrices", "format", "bf16 MB", "MB",
                 "share", "protected",
                 report.calibration_tokens > 0 ? "relative squared error of the outputs" : "of the weights");
   out += line;
@@ -263,16 +272,25 @@ std::string to_text(const QuantizeReport& report) {
       out += concat(part.name, ": left in bf16, ", part.note, "\n");
       continue;
     }
-    std::snprintf(line, sizeof line, "%-18s %-6s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(),
+    std::snprintf(line, sizeof line, "%-18s %-7s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(),
                   std::string(name_of(part.format)).c_str(), double(part.bytes_before) / 1e6,
                   double(part.bytes_after) / 1e6, 100 * double(part.bytes_after) / double(part.bytes_before),
                   static_cast<long long>(part.protected_inputs), part.error);
+    out += line;
+  }
+  for (const PlaneChoice& choice : report.choices) {
+    std::snprintf(line, sizeof line, "layer %-3d %-6s %d planes, estimated KL %.6f\n", choice.layer,
+                  choice.down ? "down" : "up", choice.planes, choice.kl);
     out += line;
   }
   return out;
 }
 
 nlohmann::json to_json(const QuantizeReport& report) {
+  nlohmann::json choices = nlohmann::json::array();
+  for (const PlaneChoice& choice : report.choices)
+    choices.push_back(
+        {{"layer", choice.layer}, {"down", choice.down}, {"planes", choice.planes}, {"estimated_kl", choice.kl}});
   nlohmann::json parts = nlohmann::json::array();
   for (const QuantizedPart& part : report.parts) {
     nlohmann::json entry = {{"name", part.name},
@@ -284,7 +302,10 @@ nlohmann::json to_json(const QuantizeReport& report) {
     if (!part.note.empty()) entry["note"] = part.note;
     parts.push_back(entry);
   }
-  return {{"parts", parts}, {"calibration_tokens", report.calibration_tokens}, {"seconds", report.seconds}};
+  nlohmann::json out = {
+      {"parts", parts}, {"calibration_tokens", report.calibration_tokens}, {"seconds", report.seconds}};
+  if (!choices.empty()) out["planes"] = choices;
+  return out;
 }
 
 QuantizeReport quantize_model(const QuantizeOptions& options, const QuantizeProgress& progress) {

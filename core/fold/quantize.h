@@ -8,6 +8,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "core/fold/plane_budget.h"
 #include "kernels/matmul.h"
 
 namespace pleat {
@@ -19,6 +20,10 @@ struct QuantizeOptions {
   // bf16: as it is. The down matrix is the sensitive one: below 4 bits it costs the most.
   WeightFormat gate_up = WeightFormat::int4, down = WeightFormat::int4;
   WeightFormat attention = WeightFormat::int4, head = WeightFormat::int8;
+  PlaneScales scales = PlaneScales::column;  // of matrices in planes
+  // Above 0: the FFN in 2 to 4 planes by layer and matrix (plane_budget.h), this share of its bf16 bytes; needs a text,
+  // and gate_up and down in planes.
+  double budget = 0;
   int64_t max_tokens = 16384;  // calibration tokens, spread over the text; 0: all of it
   int threads = 1;
   bool oversubscribed = false;
@@ -36,7 +41,8 @@ struct QuantizedPart {
 
 struct QuantizeReport {
   std::vector<QuantizedPart> parts;
-  int64_t calibration_tokens = 0;  // 0: rounded to nearest
+  std::vector<PlaneChoice> choices;  // where there was a budget; parts then name the most planes
+  int64_t calibration_tokens = 0;    // 0: rounded to nearest
   double seconds = 0;
 };
 std::string to_text(const QuantizeReport& report);

@@ -24,7 +24,9 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
   const int64_t value = neurons * f32_bytes;
   const int64_t gate = gated ? matrix_bytes(formats.gate, hidden, 1) : 0;  // of one neuron
   const int64_t up = matrix_bytes(formats.up, hidden, 1), down = matrix_bytes(formats.down, hidden, 1);
-  const int64_t rows = neurons * (gate + up + down);
+  const int64_t held = spec.selection == SelectionKind::hot ? spec.neurons : neurons;
+  const int64_t rows = (gated ? matrix_bytes(formats.gate, hidden, held) : 0) + matrix_bytes(formats.up, hidden, held) +
+                       (gathers(spec.selection) ? held * down : matrix_bytes(formats.down, held, hidden));
   const int64_t predictor =
       neurons * ((hidden * spec.predictor_bits + 7) / 8 + (hidden + kGroup - 1) / kGroup * 2 * int64_t(sizeof(bf16)));
   const int64_t line = spec.lines ? (gated ? 3 : 2) * f32_bytes : 0;  // of one neuron
@@ -62,7 +64,7 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
       bytes.per_neuron = gate + up + down + (gated ? 2 : 1) * f32_bytes + line;
       break;
     case SelectionKind::hot:
-      bytes.fixed = bytes.stored = fold + spec.neurons * (gate + up + down);
+      bytes.fixed = bytes.stored = fold + rows;
       break;
   }
   return bytes;

@@ -5,7 +5,13 @@
 //   T.minimum  BF16 [out, ceil(in / 64)]      not at 8 bits
 //   T.protected          I32  [k]             inputs held in bf16, ascending; where there are any
 //   T.protected_weights  BF16 [out, k]
-// (kernels/low_bit.h), and the safetensors metadata entry "quantised" is a JSON object {"version": 1, "tensors": {T:
+// (kernels/low_bit.h), or in planes as
+//   T.codes          U8  [out, ceil(in * planes / 8)]
+//   T.column_scales  U8  [ceil(out / 64), in * planes]           or
+//   T.block_scales   U8  [ceil(out / 8), ceil(in / 8) * planes]
+//   T.exponents      I8  [ceil(out / 64), ceil(in / 64)]
+//   T.protected, T.protected_weights as above
+// (kernels/planes.h), and the safetensors metadata entry "quantised" is a JSON object {"version": 1, "tensors": {T:
 // "int4", ...}} as text.
 #include <map>
 #include <string>
