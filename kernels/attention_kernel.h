@@ -48,6 +48,8 @@ struct CachedBlock {
   const float* value_scales;
   int64_t channels;
   bool compacted;
+  const char* next_keys;  // the following block's, fetched ahead: the processor cannot know where the next page lies
+  const char* next_values;
 };
 
 // One block for R rows that all see the same of it: keys and values are read once for the R of them.
@@ -59,10 +61,15 @@ void attend_block(const CachedBlock<Element>& cached, const AttentionBlock& bloc
   // A compacted key may be read past its end, where the block has more finite numbers and the query has zeros.
   const int64_t key_whole = cached.compacted ? (cached.channels + 15) / 16 * 16 : whole;
   const int64_t key_rest = cached.compacted ? 0 : rest;
+  const int64_t key_bytes = cached.channels * int64_t(sizeof(Element)), value_bytes = width * int64_t(sizeof(Element));
   F products[R][kPageTokens];
   for (int64_t p = 0; p < kPageTokens; ++p) {
     F sum[R];
     for (int r = 0; r < R; ++r) sum[r] = Lanes::set1(0.0f);
+    for (int64_t byte = p * key_bytes / 64 * 64; byte < (p + 1) * key_bytes; byte += 64)
+      Lanes::prefetch(cached.next_keys + byte);
+    for (int64_t byte = p * value_bytes / 64 * 64; byte < (p + 1) * value_bytes; byte += 64)
+      Lanes::prefetch(cached.next_values + byte);
     if (p >= block.begin && p < block.end) {
       const Element* key = cached.keys + p * cached.channels;
       for (int64_t i = 0; i < key_whole; i += 16) {
@@ -151,12 +158,17 @@ void attend(const AttentionTask& task) {
     const char* const keys = static_cast<const char*>(cache.keys) + start;
     const char* const values = static_cast<const char*>(cache.values) + start;
     const bool compacted = first < whole_begin;
+    const int64_t next_first = first + kPageTokens < positions ? first + kPageTokens : first;
+    const int64_t next =
+        (task.rows[0].page_table[next_first / kPageTokens] * cache.kv_heads + task.kv_head) * block_bytes;
     const CachedBlock<Element> cached = {(const Element*)(keys + scale_bytes),
                                          (const Element*)(values + scale_bytes),
                                          (const float*)keys,
                                          (const float*)values,
                                          compacted ? cache.kept_channels : width,
-                                         compacted};
+                                         compacted,
+                                         static_cast<const char*>(cache.keys) + next,
+                                         static_cast<const char*>(cache.values) + next};
     if (!compacted)
       for (int r = 0; r < task.count; ++r) state[r].q = task.work + kAttentionWork * r * padded;
     bool all = task.count == kAttentionRows;
