@@ -58,7 +58,7 @@ MatrixView<const float> DenseModel::run(std::span<const int32_t> window, FfnHook
   plan.step = step_++;
   plan.logits = want_logits ? LogitsMode::full : LogitsMode::none;
   for (size_t i = 0; i < window.size(); ++i)
-    plan.rows.push_back({window[i], int32_t(i), 0, 0, uint8_t(want_logits), i + 1 == window.size()});
+    plan.rows.push_back({window[i], int32_t(i), 0, 0, uint8_t(want_logits), uint8_t(i + 1 == window.size())});
   plan.slots = {0};
   std::vector<int32_t>& pages = plan.page_tables.emplace_back((window.size() + kPageTokens - 1) / kPageTokens);
   std::iota(pages.begin(), pages.end(), 0);
