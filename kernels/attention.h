@@ -1,34 +1,11 @@
 #pragma once
-// Causal attention over a paged key-value cache (PagedAttention, arXiv 2309.06180). One row is one token of one
-// sequence.
+// Causal attention over a paged key-value cache. One row is one token of one sequence.
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
-#include "kernels/tensor.h"
+#include "kernels/kv_cache.h"
 
 namespace pleat {
-
-constexpr int kPageTokens = 16;
-
-// One layer's cache on one rank: keys and values [pages][kv_heads][kPageTokens][head_size], f32 or bf16.
-struct KvCache {
-  void* keys = nullptr;
-  void* values = nullptr;
-  DType dtype = DType::f32;
-  int64_t pages = 0;
-  int kv_heads = 0;
-  int head_size = 0;
-};
-
-struct AttentionRow {
-  int64_t position = 0;                 // this token's position; it sees positions 0 .. position
-  const int32_t* page_table = nullptr;  // [position / kPageTokens + 1] page numbers
-};
-
-// Stores the rows' keys and values [rows, kv_heads * head_size] at their positions.
-void append_kv(Context& ctx, MatrixView<const float> k, MatrixView<const float> v, std::span<const AttentionRow> rows,
-               KvCache& cache);
 
 // The score of a query at position p and the key at position j <= p, from their product s:
 //   s * scale, soft-capped (cap tanh(s / cap), Gemma 2), plus the head's ALiBi bias (arXiv 2108.12409); none where
@@ -44,7 +21,8 @@ struct AttentionScores {
 
 // out[row, head] = softmax(scores) values over the row's positions; query head h reads kv head kv_of_head[h].
 //   q, out [rows, q_heads * head_size] f32.   Order of additions depends on the row's position alone, not on other
-//   rows, on chunking or on threads: fixed blocks of kPageTokens positions, online softmax, f32 accumulators.
+//   rows, on chunking or on threads: fixed blocks of kPageTokens positions, online softmax, f32 accumulators. Of
+//   compacted keys only the kept channels count; rows that stand together with one page table have one whole_begin.
 void attention(Context& ctx, MatrixView<const float> q, std::span<const AttentionRow> rows, const KvCache& cache,
                std::span<const int> kv_of_head, const AttentionScores& scores, MatrixView<float> out);
 

@@ -36,11 +36,21 @@ struct Avx2Lanes {
   static F load(const bf16* p) {
     return {widen(_mm_loadu_si128((const __m128i*)p)), widen(_mm_loadu_si128((const __m128i*)(p + 8)))};
   }
+  static F load(const int8_t* p) {
+    const __m128i codes = _mm_loadu_si128((const __m128i*)p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
+  }
   static F load_part(const float* p, int64_t n) {
     return {_mm256_maskload_ps(p, first(n)), n > 8 ? _mm256_maskload_ps(p + 8, first(n - 8)) : _mm256_setzero_ps()};
   }
   static F load_part(const bf16* p, int64_t n) {
     bf16 copy[16] = {};
+    for (int i = 0; i < 16 && i < n; ++i) copy[i] = p[i];
+    return load(copy);
+  }
+  static F load_part(const int8_t* p, int64_t n) {
+    int8_t copy[16] = {};
     for (int i = 0; i < 16 && i < n; ++i) copy[i] = p[i];
     return load(copy);
   }

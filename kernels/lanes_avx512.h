@@ -33,8 +33,12 @@ struct Avx512Lanes {
   static F set1(float value) { return _mm512_set1_ps(value); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
   static F load(const bf16* p) { return widen(_mm256_loadu_si256((const __m256i*)p)); }
+  static F load(const int8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
   static F load_part(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static F load_part(const bf16* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
+  static F load_part(const int8_t* p, int64_t n) {
+    return to_float(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(n), p)));
+  }
   static void store(float* p, F a) { _mm512_storeu_ps(p, a); }
   static void store_part(float* p, F a, int64_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
   static void store_part(bf16* p, F a, int64_t n) {

@@ -41,12 +41,18 @@ struct PortableLanes {
   static F load(const bf16* p) {
     return each([&](int i) { return to_f32(p[i]); });
   }
+  static F load(const int8_t* p) {
+    return each([&](int i) { return float(p[i]); });
+  }
   // The first n <= 16 lanes, the others 0.
   static F load_part(const float* p, int64_t n) {
     return each([&](int i) { return i < n ? p[i] : 0.0f; });
   }
   static F load_part(const bf16* p, int64_t n) {
     return each([&](int i) { return i < n ? to_f32(p[i]) : 0.0f; });
+  }
+  static F load_part(const int8_t* p, int64_t n) {
+    return each([&](int i) { return i < n ? float(p[i]) : 0.0f; });
   }
   static void store(float* p, F a) { store_part(p, a, 16); }
   static void store_part(float* p, F a, int64_t n) {

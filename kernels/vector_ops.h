@@ -10,12 +10,13 @@
 
 namespace pleat {
 
-// Rows that attention() takes together, where one sequence has so many in a step, and the columns of a row of work
-// space.
+// Rows that attention() takes together, where one sequence has so many in a step; work space of each: so many rows of
+// so many columns.
 constexpr int kAttentionRows = 4;
+constexpr int kAttentionWork = 3;
 constexpr int64_t attention_padding(int64_t head_size) { return head_size / 16 * 16 + 16; }
 
-// One head of up to kAttentionRows rows of one sequence.
+// One head of up to kAttentionRows rows of one sequence, with one whole_begin.
 struct AttentionTask {
   const float* q = nullptr;  // [count, head_size]
   int64_t q_stride = 0;
@@ -27,7 +28,7 @@ struct AttentionTask {
   int kv_head = 0;
   int q_head = 0;
   const AttentionScores* scores = nullptr;
-  float* work = nullptr;  // [2 * count, attention_padding(head_size)]
+  float* work = nullptr;  // [kAttentionWork * count, attention_padding(head_size)]
 };
 
 // A neuron's dot products with the rows of x in the mask `rows`: out[i] belongs to the i-th set bit.

@@ -17,6 +17,7 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
     if (std::string(name) == "load") {
       model->required();
     } else {
+      add_cache_flags(*sub, options.common);
       sub->add_option("--synthetic", options.synthetic,
                       "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, smollm2-135m, small")
           ->excludes(model);

@@ -20,16 +20,18 @@ double median(std::vector<double> values) {
   return values.empty() ? 0 : values[values.size() / 2];
 }
 
-// `batch` sequences, each with a run of pages of its own, `count` rows from `position` on.
-StepPlan plan_of(const BenchOptions& options, int64_t step, int position, int count, int batch, bool folded) {
+// `batch` sequences, each with a run of pages of its own, `count` rows from `position` on. Their prompts end with the
+// first measured or warming step.
+StepPlan plan_of(const BenchOptions& options, int64_t step, int position, int count, int batch, bool folded,
+                 bool prompt_end) {
   StepPlan plan;
   plan.step = step;
   plan.logits = LogitsMode::argmax;
   const int pages_each = (options.context + options.tokens + 64 + kPageTokens - 1) / kPageTokens;
   for (int sequence = 0; sequence < batch; ++sequence) {
     for (int i = 0; i < count; ++i)
-      plan.rows.push_back(
-          {(7 * sequence + 31 * (position + i)) % 4096, position + i, sequence, folded, i + 1 == count});
+      plan.rows.push_back({(7 * sequence + 31 * (position + i)) % 4096, position + i, sequence, folded, i + 1 == count,
+                           prompt_end && i + 1 == count});
     plan.slots.push_back(sequence);
     std::vector<int32_t>& pages = plan.page_tables.emplace_back();
     for (int page = 0; page * kPageTokens < position + count; ++page) pages.push_back(sequence * pages_each + page);
@@ -139,14 +141,15 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
   std::vector<std::vector<double>> times(subjects.all.size());
   std::vector<double> bandwidth;
   int64_t step = 0;
+  const int tokens = std::max(1, options.tokens / kRounds);
   for (int round = 0; round < kRounds; ++round) {
     bandwidth.push_back(total_read_bandwidth(communicator, *subjects.context));
     for (size_t i = 0; i < subjects.all.size(); ++i) {
       Subject& subject = subjects.all[i];
-      for (int token = -(round == 0 ? kWarmup : 0); token < std::max(1, options.tokens / kRounds); ++token) {
+      for (int token = -(round == 0 ? kWarmup : 0); token < tokens; ++token) {
         if (token == 0 && round == 0) subject.engine->reset_statistics();
-        const StepPlan plan =
-            plan_of(options, ++step, options.context + kWarmup + token, 1, options.batch, subject.folded);
+        const StepPlan plan = plan_of(options, ++step, options.context + kWarmup + round * tokens + token, 1,
+                                      options.batch, subject.folded, round == 0 && token == -kWarmup);
         const auto start = Clock::now();
         subject.engine->step(plan);
         if (token >= 0) times[i].push_back(seconds_since(start));
@@ -181,7 +184,7 @@ int bench_prefill(Communicator& communicator, const BenchOptions& options) {
   Subject& subject = subjects.all[0];
   std::vector<double> times;
   for (int round = 0; round < 4; ++round) {
-    const StepPlan plan = plan_of(options, round, 0, options.tokens, 1, false);
+    const StepPlan plan = plan_of(options, round, 0, options.tokens, 1, false, true);
     const auto start = Clock::now();
     subject.engine->step(plan);
     if (round > 0) times.push_back(seconds_since(start));

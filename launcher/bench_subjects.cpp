@@ -79,7 +79,7 @@ int fitting_layers(const Blueprint& blueprint, bool folded_too, bool low_bit_too
 }
 
 EngineOptions engine_options(const BenchOptions& options) {
-  EngineOptions engine;
+  EngineOptions engine = cache_options(options.common);
   engine.max_rows = std::max({options.batch, options.tokens, 16});
   engine.max_logit_rows = options.batch;
   engine.max_sequences = options.batch;

@@ -1,5 +1,7 @@
 #include "launcher/command.h"
 
+#include <cstdlib>
+
 #include <CLI/CLI.hpp>
 
 #include "kernels/check.h"
@@ -29,6 +31,26 @@ void add_rank_flags(CLI::App& app, CommonOptions& options) {
                  "Seconds without a sign of life after which a rank counts as lost and the job ends with code 70")
       ->check(CLI::Range(0.1, 86400.0))
       ->capture_default_str();
+}
+
+void add_cache_flags(CLI::App& app, CommonOptions& options) {
+  app.add_option("--kv-format", options.kv_format,
+                 "Keys and values in the cache; without it bf16, or f32 with --dtype f32")
+      ->check(CLI::IsMember({"bf16", "int8"}));
+  app.add_option("--key-channels", options.key_channels,
+                 "Share of each head's key channels that older tokens keep after the prompt; 1: all")
+      ->check([](const std::string& text) {
+        const double share = std::strtod(text.c_str(), nullptr);
+        return share > 0 && share <= 1 ? "" : "the share is " + text + ", expected more than 0 and at most 1";
+      })
+      ->capture_default_str();
+}
+
+EngineOptions cache_options(const CommonOptions& options) {
+  EngineOptions engine;
+  if (!options.kv_format.empty()) engine.kv_dtype = options.kv_format == "int8" ? DType::i8 : DType::bf16;
+  engine.key_channels = options.key_channels;
+  return engine;
 }
 
 void require_device(const CommonOptions& options) {

@@ -32,12 +32,20 @@ struct CommonOptions {
   bool quiet = false;
   std::string reduction = "invariant";
   double step_timeout = 30;  // seconds
+  std::string kv_format;     // empty: the engine's choice
+  double key_channels = 1;
 };
 
 // --device, --threads, --dtype, --json, --quiet.
 void add_common_flags(CLI::App& app, CommonOptions& options);
 // --reduction invariant|fast and --step-timeout, for commands that run a model on several ranks.
 void add_rank_flags(CLI::App& app, CommonOptions& options);
+
+// --kv-format and --key-channels, for commands that run a model with a cache.
+void add_cache_flags(CLI::App& app, CommonOptions& options);
+
+// The engine's options with the cache as these flags say.
+EngineOptions cache_options(const CommonOptions& options);
 
 // Error(unimplemented) for a device this build does not have.
 void require_device(const CommonOptions& options);

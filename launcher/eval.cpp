@@ -125,7 +125,8 @@ int eval(const EvalOptions& options, Communicator& communicator) {
     tokens = tokens_of(options);
   });
   if (!options.common.quiet) print_short_preflight(communicator);
-  LoadedModel model = load_on_ranks({options.model, options.dense, {}}, options.common, communicator);
+  LoadedModel model =
+      load_on_ranks({options.model, options.dense, cache_options(options.common)}, options.common, communicator);
   std::optional<LoadedModel> against;
   if (!options.against.empty()) against = load_on_ranks({options.against, false, {}}, options.common, communicator);
   agree(communicator, [&] {
@@ -181,10 +182,11 @@ void add_eval(CLI::App& app, Command& command) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sub.add_option("--exact-prefix", options->scoring.exact_prefix,
-                 "First tokens of a window that run densely (the very first always does)")
+                 "First tokens of a window that are its prompt and run densely (the very first always)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub.add_option("--against", options->against, "Reference model: KL and top-1 agreement")->needs(text);
+  sub.add_option("--against", options->against, "Reference model, with a cache of its own kind: KL and top-1 agreement")
+      ->needs(text);
   sub.add_flag("--dense", options->dense, "Run a folded model densely");
   CLI::Option* ids = sub.add_option("--ids", options->ids, "JSON array of token ids")->excludes(text);
   CLI::Option* logits = sub.add_option("--logits", options->logits, "NumPy file to write")->needs(ids);
@@ -202,6 +204,7 @@ void add_eval(CLI::App& app, Command& command) {
   sub.add_option("--output", task.output, "File for a line an item: log-likelihoods and picks")->needs(name);
   add_common_flags(sub, options->common);
   add_rank_flags(sub, options->common);
+  add_cache_flags(sub, options->common);
   sub.callback([options, &command] {
     if (options->text.empty() && options->ids.empty() && options->task.task.empty())
       throw CLI::RequiredError("--text, --ids or --task");

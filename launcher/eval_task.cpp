@@ -108,7 +108,7 @@ int eval_task(const TaskOptions& options, const CommonOptions& common, Communica
     questions = read_questions(options.task, options.data, options.limit);
   });
   if (!common.quiet) print_short_preflight(communicator);
-  LoadedModel model = load_on_ranks({options.model, options.dense, {}}, common, communicator);
+  LoadedModel model = load_on_ranks({options.model, options.dense, cache_options(common)}, common, communicator);
   const InterruptGuard interrupt;
   Accuracy accuracy;
   if (!leads) serve_steps(*model.engine, communicator);

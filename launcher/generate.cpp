@@ -114,7 +114,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   });
   if (!options.common.quiet) print_short_preflight(communicator);
 
-  ModelOptions folder{options.model, options.dense, {}};
+  ModelOptions folder{options.model, options.dense, cache_options(options.common)};
   folder.engine.max_sequences = options.scheduler.max_batch;
   folder.engine.max_logit_rows = options.scheduler.max_batch;
   folder.engine.max_rows = options.scheduler.prefill_chunk + options.scheduler.max_batch;
@@ -194,6 +194,7 @@ void add_generate(CLI::App& app, Command& command) {
   sub.add_flag("--fold-prompt", options->scheduler.fold_prompt, "Run prompts folded too");
   add_common_flags(sub, options->common);
   add_rank_flags(sub, options->common);
+  add_cache_flags(sub, options->common);
   sub.callback([options, &command] {
     if (!options->prompt && options->input.empty()) throw CLI::RequiredError("--prompt or --input");
     command.run = [options] {

@@ -41,7 +41,7 @@ void Engine::State::position_heads(int layer) {
 }
 
 void Engine::State::attend(int layer) {
-  if (q_width == 0) return;
+  if (q_width == 0) return key_channels.choose(layer, context, communicator, caches[size_t(layer)]);
   const AttentionWeights& a = weights.layers[size_t(layer)].attention;
   const int64_t width = q_width + 2 * kv_width;
   const auto columns = [&](int64_t begin, int64_t count) {
@@ -52,10 +52,17 @@ void Engine::State::attend(int layer) {
   observe("q", layer, columns(0, q_width));
   observe("k", layer, columns(q_width, kv_width));
   observe("v", layer, columns(q_width + kv_width, kv_width));
-  append_kv(context, columns(q_width, kv_width), columns(q_width + kv_width, kv_width), attention_rows,
-            caches[size_t(layer)]);
-  attention(context, columns(0, q_width), attention_rows, caches[size_t(layer)], kv_of_head, scores(layer),
-            view(attended, q_width));
+  KvCache& cache = caches[size_t(layer)];
+  append_kv(context, columns(q_width, kv_width), columns(q_width + kv_width, kv_width), attention_rows, cache);
+  key_channels.observe(layer, columns(0, q_width), attention_rows);
+  key_channels.choose(layer, context, communicator, cache);
+  for (const KeyChannels::Run& run : key_channels.runs()) {
+    compact_keys(context, run.compactions, cache);
+    const MatrixView<const float> q(query_key_value.data() + run.begin * width, run.count, q_width, width);
+    const MatrixView<float> out(attended.data() + run.begin * q_width, run.count, q_width);
+    attention(context, q, std::span(attention_rows).subspan(size_t(run.begin), size_t(run.count)), cache, kv_of_head,
+              scores(layer), out);
+  }
   observe("y", layer, view(attended, q_width));
   sums.fill(0, attention_nodes.size(), 0, rows, [&](float* out) {
     matmul_nodes(context, view(attended, q_width), a.output, int(plan.heads(rank).begin), attention_nodes, out);

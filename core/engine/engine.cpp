@@ -42,6 +42,9 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
       ffn_leaves(single_leaves(plan.ffn_leaves(rank))),
       joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
+      key_channels({blueprint.layers, blueprint.heads, blueprint.kv_heads, blueprint.head_size, options.max_sequences,
+                    options.max_rows, options.key_channels},
+                   plan, rank),
       sums(attention_nodes.size() + ffn_nodes.size(), options.max_rows, d),
       selection(plan.neuron_offsets(rank)) {
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
@@ -93,11 +96,14 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
 
 // As many pages as were asked for or fit in half of the free memory, the same number on every rank.
 void Engine::State::allocate_cache() {
-  const DType dtype = weights.head.format() == WeightFormat::f32 ? DType::f32 : DType::bf16;
-  const int64_t layer_page_bytes = 2 * kPageTokens * kv_width * int64_t(size_of(dtype));
+  KvCache cache;
+  cache.dtype = options.kv_dtype.value_or(weights.head.format() == WeightFormat::f32 ? DType::f32 : DType::bf16);
+  cache.kv_heads = int(plan.kv_heads(rank).size());
+  cache.head_size = blueprint.head_size;
+  const int64_t half_bytes = cache.kv_heads * cache.block_bytes();  // of a page's keys, or values, in one layer
   const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
   pages = options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
-  const int64_t page_bytes = std::max<int64_t>(1, layer_page_bytes * blueprint.layers);
+  const int64_t page_bytes = std::max<int64_t>(1, 2 * half_bytes * blueprint.layers);
   const int64_t available = host_memory().available;
   if (available > 0) pages = std::min(pages, available / 2 / communicator.ranks() / page_bytes);
   std::vector<int64_t> all(size_t(communicator.ranks())), counts(all.size(), int64_t(sizeof(int64_t)));
@@ -106,12 +112,15 @@ void Engine::State::allocate_cache() {
   pages = *std::min_element(all.begin(), all.end());
   PLEAT_REQUIRE(pages > 0, "no memory is left for a single page of the key-value cache");
 
-  cache_memory = Buffer(size_t(pages * layer_page_bytes * blueprint.layers));
+  cache.pages = pages;
+  cache_memory = Buffer(size_t(pages * 2 * half_bytes * blueprint.layers));
   for (int layer = 0; layer < blueprint.layers; ++layer) {
-    std::byte* base = cache_memory.as<std::byte>() + layer * pages * layer_page_bytes;
-    caches.push_back({base, base + pages * layer_page_bytes / 2, dtype, pages, int(plan.kv_heads(rank).size()),
-                      blueprint.head_size});
+    std::byte* const base = cache_memory.as<std::byte>() + layer * pages * 2 * half_bytes;
+    cache.keys = base;
+    cache.values = base + pages * half_bytes;
+    caches.push_back(cache);
   }
+  key_channels.share(caches);
 }
 
 void Engine::State::lap(EngineStatistics::Phase phase, size_t bytes) {
@@ -138,7 +147,9 @@ void Engine::State::order_rows(const StepPlan& step_plan) {
   }
   attention_rows.clear();
   for (const StepRow& row : ordered)
-    attention_rows.push_back({row.position, step_plan.page_tables[size_t(row.sequence)].data()});
+    attention_rows.push_back(
+        {row.position, step_plan.page_tables[size_t(row.sequence)].data(), 0, step_plan.slots[size_t(row.sequence)]});
+  key_channels.plan_step(ordered, attention_rows);
   logit_rows.clear();
   for (size_t i = 0; i < step_plan.rows.size(); ++i)
     if (step_plan.rows[i].wants_logits) logit_rows.push_back(place[i]);

@@ -2,6 +2,7 @@
 // Executes steps of one model on one rank. All ranks construct it and execute the same plans.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,12 @@
 namespace pleat {
 
 struct EngineOptions {
-  int max_rows = 512;       // rows of one step (prompt chunk + decode rows)
-  int max_logit_rows = 64;  // of them with logits
-  int max_sequences = 64;   // slots of a plan's sequences: [0, max_sequences)
-  int64_t kv_tokens = 0;    // cache capacity in tokens; 0: 16 full contexts, less where memory is short
+  int max_rows = 512;             // rows of one step (prompt chunk + decode rows)
+  int max_logit_rows = 64;        // of them with logits
+  int max_sequences = 64;         // slots of a plan's sequences: [0, max_sequences)
+  int64_t kv_tokens = 0;          // cache capacity in tokens; 0: 16 full contexts, less where memory is short
+  std::optional<DType> kv_dtype;  // of the cache: bf16 or i8; none: bf16, or f32 with f32 weights
+  double key_channels = 1;  // share of the key channels that older tokens keep after the prompt (see key_channels.h)
 };
 
 // Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/engine/engine.h"
+#include "core/engine/key_channels.h"
 #include "core/engine/node_buffer.h"
 #include "core/engine/prompt_selection.h"
 #include "kernels/attention.h"
@@ -86,6 +87,7 @@ struct Engine::State {
   std::vector<RotaryAngles> angles;  // [rotaries] of the step's rows
   Buffer cache_memory;
   std::vector<KvCache> caches;  // [layers]
+  KeyChannels key_channels;
   int64_t pages = 0;
 
   // the step's rows: dense ones first, then folded ones

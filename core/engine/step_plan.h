@@ -30,8 +30,7 @@ struct StepPlan {
   LogitsMode logits = LogitsMode::none;
   std::vector<StepRow> rows;                      // a sequence's rows stand together, positions ascending
   std::vector<std::vector<int32_t>> page_tables;  // per sequence, covering its last row's position
-  std::vector<int32_t>
-      slots;  // per sequence: the number of its state in the engine, its own from its first row to its last
+  std::vector<int32_t> slots;                     // per sequence: a small number of its own, the same in all its steps
 };
 
 // Sends rank 0's plan to all; on the other ranks `plan` is replaced. A plan without rows that does not stop only says

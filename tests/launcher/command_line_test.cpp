@@ -31,6 +31,9 @@ TEST(CommandLine, RefusesWhatItDoesNotKnow) {
   expect_refusal(pleat("generate --model " + model()), "--prompt or --input");
   expect_refusal(pleat("generate --model " + model() + " --input x.jsonl"), "--output");
   expect_refusal(pleat("eval --model " + model() + " --text x --window one"), "--window");
+  expect_refusal(pleat("generate --model " + model() + " --prompt x --kv-format int4"), "--kv-format");
+  for (const char* share : {"0", "1.5", "-1", "much"})
+    expect_refusal(pleat("eval --model " + model() + " --text x --key-channels " + share), "--key-channels");
 }
 
 TEST(CommandLine, SaysThatThisBuildHasNoCuda) {

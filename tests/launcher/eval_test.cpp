@@ -41,6 +41,21 @@ TEST(Eval, WritesTheLogitsThatHuggingFaceComputes) {
     }
 }
 
+// Of a text that the model itself wrote, the perplexity rises by the divergence: a tenth of a percent is 0.001 nats.
+TEST(Eval, EightBitKeysAndValuesCostLessThanATenthOfAPercent) {
+  const std::string flags = "eval --json --max-tokens 1024 --model " + model() + " --against " + model() + " --text " +
+                            PLEAT_SOURCE_DIR + "/docs/architecture.md";
+  const Outcome one = pleat(flags + " --kv-format int8"), three = pleat(flags + " --kv-format int8", 3);
+  ASSERT_EQ(one.code, 0) << one.err;
+  const double divergence = json::parse(one.out)["kl"].get<double>();
+  EXPECT_GT(divergence, 0);
+  EXPECT_LT(divergence, 0.001);
+  EXPECT_EQ(json::parse(three.out)["kl"].get<double>(), divergence) << three.err;
+  const Outcome cut = pleat(flags + " --kv-format int8 --key-channels 0.6 --exact-prefix 256");
+  ASSERT_EQ(cut.code, 0) << cut.err;
+  EXPECT_GT(json::parse(cut.out)["kl"].get<double>(), divergence);
+}
+
 TEST(Eval, AModelAgreesWithItself) {
   const Scratch scratch;
   scratch.write("text",

@@ -1,0 +1,141 @@
+// Attention of one token over a long context: time, GB/s of the cache read, and percent of the read bandwidth measured
+// in the same round, by the cache's format and the key channels kept. Layers rotate over more memory than any cache
+// holds.
+//   bench_attention [threads] [tokens] [kv heads]
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/stream_read.h"
+
+namespace pleat {
+namespace {
+
+constexpr int kHeads = 32, kHeadSize = 128, kRounds = 7;
+constexpr int64_t kLeastBytes = int64_t(512) << 20;  // of all layers
+constexpr int64_t kNewest = 32;                      // keys that stay whole
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + int64_t(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+// Layers with the same contents.
+struct Subject {
+  Subject(Context& ctx, const char* name_, DType dtype, double share, int64_t tokens, int kv_heads)
+      : name(name_), position(tokens - 1), kept(size_t(kv_heads * std::llround(share * kHeadSize))) {
+    KvCache first;
+    first.dtype = dtype;
+    first.pages = (tokens + kPageTokens - 1) / kPageTokens;
+    first.kv_heads = kv_heads;
+    first.head_size = kHeadSize;
+    first.kept_channels = int(kept.size()) / kv_heads;
+    first.kept = kept.data();
+    for (size_t i = 0; i < kept.size(); ++i) {
+      const int64_t channel = int64_t(i) % first.kept_channels;
+      kept[i] = int32_t(channel * kHeadSize / first.kept_channels);
+    }
+    page_table.resize(size_t(first.pages));
+    std::iota(page_table.begin(), page_table.end(), 0);
+    const int64_t half = first.pages * kv_heads * first.block_bytes();
+    const int64_t count = (kLeastBytes + 2 * half - 1) / (2 * half);
+    memory = Buffer(size_t(2 * half * count));
+    for (int64_t layer = 0; layer < count; ++layer) {
+      layers.push_back(first);
+      layers.back().keys = memory.as<std::byte>() + 2 * half * layer;
+      layers.back().values = memory.as<std::byte>() + 2 * half * layer + half;
+    }
+    fill(ctx, layers[0], tokens);
+    whole_begin = share < 1 ? (tokens - kNewest) / kPageTokens * kPageTokens : 0;
+    const KeyCompaction all{page_table.data(), 0, 0, whole_begin};
+    if (whole_begin > 0) compact_keys(ctx, std::span(&all, 1), layers[0]);
+    for (int64_t layer = 1; layer < count; ++layer)
+      std::memcpy(layers[size_t(layer)].keys, layers[0].keys, size_t(2 * half));
+    const double token_bytes = double(first.block_bytes()) / kPageTokens;  // of a key, or value, of one head
+    const double key_bytes =
+        token_bytes - (share < 1 ? double(kHeadSize - first.kept_channels) * double(size_of(dtype)) : 0);
+    bytes = kv_heads * (double(tokens) * token_bytes + double(whole_begin) * key_bytes +
+                        double(tokens - whole_begin) * token_bytes);
+  }
+
+  void fill(Context& ctx, KvCache& cache, int64_t tokens) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> pool(1 << 16);
+    for (float& value : pool) value = normal(random);
+    std::vector<float> k(size_t(cache.kv_heads * kHeadSize)), v(k.size());
+    for (int64_t token = 0; token < tokens; ++token) {
+      for (float& value : k) value = pool[random() % pool.size()];
+      for (float& value : v) value = pool[random() % pool.size()];
+      const AttentionRow row{token, page_table.data()};
+      append_kv(ctx, {k.data(), 1, int64_t(k.size())}, {v.data(), 1, int64_t(v.size())}, std::span(&row, 1), cache);
+    }
+  }
+
+  // Seconds a layer.
+  double run(Context& ctx, const std::vector<float>& q, std::vector<float>& out) {
+    std::vector<int> kv_of_head;
+    for (int head = 0; head < kHeads; ++head) kv_of_head.push_back(head * layers[0].kv_heads / kHeads);
+    AttentionScores scores;
+    scores.scale = 1 / std::sqrt(float(kHeadSize));
+    const AttentionRow row{position, page_table.data(), whole_begin, 0};
+    const double start = seconds();
+    for (const KvCache& layer : layers)
+      attention(ctx, {q.data(), 1, int64_t(q.size())}, std::span(&row, 1), layer, kv_of_head, scores,
+                {out.data(), 1, int64_t(out.size())});
+    return (seconds() - start) / double(layers.size());
+  }
+
+  const char* name;
+  int64_t position, whole_begin = 0;
+  Buffer memory;
+  std::vector<int32_t> page_table, kept;
+  std::vector<KvCache> layers;
+  double bytes = 0;  // of one layer that a step reads
+  std::vector<double> times;
+};
+
+void run(int threads, int64_t tokens, int kv_heads) {
+  Context ctx(threads, false);
+  std::vector<Subject> subjects;
+  subjects.reserve(4);
+  subjects.emplace_back(ctx, "bf16", DType::bf16, 1, tokens, kv_heads);
+  subjects.emplace_back(ctx, "int8", DType::i8, 1, tokens, kv_heads);
+  subjects.emplace_back(ctx, "bf16, key channels 0.6", DType::bf16, 0.6, tokens, kv_heads);
+  subjects.emplace_back(ctx, "int8, key channels 0.6", DType::i8, 0.6, tokens, kv_heads);
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  std::vector<float> q(size_t(kHeads * kHeadSize)), out(q.size());
+  for (float& value : q) value = normal(random);
+  std::vector<double> bandwidth;
+  for (int round = 0; round < kRounds; ++round) {
+    bandwidth.push_back(stream_read(ctx, subjects[0].memory));
+    for (Subject& subject : subjects) subject.times.push_back(subject.run(ctx, q, out));
+  }
+  const double best = *std::max_element(bandwidth.begin(), bandwidth.end());
+  std::printf("%s, %d threads; %d heads of %d, %d key-value heads, %lld tokens, batch 1; read bandwidth %.1f GB/s\n",
+              name_of(ctx.isa()), threads, kHeads, kHeadSize, kv_heads, (long long)tokens, best / 1e9);
+  for (const Subject& subject : subjects) {
+    const double time = median(subject.times);
+    std::printf("  %-24s %9.0f ns a layer %6.1f MB read %6.1f GB/s %4.0f%% of the bandwidth, %.2fx\n", subject.name,
+                time * 1e9, subject.bytes / 1e6, subject.bytes / time / 1e9, 100 * subject.bytes / time / best,
+                median(subjects[0].times) / time);
+  }
+}
+
+}  // namespace
+}  // namespace pleat
+
+int main(int argc, char** argv) {
+  pleat::run(argc > 1 ? std::atoi(argv[1]) : 2, argc > 2 ? std::atoll(argv[2]) : 4096,
+             argc > 3 ? std::atoi(argv[3]) : 32);
+}
