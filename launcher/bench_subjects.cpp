@@ -101,12 +101,12 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   subjects.context = std::make_unique<Context>(threads, oversubscribed(),
                                                Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   const auto add = [&](const std::string& name, WeightFormat format, double fold) {
+    // Over low-bit rows the exact gate is the better judge: predictors would be half of the bytes.
+    const SelectionKind of_gated = is_low_bit(format) ? SelectionKind::gate : SelectionKind::predictor;
+    const LayerFoldSpec spec{.selection = blueprint.gated ? of_gated : SelectionKind::range};
     if (fold > 0)
       blueprint.fold =
-          FoldSpec{.layers = std::vector<LayerFoldSpec>(
-                       size_t(blueprint.layers),
-                       LayerFoldSpec{.selection = blueprint.gated ? SelectionKind::predictor : SelectionKind::range}),
-                   .reduction = fold};
+          FoldSpec{.layers = std::vector<LayerFoldSpec>(size_t(blueprint.layers), spec), .reduction = fold};
     ModelSizes sizes = sizes_of(blueprint);
     if (is_low_bit(format)) sizes.neuron_unit = kGroup;
     const ShardPlan plan(sizes, communicator.ranks(), reduction_kind(options.common));
@@ -122,6 +122,8 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   add("dense", floats, 0);
   if (!options.weights.empty()) add(options.weights, weight_format_named(options.weights), 0);
   if (options.fold > 0) add("folded", floats, options.fold);
+  if (options.fold > 0 && !options.weights.empty())
+    add("folded " + options.weights, weight_format_named(options.weights), options.fold);
   return subjects;
 }
 

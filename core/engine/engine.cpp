@@ -74,6 +74,7 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
     prompt_selection = std::make_unique<PromptSelection>(weights.layers, options.max_sequences);
     prompt_values.resize(hidden.size());
     prompt_norms.resize(max_rows);
+    prompt_squares.resize((ffn_leaves.size() + ffn_nodes.size()) * max_rows);
   }
   if (has_held) held_leaves.resize(leaves.size());
   const size_t max_logit_rows = size_t(options.max_logit_rows);

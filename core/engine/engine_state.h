@@ -108,6 +108,7 @@ struct Engine::State {
   Selection selection;
   std::unique_ptr<PromptSelection> prompt_selection;  // where a layer has such a selection
   std::vector<float> prompt_values, prompt_norms;     // [rows, neurons], [rows] of it
+  std::vector<float> prompt_squares;                  // [leaves and nodes, rows]
   std::vector<float> local_logits, all_logits, gathered_logits;
   std::vector<Candidate> candidates, gathered_candidates;
   std::vector<int64_t> gather_bytes;  // [ranks]

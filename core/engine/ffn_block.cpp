@@ -59,13 +59,15 @@ void Engine::State::remember_prompts(int layer, const StepPlan& step_plan) {
   if (w.spec.selection == SelectionKind::prompt) {
     // |h|^2 of a row along the tree, so that it has the same bits everywhere.
     const int first_leaf = int(plan.ffn_leaves(rank).begin);
-    std::vector<float> squares(ffn_leaves.size() * size_t(dense_rows)), nodes(ffn_nodes.size() * size_t(dense_rows));
+    float* const squares = prompt_squares.data();
+    float* const nodes = squares + ffn_leaves.size() * size_t(dense_rows);
+    std::fill(squares, nodes, 0.0f);
     for (size_t leaf = 0; leaf < ffn_leaves.size(); ++leaf)
       for (int64_t row = 0; row < dense_rows; ++row)
         for (int64_t n = w.neuron_offsets[leaf]; n < w.neuron_offsets[leaf + 1]; ++n)
           squares[leaf * size_t(dense_rows) + size_t(row)] += act[row][n] * act[row][n];
-    if (!ffn_nodes.empty()) reduce_leaves(context, squares.data(), first_leaf, ffn_nodes, dense_rows, nodes.data());
-    communicator.tree_all_reduce("prompt norms", plan.ffn_exchange(), nodes.data(), dense_rows, prompt_norms.data());
+    if (!ffn_nodes.empty()) reduce_leaves(context, squares, first_leaf, ffn_nodes, dense_rows, nodes);
+    communicator.tree_all_reduce("prompt norms", plan.ffn_exchange(), nodes, dense_rows, prompt_norms.data());
     for (int64_t row = 0; row < dense_rows; ++row) prompt_norms[size_t(row)] = std::sqrt(prompt_norms[size_t(row)]);
     if (w.spec.lines) {
       for (int64_t row = 0; row < dense_rows; ++row)

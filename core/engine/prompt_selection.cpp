@@ -10,27 +10,16 @@ namespace pleat {
 namespace {
 
 // Calls use(index) for the `count` largest values of [0, n), the lower index first among equals.
+// work [n].
 template <class Use>
-void for_largest(const float* values, int64_t n, int64_t count, std::vector<int32_t>& work, Use use) {
-  work.resize(size_t(n));
-  std::iota(work.begin(), work.end(), 0);
+void for_largest(const float* values, int64_t n, int64_t count, int32_t* work, Use use) {
+  std::iota(work, work + n, 0);
   const auto before = [&](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
-  if (count < n) std::nth_element(work.begin(), work.begin() + count, work.end(), before);
-  for (int64_t i = 0; i < count; ++i) use(work[size_t(i)]);
+  if (count < n) std::nth_element(work, work + count, work + n, before);
+  for (int64_t i = 0; i < count; ++i) use(work[i]);
 }
 
 int64_t part_of(int64_t n, double share) { return std::clamp<int64_t>(std::llround(share * double(n)), 0, n); }
-
-void add_token_cores(const std::vector<int64_t>& shards, const float* values, float* scores) {
-  std::vector<int32_t> work;
-  std::vector<float> magnitude;
-  for (size_t shard = 0; shard + 1 < shards.size(); ++shard) {
-    const int64_t begin = shards[shard], n = shards[shard + 1] - begin;
-    magnitude.resize(size_t(n));
-    for (int64_t i = 0; i < n; ++i) magnitude[size_t(i)] = std::fabs(values[begin + i]);
-    for_largest(magnitude.data(), n, part_of(n, kTokenCore), work, [&](int32_t i) { scores[begin + i] += 1; });
-  }
-}
 
 }  // namespace
 
@@ -42,15 +31,25 @@ PromptSelection::PromptSelection(const std::vector<LayerWeights>& layers, int sl
     layer.shards = weights.neuron_offsets;
     layer.scores.resize(size_t(slots * layer.neurons()));
     layer.chosen.resize(layer.scores.size());
+    if (int64_t(work_.size()) < layer.neurons()) work_.resize(size_t(layer.neurons()));
+    if (magnitude_.size() < work_.size()) magnitude_.resize(work_.size());
+  }
+}
+
+void PromptSelection::add_token_cores(const Layer& layer, const float* values, float* scores) {
+  for (size_t shard = 0; shard + 1 < layer.shards.size(); ++shard) {
+    const int64_t begin = layer.shards[shard], n = layer.shards[shard + 1] - begin;
+    for (int64_t i = 0; i < n; ++i) magnitude_[size_t(i)] = std::fabs(values[begin + i]);
+    for_largest(magnitude_.data(), n, part_of(n, kTokenCore), work_.data(), [&](int32_t i) { scores[begin + i] += 1; });
   }
 }
 
 void PromptSelection::choose(const Layer& layer, const float* scores, uint8_t* chosen) {
-  std::vector<int32_t> work;
   std::fill_n(chosen, layer.neurons(), uint8_t(0));
   for (size_t shard = 0; shard + 1 < layer.shards.size(); ++shard) {
     const int64_t begin = layer.shards[shard], n = layer.shards[shard + 1] - begin;
-    for_largest(scores + begin, n, part_of(n, layer.spec.share), work, [&](int32_t i) { chosen[begin + i] = 1; });
+    for_largest(scores + begin, n, part_of(n, layer.spec.share), work_.data(),
+                [&](int32_t i) { chosen[begin + i] = 1; });
   }
 }
 
@@ -65,7 +64,7 @@ void PromptSelection::add(int index, const StepPlan& plan, std::span<const StepR
     float* const scores = layer.scores.data() + at;
     if (r.position == 0) std::fill_n(scores, neurons, 0.0f);
     if (layer.spec.selection == SelectionKind::core) {
-      add_token_cores(layer.shards, values[row], scores);
+      add_token_cores(layer, values[row], scores);
     } else if (norms[row] > 0) {
       for (int64_t n = 0; n < neurons; ++n) {
         const float part = values[row][n] / norms[row];

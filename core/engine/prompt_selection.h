@@ -39,9 +39,12 @@ class PromptSelection {
     std::vector<uint8_t> chosen;  // [slots, neurons]
     int64_t neurons() const { return shards.empty() ? 0 : shards.back(); }
   };
-  static void choose(const Layer& layer, const float* scores, uint8_t* chosen);
+  void add_token_cores(const Layer& layer, const float* values, float* scores);
+  void choose(const Layer& layer, const float* scores, uint8_t* chosen);
 
-  std::vector<Layer> layers_;  // empty ones where the selection is another
+  std::vector<Layer> layers_;     // empty ones where the selection is another
+  std::vector<int32_t> work_;     // [neurons]
+  std::vector<float> magnitude_;  // [neurons]
 };
 
 }  // namespace pleat

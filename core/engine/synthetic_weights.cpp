@@ -11,12 +11,13 @@ namespace pleat {
 namespace {
 
 constexpr int64_t kStrip = 1 << 21;  // elements of the random strip that every matrix is cut from
+constexpr double kDeviation = 0.02;  // of the weights
 
 class Filler {
  public:
   explicit Filler(Context& context) : context_(context), values_(kStrip), codes_(size_t(kStrip) + (1 << 20)) {
     std::mt19937 generator(1);
-    std::normal_distribution<float> normal(0.0f, 0.02f);
+    std::normal_distribution<float> normal(0.0f, float(kDeviation));
     for (bf16& value : values_) value = to_bf16(normal(generator));
     for (uint8_t& code : codes_) code = uint8_t(generator());
   }
@@ -25,9 +26,8 @@ class Filler {
   void fill(PackedMatrix& w) {
     if (has_planes(w.format())) return fill(w.planes());
     if (is_low_bit(w.format())) {
-      // Codes are uniform: weights of mean 0 and deviation 0.02.
-      const double levels = 1 << bits_of(w.format()), scale = 0.02 * std::sqrt(12 / (levels * levels - 1));
-      return fill(w.low_bit(), float(scale), float(-scale * (levels - 1) / 2));
+      const auto [scale, minimum] = grid_of(w.format());
+      return fill(w.low_bit(), scale, minimum);
     }
     const int64_t panels = (w.outputs() + kColumnBlock - 1) / kColumnBlock;
     context_.team().split(panels, [&](int, int64_t begin, int64_t end) {
@@ -41,6 +41,7 @@ class Filler {
   }
 
   void fill(NeuronRows& w) {
+    if (is_low_bit(w.format())) return fill_low_bit(w);
     context_.team().split(w.neurons(), [&](int, int64_t begin, int64_t end) {
       const int64_t step = std::max<int64_t>(1, kStrip / w.width());
       for (int64_t n = begin; n < end; n += step)
@@ -73,6 +74,22 @@ class Filler {
   }
 
  private:
+  // Scale and minimum with which uniform codes are weights of mean 0 and deviation kDeviation.
+  static std::pair<float, float> grid_of(WeightFormat format) {
+    const double levels = 1 << bits_of(format), scale = kDeviation * std::sqrt(12 / (levels * levels - 1));
+    return {float(scale), float(-scale * (levels - 1) / 2)};
+  }
+
+  void fill_low_bit(NeuronRows& w) {
+    const auto [scale, minimum] = grid_of(w.format());
+    const int64_t row_bytes = (w.width() * bits_of(w.format()) + 7) / 8, step = std::max<int64_t>(1, kStrip / row_bytes);
+    const std::vector<bf16> scales(size_t(step * w.groups()), to_bf16(scale)), minimums(scales.size(), to_bf16(minimum));
+    context_.team().each((w.neurons() + step - 1) / step, [&](int, int64_t strip) {
+      w.pack_low_bit(strip * step, std::min(step, w.neurons() - strip * step), codes_.data(), scales.data(),
+                     bits_of(w.format()) < 8 ? minimums.data() : nullptr);
+    });
+  }
+
   Context& context_;
   std::vector<bf16> values_;
   std::vector<uint8_t> codes_;
@@ -124,6 +141,22 @@ void fill_gate_predictors(const LayerFoldSpec& spec, double share, int64_t d, in
   ffn.threshold = scores[size_t((1 - share) * double(scores.size() - 1))];
 }
 
+// The exact gate of a normed x is nearly normal; the threshold is the quantile of a sample's scores.
+void fill_gate_scores(double share, int64_t d, int64_t mine, FoldedFfn& ffn) {
+  ffn.gate_slope.assign(size_t(mine), 0.0f);
+  ffn.center.assign(size_t(mine), ffn.slope.empty() ? 0.0f : ffn.slope[0]);
+  ffn.factor.assign(size_t(mine), 1.0f);
+  std::mt19937 generator(2);
+  std::normal_distribution<float> normal(0.0f, float(kDeviation * std::sqrt(double(d))));
+  std::vector<float> scores(1 << 16);
+  for (float& score : scores) {
+    const float g = normal(generator);
+    score = std::fabs(g / (1 + std::exp(-g)) - 0.5f);
+  }
+  std::sort(scores.begin(), scores.end());
+  ffn.threshold = scores[size_t((1 - share) * double(scores.size() - 1))];
+}
+
 FoldedFfn synthetic_fold(const Blueprint& blueprint, int layer, const FfnBytes& bytes, const ShardPlan& plan, int rank,
                          WeightFormat dtype, Filler& filler) {
   const LayerFoldSpec& spec = blueprint.layer_fold(layer);
@@ -139,7 +172,9 @@ FoldedFfn synthetic_fold(const Blueprint& blueprint, int layer, const FfnBytes& 
   ffn.fold_bias.assign(size_t(d), 0.0f);
   ffn.slope.assign(size_t(mine), 0.5f);
   ffn.intercept.assign(size_t(mine), 0.1f);
-  if (blueprint.gated)
+  if (spec.selection == SelectionKind::gate)
+    fill_gate_scores(share, d, mine, ffn);
+  else if (blueprint.gated)
     fill_gate_predictors(spec, share, d, mine, dtype, filler, ffn);
   else
     fill_predictor(spec, share, d, mine, filler, ffn);
@@ -188,6 +223,10 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
     w.folded = w.by_neuron = blueprint.fold.has_value();
     if (w.folded) {
       w.fold = synthetic_fold(blueprint, layer, w.ffn_bytes, plan, rank, dtype, filler);
+      if (w.spec.selection == SelectionKind::gate) {
+        w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
+        filler.fill(w.dense.gate);
+      }
     } else {
       if (blueprint.gated) {
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
