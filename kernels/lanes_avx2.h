@@ -32,6 +32,7 @@ struct Avx2Lanes {
   }
 
   static F set1(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+  static F set_halves(float low, float high) { return {_mm256_set1_ps(low), _mm256_set1_ps(high)}; }
   static F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static F load(const bf16* p) {
     return {widen(_mm_loadu_si128((const __m128i*)p)), widen(_mm_loadu_si128((const __m128i*)(p + 8)))};

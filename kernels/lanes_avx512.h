@@ -31,6 +31,7 @@ struct Avx512Lanes {
   }
 
   static F set1(float value) { return _mm512_set1_ps(value); }
+  static F set_halves(float low, float high) { return _mm512_mask_blend_ps(0xff00, set1(low), set1(high)); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
   static F load(const bf16* p) { return widen(_mm256_loadu_si256((const __m256i*)p)); }
   static F load(const int8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }

@@ -35,6 +35,10 @@ struct PortableLanes {
   static F set1(float value) {
     return each([&](int) { return value; });
   }
+  // Lanes 0 to 7, and 8 to 15.
+  static F set_halves(float low, float high) {
+    return each([&](int i) { return i < 8 ? low : high; });
+  }
   static F load(const float* p) {
     return each([&](int i) { return p[i]; });
   }

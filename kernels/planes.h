@@ -31,7 +31,7 @@ constexpr int kPlaneLimit = 127;       // of the sum of the scales that meet in 
 enum class PlaneScales : uint8_t { column, block };
 
 // A scale as a byte: i at bits 0 to 2, j <= i at bits 3 to 5, bit 6 where 2^j is taken away, bit 7 clear.
-constexpr bool is_plane_scale(uint8_t byte) { return byte < 128 && (byte >> 3) <= (byte & 7); }
+constexpr bool is_plane_scale(uint8_t byte) { return byte < 128 && (byte >> 3 & 7) <= (byte & 7); }
 constexpr int plane_scale_value(uint8_t byte) {
   const int first = 1 << (byte & 7), second = 1 << (byte >> 3 & 7);
   return byte & 64 ? first - second : first + second;

@@ -29,6 +29,32 @@ struct PortablePlaneDecoder {
     }
   }
 
+  // By block, for one row at once: sums [64], the dot products of decoded weights with q [64].
+  template <int planes>
+  static void dot_blocks(const uint8_t* record, const int8_t* q, int32_t* sums, uint8_t* totals) {
+    uint8_t weights[4 * 16 * 64];
+    decode<planes>(record, false, weights, totals);
+    for (int n = 0; n < 64; ++n) {
+      sums[n] = 0;
+      for (int k = 0; k < 64; ++k) sums[n] += int32_t(weights[n / 16 * 1024 + k / 4 * 64 + n % 16 * 4 + k % 4]) * q[k];
+    }
+  }
+
+  // minus [8]: what is to be taken away from twice the dot product of decoded weights with q [64], by eights of
+  // outputs.
+  static void column_offsets(const uint8_t* totals, const int8_t* q, float* minus) {
+    int32_t sum = 0;
+    for (int k = 0; k < 64; ++k) sum += int32_t(totals[k]) * q[k];
+    for (int eight = 0; eight < 8; ++eight) minus[eight] = float(sum);
+  }
+  static void block_offsets(const uint8_t* totals, const int8_t* q, float* minus) {
+    for (int eight = 0; eight < 8; ++eight) {
+      int32_t sum = 0;
+      for (int k = 0; k < 64; ++k) sum += int32_t(totals[8 * eight + k / 8]) * q[k];
+      minus[eight] = float(sum);
+    }
+  }
+
  private:
   template <int planes>
   static int code_of(const uint8_t* unit, int table, int half) {

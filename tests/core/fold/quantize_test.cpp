@@ -286,6 +286,37 @@ TEST(Quantize, ProtectsInputsWithExtremeActivations) {
   for (int ranks : {2, 3}) EXPECT_EQ(logits(scratch / "low", ranks), alone) << ranks << " ranks";
 }
 
+TEST(Quantize, ABudgetGivesEachLayerAndMatrixItsPlanesWithinTheBytes) {
+  Scratch scratch;
+  const std::string model = scratch / "model";
+  fs::create_directory(model);
+  for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
+    fs::copy(fixture(std::string("families/") + file), model);
+  QuantizeOptions options = options_for(model, scratch / "low");
+  options.gate_up = options.down = WeightFormat::planes4;
+  options.attention = options.head = WeightFormat::bf16;
+  options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+  options.max_tokens = 2048;
+  options.budget = 0.27;  // of groups that the small matrices do not fill
+  const QuantizeReport report = quantize_model(options);
+  int64_t before = 0, after = 0;
+  for (const QuantizedPart& part : report.parts) before += part.bytes_before, after += part.bytes_after;
+  EXPECT_LE(double(after), options.budget * double(before));
+  const Blueprint blueprint = read_blueprint(Checkpoint::open(scratch / "low"));
+  ASSERT_EQ(report.choices.size(), size_t(2 * blueprint.layers));
+  for (const PlaneChoice& choice : report.choices) {
+    const std::string name = concat("planes", choice.planes);
+    EXPECT_EQ(
+        name_of(blueprint.format_of(choice.down ? Part::ffn_down : Part::ffn_up, choice.layer, WeightFormat::f32)),
+        name);
+    EXPECT_GT(choice.kl, 0);
+  }
+  options.out = scratch / "none", options.budget = 0.1;
+  EXPECT_THROW(quantize_model(options), Error);
+  options.text = "", options.budget = 0.3;
+  EXPECT_THROW(quantize_model(options), Error);
+}
+
 TEST(Quantize, RefusesFoldedAndQuantisedModelsAndShortTexts) {
   Scratch scratch;
   const std::string tiny = fixture("families/llama-3.1"), low = scratch / "low";
@@ -309,9 +340,10 @@ TEST(Quantize, RefusesFoldedAndQuantisedModelsAndShortTexts) {
 
 TEST(QuantisedTensors, RefusesMetadataThatMakesNoSense) {
   EXPECT_EQ(quantised_tensors_from_metadata(to_metadata({{"a", WeightFormat::int3}})).at("a"), WeightFormat::int3);
-  for (const char* text : {"", "[]", "{}", R"({"version": 2, "tensors": {}})", R"({"version": 1, "tensors": []})",
-                           R"({"version": 1, "tensors": {"a": 4}})", R"({"version": 1, "tensors": {"a": "int9"}})",
-                           R"({"version": 1, "tensors": {"a": "bf16"}})"})
+  for (const char* text :
+       {"", "[]", "{}", R"({"version": 2, "tensors": {}})", R"({"version": 1, "tensors": []})",
+        R"({"version": 1, "tensors": {"a": 4}})", R"({"version": 1, "tensors": {"a": "int9"}})",
+        R"({"version": 1, "tensors": {"a": "bf16"}})", R"({"version": 1, "tensors": {"a": "planes5"}})"})
     EXPECT_THROW(quantised_tensors_from_metadata(text), Error) << text;
 }
 
