@@ -310,7 +310,7 @@ class Folding {
                                                        model_->window(), options_.evaluation_tokens);
     std::vector<FoldedLayer> layers;
     for (size_t layer = 0; layer < built.size(); ++layer) layers.push_back(builders_[layer].layer(built[layer]));
-    const int64_t prompt = 1;
+    const int64_t prompt = prompt_rows(pointers_to(layers));
     FoldedForm with_fold(context(), pointers_to(layers), FfnForm::folded, prompt),
         without(context(), pointers_to(layers), FfnForm::dropped, prompt);
     const std::vector<FfnHook*> hooks = {&with_fold, &without};

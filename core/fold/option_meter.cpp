@@ -22,15 +22,6 @@ class Streams : public StageObserver {
   std::vector<Table>& streams_;
 };
 
-// The first rows of a window run densely: position 0 alone, or a prompt where one has to choose neurons.
-int64_t prompt_of(const std::vector<const FoldedLayer*>& layers) {
-  constexpr int64_t kPrompt = 128;
-  const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
-    return layer != nullptr && by_prompt(layer->spec().selection);
-  });
-  return chosen ? kPrompt : 1;
-}
-
 }  // namespace
 
 OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model_(model) {
@@ -49,7 +40,7 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
 double OptionMeter::kl(int layer, const FoldedLayer& changed) {
   std::vector<const FoldedLayer*> layers(size_t(model_.blueprint().layers), nullptr);
   layers[size_t(layer)] = &changed;
-  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_of(layers));
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
   Divergence sum;
   int64_t tokens = 0;
   for (const Run& run : runs_) {
@@ -62,7 +53,7 @@ double OptionMeter::kl(int layer, const FoldedLayer& changed) {
 }
 
 double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) {
-  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_of(layers));
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
   Divergence sum;
   int64_t tokens = 0;
   for (const Run& run : runs_) {

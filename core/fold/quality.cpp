@@ -45,4 +45,12 @@ void FoldedForm::ffn(int layer, const StepPlan& plan, MatrixView<const float> x,
     std::copy_n(all_rows || plan.rows[size_t(row)].position >= prompt_ ? folded[row] : dense[row], x.cols, y[row]);
 }
 
+int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers) {
+  constexpr int64_t kPrompt = 128;
+  const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
+    return layer != nullptr && by_prompt(layer->spec().selection);
+  });
+  return chosen ? kPrompt : 1;
+}
+
 }  // namespace pleat

@@ -38,6 +38,9 @@ class FoldedForm : public FfnHook {
   int64_t prompt_;
 };
 
+// How many rows of a window run densely: position 0 alone, or a prompt of 128 where one has to choose neurons.
+int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers);
+
 // [layers] KL of the model's output for a unit of squared error in one layer's FFN output (method.md section 2, step 2:
 // layers differ greatly in what an error costs): measured with isotropic noise of fixed seed, a few percent of the
 // output's energy.

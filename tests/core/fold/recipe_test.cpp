@@ -117,7 +117,7 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   options.model = kModel;
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
   options.out = out / "first";
-  options.max_tokens = 4096;
+  options.max_tokens = 2048;
   options.budget = 0.2;
   options.threads = 2;
   options.oversubscribed = true;
@@ -137,6 +137,7 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   EXPECT_NEAR(second.reduction, report.reduction, 0.01);  // ranges are weighed by measured layers here
 
   options.budget = 0.02;
+  options.options = out / "first" / "options.json";
   options.out = out / "third";
   try {
     fold_model(options);
