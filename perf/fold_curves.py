@@ -28,7 +28,7 @@ def run(*command):
 
 def configurations(gated, budgets, options):
     """(curve, name, flags of `pleat fold`)."""
-    for rows in ("int8", "int6", "int5", "int4", "int3", "int2"):
+    for rows in ("int8", "int5", "int4", "int3", "int2"):
         yield "plain quantisation", rows, ["--select", "all", "--rows", rows]
     chosen = ("gate", "predictor") if gated else ("range",)
     reductions = {"gate": (.25, .4), "predictor": (.4, .53), "range": (.7, .75, .8)}

@@ -82,8 +82,10 @@ class Filler {
 
   void fill_low_bit(NeuronRows& w) {
     const auto [scale, minimum] = grid_of(w.format());
-    const int64_t row_bytes = (w.width() * bits_of(w.format()) + 7) / 8, step = std::max<int64_t>(1, kStrip / row_bytes);
-    const std::vector<bf16> scales(size_t(step * w.groups()), to_bf16(scale)), minimums(scales.size(), to_bf16(minimum));
+    const int64_t row_bytes = (w.width() * bits_of(w.format()) + 7) / 8,
+                  step = std::max<int64_t>(1, kStrip / row_bytes);
+    const std::vector<bf16> scales(size_t(step * w.groups()), to_bf16(scale)),
+        minimums(scales.size(), to_bf16(minimum));
     context_.team().each((w.neurons() + step - 1) / step, [&](int, int64_t strip) {
       w.pack_low_bit(strip * step, std::min(step, w.neurons() - strip * step), codes_.data(), scales.data(),
                      bits_of(w.format()) < 8 ? minimums.data() : nullptr);

@@ -110,6 +110,7 @@ class Folding {
     out.predictor_bits = options_.predictor_bits;
     out.fold_format = options_.fold_format;
     out.formats = options_.rows;
+    if (!blueprint_.gated) out.formats.gate = FfnFormats().gate;
     return out;
   }
 
@@ -297,7 +298,7 @@ class Folding {
   void measure_plain() {
     for (const WeightFormat format : {WeightFormat::int4, WeightFormat::int3}) {
       LayerRecipe recipe;
-      recipe.formats = {format, format, format};
+      recipe.formats = {blueprint_.gated ? format : FfnFormats().gate, format, format};
       const double share = read_share(recipe, 0);
       report_.plain.push_back({std::string(name_of(format)), share,
                                measured_kl({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},

@@ -14,8 +14,7 @@ class NeuronRounding : public ColumnRounding {
  public:
   NeuronRounding(LowBitRows& out, const std::vector<int32_t>& order)
       : out_(out), order_(order), protected_place_(order.size(), -1) {
-    for (size_t i = 0; i < out.protected_rows.size(); ++i)
-      protected_place_[size_t(out.protected_rows[i])] = int32_t(i);
+    for (size_t i = 0; i < out.protected_rows.size(); ++i) protected_place_[size_t(out.protected_rows[i])] = int32_t(i);
   }
 
   void round(int64_t begin, int64_t end, int64_t at, const Table& rest, const float*, float* stored) override {

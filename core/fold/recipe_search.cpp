@@ -73,6 +73,8 @@ LayerReport bytes_of(LayerBuilder& builder, const BuiltLayer& built) {
 RecipeSearch::RecipeSearch(bool gated) : gated_(gated), options_(plain_options()) {
   const std::vector<LayerRecipe> folds = fold_options(gated);
   options_.insert(options_.end(), folds.begin(), folds.end());
+  for (LayerRecipe& recipe : options_)
+    if (!gated) recipe.formats.gate = FfnFormats().gate;
 }
 
 void RecipeSearch::measure_layer(LayerBuilder& builder, OptionMeter& meter, const std::function<void(double)>& done) {
@@ -104,7 +106,8 @@ RecipeSearch RecipeSearch::read(const std::filesystem::path& file, int layers, b
   std::ifstream in(file);
   PLEAT_REQUIRE(in.good(), "cannot read the options '", file.string(), "'");
   try {
-    for (const auto& layer : nlohmann::ordered_json::parse(in).at("layers")) {
+    const nlohmann::ordered_json content = nlohmann::ordered_json::parse(in);
+    for (const auto& layer : content.at("layers")) {
       std::vector<Option>& options = out.layers_.emplace_back();
       for (const auto& json : layer) {
         Option& option = options.emplace_back();

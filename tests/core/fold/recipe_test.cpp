@@ -143,7 +143,8 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
     fold_model(options);
     FAIL() << "a budget of 2% was kept";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("a budget of 2% cannot be kept: the least is "), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("a budget of 2% cannot be kept: the least is "), std::string::npos)
+        << error.what();
   }
   fs::remove_all(out);
 }
