@@ -75,7 +75,8 @@ class Quantizing {
 
   // Returns the part's place in the report; nothing to do where the format is bf16.
   std::optional<size_t> add_part(const char* name, WeightFormat format, const std::string& reason_against = "") {
-    QuantizedPart part{name, format, "", 0, 0, 0};
+    QuantizedPart part;
+    part.name = name, part.format = format;
     if (format == WeightFormat::bf16) return std::nullopt;
     if (!reason_against.empty()) part.format = WeightFormat::bf16, part.note = reason_against;
     report_.parts.push_back(part);
@@ -214,6 +215,7 @@ class Quantizing {
       for (const PlaneChoice& choice : report_.choices)
         if (choice.layer == candidates.layer && choice.down == candidates.down) {
           const size_t i = size_t(choice.planes - kFewestPlanes);
+          report_.parts[candidates.part].mixed = true;
           keep(candidates.part, candidates.tensor, kPlaneFormats[i], candidates.errors[i],
                std::move(candidates.weights[i]));
         }
@@ -256,6 +258,8 @@ class Quantizing {
   QuantisedTensors formats_;
 };
 
+std::string label_of(const QuantizedPart& part) { return part.mixed ? "planes" : std::string(name_of(part.format)); }
+
 }  // namespace
 
 std::string to_text(const QuantizeReport& report) {
@@ -273,8 +277,8 @@ std::string to_text(const QuantizeReport& report) {
       continue;
     }
     std::snprintf(line, sizeof line, "%-18s %-7s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(),
-                  std::string(name_of(part.format)).c_str(), double(part.bytes_before) / 1e6,
-                  double(part.bytes_after) / 1e6, 100 * double(part.bytes_after) / double(part.bytes_before),
+                  label_of(part).c_str(), double(part.bytes_before) / 1e6, double(part.bytes_after) / 1e6,
+                  100 * double(part.bytes_after) / double(part.bytes_before),
                   static_cast<long long>(part.protected_inputs), part.error);
     out += line;
   }
@@ -294,7 +298,7 @@ nlohmann::json to_json(const QuantizeReport& report) {
   nlohmann::json parts = nlohmann::json::array();
   for (const QuantizedPart& part : report.parts) {
     nlohmann::json entry = {{"name", part.name},
-                            {"format", name_of(part.format)},
+                            {"format", label_of(part)},
                             {"bytes_before", part.bytes_before},
                             {"bytes_after", part.bytes_after},
                             {"protected_inputs", part.protected_inputs},

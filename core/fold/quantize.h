@@ -36,12 +36,13 @@ struct QuantizedPart {
   std::string note;
   int64_t bytes_before = 0, bytes_after = 0;  // bf16; codes, scales and minimums
   int64_t protected_inputs = 0;               // of all its matrices: with extreme activations, held in bf16
+  bool mixed = false;                         // as many planes as report.choices say; `format` has the most
   double error = 0;  // relative squared error: of the outputs on the calibration text, else of the weights
 };
 
 struct QuantizeReport {
   std::vector<QuantizedPart> parts;
-  std::vector<PlaneChoice> choices;  // where there was a budget; parts then name the most planes
+  std::vector<PlaneChoice> choices;  // where there was a budget
   int64_t calibration_tokens = 0;    // 0: rounded to nearest
   double seconds = 0;
 };
