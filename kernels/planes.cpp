@@ -58,8 +58,7 @@ void PlanesMatrix::add(int64_t to, int64_t first, int64_t count, PlaneScales kin
   for (int64_t i = 0; i < end - begin; ++i) {
     const int64_t lane = std::max(first - (begin + i) * kPlaneOutputs, int64_t(0)),
                   last = std::min(first + count - (begin + i) * kPlaneOutputs, kPlaneOutputs);
-    blocks_.push_back({kind, to, int(lane), int(last - lane), records + i * groups * record,
-                       units + i * groups});
+    blocks_.push_back({kind, to, int(lane), int(last - lane), records + i * groups * record, units + i * groups});
     to += last - lane;
     for (int64_t group = 0; group < groups; ++group)
       blocks_.back().units[group] = std::ldexp(1.0f, exponents[i * groups + group]);
