@@ -48,6 +48,7 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
     for (int64_t i = begin; i < end; ++i) {
       const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + 1, end - 1)];
       const Dots dots = {residuals + i * rows, second};
+      fetch_scales(down, neuron);
       for (size_t input = 0; input < kInputs; ++input)
         seen[input].dots(ctx.isa(), *inputs[input], neuron, next, selection.rows[i], dots[input]);
       to_residual(neuron, selection.rows[i], dots);
@@ -114,6 +115,7 @@ void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows
   ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* to = gathered + i * rows;
+      fetch_scales(down, selection.neuron[i]);
       for (uint32_t mask = selection.rows[i]; mask != 0; mask &= mask - 1)
         *to++ = residuals[std::countr_zero(mask)][selection.neuron[i]];
       round_factors(ctx.isa(), down, gathered + i * rows, std::popcount(selection.rows[i]));

@@ -126,6 +126,58 @@ struct Avx2Lanes {
   static I load_int(const void* p) {
     return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
   }
+  struct PairSums {
+    __m256i of[4];
+  };
+  static PairSums no_pair_sums() {
+    const __m256i zero = _mm256_setzero_si256();
+    return {{zero, zero, zero, zero}};
+  }
+  static void store_pairs(uint8_t* to, I a, I b) {
+    __m256i* const out = (__m256i*)to;
+    _mm256_store_si256(out, _mm256_unpacklo_epi8(a.low, b.low));  // lanes 0, 1 and 4, 5
+    _mm256_store_si256(out + 1, _mm256_unpackhi_epi8(a.low, b.low));
+    _mm256_store_si256(out + 2, _mm256_unpacklo_epi8(a.high, b.high));
+    _mm256_store_si256(out + 3, _mm256_unpackhi_epi8(a.high, b.high));
+  }
+  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
+  static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
+    const __m256i both = _mm256_set1_epi16(int16_t(q));
+    for (int i = 0; i < 4; ++i)
+      sums.of[i] =
+          _mm256_add_epi16(sums.of[i], _mm256_maddubs_epi16(_mm256_load_si256((const __m256i*)pairs + i), both));
+    return sums;
+  }
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
+    const auto add = [&](int64_t at, __m128i eight) {
+      __m256i* const p = (__m256i*)to + at;
+      _mm256_store_si256(
+          p, _mm256_add_epi32(_mm256_load_si256(p), _mm256_slli_epi32(_mm256_cvtepi16_epi32(eight), shift)));
+    };
+    for (int half = 0; half < 2; ++half) {
+      const __m256i low = sums.of[2 * half], high = sums.of[2 * half + 1];
+      add(4 * half, _mm256_castsi256_si128(low));
+      add(4 * half + 1, _mm256_castsi256_si128(high));
+      add(4 * half + 2, _mm256_extracti128_si256(low, 1));
+      add(4 * half + 3, _mm256_extracti128_si256(high, 1));
+    }
+  }
+  // A 4 by 8 transpose.
+  static void load_dealt(const int32_t* from, __m256i& a, __m256i& b, __m256i& c, __m256i& d) {
+    const auto lanes = [&](int lane) {  // and 4 more
+      return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_load_si128((const __m128i*)from + lane)),
+                                     _mm_load_si128((const __m128i*)from + lane + 4), 1);
+    };
+    const __m256i zero = lanes(0), one = lanes(1), two = lanes(2), three = lanes(3);
+    const __m256i low = _mm256_unpacklo_epi32(zero, one), high = _mm256_unpackhi_epi32(zero, one);
+    const __m256i low2 = _mm256_unpacklo_epi32(two, three), high2 = _mm256_unpackhi_epi32(two, three);
+    a = _mm256_unpacklo_epi64(low, low2), b = _mm256_unpackhi_epi64(low, low2);
+    c = _mm256_unpacklo_epi64(high, high2), d = _mm256_unpackhi_epi64(high, high2);
+  }
+  static void load_dealt(const int32_t* from, I* out) {
+    load_dealt(from, out[0].low, out[1].low, out[2].low, out[3].low);
+    load_dealt(from + 32, out[0].high, out[1].high, out[2].high, out[3].high);
+  }
   template <int shift>
   static I unpack(I a, uint8_t mask) {
     const __m256i bits = _mm256_set1_epi8(char(mask));

@@ -106,6 +106,40 @@ struct Avx512Lanes {
   static constexpr bool kManyRegisters = true;
   static I zero_int() { return _mm512_setzero_si512(); }
   static I load_int(const void* p) { return _mm512_loadu_si512(p); }
+  struct PairSums {
+    I of[2];
+  };
+  static PairSums no_pair_sums() { return {{zero_int(), zero_int()}}; }
+  static void store_pairs(uint8_t* to, I a, I b) {
+    _mm512_store_si512(to, _mm512_unpacklo_epi8(a, b));  // lanes 0, 1; 4, 5; 8, 9; 12, 13
+    _mm512_store_si512(to + 64, _mm512_unpackhi_epi8(a, b));
+  }
+  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
+  static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
+    const I both = _mm512_set1_epi16(int16_t(q));
+    for (int i = 0; i < 2; ++i)
+      sums.of[i] = _mm512_add_epi16(sums.of[i], _mm512_maddubs_epi16(_mm512_load_si512(pairs + 64 * i), both));
+    return sums;
+  }
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
+    const auto add = [&](int64_t at, __m256i sixteen) {
+      int32_t* const p = to + 16 * at;
+      _mm512_store_si512(p, _mm512_add_epi32(_mm512_load_si512(p),
+                                             _mm512_slli_epi32(_mm512_cvtepi16_epi32(sixteen), unsigned(shift))));
+    };
+    // Quarters of the two are taken in turn.
+    const I first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const I low = _mm512_permutex2var_epi64(sums.of[0], first, sums.of[1]);
+    const I high = _mm512_permutex2var_epi64(sums.of[0], second, sums.of[1]);
+    add(0, _mm512_maskz_extracti64x4_epi64(0xff, low, 0));
+    add(1, _mm512_maskz_extracti64x4_epi64(0xff, low, 1));
+    add(2, _mm512_maskz_extracti64x4_epi64(0xff, high, 0));
+    add(3, _mm512_maskz_extracti64x4_epi64(0xff, high, 1));
+  }
+  static void load_dealt(const int32_t* from, I* out) {
+    const I place = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
+    for (int i = 0; i < 4; ++i) out[i] = _mm512_mask_i32gather_epi32(zero_int(), 0xffff, place, from + i, 4);
+  }
   template <int shift>
   static I unpack(I a, uint8_t mask) {
     return _mm512_and_si512(_mm512_srli_epi32(a, shift), _mm512_set1_epi8(char(mask)));

@@ -135,6 +135,36 @@ struct PortableLanes {
       return uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24;
     });
   }
+  // Sums of 64 outputs in 16 bits: of output 16 i + l (byte i of lane l) at [l][i], or wherever suits the processor.
+  struct PairSums {
+    int16_t of[16][4];
+  };
+  static PairSums no_pair_sums() { return {}; }
+  // to [128]: bytes of a and b side by side, in the order of PairSums.
+  static void store_pairs(uint8_t* to, I a, I b) {
+    for (int l = 0; l < 16; ++l)
+      for (int i = 0; i < 4; ++i) {
+        to[8 * l + 2 * i] = uint8_t(a.lane[l] >> 8 * i);
+        to[8 * l + 2 * i + 1] = uint8_t(b.lane[l] >> 8 * i);
+      }
+  }
+  // sums + a * (lower byte of q) + b * (upper byte); bytes of a and b at most 63, those of q at least -127.
+  static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
+    for (int l = 0; l < 16; ++l)
+      for (int i = 0; i < 4; ++i)
+        sums.of[l][i] = int16_t(sums.of[l][i] + pairs[8 * l + 2 * i] * int8_t(q & 0xff) +
+                                pairs[8 * l + 2 * i + 1] * int8_t(q >> 8));
+    return sums;
+  }
+  // to [16][4], of output 16 i + l at [l][i], += sums << shift.
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
+    for (int l = 0; l < 16; ++l)
+      for (int i = 0; i < 4; ++i) to[4 * l + i] += int32_t(sums.of[l][i]) * (1 << shift);
+  }
+  // Lane l of out[i] is from[l][i].
+  static void load_dealt(const int32_t* from, I* out) {
+    for (int i = 0; i < 4; ++i) out[i] = each_int([&](int l) { return uint32_t(from[4 * l + i]); });
+  }
   // The bits `mask` of every byte after a shift of each lane to the right.
   template <int shift>
   static I unpack(I a, uint8_t mask) {

@@ -20,6 +20,13 @@ struct LowBitRow {
 
   // The row from a group on.
   LowBitRow from(int bits, int64_t group) const { return {codes + group * 8 * bits, scales + group, minimums + group}; }
+  // The same place `rows` rows further on.
+  LowBitRow down(int64_t row_bytes, int64_t rows) const {
+    const auto moved = [&](auto* p) {
+      return reinterpret_cast<decltype(p)>(reinterpret_cast<const char*>(p) + rows * row_bytes);
+    };
+    return {moved(codes), moved(scales), moved(minimums)};
+  }
 };
 
 }  // namespace pleat

@@ -1,5 +1,5 @@
 #pragma once
-// The gather of low-bit neurons: see low_bit_row.h for the storage and neuron_rows.h for the arithmetic.
+// Products with low-bit rows: see low_bit_row.h for the storage and neuron_rows.h for the arithmetic.
 #include "kernels/fix_up_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -91,52 +91,16 @@ template <class Lanes, int bits>
   weights[3] = Lanes::fma(scales, Lanes::template byte<3>(codes), minimums);
 }
 
-// out[r] += factors[r] * weights for R rows.
-template <class Lanes, int bits, int R>
-void add_low_bit(const AddLowBit& task, float* const* out, const float* factors) {
-  using F = typename Lanes::F;
-  const LowBitRow row = task.weights, next = task.next;
-  const int64_t width = task.width;
-  F factor[R];
-  float* to[R];
-  for (int r = 0; r < R; ++r) factor[r] = Lanes::set1(factors[r]), to[r] = out[r];
-  for_groups<Lanes, bits>((width + 63) / 64, next, [&](int64_t begin, int64_t n) {
-    const GroupScales<Lanes, bits> scales(row, begin);
-    for (int64_t group = 0; group < n; ++group) {
-      F weights[4];
-      group_weights<Lanes, bits>(row.codes + (begin + group) * 8 * bits, scales.scale[group], scales.minimum[group],
-                                 weights);
-      const int64_t column = (begin + group) * 64, left = width - column;
-      for (int r = 0; r < R; ++r) {
-        float* const sums = to[r] + column;
-        if (left >= 64) {
-          for (int i = 0; i < 4; ++i)
-            Lanes::store(sums + 16 * i, Lanes::fma(factor[r], weights[i], Lanes::load(sums + 16 * i)));
-        } else {
-          for (int i = 0; 16 * i < left; ++i) {
-            const int64_t rest = left - 16 * i, count = rest < 16 ? rest : 16;
-            Lanes::store_part(sums + 16 * i, Lanes::fma(factor[r], weights[i], Lanes::load_part(sums + 16 * i, count)),
-                              count);
-          }
-        }
-      }
-    }
-  });
-}
-
 template <class Lanes, int bits>
 void unpack_low_bit(const UnpackLowBit& task) {
   constexpr int64_t kRowsAhead = 16;  // of which a strip is a few cache lines too far apart for the processor
   const int64_t begin = task.column / 64, end = (task.column + task.columns + 63) / 64;
   for (int64_t row = 0; row < task.rows; ++row) {
-    const auto of_row = [&](const auto* p, int64_t rows) {
-      return reinterpret_cast<decltype(p)>(reinterpret_cast<const char*>(p) + rows * task.row_bytes);
-    };
-    const LowBitRow weights{of_row(task.weights.codes, row), of_row(task.weights.scales, row),
-                            of_row(task.weights.minimums, row)};
-    Lanes::prefetch(of_row(weights.codes, kRowsAhead) + begin * 8 * bits);
-    Lanes::prefetch(of_row(weights.scales, kRowsAhead) + begin);
-    Lanes::prefetch(of_row(weights.minimums, kRowsAhead) + begin);
+    const LowBitRow weights = task.weights.down(task.row_bytes, row);
+    const LowBitRow ahead = weights.down(task.row_bytes, kRowsAhead).from(bits, begin);
+    Lanes::prefetch(ahead.codes);
+    Lanes::prefetch(ahead.scales);
+    Lanes::prefetch(ahead.minimums);
     for (int64_t first = begin; first < end; first += kGroupsAtOnce) {
       const int64_t n = end - first < kGroupsAtOnce ? end - first : kGroupsAtOnce;
       const GroupScales<Lanes, bits> scales(weights, first);
@@ -179,16 +143,6 @@ void low_bit_dots_kernel(const LowBitDots& task) {
         task.rows, [&](int row) { return row * task.stride; },
         [&](const int64_t* at, int k) { dot_low_bit<Lanes, bits, 4>(task, at, task.out + k); },
         [&](const int64_t* at, int k) { dot_low_bit<Lanes, bits, 1>(task, at, task.out + k); });
-  });
-}
-
-template <class Lanes>
-void add_low_bit_kernel(const AddLowBit& task) {
-  for_row_bits(task.bits, [&]<int bits>() {
-    for_set_bits(
-        task.rows, [&](int row) { return task.out + row * task.stride; },
-        [&](float* const* out, int k) { add_low_bit<Lanes, bits, 4>(task, out, task.factors + k); },
-        [&](float* const* out, int k) { add_low_bit<Lanes, bits, 1>(task, out, task.factors + k); });
   });
 }
 

@@ -104,46 +104,22 @@ bool same_input(const NeuronRows& a, const NeuronRows& b) {
          a.protected_inputs() == b.protected_inputs();
 }
 
+void fetch_scales(const NeuronRows& down, int64_t neuron) {
+  if (!is_low_bit(down.format())) return;
+  const char* const begin = reinterpret_cast<const char*>(down.low_bit_row(neuron).scales);
+  for (int64_t at = 0; at < 2 * down.groups() * int64_t(sizeof(bf16)); at += 64) __builtin_prefetch(begin + at, 0, 2);
+}
+
 namespace {
 
-// Columns [column, column + columns) of row `neuron`, added to `out`; those of row `next` are fetched ahead.
-struct AddPiece {
-  const VectorOps& ops;
-  const NeuronRows& down;
-  int64_t column, columns;
-  float* out;
-
-  void add(int64_t neuron, int64_t next, const float* factors, uint32_t rows) const {
-    const bf16* const kept = down.protected_row(neuron);
-    if (!is_low_bit(down.format())) {
-      const int64_t at = column * weight_bytes(down.format());
-      add_floats(down.row(neuron) + at, down.row(next) + at, dtype_of(down.format()), factors, rows);
-    } else if (kept) {
-      add_floats(kept + column, kept + column, DType::bf16, factors, rows);
-    } else {
-      const int bits = bits_of(down.format());
-      ops.add_low_bit({.factors = factors,
-                       .rows = rows,
-                       .bits = bits,
-                       .weights = down.low_bit_row(neuron).from(bits, column / kGroup),
-                       .next = down.low_bit_row(next).from(bits, column / kGroup),
-                       .width = columns,
-                       .out = out,
-                       .stride = down.width()});
-    }
-  }
-
-  void add_floats(const void* weights, const void* next, DType dtype, const float* factors, uint32_t rows) const {
-    ops.add_neuron({.factors = factors,
-                    .rows = rows,
-                    .weights = weights,
-                    .next = next,
-                    .dtype = dtype,
-                    .width = columns,
-                    .out = out,
-                    .stride = down.width()});
-  }
-};
+// The masks of a selection, 0 where the neuron's row is held in bf16.
+const uint32_t* ordinary_masks(Context& ctx, const NeuronRows& down, const Selection& selection) {
+  if (down.protected_neurons().empty()) return selection.rows.data();
+  const size_t count = size_t(selection.count());
+  auto* const masks = static_cast<uint32_t*>(ctx.scratch(Context::panel_slot, count * sizeof(uint32_t)));
+  for (size_t i = 0; i < count; ++i) masks[i] = down.protected_row(selection.neuron[i]) ? 0 : selection.rows[i];
+  return masks;
+}
 
 }  // namespace
 
@@ -154,12 +130,46 @@ void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selecti
   const int64_t width = down.width(), leaf_count = int64_t(selection.leaf_begin.size()) - 1;
   const int64_t columns = piece_columns(width, rows, leaf_count, ctx.team().threads());
   const int64_t pieces = (width + columns - 1) / columns;
+  const bool low_bit = is_low_bit(down.format());
+  const uint32_t* const masks = low_bit ? ordinary_masks(ctx, down, selection) : nullptr;
   ctx.team().each(leaf_count * pieces, [&](int, int64_t task) {
-    const int64_t leaf = task / pieces, column = task % pieces * columns;
+    const int64_t leaf = task / pieces, column = task % pieces * columns, mine = std::min(columns, width - column);
     const int64_t begin = selection.leaf_begin[leaf], end = selection.leaf_begin[leaf + 1];
-    const AddPiece piece{ops, down, column, std::min(columns, width - column), leaves + leaf * rows * width + column};
+    float* const out = leaves + leaf * rows * width + column;
+    const auto add_floats = [&](int64_t i, const void* weights, const void* next, DType dtype) {
+      ops.add_neuron({.factors = factors + i * rows,
+                      .rows = selection.rows[i],
+                      .weights = weights,
+                      .next = next,
+                      .dtype = dtype,
+                      .width = mine,
+                      .out = out,
+                      .stride = width});
+    };
+    if (!low_bit) {
+      const auto row = [&](int64_t i) {
+        return down.row(selection.neuron[std::min(i, end - 1)]) + column * weight_bytes(down.format());
+      };
+      for (int64_t i = begin; i < end; ++i) add_floats(i, row(i), row(i + 1), dtype_of(down.format()));
+      return;
+    }
     for (int64_t i = begin; i < end; ++i)
-      piece.add(selection.neuron[i], selection.neuron[std::min(i + 1, end - 1)], factors + i * rows, selection.rows[i]);
+      if (masks[i] == 0) {
+        const bf16* const kept = down.protected_row(selection.neuron[i]) + column;
+        add_floats(i, kept, kept, DType::bf16);
+      }
+    const int bits = bits_of(down.format());
+    ops.add_low_bit({.neurons = selection.neuron.data() + begin,
+                     .masks = masks + begin,
+                     .factors = factors + begin * rows,
+                     .count = end - begin,
+                     .rows = rows,
+                     .bits = bits,
+                     .weights = down.low_bit_row(0).from(bits, column / kGroup),
+                     .row_bytes = down.stride_bytes(),
+                     .width = mine,
+                     .out = out,
+                     .stride = width});
   });
 }
 

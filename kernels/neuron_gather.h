@@ -35,6 +35,9 @@ bool same_input(const NeuronRows& a, const NeuronRows& b);
 // Factors as rows of `down` are multiplied with them.
 void round_factors(Isa isa, const NeuronRows& down, float* factors, int64_t n);
 
+// add_gathered() begins with the scales of low-bit neurons, short pieces that memory is slow to find: asked for ahead.
+void fetch_scales(const NeuronRows& down, int64_t neuron);
+
 // leaves [leaves][rows, width] += factor * down[n] over the selection. factors [count][rows], rounded: for each neuron
 // of the union one factor a set bit of its mask.
 void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selection, const float* factors, int64_t rows,

@@ -113,8 +113,12 @@ struct Residual {
 //       minimums_l   = fma(minimum_g, s_g * sum(q_g), minimums_l), l = g mod 16     8 bits: none
 //     the sums of integers exact. codes_l + minimums_l are added by halves; then for each protected input, ascending,
 //     z += x * (its weight in bf16).
-//   r down[n], bf16: r is rounded to bf16. Low-bit: out = fma(r, fma(scale, code, minimum), out), 8 bits with the
-//     minimum -128 scale; out = fma(r, weight, out) for a protected neuron. r is not rounded.
+//   r down[n], bf16: r is rounded to bf16. Low-bit: first the protected neurons, out = fma(r, weight, out); then with
+//     f_n = r_n scale_ng, for each group g of 64 outputs, over the leaf's other neurons in S(row), ascending,
+//       s   = max |f_n| / 127,   q_n = round(f_n / s) to nearest, ties to even
+//       m   = fma(r_n, fma(2^(bits - 1), scale_ng, minimum_ng), m), from 0     8 bits: m = 0
+//       out = out + fma(s, sum of q_n code_n - 2^(bits - 1) sum of q_n, m)
+//     the sums of integers exact: activations quantised as in low_bit.h, to which a weight's middle is an exact term.
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);
 

@@ -68,12 +68,18 @@ struct LowBitDots {
   float* out = nullptr;
 };
 
-// AddNeuron for a low-bit row or, from a group on, a piece of it.
+// out [rows, width] += the sum over low-bit neurons: see fix_up(). rows * round_up(width, 64) <= kMaxLowBitSums, and
+// rows above 16 for at most 512 columns.
+inline constexpr int64_t kMaxLowBitSums = 16384;
 struct AddLowBit {
-  const float* factors = nullptr;
-  uint32_t rows = 0;
+  const int32_t* neurons = nullptr;  // [count]
+  const uint32_t* masks = nullptr;   // [count] bit m: row m adds it
+  const float* factors = nullptr;    // [count][rows], of each neuron as many as its mask has bits
+  int64_t count = 0;
+  int64_t rows = 0;
   int bits = 4;
-  LowBitRow weights, next;
+  LowBitRow weights;  // of neuron 0, from a group on
+  int64_t row_bytes = 0;
   int64_t width = 0;
   float* out = nullptr;
   int64_t stride = 0;

@@ -6,6 +6,7 @@
 #include "kernels/layer_norm_kernel.h"
 #include "kernels/low_bit_kernel.h"
 #include "kernels/low_bit_row_kernel.h"
+#include "kernels/low_bit_sum_kernel.h"
 #include "kernels/planes_kernel.h"
 #include "kernels/stream_read_kernel.h"
 #include "kernels/vector_ops.h"

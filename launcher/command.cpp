@@ -1,5 +1,6 @@
 #include "launcher/command.h"
 
+#include <cmath>
 #include <cstdlib>
 
 #include <CLI/CLI.hpp>
@@ -55,6 +56,15 @@ EngineOptions cache_options(const CommonOptions& options) {
 
 void require_device(const CommonOptions& options) {
   if (options.device == "cuda") throw Error(ErrorKind::unimplemented, "this build has no CUDA backend");
+}
+
+double budget_named(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const bool percent = *end == '%' && end[1] == 0;
+  PLEAT_REQUIRE(end != text.c_str() && (percent || *end == 0) && value > 0 && std::isfinite(value),
+                "--budget is a share like 24% or 0.24, not '", text, "'");
+  return percent ? value / 100 : value;
 }
 
 Reduction reduction_kind(const CommonOptions& options) {

@@ -50,6 +50,9 @@ EngineOptions cache_options(const CommonOptions& options);
 // Error(unimplemented) for a device this build does not have.
 void require_device(const CommonOptions& options);
 
+// "24%" or "0.24", for --budget; Error(invalid) unless it is above 0.
+double budget_named(const std::string& text);
+
 Reduction reduction_kind(const CommonOptions& options);
 
 }  // namespace pleat

@@ -22,20 +22,6 @@ struct FoldCommandOptions {
   bool no_fold = false;
 };
 
-// "24%" or 0.24.
-double share_named(const std::string& text) {
-  size_t used = 0;
-  double value = 0;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  const bool percent = used + 1 == text.size() && text[used] == '%';
-  PLEAT_REQUIRE(used > 0 && (percent || used == text.size()), "--budget is a share like 24% or 0.24, not '", text, "'");
-  return percent ? value / 100 : value;
-}
-
 FoldReport fold_with_progress(const FoldCommandOptions& options) {
   FoldOptions fold = options.fold;
   fold.fold_format = weight_format_named(options.format);
@@ -43,10 +29,7 @@ FoldReport fold_with_progress(const FoldCommandOptions& options) {
   fold.rows.gate = fold.rows.up = weight_format_named(options.rows);
   fold.rows.down = weight_format_named(options.down.empty() ? options.rows : options.down);
   fold.lines = !options.no_fold;
-  if (!options.budget.empty()) {
-    fold.budget = share_named(options.budget);
-    PLEAT_REQUIRE(fold.budget > 0, "--budget is above 0");
-  }
+  if (!options.budget.empty()) fold.budget = budget_named(options.budget);
   fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
   fold.oversubscribed = oversubscribed();
   StagedProgress progress("fold: ", options.common.quiet);

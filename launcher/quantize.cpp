@@ -20,28 +20,13 @@ struct QuantizeCommandOptions {
   std::string format = "int4", down, attention, head = "int8", scales = "column", budget;
 };
 
-// "24%" or "0.24"
-double share_named(const std::string& text) {
-  size_t end = 0;
-  double share = 0;
-  try {
-    share = std::stod(text, &end);
-  } catch (const std::exception&) {
-    end = 0;
-  }
-  const bool percent = end + 1 == text.size() && text[end] == '%';
-  PLEAT_REQUIRE(end > 0 && (percent || end == text.size()) && share > 0, "--budget is a share like 24%, not '", text,
-                "'");
-  return percent ? share / 100 : share;
-}
-
 int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
     QuantizeOptions quantize = options.quantize;
     PLEAT_REQUIRE((options.format == "planes") == !options.budget.empty(),
                   "--format planes and --budget need each other: planes by layer under a budget");
-    if (!options.budget.empty()) quantize.budget = share_named(options.budget);
+    if (!options.budget.empty()) quantize.budget = budget_named(options.budget);
     const std::string format = options.budget.empty() ? options.format : "planes4";
     const auto or_format = [&](const std::string& name) { return weight_format_named(name.empty() ? format : name); };
     quantize.gate_up = weight_format_named(format);

@@ -40,7 +40,7 @@ def configurations(gated, budgets, options):
     for select in ("threshold", "prompt", "core", "static"):
         for reduction in (.3, .5) if select != "threshold" else ((.15, .3) if not gated else (.3, .45)):
             yield f"{select}, bf16 rows", f"{reduction:g}", ["--select", select, "--reduction", str(reduction)]
-    for select, reduction, name in ((("threshold", .46, "30%"),) if gated else
+    for select, reduction, name in ((("threshold", .4, "30%"),) if gated else
                                     (("static", .635, "30%"), ("prompt", .435, "50%"), ("core", .435, "50%"))):
         yield f"{select}, as published", name, ["--select", select, "--reduction", str(reduction)]
         yield f"{select}, as published", name + ", no fold", ["--select", select, "--reduction", str(reduction + .065), "--no-fold"]

@@ -69,14 +69,15 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
     of_rows.cosine.resize(max_rows * rotary.frequency.size());
     of_rows.sine.resize(of_rows.cosine.size());
   }
-  if (folds) leaves.resize(ffn_leaves.size() * size_t(kMaxSharedRows * d));
+  const size_t leaf_sums = ffn_leaves.size() * size_t(kMaxSharedRows * d);
+  if (folds) leaves = Buffer(leaf_sums * sizeof(float));
   if (has_prompts) {
     prompt_selection = std::make_unique<PromptSelection>(weights.layers, options.max_sequences);
     prompt_values.resize(hidden.size());
     prompt_norms.resize(max_rows);
     prompt_squares.resize((ffn_leaves.size() + ffn_nodes.size()) * max_rows);
   }
-  if (has_held) held_leaves.resize(leaves.size());
+  if (has_held) held_leaves.resize(leaf_sums);
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
   candidates.resize(max_logit_rows);

@@ -51,7 +51,6 @@ struct Engine::State {
   // leaves += what the exact neurons add to the fold, by the layer's selection.
   void add_exact(int layer, const StepPlan& step_plan, int64_t row, MatrixView<const float> input);
   void fix_up_by_range(const LayerWeights& w, MatrixView<const float> input);
-  void fix_up_by_gate(const LayerWeights& w, MatrixView<const float> input);
   void fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input);
   void fix_up_by_predictor(const LayerWeights& w, MatrixView<const float> input);
   void fix_up_selected(const LayerWeights& w, MatrixView<const float> input);
@@ -102,7 +101,7 @@ struct Engine::State {
   std::vector<float> query_key_value;  // [rows, q_width + 2 kv_width]
   std::vector<float> attended;         // [rows, q_width]
   std::vector<float> hidden, gate;     // [rows, neurons]; gate: of gated FFNs, and where z is kept
-  std::vector<float> leaves;           // [virtual shards][kMaxSharedRows, d]
+  Buffer leaves;                       // f32 [virtual shards][kMaxSharedRows, d]
   std::vector<float> held_leaves;      // the same, of selection static
   NodeBuffer sums;                     // of attention's and the FFN's nodes, in this order
   Selection selection;

@@ -102,35 +102,27 @@ void Engine::State::fix_up_by_range(const LayerWeights& w, MatrixView<const floa
   fix_up_selected(w, input);
 }
 
-// Selections gate and threshold of gated FFNs.
-void Engine::State::fix_up_by_gate(const LayerWeights& w, MatrixView<const float> input) {
+// Selections gate and threshold: what the activation is of is known of every neuron, and of a plain FFN that is all but
+// the down rows.
+void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input) {
   const FoldedFfn& f = w.fold;
-  const MatrixView<float> gates(gate.data(), input.rows, w.neurons), activated(hidden.data(), input.rows, w.neurons);
+  const MatrixView<float> z(gate.data(), input.rows, w.neurons), activated(hidden.data(), input.rows, w.neurons);
   if (w.neurons > 0) {
-    gate_product(w, input, gates);
-    std::copy_n(gates.data, input.rows * w.neurons, activated.data);
+    blueprint.gated ? gate_product(w, input, z) : up_product(w, input, z);
+    std::copy_n(z.data, input.rows * w.neurons, activated.data);
     activate(context, blueprint.activation, activated);
   }
   select_by_gate(context, activated, f.center.data(), f.factor.data(), f.threshold, selection);
-  lap(EngineStatistics::predictor, w.dense.gate.bytes());
-  const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
-  fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {gates, activated}, selection, leaves.data());
-}
-
-// Selection threshold of plain FFNs: every z is known, only down rows are gathered.
-void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input) {
-  const FoldedFfn& f = w.fold;
-  const MatrixView<float> z(gate.data(), input.rows, w.neurons), residual(hidden.data(), input.rows, w.neurons);
-  if (w.neurons > 0) {
-    up_product(w, input, z);
-    std::copy_n(z.data, input.rows * w.neurons, residual.data);
-    activate(context, blueprint.activation, residual);
+  lap(EngineStatistics::predictor, (blueprint.gated ? w.dense.gate : w.dense.up).bytes());
+  if (blueprint.gated) {
+    const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
+    return fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {z, activated}, selection,
+                        leaves.as<float>());
   }
-  select_by_gate(context, residual, f.center.data(), f.factor.data(), f.threshold, selection);
-  lap(EngineStatistics::predictor, w.dense.up.bytes());
   for (int64_t row = 0; row < input.rows; ++row)
-    for (int64_t n = 0; n < w.neurons; ++n) residual[row][n] -= f.slope[size_t(n)] * z[row][n] + f.intercept[size_t(n)];
-  add_known(context, residual, f.down, selection, leaves.data());
+    for (int64_t n = 0; n < w.neurons; ++n)
+      activated[row][n] -= f.slope[size_t(n)] * z[row][n] + f.intercept[size_t(n)];
+  add_known(context, activated, f.down, selection, leaves.as<float>());
 }
 
 void Engine::State::fix_up_by_predictor(const LayerWeights& w, MatrixView<const float> input) {
@@ -149,11 +141,11 @@ void Engine::State::fix_up_selected(const LayerWeights& w, MatrixView<const floa
   const FoldedFfn& f = w.fold;
   if (!blueprint.gated) {
     const Residual residual{w.up_bias.data(), f.slope.data(), f.intercept.data()};
-    return fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.data());
+    return fix_up(context, input, f.up, f.down, residual, blueprint.activation, selection, leaves.as<float>());
   }
   const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
   fix_up_gated(context, input, f.gate, f.up, f.down, w.gate_bias.data(), w.up_bias.data(), lines, blueprint.activation,
-               selection, leaves.data());
+               selection, leaves.as<float>());
 }
 
 // Selection static: all neurons that are left.
@@ -162,7 +154,7 @@ void Engine::State::add_held(int layer, MatrixView<const float> input) {
   const MatrixView<float> act = activations(layer, input);
   matmul_nodes(context, act, w.dense.down, int(plan.ffn_leaves(rank).begin), ffn_leaves, held_leaves.data());
   const int64_t count = int64_t(ffn_leaves.size()) * input.rows * d;
-  for (int64_t i = 0; i < count; ++i) leaves[size_t(i)] += held_leaves[size_t(i)];
+  for (int64_t i = 0; i < count; ++i) leaves.as<float>()[i] += held_leaves[size_t(i)];
   selection.clear();
 }
 
@@ -175,11 +167,10 @@ void Engine::State::add_exact(int layer, const StepPlan& step_plan, int64_t row,
     case SelectionKind::range:
       return fix_up_by_range(w, input);
     case SelectionKind::gate:
-      return fix_up_by_gate(w, input);
+    case SelectionKind::threshold:
+      return fix_up_by_activation(w, input);
     case SelectionKind::predictor:
       return fix_up_by_predictor(w, input);
-    case SelectionKind::threshold:
-      return blueprint.gated ? fix_up_by_gate(w, input) : fix_up_by_activation(w, input);
     case SelectionKind::prompt:
     case SelectionKind::core:
       prompt_selection->select(context, layer, step_plan, std::span(ordered).subspan(size_t(row), size_t(input.rows)),
@@ -197,13 +188,13 @@ void Engine::State::folded_ffn(int layer, const StepPlan& step_plan, int64_t row
 
   if (w.spec.lines)
     matmul_nodes(context, MatrixView<const float>(input.data + fold_inputs.begin, count, fold_inputs.size(), d), f.fold,
-                 first_leaf, ffn_leaves, leaves.data());
+                 first_leaf, ffn_leaves, leaves.as<float>());
   else
-    std::fill_n(leaves.data(), int64_t(ffn_leaves.size()) * count * d, 0.0f);
+    std::fill_n(leaves.as<float>(), int64_t(ffn_leaves.size()) * count * d, 0.0f);
   lap(EngineStatistics::fold, f.fold.bytes());
   add_exact(layer, step_plan, row, input);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
-            [&](float* out) { reduce_leaves(context, leaves.data(), first_leaf, ffn_nodes, count * d, out); });
+            [&](float* out) { reduce_leaves(context, leaves.as<float>(), first_leaf, ffn_nodes, count * d, out); });
   lap(EngineStatistics::fixup, w.spec.selection == SelectionKind::hot ? w.exact_bytes() : gathered_bytes(w));
   if (row < dense_rows) return;
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);

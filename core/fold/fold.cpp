@@ -15,6 +15,7 @@
 #include "core/fold/layer_builder.h"
 #include "core/fold/neuron_order.h"
 #include "core/fold/quality.h"
+#include "core/fold/recipe_bytes.h"
 #include "core/fold/recipe_search.h"
 #include "kernels/check.h"
 
@@ -23,7 +24,6 @@ namespace {
 
 constexpr int64_t kFewestTokens = 1024;  // below, the ranges are noise
 constexpr size_t kSensitivityWindows = 4;
-constexpr size_t kMeterWindows = 2, kMeterTokens = 256;  // of a window: KL has little noise
 constexpr std::array<double, 8> kCurve = {.5, .55, .6, .65, .7, .75, .8, .85};
 constexpr std::array<double, 8> kGateCurve = {.2, .25, .3, .35, .4, .45, .5, .55};
 constexpr std::array<double, 8> kGatePredictorCurve = {.35, .4, .45, .5, .55, .6, .65, .7};
@@ -125,25 +125,9 @@ class Folding {
     const std::string selector = has_predictor(recipe.selection)
                                      ? concat("its ", options_.predictor_bits, "-bit predictor")
                                      : concat("what selection ", name_of(recipe.selection), " reads");
-    PLEAT_REQUIRE(exact_for(recipe, report_.asked) > 0, "a reduction of ", report_.asked,
+    PLEAT_REQUIRE(exact_for(blueprint_, recipe, report_.asked) > 0, "a reduction of ", report_.asked,
                   " cannot be reached: the fold and ", selector, " leave at most ",
-                  std::floor(1000 * (1 - read_share(recipe, 0))) / 1000);
-  }
-
-  // Share of dense bf16's bytes read at batch 1 with this share of exact neurons: linear in it.
-  double read_share(const LayerRecipe& recipe, double exact) const {
-    LayerFoldSpec spec{.selection = recipe.selection,
-                       .lines = recipe.lines,
-                       .predictor_bits = recipe.predictor_bits,
-                       .fold_format = recipe.fold_format};
-    const double neurons = double(blueprint_.neurons);
-    spec.neurons = std::llround(exact * neurons);
-    const FfnBytes bytes = ffn_bytes(spec, recipe.formats, blueprint_.gated, blueprint_.hidden, blueprint_.neurons);
-    return (double(bytes.fixed) + exact * neurons * double(bytes.per_neuron)) / double(bytes.dense);
-  }
-  double exact_for(const LayerRecipe& recipe, double reduction) const {
-    const double least = read_share(recipe, 0);
-    return std::min(1.0, (1 - reduction - least) / (read_share(recipe, 1) - least));
+                  std::floor(1000 * (1 - read_share(blueprint_, recipe, 0))) / 1000);
   }
 
   void calibrate() {
@@ -155,7 +139,7 @@ class Folding {
                   kFewestTokens, " are needed to calibrate");
     report_.calibration_tokens = tokens;
     meter_ = std::make_unique<OptionMeter>(
-        *model_, other_windows(spread_windows(tokenizer, options_.text, model_->window(), 0), windows));
+        *model_, meter_windows(spread_windows(tokenizer, options_.text, model_->window(), 0), windows));
     std::vector<Window> some;
     const size_t count = std::min(kSensitivityWindows, windows.size());
     for (size_t i = 0; i < count; ++i) some.push_back(windows[i * windows.size() / count]);
@@ -174,26 +158,11 @@ class Folding {
                                                   .sensitivity = sensitivity_[size_t(layer)]});
   }
 
-  // A few of `all` that are not among `used`, spread evenly; of all where none is left.
-  static std::vector<Window> other_windows(std::vector<Window> all, const std::vector<Window>& used) {
-    std::vector<Window> free;
-    for (const Window& window : all)
-      if (window.size() == all[0].size() && std::find(used.begin(), used.end(), window) == used.end())
-        free.push_back(window);
-    if (free.empty()) free = std::move(all);
-    std::vector<Window> out;
-    const size_t count = std::min(kMeterWindows, free.size());
-    for (size_t i = 0; i < count; ++i) {
-      Window& window = out.emplace_back(free[(2 * i + 1) * free.size() / (2 * count)]);
-      window.resize(std::min(window.size(), kMeterTokens));
-    }
-    return out;
-  }
-
   Plan given_plan() {
     if (!options_.recipe.empty()) return {read_recipe(options_.recipe, blueprint_.layers, blueprint_.gated), {}};
     const LayerRecipe recipe = uniform_recipe();
-    return uniform_plan(recipe, recipe.selection == SelectionKind::all ? 1 : exact_for(recipe, report_.asked));
+    return uniform_plan(recipe,
+                        recipe.selection == SelectionKind::all ? 1 : exact_for(blueprint_, recipe, report_.asked));
   }
 
   Plan uniform_plan(LayerRecipe recipe, double exact) {
@@ -299,7 +268,7 @@ class Folding {
     for (const WeightFormat format : {WeightFormat::int4, WeightFormat::int3}) {
       LayerRecipe recipe;
       recipe.formats = {blueprint_.gated ? format : FfnFormats().gate, format, format};
-      const double share = read_share(recipe, 0);
+      const double share = read_share(blueprint_, recipe, 0);
       report_.plain.push_back({std::string(name_of(format)), share,
                                measured_kl({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},
                                            format == WeightFormat::int4 ? "plain int4" : "plain int3")});
@@ -331,12 +300,12 @@ class Folding {
     CurvePoint point;
     point.asked = asked;
     LayerRecipe recipe = uniform_recipe();
-    if (has_predictor(recipe.selection) && exact_for(recipe, asked) <= 0)
+    if (has_predictor(recipe.selection) && exact_for(blueprint_, recipe, asked) <= 0)
       recipe.predictor_bits = 1;  // its bytes alone are too many
     point.predictor_bits = recipe.predictor_bits;
-    point.reachable = exact_for(recipe, asked) > 0;
+    point.reachable = exact_for(blueprint_, recipe, asked) > 0;
     if (!point.reachable) return point;
-    const Plan plan = uniform_plan(recipe, exact_for(recipe, asked));
+    const Plan plan = uniform_plan(recipe, exact_for(blueprint_, recipe, asked));
     std::vector<FoldedLayer> layers;
     std::vector<LayerMeasurement> measurements;
     for (int layer = 0; layer < blueprint_.layers; ++layer) {

@@ -42,7 +42,7 @@ void gptq_columns(Context& ctx, MatrixView<const float> w, const std::vector<dou
                   const std::vector<int32_t>& order, int64_t rows_together, ColumnRounding& rounding) {
   const int64_t rows = w.rows, d = w.cols, units = (rows + rows_together - 1) / rows_together;
   const bool compensates = !second_moment.empty();
-  const Table factor = compensates ? inverse_cholesky(reordered(second_moment, order), d, kDamping) : Table();
+  const Table factor = compensates ? inverse_cholesky(ctx, reordered(second_moment, order), d, kDamping) : Table();
   std::vector<float> error_weight(static_cast<size_t>(d), 1.0f);
   for (int64_t k = 0; k < d && compensates; ++k) error_weight[size_t(k)] = 1 / (factor[k][k] * factor[k][k]);
   Table rest(rows, d);  // in this order, with the errors so far compensated

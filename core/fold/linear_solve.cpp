@@ -1,5 +1,7 @@
 #include "core/fold/linear_solve.h"
 
+#include <algorithm>
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <Eigen/Cholesky>
@@ -23,16 +25,20 @@ Matrix damped(const std::vector<double>& h, int64_t d, double damping) {
 
 }  // namespace
 
-Table inverse_cholesky(const std::vector<double>& h, int64_t d, double damping) {
-  Matrix inverse = Matrix::Identity(d, d);
-  const Eigen::LLT<Matrix> direct(damped(h, d, damping));
-  PLEAT_ASSERT(direct.info() == Eigen::Success);
-  direct.solveInPlace(inverse);
-  const Eigen::LLT<Matrix> of_inverse(inverse);
-  PLEAT_ASSERT(of_inverse.info() == Eigen::Success);
+// With the rows and columns of H in reverse, H = R R^T for an upper triangular R, whose inverse is U.
+Table inverse_cholesky(Context& ctx, const std::vector<double>& h, int64_t d, double damping) {
+  constexpr int64_t kColumns = 64;
+  const Eigen::LLT<Matrix> reversed(damped(h, d, damping).reverse());
+  PLEAT_ASSERT(reversed.info() == Eigen::Success);
+  const Matrix r = Matrix(reversed.matrixL()).reverse();
   Table out(d, d);
-  Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(out.data.data(), d, d) =
-      Matrix(of_inverse.matrixU()).cast<float>();
+  Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> u(out.data.data(), d, d);
+  ctx.team().each((d + kColumns - 1) / kColumns, [&](int, int64_t block) {
+    const int64_t begin = block * kColumns, end = std::min(begin + kColumns, d);
+    Matrix columns = Matrix::Identity(d, d).block(0, begin, end, end - begin);  // 0 further down
+    r.topLeftCorner(end, end).triangularView<Eigen::Upper>().solveInPlace(columns);
+    u.block(0, begin, end, end - begin) = columns.cast<float>();
+  });
   return out;
 }
 

@@ -25,10 +25,7 @@ std::vector<int32_t> balanced_order(std::span<const double> work, int shards) {
   }
 
   std::vector<int32_t> order;
-  for (std::vector<int32_t>& part : parts) {
-    std::sort(part.begin(), part.end());
-    order.insert(order.end(), part.begin(), part.end());
-  }
+  for (const std::vector<int32_t>& part : parts) order.insert(order.end(), part.begin(), part.end());
   return order;
 }
 

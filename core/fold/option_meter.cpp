@@ -24,6 +24,22 @@ class Streams : public StageObserver {
 
 }  // namespace
 
+std::vector<Window> meter_windows(std::vector<Window> all, const std::vector<Window>& used) {
+  constexpr size_t kWindows = 2, kTokens = 256;
+  std::vector<Window> free;
+  for (const Window& window : all)
+    if (window.size() == all[0].size() && std::find(used.begin(), used.end(), window) == used.end())
+      free.push_back(window);
+  if (free.empty()) free = std::move(all);
+  std::vector<Window> out;
+  const size_t count = std::min(kWindows, free.size());
+  for (size_t i = 0; i < count; ++i) {
+    Window& window = out.emplace_back(free[(2 * i + 1) * free.size() / (2 * count)]);
+    window.resize(std::min(window.size(), kTokens));
+  }
+  return out;
+}
+
 OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model_(model) {
   for (Window& window : windows) {
     Run& run = runs_.emplace_back();
@@ -40,6 +56,12 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
 double OptionMeter::kl(int layer, const FoldedLayer& changed) {
   std::vector<const FoldedLayer*> layers(size_t(model_.blueprint().layers), nullptr);
   layers[size_t(layer)] = &changed;
+  return kl_from(layer, layers);
+}
+
+double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) { return kl_from(0, layers); }
+
+double OptionMeter::kl_from(int layer, const std::vector<const FoldedLayer*>& layers) {
   FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
   Divergence sum;
   int64_t tokens = 0;
@@ -47,18 +69,6 @@ double OptionMeter::kl(int layer, const FoldedLayer& changed) {
     const std::span<const int32_t> next = std::span(run.window).subspan(1);
     const MatrixView<const float> logits = model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
     sum += compare_logits(model_.context().team(), run.logits, logits, next);
-    tokens += int64_t(next.size());
-  }
-  return sum.kl / double(tokens);
-}
-
-double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) {
-  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
-  Divergence sum;
-  int64_t tokens = 0;
-  for (const Run& run : runs_) {
-    const std::span<const int32_t> next = std::span(run.window).subspan(1);
-    sum += compare_logits(model_.context().team(), run.logits, model_.run(run.window, &form, true), next);
     tokens += int64_t(next.size());
   }
   return sum.kl / double(tokens);

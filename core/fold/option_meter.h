@@ -9,6 +9,10 @@
 
 namespace pleat {
 
+// A few of `all` that are not among `used`, spread evenly and cut short, as KL has little noise; of all where none is
+// left.
+std::vector<Window> meter_windows(std::vector<Window> all, const std::vector<Window>& used);
+
 class OptionMeter {
  public:
   // Runs the windows densely and keeps the residual stream in front of every layer.
@@ -25,6 +29,8 @@ class OptionMeter {
     std::vector<Table> streams;  // [layers] [window, d]
     DenseLogits logits;
   };
+  double kl_from(int layer, const std::vector<const FoldedLayer*>& layers);
+
   DenseModel& model_;
   std::vector<Run> runs_;
 };

@@ -1,16 +1,14 @@
 #include "core/fold/plane_budget.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
+#include "core/fold/knapsack.h"
 #include "core/fold/quality.h"
 #include "kernels/check.h"
 
 namespace pleat {
 namespace {
-
-constexpr int64_t kSteps = 4096;
 
 // Sums the FFN outputs' squares off position 0.
 class OutputEnergy : public FfnHook {
@@ -41,57 +39,31 @@ std::vector<double> plane_sensitivity(DenseModel& model, std::span<const Window>
   return out;
 }
 
-std::vector<int> cheapest_within(const std::vector<std::array<PlaneOption, kPlaneChoices>>& items, int64_t budget) {
-  const int64_t step = std::max<int64_t>(1, budget / kSteps), steps = budget / step;
-  std::vector<double> least(size_t(steps + 1), 0.0);  // of the items so far, by the steps they may take
-  std::vector<std::vector<int8_t>> chosen;            // [items][steps], -1: none fits
-  for (const auto& item : items) {
-    std::vector<double> next(least.size(), INFINITY);
-    chosen.emplace_back(least.size(), int8_t(-1));
-    for (int option = 0; option < kPlaneChoices; ++option) {
-      const int64_t size = (item[size_t(option)].bytes + step - 1) / step;
-      for (int64_t at = size; at <= steps; ++at) {
-        const double cost = least[size_t(at - size)] + item[size_t(option)].cost;
-        if (cost < next[size_t(at)]) next[size_t(at)] = cost, chosen.back()[size_t(at)] = int8_t(option);
-      }
-    }
-    least = std::move(next);
-  }
-  std::vector<int> out(items.size());
-  int64_t at = steps;
-  for (size_t i = items.size(); i-- > 0;) {
-    out[i] = chosen[i][size_t(at)];
-    if (out[i] < 0) return {};
-    at -= (items[i][size_t(out[i])].bytes + step - 1) / step;
-  }
-  return out;
-}
-
 std::vector<PlaneChoice> choose_planes(const std::vector<PlaneCandidates>& candidates,
                                        const std::vector<double>& sensitivity, double share) {
   std::vector<PlaneChoice> out;
-  std::vector<std::array<PlaneOption, kPlaneChoices>> items;
+  std::vector<std::vector<Priced>> items;
   std::map<std::pair<int, bool>, size_t> places;
   double whole = 0;
   for (const PlaneCandidates& candidate : candidates) {
     const auto [place, added] = places.try_emplace({candidate.layer, candidate.down}, items.size());
     if (added) {
-      items.emplace_back();
+      items.emplace_back(size_t(kPlaneChoices));
       out.push_back({candidate.layer, candidate.down, 0, 0});
     }
     for (size_t i = 0; i < kPlaneChoices; ++i) {
-      PlaneOption& option = items[place->second][i];
-      option.bytes += bytes_of(candidate.weights[i]);
+      Priced& option = items[place->second][i];
+      option.bytes += double(bytes_of(candidate.weights[i]));
       option.cost += sensitivity[size_t(candidate.layer)] * candidate.errors[i].relative();
     }
     whole += double(candidate.bytes_bf16);
   }
-  const std::vector<int> chosen = cheapest_within(items, int64_t(share * whole));
+  const std::vector<size_t> chosen = choose_options(items, share * whole);
   PLEAT_REQUIRE(!chosen.empty(), "a budget of ", 100 * share, "% of the FFN's bf16 bytes is less than ", kFewestPlanes,
                 " planes take");
   for (size_t i = 0; i < out.size(); ++i) {
-    out[i].planes = kFewestPlanes + chosen[i];
-    out[i].kl = items[i][size_t(chosen[i])].cost;
+    out[i].planes = kFewestPlanes + int(chosen[i]);
+    out[i].kl = items[i][chosen[i]].cost;
   }
   return out;
 }

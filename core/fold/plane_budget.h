@@ -44,12 +44,4 @@ std::vector<double> plane_sensitivity(DenseModel& model, std::span<const Window>
 std::vector<PlaneChoice> choose_planes(const std::vector<PlaneCandidates>& candidates,
                                        const std::vector<double>& sensitivity, double share);
 
-// Per item the bytes and the cost of each option: the option of each with the least cost within `budget` bytes, by
-// dynamic programming over steps of a 4096th of the budget, bytes rounded up. Empty if there is none.
-struct PlaneOption {
-  int64_t bytes = 0;
-  double cost = 0;
-};
-std::vector<int> cheapest_within(const std::vector<std::array<PlaneOption, kPlaneChoices>>& items, int64_t budget);
-
 }  // namespace pleat

@@ -161,18 +161,20 @@ TEST(GptqByNeuron, AProtectedNeuronIsItsWeightsInBf16) {
 }
 
 TEST(LinearSolve, FactorOfTheInverseTimesTheMatrixIsTheIdentity) {
-  const Table x = correlated_rows(100, 48, 3);
+  constexpr int64_t kWidth = 80;  // more than one block of columns
+  Context ctx(2, true);
+  const Table x = correlated_rows(160, kWidth, 3);
   const std::vector<double> h = second_moment_of(x);
-  const Table u = inverse_cholesky(h, 48, 0.01);
+  const Table u = inverse_cholesky(ctx, h, kWidth, 0.01);
   double mean = 0;
-  for (int64_t i = 0; i < 48; ++i) mean += h[size_t(i * 48 + i)] / 48;
-  for (int64_t i = 0; i < 48; ++i) {
-    for (int64_t k = 0; k < 48; ++k) {
+  for (int64_t i = 0; i < kWidth; ++i) mean += h[size_t(i * kWidth + i)] / kWidth;
+  for (int64_t i = 0; i < kWidth; ++i) {
+    for (int64_t k = 0; k < kWidth; ++k) {
       double sum = 0;  // (U^T U (H + damping))[i][k]
-      for (int64_t j = 0; j < 48; ++j) {
+      for (int64_t j = 0; j < kWidth; ++j) {
         double inverse = 0;
-        for (int64_t m = 0; m < 48; ++m) inverse += double(u[m][i]) * u[m][j];
-        sum += inverse * (h[size_t(j * 48 + k)] + (j == k ? 0.01 * mean : 0));
+        for (int64_t m = 0; m < kWidth; ++m) inverse += double(u[m][i]) * u[m][j];
+        sum += inverse * (h[size_t(j * kWidth + k)] + (j == k ? 0.01 * mean : 0));
       }
       EXPECT_NEAR(sum, i == k ? 1 : 0, 1e-3);  // f32 factor, condition number about 1e3
     }
