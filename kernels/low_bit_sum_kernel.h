@@ -17,9 +17,8 @@ struct LowBitSums {
   alignas(64) float scale[kSlots];            // s
   alignas(64) float offset[kSlots];           // sum of factor * (minimum + 2^(bits - 1) scale)
   alignas(64) float q_sum[kSlots];
-  alignas(64) uint16_t q[kMostTogether / 2][kSlots];  // of two neurons, a byte each
-  alignas(
-      64) uint8_t pairs[kMostTogether / 2][2][128];  // codes of two neurons, side by side; 8 bits: lower halves first
+  alignas(64) uint16_t q[kMostTogether / 2][kSlots];     // of two neurons, a byte each
+  alignas(64) uint8_t pairs[kMostTogether / 2][2][128];  // codes of two neurons; 8 bits: lower halves, upper halves
 
   int64_t groups, slots;  // of a row
   int32_t* codes_of(int row, int64_t group) { return codes + (row * groups + group) * 64; }
@@ -113,11 +112,13 @@ class AddLowBitKernel {
     const int64_t at = row * sums_.slots + begin;
     F q_sum = Lanes::load(sums_.q_sum + at);
     for (int pair = 0; pair < pairs; ++pair) {
-      alignas(64) uint32_t one[kGroupsAtOnce], two[kGroupsAtOnce];  // q is the lowest byte
-      Lanes::store(reinterpret_cast<float*>(one), shifted_q(first + 2 * pair, row, begin, q_sum));
-      Lanes::store(reinterpret_cast<float*>(two), shifted_q(first + 2 * pair + 1, row, begin, q_sum));
-      for (int64_t group = 0; group < kGroupsAtOnce; ++group)
-        sums_.q[pair][at + group] = uint16_t((one[group] & 0xff) | two[group] << 8);
+      alignas(64) float one[kGroupsAtOnce], two[kGroupsAtOnce];
+      Lanes::store(one, shifted_q(first + 2 * pair, row, begin, q_sum));
+      Lanes::store(two, shifted_q(first + 2 * pair + 1, row, begin, q_sum));
+      for (int64_t group = 0; group < kGroupsAtOnce; ++group) {
+        const uint32_t low = __builtin_bit_cast(uint32_t, one[group]), high = __builtin_bit_cast(uint32_t, two[group]);
+        sums_.q[pair][at + group] = uint16_t((low & 0xff) | high << 8);  // q is the lowest byte of each
+      }
     }
     Lanes::store(sums_.q_sum + at, q_sum);
   }
@@ -137,6 +138,8 @@ class AddLowBitKernel {
     }
   }
 
+  static constexpr int64_t kBytesAhead = 512;  // of each row, then of the next block's
+
   void add_block(int64_t first) {
     const int64_t last = task_.count - 1, left = task_.count - first, row_bytes = sums_.groups * 8 * bits;
     const int neurons = int(left < kTogether ? left : kTogether), pairs = (neurons + 1) / 2;
@@ -145,7 +148,7 @@ class AddLowBitKernel {
     for (int k = 0; k < 2 * pairs; ++k) {
       const int64_t i = first + k, ahead = i + kTogether;
       codes[k] = weights(i < last ? i : last).codes;
-      next[k] = weights(ahead < last ? ahead : last).codes - row_bytes;
+      next[k] = weights(ahead < last ? ahead : last).codes;
       if (i <= last) rows |= task_.masks[i];
     }
     int row[32], count = 0;
@@ -157,7 +160,8 @@ class AddLowBitKernel {
     for (int64_t group = 0; group < sums_.groups; ++group) {
       const int64_t at = group * 8 * bits, ahead = at + kBytesAhead;
       if (at % 64 < 8 * bits)
-        for (int k = 0; k < neurons; ++k) Lanes::prefetch((ahead < row_bytes ? codes[k] : next[k]) + ahead);
+        for (int k = 0; k < neurons; ++k)
+          Lanes::prefetch(ahead < row_bytes ? codes[k] + ahead : next[k] + (ahead - row_bytes));
       deal_pairs(codes, pairs, at);
       for (int r = 0; r < count; ++r) {
         int32_t* const to = sums_.codes_of(row[r], group);
@@ -170,7 +174,6 @@ class AddLowBitKernel {
       }
     }
   }
-  static constexpr int64_t kBytesAhead = 512;
 
   void finish(int row) {
     float* const out = task_.out + row * task_.stride;

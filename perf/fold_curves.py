@@ -30,6 +30,7 @@ def configurations(gated, budgets, options):
     """(curve, name, flags of `pleat fold`)."""
     for rows in ("int8", "int5", "int4", "int3", "int2"):
         yield "plain quantisation", rows, ["--select", "all", "--rows", rows]
+    yield "plain quantisation", "int3, down int4", ["--select", "all", "--rows", "int3", "--down", "int4"]
     chosen = ("gate", "predictor") if gated else ("range",)
     reductions = {"gate": (.25, .4), "predictor": (.4, .53), "range": (.7, .75, .8)}
     for select in chosen:

@@ -21,10 +21,14 @@ class Calibration {
   int64_t sample_rows() const { return statistics_->sample_rows(); }
   const LayerStatistics& layer(int layer) const { return statistics_->layer(layer); }
 
-  // For GPTQ of the layer's FFN. Those of as many layers as fit are taken by one more pass over the text.
+  // For GPTQ of the layer's FFN. Those of as many layers as fit come with the statistics, of others by one more pass
+  // over the text.
   FfnMoments moments(int layer);
 
  private:
+  void want_moments(int layer);
+  void run(FfnHook* hook, const std::function<void(double)>& done);
+
   DenseModel& model_;
   std::vector<Window> windows_;
   int64_t tokens_ = 0;

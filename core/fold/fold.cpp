@@ -208,10 +208,10 @@ class Folding {
     budget.asked = options_.budget;
     budget.batch = options_.batch;
     budget.stored = options_.stored;
+    if (!plain.layers.empty())
+      budget.plain = {plain.bytes / dense, plain.predicted, measured_kl({plain.layers, {}}, "measure plain recipe")};
     budget.mixed = {mixed.bytes / dense, mixed.predicted, measured_kl({mixed.layers, {}}, "measure recipe")};
-    if (plain.layers.empty()) return {mixed.layers, {}};
-    budget.plain = {plain.bytes / dense, plain.predicted, measured_kl({plain.layers, {}}, "measure plain recipe")};
-    budget.chose_plain = budget.plain->measured < budget.mixed.measured;
+    budget.chose_plain = budget.plain && budget.plain->measured < budget.mixed.measured;
     return {budget.chose_plain ? plain.layers : mixed.layers, {}};
   }
 

@@ -47,11 +47,19 @@ std::vector<double> unexplained(Context& ctx, const Table& x, const Table& act) 
   return out;
 }
 
+std::vector<double> energy(const Table& act) {
+  std::vector<double> out(static_cast<size_t>(act.cols));
+  for (int64_t row = 0; row < act.rows; ++row)
+    for (int64_t n = 0; n < act.cols; ++n) out[size_t(n)] += double(act[row][n]) * act[row][n];
+  return out;
+}
+
 }  // namespace
 
 std::vector<int32_t> hot_neurons(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample,
-                                 int64_t count, const std::vector<int32_t>& always) {
-  std::vector<double> importance = unexplained(ctx, sample, activations(ctx, ffn, activation, sample));
+                                 int64_t count, bool lines, const std::vector<int32_t>& always) {
+  const Table act = activations(ctx, ffn, activation, sample);
+  std::vector<double> importance = lines ? unexplained(ctx, sample, act) : energy(act);
   for (int64_t n = 0; n < ffn.neurons(); ++n) {
     double norm2 = 0;
     for (int64_t i = 0; i < ffn.hidden(); ++i) norm2 += double(ffn.down[n][i]) * ffn.down[n][i];

@@ -10,8 +10,8 @@
 namespace pleat {
 
 // `count` of the neurons, ascending: `always`, then those with the largest squared error of the regression times
-// |W_down[n]|^2.
+// |W_down[n]|^2; without lines, where nothing stands for the others, those with the largest energy of the activation.
 std::vector<int32_t> hot_neurons(Context& ctx, const FfnTensors& ffn, Activation activation, const Table& sample,
-                                 int64_t count, const std::vector<int32_t>& always);
+                                 int64_t count, bool lines, const std::vector<int32_t>& always);
 
 }  // namespace pleat

@@ -22,15 +22,6 @@ std::string key_of(const FfnFormats& formats, bool flag) {
   return concat(name_of(formats.gate), name_of(formats.up), name_of(formats.down), flag);
 }
 
-// The candidate whose share is nearest.
-uint8_t nearest_candidate(const LayerRanges& ranges, double exact) {
-  size_t best = 0;
-  const auto distance = [&](size_t i) { return std::fabs(double(ranges.neurons[0][i].outside) - exact); };
-  for (size_t i = 1; i < kOutsideShares.size(); ++i)
-    if (distance(i) < distance(best)) best = i;
-  return uint8_t(best);
-}
-
 }  // namespace
 
 FfnBytes BuiltLayer::bytes() const {
@@ -104,21 +95,21 @@ const LayerBuilder::Ranges& LayerBuilder::ranges(const LayerRecipe& recipe) {
   return it->second;
 }
 
-const LayerBuilder::Gates& LayerBuilder::gates(const LayerRecipe& recipe) {
-  const auto [it, fresh] = gates_.try_emplace(
-      concat(key_of(recipe.formats, recipe.lines), name_of(recipe.selection), recipe.predictor_bits));
+const LayerBuilder::Gates& LayerBuilder::gates(const LayerRecipe& recipe, std::span<const double> shares) {
+  const auto [it, fresh] = gates_.try_emplace(concat(key_of(recipe.formats, recipe.lines), name_of(recipe.selection),
+                                                     recipe.predictor_bits, ' ', shares.size(), ' ', shares.back()));
   if (!fresh) return it->second;
   GatePredictors predictors;
   if (recipe.selection == SelectionKind::predictor)
     predictors = {predictor(true, recipe.predictor_bits), predictor(false, recipe.predictor_bits)};
   it->second.gates = fit_layer_gates(ctx_, quantised(recipe.formats, true).values, recipe.lines, std::move(predictors),
-                                     source_.activation, sample());
-  it->second.ranges = as_ranges(it->second.gates, source_.sensitivity);
+                                     source_.activation, sample(), shares);
+  if (shares.size() == kOutsideShares.size()) it->second.ranges = as_ranges(it->second.gates, source_.sensitivity);
   return it->second;
 }
 
 const LayerRanges& LayerBuilder::candidates(const LayerRecipe& recipe) {
-  return recipe.selection == SelectionKind::range ? ranges(recipe).ranges : gates(recipe).ranges;
+  return recipe.selection == SelectionKind::range ? ranges(recipe).ranges : gates(recipe, kOutsideShares).ranges;
 }
 
 FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weights) {
@@ -128,35 +119,40 @@ FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weigh
 BuiltLayer LayerBuilder::build(const LayerRecipe& recipe, const std::vector<uint8_t>* choice) {
   if (recipe.selection == SelectionKind::hot) return build_hot(recipe);
   const QuantisedFfn& weights = quantised(recipe.formats, gathers(recipe.selection));
-  BuiltLayer out{{}, weights, all_neurons(ffn().neurons()), ffn().neurons()};
+  if (choice || !last_ || last_->first != recipe) last_ = {recipe, fold(recipe, weights, choice)};
+  BuiltLayer out{last_->second, weights, all_neurons(ffn().neurons()), ffn().neurons()};
+  if (choice) last_.reset();
+  return out;
+}
+
+LayerFold LayerBuilder::fold(const LayerRecipe& recipe, const QuantisedFfn& weights,
+                             const std::vector<uint8_t>* choice) {
   switch (recipe.selection) {
     case SelectionKind::all:
     case SelectionKind::hot:
-      out.fold.spec = {.selection = SelectionKind::all, .lines = false};
-      out.fold.bias = ffn().down_bias;
       break;
     case SelectionKind::range: {
       const Ranges& mine = ranges(recipe);
       const RangeChoice own = choice ? RangeChoice{*choice} : choose_ranges({mine.ranges}, recipe.exact);
-      out.fold = build_fold(ctx_, weights.values, mine.ranges, own[0], mine.predictor, source_.activation, sample(),
-                            form(recipe, weights));
-      break;
+      return build_fold(ctx_, weights.values, mine.ranges, own[0], mine.predictor, source_.activation, sample(),
+                        form(recipe, weights));
     }
     case SelectionKind::gate:
     case SelectionKind::predictor: {
-      const Gates& mine = gates(recipe);
-      const size_t candidate = choice ? (*choice)[0] : nearest_candidate(mine.ranges, recipe.exact);
-      out.fold = build_gated_fold(ctx_, weights.values, mine.gates, candidate, source_.activation, sample(),
-                                  form(recipe, weights));
-      break;
+      const std::span<const double> asked(&recipe.exact, 1);
+      const Gates& mine = gates(recipe, choice ? std::span<const double>(kOutsideShares) : asked);
+      return build_gated_fold(ctx_, weights.values, mine.gates, choice ? (*choice)[0] : 0, source_.activation, sample(),
+                              form(recipe, weights));
     }
     case SelectionKind::threshold:
     case SelectionKind::prompt:
     case SelectionKind::core:
-      out.fold = build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation, sample(),
-                                     form(recipe, weights));
-      break;
+      return build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation, sample(),
+                                 form(recipe, weights));
   }
+  LayerFold out;
+  out.spec = {.selection = SelectionKind::all, .lines = false};
+  out.bias = ffn().down_bias;
   return out;
 }
 
@@ -164,8 +160,8 @@ BuiltLayer LayerBuilder::build_hot(const LayerRecipe& recipe) {
   const int64_t all = ffn().neurons(), count = std::clamp<int64_t>(std::llround(recipe.exact * double(all)), 1, all);
   BuiltLayer out;
   out.dense_neurons = all;
-  out.neurons =
-      hot_neurons(ctx_, ffn(), source_.activation, sample(), count, extreme_inputs(moments().largest_neurons));
+  out.neurons = hot_neurons(ctx_, ffn(), source_.activation, sample(), count, recipe.lines,
+                            extreme_inputs(moments().largest_neurons));
   out.weights =
       quantise_ffn(ctx_, reordered(ffn(), out.neurons), some_neurons(moments(), out.neurons), recipe.formats, false);
   out.fold.spec.selection = SelectionKind::hot;

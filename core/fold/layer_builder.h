@@ -68,8 +68,10 @@ class LayerBuilder {
   const QuantisedFfn& quantised(const FfnFormats& formats, bool by_neuron);
   const LowBitRows& predictor(bool of_gate, int bits);
   const Ranges& ranges(const LayerRecipe& recipe);
-  const Gates& gates(const LayerRecipe& recipe);
+  // shares: kOutsideShares, or one.
+  const Gates& gates(const LayerRecipe& recipe, std::span<const double> shares);
   BuiltLayer build_hot(const LayerRecipe& recipe);
+  LayerFold fold(const LayerRecipe& recipe, const QuantisedFfn& weights, const std::vector<uint8_t>* choice);
   FoldForm form(const LayerRecipe& recipe, const QuantisedFfn& weights);
 
   Context& ctx_;
@@ -81,6 +83,7 @@ class LayerBuilder {
   std::map<std::pair<bool, int>, LowBitRows> predictors_;
   std::map<Key, Ranges> ranges_;
   std::map<Key, Gates> gates_;
+  std::optional<std::pair<LayerRecipe, LayerFold>> last_;  // a recipe is often measured, then written
 };
 
 }  // namespace pleat

@@ -167,7 +167,7 @@ GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, 
 }  // namespace
 
 LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, GatePredictors predictors,
-                           Activation activation, const Table& sample) {
+                           Activation activation, const Table& sample, std::span<const double> shares) {
   Neurons neurons = compute(ctx, ffn, predictors, activation, sample);
   neurons.lines = has_lines;
   LayerGates out;
@@ -175,8 +175,7 @@ LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, 
   out.predictors = std::move(predictors);
   out.factor = neurons.factor;
   std::vector<Line> lines(size_t(neurons.count()));  // each share begins where the one before ended
-  for (size_t i = 0; i < kOutsideShares.size(); ++i)
-    out.candidates[i] = fit_candidate(ctx, neurons, kOutsideShares[i], lines);
+  for (const double share : shares) out.candidates.push_back(fit_candidate(ctx, neurons, share, lines));
   return out;
 }
 

@@ -4,7 +4,8 @@
 //   gate        |act(g) - c| rms(u) |w|
 //   predictor   |act(g~) u~ - (c u~ + e g~ + f)| |w|
 // Without lines c, e and f are 0.
-#include <array>
+#include <span>
+#include <vector>
 
 #include "core/fold/budget.h"
 #include "core/fold/layer_fold.h"
@@ -27,15 +28,15 @@ struct GatePredictors {
 struct LayerGates {
   bool lines = true;
   GatePredictors predictors;
-  std::vector<float> factor;                                    // rms(u_n) |w_n|, or |w_n| [h]
-  std::array<GateCandidate, kOutsideShares.size()> candidates;  // one for each of kOutsideShares
+  std::vector<float> factor;              // rms(u_n) |w_n|, or |w_n| [h]
+  std::vector<GateCandidate> candidates;  // one for each of the shares
 };
 
-// Without predictors the exact gate decides.
+// Without predictors the exact gate decides.   shares: computed exactly, ascending.
 LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, GatePredictors predictors,
-                           Activation activation, const Table& sample);
+                           Activation activation, const Table& sample, std::span<const double> shares = kOutsideShares);
 
-// The layer's candidates as the budget sees them: one thing to choose, whose error costs layer_weight.
+// The candidates of kOutsideShares as the budget sees them: one thing to choose, whose error costs layer_weight.
 LayerRanges as_ranges(const LayerGates& gates, double layer_weight);
 
 // The layer folded with candidate `choice`; C carries the correction fitted on the sample.

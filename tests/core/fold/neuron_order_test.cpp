@@ -23,9 +23,13 @@ TEST(NeuronOrder, IsAPermutationWhoseShardsExpectTheSameWork) {
 
     const double mean = std::accumulate(work.begin(), work.end(), 0.0) / 32;
     for (int64_t shard = 0; shard < 32; ++shard) {
-      double sum = 0;
-      for (int64_t place = neurons * shard / 32; place < neurons * (shard + 1) / 32; ++place)
-        sum += work[size_t(order[size_t(place)])];
+      double sum = 0, before = 1;
+      for (int64_t place = neurons * shard / 32; place < neurons * (shard + 1) / 32; ++place) {
+        const double mine = work[size_t(order[size_t(place)])];
+        EXPECT_LE(mine, before) << "not the heaviest first";
+        before = mine;
+        sum += mine;
+      }
       EXPECT_LT(sum, 1.05 * mean);
       EXPECT_GT(sum, 0.95 * mean);
     }
