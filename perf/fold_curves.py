@@ -17,6 +17,7 @@ import sys
 
 PROMPT = 128
 WINDOW = 512
+FLOOR = .05  # % of perplexity: below lies noise
 
 
 def run(*command):
@@ -81,17 +82,18 @@ def draw(points, path, title):
     curves = list(dict.fromkeys(point["curve"] for point in points))
     for index, (panel, batch) in enumerate(zip(panels, (1, 4, 16))):
         for number, curve in enumerate(curves):
-            mine = sorted((p["read"][index] * 100, p["ratio"]) for p in points if p["curve"] == curve)
-            panel.plot([x for x, _ in mine], [y for _, y in mine], marker="os^vDPX*<>"[number % 10], markersize=5,
-                       linewidth=2 if curve in ("plain quantisation", "recipe") else 1, label=curve)
+            mine = sorted((p["read"][index] * 100, max(100 * (p["ratio"] - 1), FLOOR)) for p in points if p["curve"] == curve)
+            thick = {"plain quantisation": "black", "recipe": "crimson"}.get(curve)
+            panel.plot([x for x, _ in mine], [y for _, y in mine], marker="os^vDPX*<>d"[number % 11], markersize=5,
+                       linewidth=2 if thick else 1, color=thick or f"C{number % 10}", label=curve)
         panel.set_title(f"{batch} row{'s' if batch > 1 else ''} a step")
         panel.set_xlabel("FFN bytes read, % of dense bf16")
-        panel.set_xlim(12, 115)
+        panel.set_xlim(12, 120)
         panel.grid(alpha=.3)
-    panels[0].set_ylabel("perplexity / dense")
+    panels[0].set_ylabel("perplexity above dense, %")
     panels[0].set_yscale("log")
-    panels[0].set_ylim(.998, 2)
-    panels[0].set_yticks([1, 1.02, 1.05, 1.1, 1.2, 1.5, 2], ["1", "1.02", "1.05", "1.1", "1.2", "1.5", "2"])
+    panels[0].set_ylim(FLOOR, 400)
+    panels[0].set_yticks([.1, .3, 1, 3, 10, 30, 100, 300], [".1", ".3", "1", "3", "10", "30", "100", "300"])
     panels[0].minorticks_off()
     figure.suptitle(title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncol=5, frameon=False)
