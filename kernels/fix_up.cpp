@@ -43,10 +43,11 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
                       ? seen[0]
                       : GatheredInput(ctx, x, *inputs[input], scratch + residual_bytes + int64_t(input) * input_bytes);
 
+  const int64_t ahead = rows_ahead(inputs[0]->row_bytes());
   ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
     float second[kMaxSharedRows];
     for (int64_t i = begin; i < end; ++i) {
-      const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + 1, end - 1)];
+      const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + ahead, end - 1)];
       const Dots dots = {residuals + i * rows, second};
       fetch_scales(down, neuron);
       for (size_t input = 0; input < kInputs; ++input)

@@ -150,7 +150,8 @@ void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selecti
       const auto row = [&](int64_t i) {
         return down.row(selection.neuron[std::min(i, end - 1)]) + column * weight_bytes(down.format());
       };
-      for (int64_t i = begin; i < end; ++i) add_floats(i, row(i), row(i + 1), dtype_of(down.format()));
+      const int64_t ahead = rows_ahead(mine * weight_bytes(down.format()));
+      for (int64_t i = begin; i < end; ++i) add_floats(i, row(i), row(i + ahead), dtype_of(down.format()));
       return;
     }
     for (int64_t i = begin; i < end; ++i)

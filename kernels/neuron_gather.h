@@ -29,6 +29,9 @@ class GatheredInput {
   const float* sums_ = nullptr;    // [rows, groups]
 };
 
+// How many neurons before its turn a row is asked for: memory takes about as long to find it as 2 KB take to be read.
+inline int64_t rows_ahead(int64_t row_bytes) { return 1 + 2048 / (row_bytes + 1); }
+
 // Whether both are multiplied with the same GatheredInput.
 bool same_input(const NeuronRows& a, const NeuronRows& b);
 
