@@ -143,9 +143,11 @@ class Folding {
     std::vector<Window> some;
     const size_t count = std::min(kSensitivityWindows, windows.size());
     for (size_t i = 0; i < count; ++i) some.push_back(windows[i * windows.size() / count]);
-    sensitivity_ = options_.budget > 0
-                       ? std::vector<double>(size_t(blueprint_.layers), 1.0)
-                       : measure_sensitivity(*model_, some, [&](double done) { tell("sensitivity", done); });
+    const bool shares_exactness =
+        options_.budget == 0 && options_.recipe.empty() && has_candidates(uniform_recipe().selection);
+    sensitivity_ = shares_exactness
+                       ? measure_sensitivity(*model_, some, [&](double done) { tell("sensitivity", done); })
+                       : std::vector<double>(size_t(blueprint_.layers), 1.0);  // nothing is weighed across layers
     calibration_ =
         std::make_unique<Calibration>(*model_, std::move(windows), [&](double done) { tell("calibrate", done); });
     report_.sample_rows = calibration_->sample_rows();
