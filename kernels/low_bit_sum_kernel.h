@@ -41,11 +41,7 @@ class AddLowBitKernel {
   void run() {
     for_rows(rows_, [&](int row) { clear(row); });
     for (int64_t i = 0; i < task_.count; ++i) measure(i);
-    for_rows(rows_, [&](int row) {
-      for_slots(row, [&](float* scale, int64_t at) {
-        Lanes::store(scale + at, Lanes::div(Lanes::load(scale + at), Lanes::set1(127.0f)));
-      });
-    });
+    for_rows(rows_, [&](int row) { largest_to_step(row); });
     for (int64_t i = 0; i < task_.count; i += kTogether) add_block(i);
     for_rows(rows_, [&](int row) { finish(row); });
   }
@@ -54,10 +50,6 @@ class AddLowBitKernel {
   template <class Use>
   [[gnu::always_inline]] static void for_rows(uint32_t mask, Use use) {
     for (; mask != 0; mask &= mask - 1) use(__builtin_ctz(mask));
-  }
-  template <class Use>
-  [[gnu::always_inline]] void for_slots(int row, Use use) {
-    for (int64_t at = 0; at < sums_.slots; at += kGroupsAtOnce) use(sums_.scale + row * sums_.slots, at);
   }
   LowBitRow weights(int64_t i) const { return task_.weights.down(task_.row_bytes, task_.neurons[i]); }
   float factor(int64_t i, int row) const {
@@ -92,6 +84,12 @@ class AddLowBitKernel {
         if constexpr (bits != 8) Lanes::store(offset, Lanes::fma(mine, middle, Lanes::load(offset)));
       });
     }
+  }
+
+  void largest_to_step(int row) {
+    float* const scale = sums_.scale + row * sums_.slots;
+    for (int64_t at = 0; at < sums_.slots; at += kGroupsAtOnce)
+      Lanes::store(scale + at, Lanes::div(Lanes::load(scale + at), Lanes::set1(127.0f)));
   }
 
   // q of 16 groups of a neuron for one row, shifted by 1.5 * 2^23, which rounds to nearest, ties to even.

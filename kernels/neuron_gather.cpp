@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kColumns = 512;     // of a down row, the smallest piece a thread takes
 constexpr int64_t kSumFloats = 8192;  // sums that stay in the first-level cache while neurons are added
 static_assert(kColumns % kGroup == 0);
+static_assert(kColumns * kMaxSharedRows <= kMaxLowBitSums && kSumFloats <= kMaxLowBitSums);
 
 // Pieces of a down row: the fewest, because memory likes long runs, whose sums of all rows stay in cache and that give
 // every thread work. Which does not change the bits: a sum's additions are the same in any piece.

@@ -3,7 +3,6 @@
 // holds.
 //   bench_attention [threads] [tokens] [kv heads]
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/stream_read.h"
+#include "measure.h"
 
 namespace pleat {
 namespace {
@@ -21,13 +21,6 @@ namespace {
 constexpr int kHeads = 32, kHeadSize = 128, kRounds = 7;
 constexpr int64_t kLeastBytes = int64_t(512) << 20;  // of all layers
 constexpr int64_t kNewest = 32;                      // keys that stay whole
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + int64_t(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 // Layers with the same contents.
 struct Subject {

@@ -1,9 +1,10 @@
 // The gather of a folded model's exact neurons (one row: batch 1) beside what the machine can do: GB/s of gathered up
 // and down rows and percent of the read bandwidth measured in the same round. A random tenth of the neurons of layers
-// that together are larger than any cache, another one each round.
+// that together are larger than any cache, another one each round. Beside it the rate at which the same up rows are
+// only read: what runs of this length let memory give.
 //   bench_gather [threads]
 #include <algorithm>
-#include <chrono>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +13,9 @@
 #include <vector>
 
 #include "kernels/neuron_rows.h"
+#include "kernels/stream_read.h"
 #include "kernels/vector_ops.h"
+#include "measure.h"
 
 namespace pleat {
 namespace {
@@ -20,26 +23,6 @@ namespace {
 constexpr int64_t kWidth = 4096, kNeurons = 11008;
 constexpr double kShare = 0.1;
 constexpr int kRounds = 12;
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-// GB/s, each thread reading one contiguous part.
-double read_bandwidth(Context& ctx, const Buffer& memory) {
-  std::vector<float> sums(size_t(ctx.team().threads()) * 16);
-  const double start = seconds();
-  ctx.team().split(int64_t(memory.bytes() / 256), [&](int member, int64_t begin, int64_t end) {
-    sums[size_t(member) * 16] =
-        vector_ops(ctx.isa()).stream_sum(memory.as<const float>() + begin * 64, (end - begin) * 64);
-  });
-  const double elapsed = seconds() - start;
-  if (sums[0] == 42) std::printf(" ");
-  return double(memory.bytes()) / elapsed / 1e9;
-}
 
 NeuronRows make_rows(WeightFormat format) {
   NeuronRows out(format, kNeurons, kWidth);
@@ -71,6 +54,20 @@ struct Layer {
   NeuronRows up, down;
 };
 
+// Reads the selected rows, each fetched one row ahead.
+void read_rows(Context& ctx, const NeuronRows& rows, const Selection& selection) {
+  std::atomic<float> kept{0};  // so that no load can be dropped
+  ctx.team().split(selection.count(), [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const std::byte* const next = rows.row(selection.neuron[size_t(std::min(i + 1, end - 1))]);
+      for (int64_t at = 0; at < rows.row_bytes(); at += 64) __builtin_prefetch(next + at);
+      kept.store(vector_ops(ctx.isa()).stream_sum(reinterpret_cast<const float*>(rows.row(selection.neuron[size_t(i)])),
+                                                  rows.row_bytes() / 256 * 64),
+                 std::memory_order_relaxed);
+    }
+  });
+}
+
 void report(Context& ctx, const Buffer& memory, const char* name, WeightFormat format) {
   std::vector<Layer> layers;
   for (size_t bytes = 0; bytes < memory.bytes(); bytes += layers.back().up.bytes() + layers.back().down.bytes())
@@ -82,7 +79,7 @@ void report(Context& ctx, const Buffer& memory, const char* name, WeightFormat f
   const std::vector<float> activations(size_t(kNeurons), 0.5f);
   std::mt19937 generator(1);
   std::vector<Selection> selections;
-  std::vector<double> both, downs, reads;
+  std::vector<double> both, downs, onlys, reads;
   for (int round = 0; round < kRounds; ++round) {
     selections.assign(layers.size(), Selection(offsets));
     double bytes = 0;
@@ -90,7 +87,7 @@ void report(Context& ctx, const Buffer& memory, const char* name, WeightFormat f
       select(selection, generator);
       bytes += double(selection.count() * layers[0].up.row_bytes());
     }
-    reads.push_back(read_bandwidth(ctx, memory));
+    reads.push_back(stream_read(ctx, memory) / 1e9);
     double start = seconds();
     for (size_t i = 0; i < layers.size(); ++i)
       fix_up(ctx, {x.data(), 1, kWidth}, layers[i].up, layers[i].down, {nullptr, line.data(), line.data()},
@@ -100,11 +97,16 @@ void report(Context& ctx, const Buffer& memory, const char* name, WeightFormat f
     for (size_t i = 0; i < layers.size(); ++i)
       add_known(ctx, {activations.data(), 1, kNeurons}, layers[i].down, selections[i], leaves.as<float>());
     downs.push_back(bytes / (seconds() - start) / 1e9);
+    start = seconds();
+    for (size_t i = 0; i < layers.size(); ++i) read_rows(ctx, layers[i].up, selections[i]);
+    onlys.push_back(bytes / (seconds() - start) / 1e9);
   }
   const double read = median(reads);
+  const auto share = [&](const std::vector<double>& rates) { return 100 * median(rates) / read; };
   std::printf(
-      "%-5s up and down %5.1f GB/s, %3.0f%%   down alone %5.1f GB/s, %3.0f%%   of the %.1f GB/s read bandwidth\n", name,
-      median(both), 100 * median(both) / read, median(downs), 100 * median(downs) / read, read);
+      "%-5s up and down %5.1f GB/s, %3.0f%%   down alone %3.0f%%   only read %3.0f%%   of the %.1f GB/s read "
+      "bandwidth\n",
+      name, median(both), share(both), share(downs), share(onlys), read);
   std::fflush(stdout);
 }
 

@@ -2,7 +2,6 @@
 // measured in the same round (decode), GFLOP/s (prefill). Weights rotate over more memory than any cache holds.
 //   bench_matmul [threads [word that a case's name has]]
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,39 +9,14 @@
 #include <vector>
 
 #include "kernels/matmul.h"
+#include "kernels/stream_read.h"
 #include "kernels/vector_ops.h"
+#include "measure.h"
 
 namespace pleat {
 namespace {
 
 constexpr size_t kSetBytes = size_t(1536) << 20;
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-// Reads the memory once, each thread one contiguous part; returns GB/s.
-double read_bandwidth(Context& ctx, const Buffer& memory) {
-  typedef uint64_t Words __attribute__((vector_size(64)));
-  std::vector<uint64_t> sums(ctx.team().threads() * 8);
-  const double start = seconds();
-  ctx.team().split(int64_t(memory.bytes() / sizeof(Words)), [&](int member, int64_t begin, int64_t end) {
-    const Words* words = memory.as<const Words>();
-    Words a{}, b{}, c{}, d{};
-    for (int64_t i = begin; i + 4 <= end; i += 4) {
-      for (int line = 0; line < 4; ++line) __builtin_prefetch(words + i + 32 + line);
-      a ^= words[i], b ^= words[i + 1], c ^= words[i + 2], d ^= words[i + 3];
-    }
-    a ^= b ^ c ^ d;
-    sums[member * 8] = a[0];
-  });
-  const double elapsed = seconds() - start;
-  if (sums[0] == 42) std::printf(" ");
-  return double(memory.bytes()) / elapsed / 1e9;
-}
 
 // Multiplications and additions a second by dot products of bytes, measured on the 8-bit kernel (which does little
 // else) with codes and activations that stay in the first-level cache: what a product of many rows could reach.
@@ -124,7 +98,7 @@ void report_decode(Context& ctx, const Buffer& memory, const char* name, const s
   for (const Layer& layer : layers) bytes += layer.up.bytes() + layer.down.bytes();
   std::vector<double> products, reads;
   for (int round = 0; round < 6; ++round) {
-    reads.push_back(read_bandwidth(ctx, memory));
+    reads.push_back(stream_read(ctx, memory) / 1e9);
     const double start = seconds();
     for (const Layer& layer : layers) {
       matmul(ctx, {x.data(), rows, d}, layer.up, nullptr, {hidden.data(), rows, h});

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Perplexity against FFN bytes read, of every selection, of plain quantisation and of recipes: a table and a picture.
 
-fold_curves.py PLEAT MODEL CALIBRATION HELDOUT OUT [--budgets 16,18,20] [--only NAME,...]
+fold_curves.py PLEAT MODEL CALIBRATION HELDOUT OUT [--budgets 16,18,20] [--only NAME ...]
   OUT/points.jsonl  one line a point, kept: a second run adds what is missing
   OUT/curves.svg    batch 1, 4 and 16 side by side
 Bytes are shares of the dense FFN in bf16. Selections prompt and core are evaluated with a prompt of 128 tokens; the loss of
@@ -15,6 +15,10 @@ import shutil
 import subprocess
 import sys
 
+import matplotlib
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 PROMPT = 128
 WINDOW = 512
 FLOOR = .05  # % of perplexity: below lies noise
@@ -27,7 +31,7 @@ def run(*command):
     return json.loads(out.stdout.strip().splitlines()[-1])
 
 
-def configurations(gated, budgets, options):
+def configurations(gated, budgets):
     """(curve, name, flags of `pleat fold`)."""
     for rows in ("int8", "int5", "int4", "int3", "int2"):
         yield "plain quantisation", rows, ["--select", "all", "--rows", rows]
@@ -47,8 +51,7 @@ def configurations(gated, budgets, options):
         yield f"{select}, as published", name, ["--select", select, "--reduction", str(reduction)]
         yield f"{select}, as published", name + ", no fold", ["--select", select, "--reduction", str(reduction + .065), "--no-fold"]
     for budget in budgets:
-        flags = ["--budget", f"{budget}%"]
-        yield "recipe", f"{budget}%", flags + (["--options", options] if options and os.path.exists(options) else [])
+        yield "recipe", f"{budget}%", ["--budget", f"{budget}%"]
 
 
 def evaluate(pleat, folder, text, tokens, prompt):
@@ -59,10 +62,13 @@ def evaluate(pleat, folder, text, tokens, prompt):
 def measure(args, curve, name, flags, dense):
     folder = os.path.join(args.out, "folded")
     shutil.rmtree(folder, ignore_errors=True)
+    options = os.path.join(args.out, "options.json")
+    if "--budget" in flags and os.path.exists(options):
+        flags = flags + ["--options", options]
     report = run(args.pleat, "fold", "--model", args.model, "--text", args.calibration, "--out", folder, "--max-tokens",
                  str(args.tokens), "--json", "--quiet", *flags)
     if "--budget" in flags:
-        shutil.copy(os.path.join(folder, "options.json"), os.path.join(args.out, "options.json"))
+        shutil.copy(os.path.join(folder, "options.json"), options)
     by_prompt = curve.startswith(("prompt", "core"))
     nll = evaluate(args.pleat, folder, args.heldout, args.eval_tokens, PROMPT if by_prompt else 1)["mean_nll"]
     # A prompt's own tokens run densely: the whole difference falls on those behind it.
@@ -75,9 +81,6 @@ def measure(args, curve, name, flags, dense):
 
 
 def draw(points, path, title):
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     figure, panels = plt.subplots(1, 3, figsize=(13, 5), sharey=True)
     curves = list(dict.fromkeys(point["curve"] for point in points))
     for index, (panel, batch) in enumerate(zip(panels, (1, 4, 16))):
@@ -108,20 +111,17 @@ def main():
     parser.add_argument("--tokens", type=int, default=32768)
     parser.add_argument("--eval-tokens", type=int, default=8192)
     parser.add_argument("--budgets", default="16,18,20,22,24,26,28")
-    parser.add_argument("--only", default="", help="curves whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[""], help="curves whose name begins so")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     path = os.path.join(args.out, "points.jsonl")
     points = [json.loads(line) for line in open(path)] if os.path.exists(path) else []
     gated = run(args.pleat, "inspect", "--model", args.model, "--json")["blueprint"]["gated"]
     dense = evaluate(args.pleat, args.model, args.heldout, args.eval_tokens, 1)
-    options = os.path.join(args.out, "options.json")
     done = {(point["curve"], point["name"]) for point in points}
-    for curve, name, _ in list(configurations(gated, [int(b) for b in args.budgets.split(",") if b], None)):
-        if (curve, name) in done or not curve.startswith(tuple(args.only.split(","))):
+    for curve, name, flags in configurations(gated, [int(b) for b in args.budgets.split(",") if b]):
+        if (curve, name) in done or not curve.startswith(tuple(args.only)):
             continue
-        flags = next(f for c, n, f in configurations(gated, [int(b) for b in args.budgets.split(",") if b], options)
-                     if (c, n) == (curve, name))
         point = measure(args, curve, name, flags, dense["mean_nll"])
         points.append(point)
         with open(path, "a") as file:

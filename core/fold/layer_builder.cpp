@@ -95,21 +95,21 @@ const LayerBuilder::Ranges& LayerBuilder::ranges(const LayerRecipe& recipe) {
   return it->second;
 }
 
-const LayerBuilder::Gates& LayerBuilder::gates(const LayerRecipe& recipe, std::span<const double> shares) {
+const LayerGates& LayerBuilder::gates(const LayerRecipe& recipe, std::span<const double> shares) {
   const auto [it, fresh] = gates_.try_emplace(concat(key_of(recipe.formats, recipe.lines), name_of(recipe.selection),
                                                      recipe.predictor_bits, ' ', shares.size(), ' ', shares.back()));
   if (!fresh) return it->second;
   GatePredictors predictors;
   if (recipe.selection == SelectionKind::predictor)
     predictors = {predictor(true, recipe.predictor_bits), predictor(false, recipe.predictor_bits)};
-  it->second.gates = fit_layer_gates(ctx_, quantised(recipe.formats, true).values, recipe.lines, std::move(predictors),
-                                     source_.activation, sample(), shares);
-  if (shares.size() == kOutsideShares.size()) it->second.ranges = as_ranges(it->second.gates, source_.sensitivity);
+  it->second = fit_layer_gates(ctx_, quantised(recipe.formats, true).values, recipe.lines, std::move(predictors),
+                               source_.activation, sample(), shares);
   return it->second;
 }
 
-const LayerRanges& LayerBuilder::candidates(const LayerRecipe& recipe) {
-  return recipe.selection == SelectionKind::range ? ranges(recipe).ranges : gates(recipe, kOutsideShares).ranges;
+LayerRanges LayerBuilder::candidates(const LayerRecipe& recipe) {
+  if (recipe.selection == SelectionKind::range) return ranges(recipe).ranges;
+  return as_ranges(gates(recipe, kOutsideShares), source_.sensitivity);
 }
 
 FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weights) {
@@ -119,10 +119,12 @@ FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weigh
 BuiltLayer LayerBuilder::build(const LayerRecipe& recipe, const std::vector<uint8_t>* choice) {
   if (recipe.selection == SelectionKind::hot) return build_hot(recipe);
   const QuantisedFfn& weights = quantised(recipe.formats, gathers(recipe.selection));
-  if (choice || !last_ || last_->first != recipe) last_ = {recipe, fold(recipe, weights, choice)};
-  BuiltLayer out{last_->second, weights, all_neurons(ffn().neurons()), ffn().neurons()};
-  if (choice) last_.reset();
-  return out;
+  const auto with = [&](const LayerFold& fold) {
+    return BuiltLayer{fold, weights, all_neurons(ffn().neurons()), ffn().neurons()};
+  };
+  if (choice) return with(fold(recipe, weights, choice));
+  if (!last_ || last_->first != recipe) last_ = {recipe, fold(recipe, weights, nullptr)};
+  return with(last_->second);
 }
 
 LayerFold LayerBuilder::fold(const LayerRecipe& recipe, const QuantisedFfn& weights,
@@ -139,9 +141,10 @@ LayerFold LayerBuilder::fold(const LayerRecipe& recipe, const QuantisedFfn& weig
     }
     case SelectionKind::gate:
     case SelectionKind::predictor: {
-      const std::span<const double> asked(&recipe.exact, 1);
-      const Gates& mine = gates(recipe, choice ? std::span<const double>(kOutsideShares) : asked);
-      return build_gated_fold(ctx_, weights.values, mine.gates, choice ? (*choice)[0] : 0, source_.activation, sample(),
+      const double share = choice ? kOutsideShares[(*choice)[0]] : recipe.exact;
+      const std::vector<double> shares = shares_through(share);
+      const auto place = size_t(std::lower_bound(shares.begin(), shares.end(), share) - shares.begin());
+      return build_gated_fold(ctx_, weights.values, gates(recipe, shares), place, source_.activation, sample(),
                               form(recipe, weights));
     }
     case SelectionKind::threshold:

@@ -40,7 +40,7 @@ class LayerBuilder {
 
   // What a global budget over layers chooses from: a range for each neuron, or one candidate of the whole layer (gate,
   // predictor). Only for these selections and range.
-  const LayerRanges& candidates(const LayerRecipe& recipe);
+  LayerRanges candidates(const LayerRecipe& recipe);
 
   // choice: of candidates(); nullptr: the one that recipe.exact asks for.
   BuiltLayer build(const LayerRecipe& recipe, const std::vector<uint8_t>* choice = nullptr);
@@ -58,18 +58,14 @@ class LayerBuilder {
     LowBitRows predictor;
     LayerRanges ranges;
   };
-  struct Gates {
-    LayerGates gates;
-    LayerRanges ranges;
-  };
   using Key = std::string;
   const FfnTensors& ffn();
   const FfnMoments& moments();
   const QuantisedFfn& quantised(const FfnFormats& formats, bool by_neuron);
   const LowBitRows& predictor(bool of_gate, int bits);
   const Ranges& ranges(const LayerRecipe& recipe);
-  // shares: kOutsideShares, or one.
-  const Gates& gates(const LayerRecipe& recipe, std::span<const double> shares);
+  // shares: shares_through() one.
+  const LayerGates& gates(const LayerRecipe& recipe, std::span<const double> shares);
   BuiltLayer build_hot(const LayerRecipe& recipe);
   LayerFold fold(const LayerRecipe& recipe, const QuantisedFfn& weights, const std::vector<uint8_t>* choice);
   FoldForm form(const LayerRecipe& recipe, const QuantisedFfn& weights);
@@ -82,7 +78,7 @@ class LayerBuilder {
   std::map<Key, QuantisedFfn> quantised_;
   std::map<std::pair<bool, int>, LowBitRows> predictors_;
   std::map<Key, Ranges> ranges_;
-  std::map<Key, Gates> gates_;
+  std::map<Key, LayerGates> gates_;
   std::optional<std::pair<LayerRecipe, LayerFold>> last_;  // a recipe is often measured, then written
 };
 

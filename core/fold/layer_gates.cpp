@@ -166,6 +166,15 @@ GateCandidate fit_candidate(Context& ctx, const Neurons& neurons, double share, 
 
 }  // namespace
 
+std::vector<double> shares_through(double share) {
+  std::vector<double> grid(kOutsideShares.begin(), kOutsideShares.end());
+  const auto place = std::lower_bound(grid.begin(), grid.end(), share);
+  if (place != grid.end() && *place == share) return grid;
+  grid.erase(place, grid.end());
+  grid.push_back(share);
+  return grid;
+}
+
 LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, GatePredictors predictors,
                            Activation activation, const Table& sample, std::span<const double> shares) {
   Neurons neurons = compute(ctx, ffn, predictors, activation, sample);
@@ -174,7 +183,7 @@ LayerGates fit_layer_gates(Context& ctx, const FfnTensors& ffn, bool has_lines, 
   out.lines = has_lines;
   out.predictors = std::move(predictors);
   out.factor = neurons.factor;
-  std::vector<Line> lines(size_t(neurons.count()));  // each share begins where the one before ended
+  std::vector<Line> lines(size_t(neurons.count()));
   for (const double share : shares) out.candidates.push_back(fit_candidate(ctx, neurons, share, lines));
   return out;
 }

@@ -115,6 +115,10 @@ RecipeSearch RecipeSearch::read(const std::filesystem::path& file, int layers, b
         json.at("read").get_to(option.report.read);
         json.at("stored").get_to(option.report.stored);
         json.at("kl").get_to(option.kl);
+        for (const double value :
+             {option.report.read[0], option.report.read[1], option.report.read[2], option.report.stored, option.kl})
+          PLEAT_REQUIRE(std::isfinite(value) && value >= 0, "the options '", file.string(), "' have a count of ",
+                        value);
       }
       PLEAT_REQUIRE(!options.empty(), "the options '", file.string(), "' have a layer without any");
     }

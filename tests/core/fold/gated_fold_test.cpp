@@ -99,6 +99,18 @@ TEST_F(GatedFold, FallingBackOnEveryNeuronEqualsTheDenseFfn) {
   }
 }
 
+TEST_F(GatedFold, AShareIsFittedOverThoseBelowIt) {
+  EXPECT_EQ(shares_through(.3), std::vector<double>(kOutsideShares.begin(), kOutsideShares.end()));
+  EXPECT_EQ(shares_through(.03), (std::vector<double>{0, .01, .02, .03}));
+  const LayerGates all = fit_layer_gates(ctx, ffn, true, {}, Activation::silu, x);
+  const LayerGates some = fit_layer_gates(ctx, ffn, true, {}, Activation::silu, x, shares_through(.35));
+  ASSERT_EQ(some.candidates.size(), 10u);
+  EXPECT_NEAR(some.candidates[9].outside, .35, .02);
+  for (size_t i = 0; i < 9; ++i) EXPECT_EQ(some.candidates[i].up_slope, all.candidates[i].up_slope) << i;
+  EXPECT_LT(some.candidates[9].error, all.candidates[8].error);
+  EXPECT_GT(some.candidates[9].error, all.candidates[9].error);
+}
+
 TEST_F(GatedFold, ComputesExactlyTheNeuronsWhoseGateIsFarAndTheOthersByTheirLine) {
   const LayerFold fold = plain_fold({}, 8);
   const FoldedLayer layer(ffn, fold, Activation::silu, WeightFormat::f32);

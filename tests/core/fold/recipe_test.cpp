@@ -117,7 +117,7 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   options.model = kModel;
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
   options.out = out / "first";
-  options.max_tokens = 2048;
+  options.max_tokens = 1024;
   options.budget = 0.2;
   options.threads = 2;
   options.oversubscribed = true;
@@ -147,6 +147,43 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
         << error.what();
   }
   fs::remove_all(out);
+}
+
+TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
+  const fs::path out = fs::temp_directory_path() / ("pleat_input_test." + std::to_string(getpid()));
+  std::string option;
+  for (int layer = 0; layer < 6; ++layer)
+    option += std::string(layer ? "," : "") + R"([{"recipe":{"selection":"all"},"read":[-1,1,1],"stored":1,"kl":0.1}])";
+  const File negative("{\"layers\":[" + option + "]}");
+  FoldOptions options;
+  options.model = kModel;
+  options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
+  options.out = out;
+  options.max_tokens = 2048;
+  const auto message = [&](auto change) {
+    FoldOptions changed = options;
+    change(changed);
+    int stages = 0;
+    std::string text;
+    try {
+      fold_model(changed, [&](const std::string&, double) { ++stages; });
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::invalid);
+      text = error.what();
+    }
+    EXPECT_EQ(stages, 0);
+    EXPECT_FALSE(fs::exists(out));
+    return text;
+  };
+  const auto budget = [](const fs::path& file) {
+    return [file](FoldOptions& changed) { changed.budget = 0.2, changed.options = file; };
+  };
+  EXPECT_NE(message(budget("/nowhere")).find("cannot read the options '/nowhere'"), std::string::npos);
+  EXPECT_NE(message(budget(negative.path)).find("have a count of -1"), std::string::npos);
+  EXPECT_NE(message([](FoldOptions& changed) { changed.recipe = "/nowhere"; }).find("cannot read the recipe"),
+            std::string::npos);
+  EXPECT_NE(message([](FoldOptions& changed) { changed.evaluation_text = "/nowhere"; }).find("/nowhere"),
+            std::string::npos);
 }
 
 }  // namespace
