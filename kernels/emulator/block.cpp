@@ -1,0 +1,333 @@
+// Compiled without the sanitizers' instrumentation (CMakeLists.txt): what orders threads in CUDA is told to them here.
+#include "kernels/emulator/block.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "kernels/emulator/guarded_memory.h"
+
+#ifdef PLEAT_THREAD_SANITIZER
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace pleat::emulator {
+namespace {
+
+thread_local constinit Thread* running = nullptr;
+thread_local constinit unsigned schedule_seed = 0;
+
+thread_local constinit uint64_t blocks_so_far = 0;
+
+void happens_before([[maybe_unused]] void* tag) {
+#ifdef PLEAT_THREAD_SANITIZER
+  __tsan_release(tag);
+#endif
+}
+void happens_after([[maybe_unused]] void* tag) {
+#ifdef PLEAT_THREAD_SANITIZER
+  __tsan_acquire(tag);
+#endif
+}
+
+void on_fault(int, siginfo_t* info, void*) {
+  if (running == nullptr) {
+    signal(SIGSEGV, SIG_DFL);
+    return;  // not a kernel's: happens again, and ends the process
+  }
+  char what[96];
+  std::snprintf(what, sizeof what, "access outside of every allocation, at %p", info->si_addr);
+  fail(what, running->block->grid().launched);
+}
+
+// A kernel's stack may be what overflowed.
+class SignalStack {
+ public:
+  SignalStack() : memory_(kBytes) {
+    stack_t stack{};
+    stack.ss_sp = memory_.data();
+    stack.ss_size = kBytes;
+    sigaltstack(&stack, &before_);
+  }
+  ~SignalStack() { sigaltstack(&before_, nullptr); }
+
+ private:
+  static constexpr size_t kBytes = 256 << 10;
+  std::vector<char> memory_;
+  stack_t before_{};
+};
+
+void catch_faults() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
+  });
+  static thread_local SignalStack stack;
+}
+
+uint3 index_of(uint64_t number, dim3 extent) {
+  return {unsigned(number % extent.x), unsigned(number / extent.x % extent.y),
+          unsigned(number / (uint64_t(extent.x) * extent.y))};
+}
+
+uint64_t count_of(dim3 extent) { return uint64_t(extent.x) * extent.y * extent.z; }
+
+const char* file_name(const Place& place) {
+  const char* const slash = std::strrchr(place.file_name(), '/');
+  return slash != nullptr ? slash + 1 : place.file_name();
+}
+
+}  // namespace
+
+void fail(const char* what, Place place) {
+  std::fprintf(stderr, "emulator: %s:%u: %s", file_name(place), unsigned(place.line()), what);
+  if (const Thread* const thread = running) {
+    const Place& launched = thread->block->grid().launched;
+    const uint3 block = thread->block->index();
+    std::fprintf(stderr, " (launched at %s:%u, block %u,%u,%u, thread %u,%u,%u)", file_name(launched),
+                 unsigned(launched.line()), block.x, block.y, block.z, thread->index.x, thread->index.y,
+                 thread->index.z);
+  }
+  std::fputc('\n', stderr);
+  std::fflush(stderr);
+  std::abort();
+}
+
+void set_schedule(unsigned seed) { schedule_seed = seed; }
+
+void* shared_memory(uint64_t& owner, void* memory, size_t bytes) {
+  const uint64_t serial = Block::current().block->serial();
+  if (owner != serial) {
+    // Not memset: the thread sanitizer would take it for an access by this thread.
+    for (volatile unsigned char* at = static_cast<unsigned char*>(memory); bytes > 0; --bytes) *at++ = 0xff;
+    owner = serial;
+  }
+  return memory;
+}
+
+Thread& Block::current() {
+  if (running == nullptr) fail("device code is called outside of a kernel");
+  return *running;
+}
+
+Block::Block(const Grid& grid, uint3 index)
+    : grid_(grid),
+      index_(index),
+      serial_(++blocks_so_far),
+      threads_(count_of(grid.threads)),
+      ready_(threads_.size()),
+      live_(unsigned(threads_.size())),
+      random_(schedule_seed * 0x9E3779B97F4A7C15ull + 1),
+      dynamic_shared_(grid.dynamic_shared > 0 ? allocate_guarded(grid.dynamic_shared) : nullptr, free_guarded),
+      warp_order_((threads_.size() + 31) / 32),
+      warp_syncs_(threads_.size()) {}
+
+void Block::run(const std::function<void()>& body) {
+  catch_faults();
+  happens_before(&begin_order_);
+  for (unsigned number = 0; number < threads_.size(); ++number) {
+    Thread& thread = threads_[number];
+    thread.number = number;
+    thread.index = index_of(number, grid_.threads);
+    thread.block = this;
+    thread.fiber = std::make_unique<Fiber>([this, &thread, &body] { run_thread(thread, body); });
+    make_ready(thread);
+  }
+  while (live_ > 0) {
+    Thread* const thread = next_ready();
+    if (thread == nullptr) report_deadlock();
+    running = thread;
+    thread->fiber->resume();
+    running = nullptr;
+    if (thread->state == Thread::State::ended) thread->fiber.reset();
+  }
+  happens_after(&end_order_);
+}
+
+void Block::run_thread(Thread& thread, const std::function<void()>& body) {
+  happens_after(&begin_order_);
+  body();
+  happens_before(&end_order_);
+  end(thread);
+}
+
+unsigned& Block::ready(size_t place) { return ready_[(first_ready_ + place) % ready_.size()]; }
+
+Thread* Block::next_ready() {
+  if (ready_count_ == 0) return nullptr;
+  if (schedule_seed != 0) {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    random_ ^= random_ << 17;
+    std::swap(ready(0), ready(random_ % ready_count_));
+  }
+  Thread& next = threads_[ready(0)];
+  first_ready_ = (first_ready_ + 1) % ready_.size();
+  --ready_count_;
+  return &next;
+}
+
+void Block::make_ready(Thread& thread) {
+  thread.state = Thread::State::ready;
+  ready(ready_count_++) = thread.number;
+}
+
+void Block::wait(Thread& thread) {
+  if (thread.state == Thread::State::ready) return;
+  thread.fiber->suspend();
+}
+
+void Block::yield() {
+  Thread& me = current();
+  if (ready_count_ == 0) std::this_thread::yield();  // all that is left waits for other blocks
+  make_ready(me);
+  me.fiber->suspend();
+}
+
+void Block::barrier(Place place) {
+  Thread& me = current();
+  char* const order = &barrier_order_[barriers_ % 2];
+  happens_before(order);
+  me.state = Thread::State::at_barrier;
+  me.place = place;
+  ++at_barrier_;
+  try_barrier();
+  wait(me);
+  happens_after(order);
+}
+
+// All threads that have not ended have arrived: they go on, the one that runs at once.
+void Block::try_barrier() {
+  if (live_ == 0 || at_barrier_ < live_) return;
+  const Thread* first = nullptr;
+  for (Thread& thread : threads_) {
+    if (thread.state != Thread::State::at_barrier) continue;
+    if (first == nullptr) first = &thread;
+    if (thread.place.line() != first->place.line() ||
+        std::strcmp(thread.place.file_name(), first->place.file_name()) != 0) {
+      char what[160];
+      std::snprintf(what, sizeof what, "divergent barrier: thread %u waits here, thread %u at %s:%u", thread.number,
+                    first->number, file_name(first->place), unsigned(first->place.line()));
+      fail(what, thread.place);
+    }
+  }
+  at_barrier_ = 0;
+  ++barriers_;
+  for (Thread& thread : threads_) {
+    if (thread.state != Thread::State::at_barrier) continue;
+    if (&thread == running)
+      thread.state = Thread::State::ready;
+    else
+      make_ready(thread);
+  }
+}
+
+uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place) {
+  Thread& me = current();
+  if ((mask >> me.lane() & 1) == 0) fail("a warp operation's mask leaves out the lane that calls it", place);
+  char* const order = &warp_order_[me.warp()][warp_syncs_[me.number] % 2];
+  const bool orders_memory = op == WarpOp::synchronise;
+  if (orders_memory) {
+    ++warp_syncs_[me.number];
+    happens_before(order);
+  }
+  me.state = Thread::State::in_warp_op;
+  me.place = place;
+  me.op = op;
+  me.mask = mask;
+  me.value = value;
+  me.source = source;
+  try_warp_op(me);
+  wait(me);
+  if (orders_memory) happens_after(order);
+  return me.value;
+}
+
+// Ends the operation of `thread` if all lanes of its mask have come.
+void Block::try_warp_op(Thread& thread) {
+  const unsigned first = thread.warp() * 32;
+  unsigned votes = 0;
+  std::array<uint64_t, 32> offered{};
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if ((thread.mask >> lane & 1) == 0) continue;
+    if (first + lane >= threads_.size() || threads_[first + lane].state == Thread::State::ended)
+      fail("a warp operation's mask names a lane that has ended", thread.place);
+    const Thread& other = threads_[first + lane];
+    if (other.state != Thread::State::in_warp_op) return;
+    if (other.mask != thread.mask || other.op != thread.op) {
+      char what[160];
+      std::snprintf(what, sizeof what,
+                    "lanes %u and %u meet in different warp operations or with different masks, the other at %s:%u",
+                    thread.lane(), other.lane(), file_name(other.place), unsigned(other.place.line()));
+      fail(what, thread.place);
+    }
+    offered[lane] = other.value;
+    votes |= unsigned(other.value != 0) << lane;
+  }
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if ((thread.mask >> lane & 1) == 0) continue;
+    Thread& other = threads_[first + lane];
+    if (other.op == WarpOp::shuffle) {
+      if ((other.mask >> other.source & 1) == 0) fail("a shuffle reads from a lane outside of its mask", other.place);
+      other.value = offered[other.source];
+    } else {
+      other.value = votes;
+    }
+    if (&other == running)
+      other.state = Thread::State::ready;
+    else
+      make_ready(other);
+  }
+}
+
+void Block::end(Thread& thread) {
+  thread.state = Thread::State::ended;
+  --live_;
+  const unsigned first = thread.warp() * 32;
+  for (unsigned lane = 0; lane < 32 && first + lane < threads_.size(); ++lane) {
+    const Thread& other = threads_[first + lane];
+    if (other.state == Thread::State::in_warp_op && (other.mask >> thread.lane() & 1) != 0)
+      fail("a warp operation's mask names a lane that has ended", other.place);
+  }
+  try_barrier();
+}
+
+void Block::report_deadlock() {
+  const auto waits = [&](Thread::State state) {
+    return std::find_if(threads_.begin(), threads_.end(), [&](const Thread& t) { return t.state == state; });
+  };
+  const auto barrier = waits(Thread::State::at_barrier), warp = waits(Thread::State::in_warp_op);
+  running = &*(barrier != threads_.end() ? barrier : warp);
+  if (barrier == threads_.end()) fail("a warp operation whose other lanes never come", warp->place);
+  char what[160];
+  std::snprintf(what, sizeof what, "divergent barrier: thread %u waits here, thread %u for its warp at %s:%u",
+                barrier->number, warp->number, file_name(warp->place), unsigned(warp->place.line()));
+  fail(what, barrier->place);
+}
+
+void run_grid(const Grid& grid, const std::function<void()>& body) {
+  const uint64_t blocks = count_of(grid.blocks);
+  if (!grid.cooperative) {
+    for (uint64_t i = 0; i < blocks; ++i) Block(grid, index_of(i, grid.blocks)).run(body);
+    return;
+  }
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < blocks; ++i)
+    threads.emplace_back([&, i, seed = schedule_seed] {
+      schedule_seed = seed;
+      Block(grid, index_of(i, grid.blocks)).run(body);
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace pleat::emulator

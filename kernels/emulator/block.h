@@ -1,0 +1,107 @@
+#pragma once
+// One block of CUDA threads on one OS thread, a fiber each. Whatever the CUDA programming guide leaves undefined and
+// can be noticed ends the process with one line that begins with "emulator:" and names the place, the block and the
+// thread: barriers that not all threads reach, or at different places; warp operations whose lanes disagree, or that
+// name a lane that has ended; accesses outside an allocation.
+#include <vector_types.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <vector>
+
+#include "kernels/emulator/fiber.h"
+
+namespace pleat::emulator {
+
+using Place = std::source_location;
+
+struct Grid {
+  dim3 blocks, threads;
+  size_t dynamic_shared = 0;
+  bool cooperative = false;  // blocks wait for each other: an OS thread each
+  Place launched;
+};
+
+// Runs `body` as every thread of the grid; blocks one after the other unless cooperative.
+void run_grid(const Grid& grid, const std::function<void()>& body);
+
+// In which order ready threads run: 0 as they came, else pseudo-random. Of the calling OS thread's grids.
+void set_schedule(unsigned seed);
+
+enum class WarpOp : uint8_t { synchronise, shuffle, ballot };
+
+class Block;
+
+struct Thread {
+  uint3 index;
+  unsigned number = 0;  // in the block; lane = number % 32
+  Block* block = nullptr;
+  std::unique_ptr<Fiber> fiber;
+  enum class State : uint8_t { ready, at_barrier, in_warp_op, ended } state = State::ready;
+  Place place;  // where it waits
+  // The warp operation it waits in.
+  WarpOp op = WarpOp::synchronise;
+  unsigned mask = 0;
+  uint64_t value = 0;   // offered, then received
+  unsigned source = 0;  // lane whose value it asks for
+
+  unsigned lane() const { return number % 32; }
+  unsigned warp() const { return number / 32; }
+};
+
+class Block {
+ public:
+  Block(const Grid& grid, uint3 index);
+  void run(const std::function<void()>& body);
+
+  // Called by its threads.
+  static Thread& current();
+  void barrier(Place place);
+  // shuffle: what lane `source` offers; ballot: bit l where lane l of the mask offers other than 0.
+  uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place);
+  void yield();
+  void* dynamic_shared() const { return dynamic_shared_.get(); }
+  const Grid& grid() const { return grid_; }
+  uint3 index() const { return index_; }
+  uint64_t serial() const { return serial_; }  // of all blocks of this OS thread, from 1
+
+ private:
+  void run_thread(Thread& thread, const std::function<void()>& body);
+  void end(Thread& thread);
+  void try_barrier();
+  void try_warp_op(Thread& thread);
+  void wait(Thread& thread);
+  void make_ready(Thread& thread);
+  unsigned& ready(size_t place);  // of those that are ready, in the order they came
+  Thread* next_ready();
+  [[noreturn]] void report_deadlock();
+
+  const Grid& grid_;
+  uint3 index_;
+  uint64_t serial_;
+  std::vector<Thread> threads_;
+  std::vector<unsigned> ready_;  // a ring
+  size_t first_ready_ = 0, ready_count_ = 0;
+  unsigned live_ = 0, at_barrier_ = 0;
+  uint64_t random_ = 0;
+  std::unique_ptr<void, void (*)(void*)> dynamic_shared_;
+  // Places that stand for what orders threads, for the thread sanitizer: the launch, the block's end, barriers (of even
+  // and odd number apart, or a fast thread's next barrier would order a slow one's last), and the same of each warp.
+  char begin_order_ = 0, end_order_ = 0;
+  char barrier_order_[2] = {};
+  std::vector<std::array<char, 2>> warp_order_;
+  unsigned barriers_ = 0;
+  std::vector<unsigned> warp_syncs_;
+};
+
+// A __shared__ array of the running block: filled with 0xff bytes when a block first asks for it. owner: who did last.
+void* shared_memory(uint64_t& owner, void* memory, size_t bytes);
+
+// Ends the process: "emulator: <what> (launched at ..., block ..., thread ...)".
+[[noreturn]] void fail(const char* what, Place place = Place::current());
+
+}  // namespace pleat::emulator

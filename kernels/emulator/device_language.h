@@ -1,0 +1,169 @@
+#pragma once
+// What a .cu file is written in, compiled by the host's compiler: see kernels/cuda/device_language.h, which says the
+// same for nvcc. Threads run in block.h; the runtime's functions are in runtime.cpp.
+#include <cuda_runtime_api.h>
+
+#undef __global__
+#undef __device__
+#undef __host__
+#undef __shared__
+#undef __constant__
+#undef __launch_bounds__
+#undef __forceinline__
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __launch_bounds__(...)
+#define __forceinline__ inline
+#define __shared__ static thread_local  // a block stays on one OS thread, which runs one block at a time
+
+#include <cuda_bf16.h>
+
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+
+#include "kernels/check.h"
+#include "kernels/emulator/block.h"
+#include "kernels/emulator/runtime.h"
+
+namespace pleat::cuda {
+
+// Without a constructor, so that nothing about its storage is decided while threads of a kernel run.
+template <class T, int kCount>
+class SharedArray {
+ public:
+  T& operator[](int i) {
+    if (i < 0 || i >= kCount) out_of_bounds(i);
+    return data()[i];
+  }
+  T* data() { return static_cast<T*>(emulator::shared_memory(owner_, bytes_, sizeof bytes_)); }
+
+ private:
+  [[noreturn]] static void out_of_bounds(int i) {
+    const std::string what = concat("index ", i, " of a shared array of ", kCount);
+    emulator::fail(what.c_str(), emulator::Block::current().block->grid().launched);
+  }
+  uint64_t owner_;
+  alignas(16) unsigned char bytes_[sizeof(T) * kCount];
+};
+
+template <class T>
+T* dynamic_shared() {
+  return static_cast<T*>(emulator::Block::current().block->dynamic_shared());
+}
+
+struct Launch {
+  dim3 grid, block;
+  size_t shared = 0;
+  cudaStream_t stream = nullptr;
+  bool cooperative = false;
+  std::source_location launched = std::source_location::current();
+};
+
+inline void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw Error(ErrorKind::failed, concat(what, ": ", cudaGetErrorString(error)));
+}
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
+  const emulator::Grid grid{how.grid, how.block, how.shared, how.cooperative, how.launched};
+  check(emulator::enqueue(how.stream,
+                          [=, values = std::tuple<Parameters...>(Parameters(arguments)...)] {
+                            emulator::run_grid(grid, [&] { std::apply(kernel, values); });
+                          }),
+        "a kernel did not start");
+}
+
+inline void store_release(unsigned* to, unsigned value) { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
+inline unsigned load_acquire(const unsigned* from) { return __atomic_load_n(from, __ATOMIC_ACQUIRE); }
+
+}  // namespace pleat::cuda
+
+namespace pleat::emulator {
+
+template <class T>
+T shuffle(unsigned mask, T value, unsigned source, Place place) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = Block::current().block->warp_op(WarpOp::shuffle, mask, bits, source, place);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace pleat::emulator
+
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's own names.
+#define threadIdx (::pleat::emulator::Block::current().index)
+#define blockIdx (::pleat::emulator::Block::current().block->index())
+#define blockDim (::pleat::emulator::Block::current().block->grid().threads)
+#define gridDim (::pleat::emulator::Block::current().block->grid().blocks)
+constexpr int warpSize = 32;
+
+using EmulatorPlace = ::pleat::emulator::Place;
+
+inline void __syncthreads(EmulatorPlace place = EmulatorPlace::current()) {
+  ::pleat::emulator::Block::current().block->barrier(place);
+}
+inline void __syncwarp(unsigned mask = ~0u, EmulatorPlace place = EmulatorPlace::current()) {
+  ::pleat::emulator::Block::current().block->warp_op(::pleat::emulator::WarpOp::synchronise, mask, 0, 0, place);
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, EmulatorPlace place = EmulatorPlace::current()) {
+  return ::pleat::emulator::shuffle(mask, value, unsigned(source) % 32, place);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int with, EmulatorPlace place = EmulatorPlace::current()) {
+  return ::pleat::emulator::shuffle(mask, value, ::pleat::emulator::Block::current().lane() ^ (unsigned(with) % 32),
+                                    place);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned by, EmulatorPlace place = EmulatorPlace::current()) {
+  const unsigned lane = ::pleat::emulator::Block::current().lane();
+  return ::pleat::emulator::shuffle(mask, value, lane + by < 32 ? lane + by : lane, place);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned by, EmulatorPlace place = EmulatorPlace::current()) {
+  const unsigned lane = ::pleat::emulator::Block::current().lane();
+  return ::pleat::emulator::shuffle(mask, value, lane >= by ? lane - by : lane, place);
+}
+inline unsigned __ballot_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPlace::current()) {
+  return unsigned(::pleat::emulator::Block::current().block->warp_op(::pleat::emulator::WarpOp::ballot, mask,
+                                                                     uint64_t(vote != 0), 0, place));
+}
+inline int __any_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPlace::current()) {
+  return __ballot_sync(mask, vote, place) != 0;
+}
+inline int __all_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPlace::current()) {
+  return __ballot_sync(mask, vote, place) == mask;
+}
+inline int __popc(unsigned bits) { return std::popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+
+template <class T>
+T __ldg(const T* from) {
+  return *from;
+}
+template <class T>
+T atomicAdd(T* to, T value) {
+  return std::atomic_ref<T>(*to).fetch_add(value, std::memory_order_relaxed);
+}
+inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void __threadfence_system() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void __nanosleep(unsigned) { ::pleat::emulator::Block::current().block->yield(); }
+
+inline float __expf(float x) { return std::exp(x); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline int __dp4a(int a, int b, int sum) {
+  for (int i = 0; i < 4; ++i) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
+  return sum;
+}
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+// NOLINTEND(bugprone-reserved-identifier)

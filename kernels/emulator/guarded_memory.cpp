@@ -1,0 +1,65 @@
+#include "kernels/emulator/guarded_memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+
+namespace pleat::emulator {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+struct Mapping {
+  void* begin = nullptr;
+  size_t bytes = 0;
+};
+
+struct Mappings {
+  std::mutex mutex;
+  std::map<void*, Mapping> of;  // by what allocate_guarded() gave
+};
+
+Mappings& mappings() {
+  static Mappings* const all = new Mappings;  // outlives whoever frees last
+  return *all;
+}
+
+}  // namespace
+
+void* allocate_guarded(size_t bytes) {
+  const size_t used = (bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
+  const size_t pages = (used + kPage - 1) / kPage * kPage;
+  void* const begin =
+      mmap(nullptr, pages + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (begin == MAP_FAILED) throw std::bad_alloc();
+  char* const guard = static_cast<char*>(begin) + pages;
+  if (mprotect(guard, kPage, PROT_NONE) != 0) throw std::bad_alloc();
+  void* const out = guard - used;
+  std::memset(out, 0xff, used);
+  const std::lock_guard lock(mappings().mutex);
+  mappings().of[out] = {begin, pages + kPage};
+  return out;
+}
+
+void free_guarded(void* memory) {
+  if (memory == nullptr) return;
+  Mapping mapping;
+  {
+    const std::lock_guard lock(mappings().mutex);
+    const auto at = mappings().of.find(memory);
+    if (at == mappings().of.end()) {
+      std::fprintf(stderr, "emulator: %p is freed, which was not allocated or is freed twice\n", memory);
+      std::abort();
+    }
+    mapping = at->second;
+    mappings().of.erase(at);
+  }
+  munmap(mapping.begin, mapping.bytes);
+}
+
+}  // namespace pleat::emulator
