@@ -27,7 +27,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "kernels/check.h"
+#include "kernels/cuda/device.h"
 #include "kernels/emulator/block.h"
 #include "kernels/emulator/runtime.h"
 
@@ -64,10 +64,6 @@ struct Launch {
   bool cooperative = false;
   std::source_location launched = std::source_location::current();
 };
-
-inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw Error(ErrorKind::failed, concat(what, ": ", cudaGetErrorString(error)));
-}
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {

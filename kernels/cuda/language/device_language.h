@@ -9,7 +9,7 @@
 
 #include <cstddef>
 
-#include "kernels/check.h"
+#include "kernels/cuda/device.h"
 
 namespace pleat::cuda {
 
@@ -32,10 +32,6 @@ struct Launch {
   cudaStream_t stream = nullptr;
   bool cooperative = false;  // blocks wait for each other
 };
-
-inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw Error(ErrorKind::failed, concat(what, ": ", cudaGetErrorString(error)));
-}
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {

@@ -1,0 +1,44 @@
+#include "kernels/cuda/norm.h"
+
+#include <gtest/gtest.h>
+
+#include "../vectors.h"
+#include "kernels/cuda/device.h"
+#include "kernels/layer_norm.h"
+
+namespace pleat::cuda {
+namespace {
+
+// Both add the same terms in another order: rows of d terms of size about 1 differ by a few units of d^.5 epsilon.
+constexpr float kTolerance = 2e-5f;
+
+TEST(CudaNorm, AddsAndNormalisesAsTheCpuDoes) {
+  const Stream stream;
+  for (const int d : {32, 100, 320, 1601})
+    for (const bool centred : {true, false})
+      for (const bool adds : {true, false}) {
+        const int rows = 3;
+        const std::vector<float> x = random_floats(size_t(rows * d), 1), before = random_floats(size_t(rows * d), 2, 3),
+                                 weight = random_floats(size_t(d), 3), bias = random_floats(size_t(d), 4);
+        const DeviceArray<float> device_x(x, stream), residual(before, stream), device_weight(weight, stream),
+            device_bias(bias, stream), y(x.size());
+        const Norm norm{device_weight.data(), centred ? device_bias.data() : nullptr, 1e-5f, centred};
+        add_norm(stream.get(), rows, d, adds ? device_x.data() : nullptr, norm, residual.data(), y.data());
+
+        Context ctx(1, false);
+        std::vector<float> sum = before, expected(x.size());
+        if (adds) add(ctx, {x.data(), rows, d}, nullptr, {sum.data(), rows, d});
+        if (centred)
+          layer_norm(ctx, {sum.data(), rows, d}, weight.data(), bias.data(), 1e-5f, {expected.data(), rows, d});
+        else
+          rms_norm(ctx, {sum.data(), rows, d}, weight.data(), 1e-5f, {expected.data(), rows, d});
+        const std::vector<float> got = y.to_host(stream);
+        EXPECT_TRUE(same_bits(residual.to_host(stream), sum));
+        for (size_t i = 0; i < got.size(); ++i)
+          ASSERT_NEAR(got[i], expected[i], kTolerance * (1 + std::abs(expected[i])))
+              << "d = " << d << ", element " << i;
+      }
+}
+
+}  // namespace
+}  // namespace pleat::cuda

@@ -1,0 +1,15 @@
+// A program built with CUDA starts anywhere; its tests run where there is a device.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "kernels/cuda/device.h"
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (const std::string why = pleat::cuda::why_no_device(); !why.empty()) {
+    std::printf("no CUDA device: %s\n", why.c_str());
+    return 0;
+  }
+  return RUN_ALL_TESTS();
+}
