@@ -98,18 +98,30 @@ void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, cons
   }
 }
 
+unsigned LowBitMatrix::code(int64_t output, int64_t input) const {
+  const uint8_t* const codes = LowBitAccess::codes(*this, output / kOutputBlock);
+  return load(codes + input / kGroup * LowBitAccess::group_bytes(*this), bits_, int(output % kOutputBlock),
+              int(input % kGroup));
+}
+
+bf16 LowBitMatrix::scale(int64_t output, int64_t group) const {
+  return LowBitAccess::scales(*this,
+                              output / kOutputBlock)[group * LowBitAccess::group_scales(*this) + output % kOutputBlock];
+}
+
+bf16 LowBitMatrix::minimum(int64_t output, int64_t group) const {
+  if (bits_ == 8) return {0};
+  return LowBitAccess::scales(
+      *this, output / kOutputBlock)[group * LowBitAccess::group_scales(*this) + kOutputBlock + output % kOutputBlock];
+}
+
 void LowBitMatrix::row(int64_t output, float* values) const {
   PLEAT_ASSERT(output >= 0 && output < outputs(), output, " of ", outputs());
-  const int64_t block = output / kOutputBlock;
-  const int lane = int(output % kOutputBlock);
   for (int64_t input = 0; input < inputs(); ++input) {
-    const int64_t group = input / kGroup;
-    const bf16* scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
-    const unsigned code = load(LowBitAccess::codes(*this, block) + group * LowBitAccess::group_bytes(*this), bits_,
-                               lane, int(input % kGroup));
-    const float scale = to_f32(scales[lane]);
+    const float scale = to_f32(this->scale(output, input / kGroup));
+    const unsigned code = this->code(output, input);
     values[input] =
-        bits_ == 8 ? scale * float(int(code) - 128) : to_f32(scales[kOutputBlock + lane]) + scale * float(code);
+        bits_ == 8 ? scale * float(int(code) - 128) : to_f32(minimum(output, input / kGroup)) + scale * float(code);
   }
   protected_row(output, values);
 }

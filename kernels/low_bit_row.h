@@ -13,6 +13,9 @@
 
 namespace pleat {
 
+// A group's 64 codes to its 8 * bits bytes.
+void write_group(const unsigned* codes, int bits, uint8_t* group);
+
 struct LowBitRow {
   const uint8_t* codes = nullptr;
   const bf16* scales = nullptr;

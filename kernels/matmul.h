@@ -43,6 +43,7 @@ class PackedMatrix {
   void pack(int64_t input, int64_t output, const WeightBlock& block);
   // Low-bit: where to pack.
   LowBitMatrix& low_bit() { return low_bit_; }
+  const LowBitMatrix& low_bit() const { return low_bit_; }
   PlanesMatrix& planes() { return planes_; }
 
   // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied).

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/low_bit_row.h"
 #include "kernels/panel_product.h"
 #include "kernels/weight_copy.h"
 
@@ -89,18 +90,6 @@ void read_group(const uint8_t* codes, int64_t bytes, int bits, unsigned* group) 
   }
 }
 
-// A plane of `bits` bits of the codes, from bit `first` of each on: see low_bit_row.h.
-void write_plane(const unsigned* codes, int bits, int first, uint8_t* plane) {
-  const int words = 2 * bits;
-  for (int word = 0; word < words; ++word)
-    for (int i = 0; i < 4; ++i) {
-      unsigned byte = 0;
-      for (int part = 0; part < 8 / bits; ++part)
-        byte |= (codes[16 * i + word + words * part] >> first & ((1u << bits) - 1)) << bits * part;
-      plane[4 * word + i] = uint8_t(byte);
-    }
-}
-
 }  // namespace
 
 void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale,
@@ -114,12 +103,7 @@ void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes
     for (int64_t group = 0; group < groups(); ++group) {
       unsigned values[kGroup];
       read_group(codes + group * group_bytes, code_bytes - group * group_bytes, bits, values);
-      uint8_t* const planes = reinterpret_cast<uint8_t*>(to) + group * group_bytes;
-      for (int plane = 8, first = 0; plane > 0; plane /= 2) {
-        if ((bits & plane) == 0) continue;
-        write_plane(values, plane, first, planes + 8 * first);
-        first += plane;
-      }
+      write_group(values, bits, reinterpret_cast<uint8_t*>(to) + group * group_bytes);
     }
     bf16* const scales = reinterpret_cast<bf16*>(to + groups() * group_bytes);
     std::copy_n(scale + row * groups(), groups(), scales);

@@ -1,8 +1,9 @@
 #pragma once
-// What lives on a device: memory, streams and graphs. All throw Error(failed) with what the runtime says.
-#include <cuda_runtime_api.h>
-
+// What lives on a device: memory, streams and graphs, without CUDA's own headers. All throw Error(failed) with what
+// the runtime says.
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -10,35 +11,41 @@
 
 #include "kernels/check.h"
 
+struct CUstream_st;     // CUDA's names for what a
+struct CUgraphExec_st;  // cudaStream_t and a cudaGraphExec_t point to
+
 namespace pleat::cuda {
 
-inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw Error(ErrorKind::failed, concat(what, ": ", cudaGetErrorString(error)));
-}
+using StreamHandle = CUstream_st*;
 
 // Empty where a kernel can run, else why not: no driver, no device.
 std::string why_no_device();
 
 class Stream {
  public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "no stream"); }
-  ~Stream() { cudaStreamDestroy(stream_); }
+  Stream();
+  ~Stream();
   Stream(const Stream&) = delete;
-  cudaStream_t get() const { return stream_; }
-  void wait() const { check(cudaStreamSynchronize(stream_), "the device's work failed"); }
+  StreamHandle get() const { return stream_; }
+  void wait() const;
 
  private:
-  cudaStream_t stream_ = nullptr;
+  StreamHandle stream_ = nullptr;
 };
+
+void* allocate(size_t bytes);  // nullptr for none
+void release(void* memory);
+void* allocate_on_host(size_t bytes);  // pinned, at the same address on every device
+void release_on_host(void* memory);
+void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle stream);
+void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream);
 
 // `count` elements of device memory. Movable, not copyable.
 template <class T>
 class DeviceArray {
  public:
   DeviceArray() = default;
-  explicit DeviceArray(size_t count) : count_(count) {
-    if (count > 0) check(cudaMalloc(reinterpret_cast<void**>(&data_), count * sizeof(T)), "device memory");
-  }
+  explicit DeviceArray(size_t count) : data_(static_cast<T*>(allocate(count * sizeof(T)))), count_(count) {}
   DeviceArray(std::span<const T> values, const Stream& stream) : DeviceArray(values.size()) {
     copy_from(values, stream);
     stream.wait();
@@ -49,7 +56,7 @@ class DeviceArray {
     std::swap(count_, other.count_);
     return *this;
   }
-  ~DeviceArray() { cudaFree(data_); }
+  ~DeviceArray() { release(data_); }
 
   T* data() const { return data_; }
   size_t size() const { return count_; }
@@ -57,11 +64,11 @@ class DeviceArray {
   // values must stay until the stream has come there.
   void copy_from(std::span<const T> values, const Stream& stream) {
     PLEAT_ASSERT(values.size() <= count_);
-    check(cudaMemcpyAsync(data_, values.data(), values.size_bytes(), cudaMemcpyHostToDevice, stream.get()), "copy");
+    copy_to_device(data_, values.data(), values.size_bytes(), stream.get());
   }
   std::vector<T> to_host(const Stream& stream) const {
     std::vector<T> values(count_);
-    check(cudaMemcpyAsync(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost, stream.get()), "copy");
+    copy_to_host(values.data(), data_, count_ * sizeof(T), stream.get());
     stream.wait();
     return values;
   }
@@ -74,28 +81,13 @@ class DeviceArray {
 // What `work` enqueues on the stream, to be repeated at the cost of one launch.
 class Graph {
  public:
-  template <class Work>
-  Graph(const Stream& stream, Work work) {
-    check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "a capture did not begin");
-    cudaGraph_t graph = nullptr;
-    try {
-      work();
-    } catch (...) {
-      cudaStreamEndCapture(stream.get(), &graph);
-      if (graph != nullptr) cudaGraphDestroy(graph);
-      throw;
-    }
-    check(cudaStreamEndCapture(stream.get(), &graph), "a capture failed");
-    const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
-    cudaGraphDestroy(graph);
-    check(error, "a captured graph cannot run");
-  }
-  ~Graph() { cudaGraphExecDestroy(graph_); }
+  Graph(const Stream& stream, const std::function<void()>& work);
+  ~Graph();
   Graph(const Graph&) = delete;
-  void launch(const Stream& stream) const { check(cudaGraphLaunch(graph_, stream.get()), "a graph did not start"); }
+  void launch(const Stream& stream) const;
 
  private:
-  cudaGraphExec_t graph_ = nullptr;
+  CUgraphExec_st* graph_ = nullptr;
 };
 
 }  // namespace pleat::cuda

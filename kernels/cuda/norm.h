@@ -1,8 +1,7 @@
 #pragma once
 // The end of a block and the beginning of the next one, in one pass: residual addition and normalisation.
-#include <cuda_runtime_api.h>
 
-#include <cstdint>
+#include "kernels/cuda/device.h"
 
 namespace pleat::cuda {
 
@@ -15,6 +14,6 @@ struct Norm {
 
 // residual += x; y = norm(residual), row by row in f32.
 //   residual, y [rows, d] f32; x [rows, d] f32 or nullptr: nothing is added. y may be x.
-void add_norm(cudaStream_t stream, int rows, int d, const float* x, const Norm& norm, float* residual, float* y);
+void add_norm(StreamHandle stream, int rows, int d, const float* x, const Norm& norm, float* residual, float* y);
 
 }  // namespace pleat::cuda

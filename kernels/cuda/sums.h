@@ -1,5 +1,6 @@
 #pragma once
-// Sums over the threads of a warp and of a block, in a fixed order. Included by .cu files only.
+// Sums over the threads of a warp and of a block, in a fixed order, and a warp's largest number. Included by .cu files
+// only.
 #include "device_language.h"
 
 namespace pleat::cuda {
@@ -10,6 +11,12 @@ constexpr int kWarp = 32;
 template <class T>
 __device__ T warp_sum(T value) {
   for (int with = kWarp / 2; with > 0; with /= 2) value += __shfl_xor_sync(~0u, value, with);
+  return value;
+}
+
+// The largest over all lanes, in every lane.
+__device__ inline float warp_max(float value) {
+  for (int with = kWarp / 2; with > 0; with /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, with));
   return value;
 }
 

@@ -83,20 +83,19 @@ uint3 index_of(uint64_t number, dim3 extent) {
 uint64_t count_of(dim3 extent) { return uint64_t(extent.x) * extent.y * extent.z; }
 
 const char* file_name(const Place& place) {
-  const char* const slash = std::strrchr(place.file_name(), '/');
-  return slash != nullptr ? slash + 1 : place.file_name();
+  const char* const slash = std::strrchr(place.file, '/');
+  return slash != nullptr ? slash + 1 : place.file;
 }
 
 }  // namespace
 
 void fail(const char* what, Place place) {
-  std::fprintf(stderr, "emulator: %s:%u: %s", file_name(place), unsigned(place.line()), what);
+  std::fprintf(stderr, "emulator: %s:%u: %s", file_name(place), place.line, what);
   if (const Thread* const thread = running) {
     const Place& launched = thread->block->grid().launched;
     const uint3 block = thread->block->index();
-    std::fprintf(stderr, " (launched at %s:%u, block %u,%u,%u, thread %u,%u,%u)", file_name(launched),
-                 unsigned(launched.line()), block.x, block.y, block.z, thread->index.x, thread->index.y,
-                 thread->index.z);
+    std::fprintf(stderr, " (launched at %s:%u, block %u,%u,%u, thread %u,%u,%u)", file_name(launched), launched.line,
+                 block.x, block.y, block.z, thread->index.x, thread->index.y, thread->index.z);
   }
   std::fputc('\n', stderr);
   std::fflush(stderr);
@@ -213,11 +212,10 @@ void Block::try_barrier() {
   for (Thread& thread : threads_) {
     if (thread.state != Thread::State::at_barrier) continue;
     if (first == nullptr) first = &thread;
-    if (thread.place.line() != first->place.line() ||
-        std::strcmp(thread.place.file_name(), first->place.file_name()) != 0) {
+    if (thread.place.line != first->place.line || std::strcmp(thread.place.file, first->place.file) != 0) {
       char what[160];
       std::snprintf(what, sizeof what, "divergent barrier: thread %u waits here, thread %u at %s:%u", thread.number,
-                    first->number, file_name(first->place), unsigned(first->place.line()));
+                    first->number, file_name(first->place), first->place.line);
       fail(what, thread.place);
     }
   }
@@ -268,7 +266,7 @@ void Block::try_warp_op(Thread& thread) {
       char what[160];
       std::snprintf(what, sizeof what,
                     "lanes %u and %u meet in different warp operations or with different masks, the other at %s:%u",
-                    thread.lane(), other.lane(), file_name(other.place), unsigned(other.place.line()));
+                    thread.lane(), other.lane(), file_name(other.place), other.place.line);
       fail(what, thread.place);
     }
     offered[lane] = other.value;
@@ -311,8 +309,15 @@ void Block::report_deadlock() {
   if (barrier == threads_.end()) fail("a warp operation whose other lanes never come", warp->place);
   char what[160];
   std::snprintf(what, sizeof what, "divergent barrier: thread %u waits here, thread %u for its warp at %s:%u",
-                barrier->number, warp->number, file_name(warp->place), unsigned(warp->place.line()));
+                barrier->number, warp->number, file_name(warp->place), warp->place.line);
   fail(what, barrier->place);
+}
+
+bool can_launch(const Grid& grid) {
+  constexpr size_t kMaxShared = 163 << 10;  // of a block at 8.0
+  const uint64_t threads = count_of(grid.threads);
+  return count_of(grid.blocks) > 0 && grid.blocks.y <= 65535 && grid.blocks.z <= 65535 && threads > 0 &&
+         threads <= 1024 && grid.threads.z <= 64 && grid.dynamic_shared <= kMaxShared;
 }
 
 void run_grid(const Grid& grid, const std::function<void()>& body) {

@@ -10,14 +10,20 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <source_location>
 #include <vector>
 
 #include "kernels/emulator/fiber.h"
 
 namespace pleat::emulator {
 
-using Place = std::source_location;
+// A line of a source file; as a default argument the caller's. (std::source_location, which clang 14 does not have.)
+struct Place {
+  const char* file = "";
+  unsigned line = 0;
+  static constexpr Place current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
 
 struct Grid {
   dim3 blocks, threads;
@@ -25,6 +31,9 @@ struct Grid {
   bool cooperative = false;  // blocks wait for each other: an OS thread each
   Place launched;
 };
+
+// Whether a device of compute capability 8.0 or 9.0 would start it.
+bool can_launch(const Grid& grid);
 
 // Runs `body` as every thread of the grid; blocks one after the other unless cooperative.
 void run_grid(const Grid& grid, const std::function<void()>& body);

@@ -27,7 +27,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/runtime_check.h"
 #include "kernels/emulator/block.h"
 #include "kernels/emulator/runtime.h"
 
@@ -62,12 +62,13 @@ struct Launch {
   size_t shared = 0;
   cudaStream_t stream = nullptr;
   bool cooperative = false;
-  std::source_location launched = std::source_location::current();
+  emulator::Place launched = emulator::Place::current();
 };
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
   const emulator::Grid grid{how.grid, how.block, how.shared, how.cooperative, how.launched};
+  check(emulator::can_launch(grid) ? cudaSuccess : cudaErrorInvalidConfiguration, "a kernel did not start");
   check(emulator::enqueue(how.stream,
                           [=, values = std::tuple<Parameters...>(Parameters(arguments)...)] {
                             emulator::run_grid(grid, [&] { std::apply(kernel, values); });
@@ -77,6 +78,9 @@ void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... argum
 
 inline void store_release(unsigned* to, unsigned value) { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
 inline unsigned load_acquire(const unsigned* from) { return __atomic_load_n(from, __ATOMIC_ACQUIRE); }
+inline unsigned add_acquire_release(unsigned* to, unsigned value) {
+  return __atomic_fetch_add(to, value, __ATOMIC_ACQ_REL);
+}
 
 }  // namespace pleat::cuda
 
@@ -153,7 +157,10 @@ inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst
 inline void __threadfence_system() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void __nanosleep(unsigned) { ::pleat::emulator::Block::current().block->yield(); }
 
+inline int min(int a, int b) { return b < a ? b : a; }
+inline int max(int a, int b) { return b > a ? b : a; }
 inline float __expf(float x) { return std::exp(x); }
+inline float __fmul_rn(float a, float b) { return a * b; }  // never part of a fused multiply-add
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline int __dp4a(int a, int b, int sum) {
   for (int i = 0; i < 4; ++i) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));

@@ -9,7 +9,7 @@
 
 #include <cstddef>
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/runtime_check.h"
 
 namespace pleat::cuda {
 
@@ -35,6 +35,9 @@ struct Launch {
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
+  constexpr size_t kWithoutAsking = 48u * 1024u;
+  if (how.shared > kWithoutAsking)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared)), "shared memory");
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = 1;
@@ -56,6 +59,12 @@ __device__ inline unsigned load_acquire(const unsigned* from) {
   unsigned value;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
+}
+// For blocks of one device. Returns the value before.
+__device__ inline unsigned add_acquire_release(unsigned* to, unsigned value) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(value) : "memory");
+  return before;
 }
 
 }  // namespace pleat::cuda

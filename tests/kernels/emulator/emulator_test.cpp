@@ -145,6 +145,14 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   cudaStreamDestroy(stream);
 }
 
+TEST(Emulator, WhatADeviceWouldNotStartDoesNotStart) {
+  DeviceArray<unsigned> counter(1);
+  EXPECT_THROW(launch(count_threads, {0, 32}, counter.data()), Error);
+  EXPECT_THROW(launch(count_threads, {1, 1025}, counter.data()), Error);
+  EXPECT_THROW(launch(count_threads, {dim3(1, 65536), 32}, counter.data()), Error);
+  EXPECT_THROW(launch(count_threads, {1, 32, 200 << 10}, counter.data()), Error);
+}
+
 // Planted bugs, one of each kind.
 
 __global__ void some_skip_the_barrier() {

@@ -1,0 +1,16 @@
+#pragma once
+// Element-wise activations of kernels/activation.h, on the device.
+
+#include "kernels/activation.h"
+#include "kernels/cuda/device.h"
+#include "kernels/tensor.h"
+
+namespace pleat::cuda {
+
+// x [rows, cols] in place, rows and cols from 1.
+void activate(StreamHandle stream, Activation activation, MatrixView<float> x);
+
+// up = activation(gate) * up, element by element (SwiGLU, GeGLU); both [rows, cols]. gate stays as it is.
+void activate_gated(StreamHandle stream, Activation activation, MatrixView<const float> gate, MatrixView<float> up);
+
+}  // namespace pleat::cuda

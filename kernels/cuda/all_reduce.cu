@@ -1,0 +1,217 @@
+#include "kernels/cuda/all_reduce.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/meeting.h"
+#include "kernels/cuda/norm_row.h"
+
+namespace pleat::cuda {
+namespace {
+
+constexpr int kThreads = kNormThreads;
+constexpr int kLoads = 8;  // terms on their way at once
+
+// The message [rows, d] is cut into pieces of a row, the same on all ranks; block b works on pieces b, b + blocks, ...
+struct Call {
+  AllReduce all;
+  SumOrder order;
+  int rows = 0;
+  int d = 0;
+  int piece = 0;   // columns, a multiple of 4
+  int pieces = 0;  // of a row
+  const float* mine = nullptr;
+  const float* bias = nullptr;
+  float* residual = nullptr;  // nullptr: out = sum
+  Norm norm{};
+  float* out = nullptr;
+
+  __device__ int64_t size() const { return int64_t(rows) * d; }
+};
+
+// What a thread reads and writes at once.
+template <int kWidth>
+struct alignas(kWidth * sizeof(float)) Floats {
+  float at[kWidth];
+  __device__ static Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+  __device__ void store(float* to) const { *reinterpret_cast<Floats*>(to) = *this; }
+};
+template <int kWidth>
+__device__ Floats<kWidth> operator+(Floats<kWidth> a, const Floats<kWidth>& b) {
+  for (int i = 0; i < kWidth; ++i) a.at[i] += b.at[i];
+  return a;
+}
+
+// each(row, begin, end) for the block's pieces: columns [begin, end).
+template <class Each>
+__device__ void for_pieces(const Call& call, Each each) {
+  for (int i = int(blockIdx.x); i < call.rows * call.pieces; i += int(gridDim.x)) {
+    const int begin = i % call.pieces * call.piece;
+    each(i / call.pieces, begin, std::min(begin + call.piece, call.d));
+  }
+}
+
+// each(column) by the threads of the block, kWidth columns each.
+template <int kWidth, class Each>
+__device__ void for_columns(int begin, int end, Each each) {
+  for (int i = begin + int(threadIdx.x) * kWidth; i < end; i += kThreads * kWidth) each(i);
+}
+
+// The sum at element i of the message, of all ranks' terms, in their order.
+template <int kWidth>
+__device__ Floats<kWidth> sum_terms(const Call& call, int64_t half, int64_t i) {
+  const SumOrder& order = call.order;
+  Floats<kWidth> pending[kMaxPending], sum{};
+  int count = 0;
+  for (int first = 0; first < order.terms; first += kLoads) {
+    Floats<kWidth> loaded[kLoads];
+    for (int k = 0; k < kLoads; ++k)
+      if (first + k < order.terms) {
+        const SumOrder::Term term = order.term[first + k];
+        loaded[k] = Floats<kWidth>::load(call.all.peers.exchange[term.rank] + half + term.node * call.size() + i);
+      }
+    for (int k = 0; k < kLoads; ++k)
+      if (first + k < order.terms) {
+        int adds = order.term[first + k].adds;
+        if (adds > 0) {
+          sum = sum + loaded[k];
+          for (; adds > 1; --adds) sum = pending[--count] + sum;
+        } else {
+          if (first + k > 0) pending[count++] = sum;
+          sum = loaded[k];
+        }
+      }
+  }
+  return sum;
+}
+
+// Copies the block's pieces of this rank's nodes to its exchange buffer [nodes][rows, d].
+template <int kWidth>
+__device__ void share(const Call& call, int64_t half) {
+  float* const to = call.all.peers.exchange[call.all.rank] + half;
+  for_pieces(call, [&](int row, int begin, int end) {
+    for (int node = 0; node < call.order.nodes[call.all.rank]; ++node) {
+      const int64_t at = node * call.size() + int64_t(row) * call.d;
+      for_columns<kWidth>(begin, end, [&](int i) { Floats<kWidth>::load(call.mine + at + i).store(to + at + i); });
+    }
+  });
+}
+
+// Where a sum goes: `at` is the element of the message, in column i.
+template <int kWidth>
+__device__ void deliver(const Call& call, int64_t at, int i, Floats<kWidth> sum) {
+  if (call.residual == nullptr) return sum.store(call.out + at);
+  if (call.bias != nullptr) sum = sum + Floats<kWidth>::load(call.bias + i);
+  (Floats<kWidth>::load(call.residual + at) + sum).store(call.residual + at);
+}
+
+// Who delivers the last piece of a row normalises it.
+__device__ void end_piece(const Call& call, int row) {
+  if (call.residual == nullptr || !last_to_come(call.all.counters + kPiecesDone + row, unsigned(call.pieces))) return;
+  const int64_t at = int64_t(row) * call.d;
+  norm_row(call.d, nullptr, call.norm, call.residual + at, call.out + at);
+}
+
+// step 0: read the epoch, which says the half of the exchange buffers
+// step 1: copy my nodes there
+// step 2: meet
+// step 3: add all ranks' nodes, in the given order, and deliver the sum; who ends a row normalises it
+// step 4: the last block advances the epoch
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) one_shot(Call call) {
+  unsigned epoch = 0;
+  if (!enter(call.all, epoch)) return;
+  const int64_t half = epoch % 2 * call.all.capacity;
+  share<kWidth>(call, half);
+  if (!meet(call.all, 0, epoch)) return;
+  for_pieces(call, [&](int row, int begin, int end) {
+    const int64_t at = int64_t(row) * call.d;
+    for_columns<kWidth>(begin, end, [&](int i) { deliver(call, at + i, i, sum_terms<kWidth>(call, half, at + i)); });
+    end_piece(call, row);
+  });
+  leave(call.all, epoch);
+}
+
+// Each piece has a slice of so many columns a rank.
+__device__ int slice_size(int columns, int ranks) { return ((columns + ranks - 1) / ranks + 3) / 4 * 4; }
+
+// step 0: read the epoch, which says the half of the exchange buffers
+// step 1: copy my nodes there
+// step 2: meet
+// step 3: add all ranks' nodes of my slices, and put the sums where my first node was: nobody else reads my slices of
+// it step 4: meet again step 5: read every slice from its rank and deliver it; who ends a row normalises it step 6: the
+// last block advances the epoch
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) two_shot(Call call) {
+  const AllReduce& all = call.all;
+  unsigned epoch = 0;
+  if (!enter(all, epoch)) return;
+  const int64_t half = epoch % 2 * all.capacity;
+  share<kWidth>(call, half);
+  if (!meet(all, 0, epoch)) return;
+  for_pieces(call, [&](int row, int begin, int end) {
+    const int64_t at = int64_t(row) * call.d;
+    const int slice = slice_size(end - begin, all.ranks), from = begin + all.rank * slice;
+    for_columns<kWidth>(from, std::min(from + slice, end), [&](int i) {
+      sum_terms<kWidth>(call, half, at + i).store(all.peers.exchange[all.rank] + half + at + i);
+    });
+  });
+  if (!meet(all, 1, epoch)) return;
+  for_pieces(call, [&](int row, int begin, int end) {
+    const int64_t at = int64_t(row) * call.d;
+    const int slice = slice_size(end - begin, all.ranks);
+    for_columns<kWidth>(begin, end, [&](int i) {
+      const float* const from = all.peers.exchange[(i - begin) / slice] + half;
+      deliver(call, at + i, i, Floats<kWidth>::load(from + at + i));
+    });
+    end_piece(call, row);
+  });
+  leave(all, epoch);
+}
+
+void run(cudaStream_t stream, Call& call) {
+  const AllReduce& all = call.all;
+  PLEAT_ASSERT(all.ranks == call.order.ranks);
+  PLEAT_ASSERT(call.rows >= 1 && call.rows <= kAllReduceRows, call.rows, " rows");
+  const int64_t size = int64_t(call.rows) * call.d;
+  PLEAT_ASSERT(call.order.most_nodes * size <= all.capacity, "a message of ", call.rows, " x ", call.d);
+  const int for_every_thread = (call.d + 4 * kThreads - 1) / (4 * kThreads);
+  const int most = std::clamp(for_every_thread, 1, std::max(1, kAllReduceBlocks / call.rows));
+  call.piece = ((call.d + most - 1) / most + 3) / 4 * 4;
+  call.pieces = (call.d + call.piece - 1) / call.piece;
+  const unsigned blocks = unsigned(std::min(kAllReduceBlocks, call.rows * call.pieces));
+  const bool vectors = call.d % 4 == 0;
+  const auto kernel = int64_t(sizeof(float)) * call.order.terms * size < all.two_shot_bytes
+                          ? (vectors ? one_shot<4> : one_shot<1>)
+                          : (vectors ? two_shot<4> : two_shot<1>);
+  launch(kernel, {blocks, kThreads, 0, stream}, call);
+}
+
+}  // namespace
+
+AllReduceStatus::AllReduceStatus(unsigned word)
+    : failed(word >> 31 != 0),
+      aborted((word >> 30 & 1) != 0),
+      rank(int(word >> 16 & 0xff)),
+      block(int(word & 0xffff)) {}
+
+void all_reduce(cudaStream_t stream, const AllReduce& all, const SumOrder& order, int rows, int d, const float* mine,
+                float* out) {
+  Call call{.all = all, .order = order, .rows = rows, .d = d, .mine = mine, .out = out};
+  run(stream, call);
+}
+
+void all_reduce_add_norm(cudaStream_t stream, const AllReduce& all, const SumOrder& order, int rows, int d,
+                         const float* mine, const float* bias, const Norm& norm, float* residual, float* y) {
+  Call call{.all = all,
+            .order = order,
+            .rows = rows,
+            .d = d,
+            .mine = mine,
+            .bias = bias,
+            .residual = residual,
+            .norm = norm,
+            .out = y};
+  run(stream, call);
+}
+
+}  // namespace pleat::cuda

@@ -1,0 +1,28 @@
+#pragma once
+// One row of norm.h by one block. Included by .cu files only.
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/sums.h"
+
+namespace pleat::cuda {
+
+constexpr int kNormThreads = 256;  // of the block; another number adds in another order
+
+// residual += x; y = norm(residual). residual, y [d]; x [d] or nullptr; y may be x. All threads of the block must call
+// it. The mean is taken off before squares are summed, as the CPU does.
+__device__ inline void norm_row(int d, const float* x, const Norm& norm, float* residual, float* y) {
+  float sum = 0;
+  for (int i = int(threadIdx.x); i < d; i += kNormThreads) {
+    if (x != nullptr) residual[i] += x[i];
+    sum += residual[i];
+  }
+  const float mean = norm.centred ? block_sum(sum) / float(d) : 0.0f;
+  float squares = 0;
+  for (int i = int(threadIdx.x); i < d; i += kNormThreads) squares += (residual[i] - mean) * (residual[i] - mean);
+  const float scale = 1.0f / sqrtf(block_sum(squares) / float(d) + norm.eps);
+  for (int i = int(threadIdx.x); i < d; i += kNormThreads) {
+    const float value = (residual[i] - mean) * scale * norm.weight[i];
+    y[i] = norm.bias != nullptr ? value + norm.bias[i] : value;
+  }
+}
+
+}  // namespace pleat::cuda

@@ -1,0 +1,76 @@
+#pragma once
+// Ranks of an all-reduce as threads of this process, each with its own stream on the one device.
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "kernels/cuda/all_reduce.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/host_word.h"
+
+namespace pleat::cuda {
+
+template <class T>
+DeviceArray<T> filled(size_t count, T value, const Stream& stream) {
+  return DeviceArray<T>(std::vector<T>(count, value), stream);
+}
+
+class Ranks {
+ public:
+  // Long enough for a rank that is only slow.
+  static constexpr unsigned kSpins = 1u << 30;
+
+  Ranks(int ranks, int64_t capacity, unsigned spins = kSpins) : capacity_((capacity + 3) / 4 * 4), spins_(spins) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      exchange_.emplace_back(size_t(2 * capacity_));
+      flags_.push_back(filled(kAllReduceFlags, 0u, stream_));
+      counters_.push_back(filled(kAllReduceCounters, 0u, stream_));
+      status_.push_back(std::make_unique<HostWord>());
+    }
+  }
+
+  int count() const { return int(exchange_.size()); }
+  HostWord& abort() { return abort_; }
+  AllReduceStatus status(int rank) const { return AllReduceStatus(status_[size_t(rank)]->load()); }
+
+  AllReduce side(int rank, bool two_shot) const {
+    AllReduce all{.rank = rank,
+                  .ranks = count(),
+                  .capacity = capacity_,
+                  .two_shot_bytes = two_shot ? 0 : int64_t(1) << 40,
+                  .counters = counters_[size_t(rank)].data(),
+                  .spins = spins_,
+                  .abort = abort_.on_device(),
+                  .status = status_[size_t(rank)]->on_device()};
+    for (int peer = 0; peer < count(); ++peer) {
+      all.peers.exchange[peer] = exchange_[size_t(peer)].data();
+      all.peers.flags[peer] = flags_[size_t(peer)].data();
+    }
+    return all;
+  }
+
+  // work(rank, stream) of all ranks but `absent`, at the same time.
+  void run(const std::function<void(int, const Stream&)>& work, int absent = -1) {
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < count(); ++rank)
+      if (rank != absent)
+        threads.emplace_back([&work, rank] {
+          const Stream stream;
+          work(rank, stream);
+          stream.wait();
+        });
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  Stream stream_;
+  int64_t capacity_;
+  unsigned spins_;
+  HostWord abort_;
+  std::vector<DeviceArray<float>> exchange_;
+  std::vector<DeviceArray<unsigned>> flags_, counters_;
+  std::vector<std::unique_ptr<HostWord>> status_;
+};
+
+}  // namespace pleat::cuda

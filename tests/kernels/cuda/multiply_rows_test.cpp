@@ -1,0 +1,89 @@
+#include "kernels/cuda/multiply_rows.h"
+
+#include <gtest/gtest.h>
+
+#include "../low_bit_rows_fixture.h"
+
+namespace pleat::cuda {
+namespace {
+
+constexpr WeightFormat kFormats[] = {WeightFormat::f32,  WeightFormat::bf16, WeightFormat::int8, WeightFormat::int6,
+                                     WeightFormat::int5, WeightFormat::int4, WeightFormat::int3, WeightFormat::int2};
+
+std::vector<int32_t> some_inputs(WeightFormat format, int64_t width) {
+  if (!is_low_bit(format) || width < 70) return {};
+  return {3, 64, int32_t(width - 1)};
+}
+
+class MultiplyRows : public testing::TestWithParam<WeightFormat> {};
+
+TEST_P(MultiplyRows, AgreesWithPlainLoopsInDouble) {
+  const Stream stream;
+  for (const int width : {64, 100, 576, 2500})
+    for (const int rows : {1, 3, 16}) {
+      const RandomRows w(GetParam(), 11, width, 5, some_inputs(GetParam(), width));
+      const std::vector<float> x = random_floats(size_t(rows * width), 1), bias = random_floats(11, 2);
+      const DeviceArray<float> device_x(x, stream), device_bias(bias, stream), y(size_t(rows * 13));
+      const DeviceRows device_w(w.rows, stream);
+      const Rows view = device_w.view();
+      QuantisedRows quantised(width);
+      const RowInput input =
+          quantised.quantise(stream.get(), device_x.data(), rows, view.protected_inputs, view.protected_input_count);
+      multiply_rows(stream.get(), input, {{view, device_bias.data(), y.data(), 13}});
+      const std::vector<float> got = y.to_host(stream);
+      for (int row = 0; row < rows; ++row)
+        for (int n = 0; n < 11; ++n) {
+          const Near expected = dot(w, &x[size_t(row * width)], n);
+          const double value = expected.value + bias[size_t(n)];
+          // The bias is one more addition.
+          ASSERT_NEAR(got[size_t(row * 13 + n)], value, expected.tolerance + std::fabs(value) * 0x1p-23)
+              << name_of(GetParam()) << ", width " << width << ", row " << row << " of " << rows << ", output " << n;
+        }
+    }
+}
+
+TEST_P(MultiplyRows, ARowHasTheSameBitsAloneAndAmongOthers) {
+  const Stream stream;
+  const int width = 320, rows = 16;
+  const RandomRows w(GetParam(), 40, width, 6);
+  const std::vector<float> x = random_floats(size_t(rows * width), 3);
+  const DeviceArray<float> device_x(x, stream), together(size_t(rows * 40)), alone(40);
+  const DeviceRows device_w(w.rows, stream);
+  QuantisedRows quantised(width);
+  multiply_rows(stream.get(), quantised.quantise(stream.get(), device_x.data(), rows),
+                {{device_w.view(), nullptr, together.data(), 40}});
+  const std::vector<float> all = together.to_host(stream);
+  for (int row = 0; row < rows; ++row) {
+    multiply_rows(stream.get(), quantised.quantise(stream.get(), device_x.data() + row * width, 1),
+                  {{device_w.view(), nullptr, alone.data(), 40}});
+    EXPECT_TRUE(same_bits(alone.to_host(stream).data(), &all[size_t(row * 40)], 40)) << row;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MultiplyRows, testing::ValuesIn(kFormats),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
+
+TEST(MultiplyRows, SeveralMatricesInOneLaunchGiveWhatEachGivesAlone) {
+  const Stream stream;
+  const int width = 192, rows = 2;
+  const RandomRows a(WeightFormat::int8, 30, width, 7), b(WeightFormat::int2, 65, width, 8);
+  const std::vector<float> x = random_floats(size_t(rows * width), 3);
+  const DeviceArray<float> device_x(x, stream), y(size_t(rows * 95)), alone(size_t(rows * 65));
+  const DeviceRows device_a(a.rows, stream), device_b(b.rows, stream);
+  QuantisedRows quantised(width);
+  const RowInput input = quantised.quantise(stream.get(), device_x.data(), rows);
+  multiply_rows(stream.get(), input,
+                {{device_a.view(), nullptr, y.data(), 95}, {device_b.view(), nullptr, y.data() + 30, 95}});
+  multiply_rows(stream.get(), input, {{device_b.view(), nullptr, alone.data(), 65}});
+  const std::vector<float> got = y.to_host(stream), expected = alone.to_host(stream);
+  for (int row = 0; row < rows; ++row) {
+    EXPECT_TRUE(same_bits(&got[size_t(row * 95 + 30)], &expected[size_t(row * 65)], 65));
+    for (int n = 0; n < 30; ++n) {
+      const Near near = dot(a, &x[size_t(row * width)], n);
+      ASSERT_NEAR(got[size_t(row * 95 + n)], near.value, near.tolerance);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pleat::cuda

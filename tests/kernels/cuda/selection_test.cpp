@@ -1,0 +1,88 @@
+#include "kernels/cuda/selection.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "../vectors.h"
+
+namespace pleat::cuda {
+namespace {
+
+const std::vector<int32_t> kBins = {0, 7, 7, 300, 1000, 1009};
+constexpr int kNeurons = 1009;
+
+// What the selection holds is, bin by bin, the neurons for which `wanted(row, neuron)` is true of some row, ascending.
+void expect_selected(const DeviceSelection& selection, const Stream& stream, int rows,
+                     const std::function<bool(int, int)>& wanted) {
+  const SelectionView view = selection.view();
+  const auto host = [&](auto* device, size_t count) {
+    std::vector<std::remove_cvref_t<decltype(*device)>> out(count);
+    copy_to_host(out.data(), device, count * sizeof(*device), stream.get());
+    stream.wait();
+    return out;
+  };
+  const auto count = host(view.count, kBins.size() - 1);
+  const auto neuron = host(view.neuron, kNeurons);
+  const auto masks = host(view.rows, kNeurons);
+  for (size_t bin = 0; bin + 1 < kBins.size(); ++bin) {
+    int32_t place = kBins[bin];
+    for (int n = kBins[bin]; n < kBins[bin + 1]; ++n) {
+      uint32_t mask = 0;
+      for (int row = 0; row < rows; ++row) mask |= uint32_t(wanted(row, n)) << row;
+      if (mask == 0) continue;
+      ASSERT_LT(place, kBins[bin] + count[bin]) << "bin " << bin;
+      ASSERT_EQ(neuron[size_t(place)], n);
+      ASSERT_EQ(masks[size_t(place)], mask);
+      ++place;
+    }
+    ASSERT_EQ(place, kBins[bin] + count[bin]) << "bin " << bin;
+  }
+}
+
+TEST(DeviceSelection, IsWhoLeavesTheRangeInOrder) {
+  const Stream stream;
+  const DeviceSelection selection(kBins, stream);
+  for (const int rows : {1, 5, 16})
+    for (const float width : {0.0f, 1.5f, 100.0f}) {
+      const std::vector<float> z = random_floats(size_t(rows * kNeurons), 1), middle = random_floats(kNeurons, 2);
+      std::vector<float> low = middle, high = middle;
+      for (float& value : low) value -= width;
+      for (float& value : high) value += width;
+      const DeviceArray<float> device_z(z, stream), device_low(low, stream), device_high(high, stream);
+      select_by_range(stream.get(), rows, device_z.data(), device_low.data(), device_high.data(), selection);
+      expect_selected(selection, stream, rows, [&](int row, int n) {
+        const float value = z[size_t(row * kNeurons + n)];
+        return value < low[size_t(n)] || value > high[size_t(n)];
+      });
+    }
+}
+
+TEST(DeviceSelection, ByGateAndByResidualIsWhatTheirScoresSay) {
+  const Stream stream;
+  const DeviceSelection selection(kBins, stream);
+  const int rows = 3;
+  const size_t all = size_t(rows * kNeurons);
+  const std::vector<float> up = random_floats(all, 1), gate = random_floats(all, 2), c = random_floats(kNeurons, 3),
+                           e = random_floats(kNeurons, 4), f = random_floats(kNeurons, 5);
+  std::vector<float> factor = random_floats(kNeurons, 6);
+  for (float& value : factor) value = std::fabs(value);
+  const DeviceArray<float> device_up(up, stream), device_gate(gate, stream), device_c(c, stream), device_e(e, stream),
+      device_f(f, stream), device_factor(factor, stream);
+  const float threshold = 0.7f;
+  select_by_gate(stream.get(), rows, device_gate.data(), device_c.data(), device_factor.data(), threshold, selection);
+  expect_selected(selection, stream, rows, [&](int row, int n) {
+    return std::fabs(gate[size_t(row * kNeurons + n)] - c[size_t(n)]) * factor[size_t(n)] > threshold;
+  });
+  select_by_residual(stream.get(), rows, device_up.data(), device_gate.data(), Activation::relu,
+                     {device_c.data(), device_e.data(), device_f.data()}, device_factor.data(), threshold, selection);
+  expect_selected(selection, stream, rows, [&](int row, int n) {
+    const size_t at = size_t(row * kNeurons + n), i = size_t(n);
+    const float line = e[i] * gate[at] + f[i];
+    const float missed = (std::max(gate[at], 0.0f) - c[i]) * up[at] - line;
+    return std::fabs(missed) * factor[i] > threshold;
+  });
+}
+
+}  // namespace
+}  // namespace pleat::cuda
