@@ -36,7 +36,8 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
   }
   sub->callback([&command, &options, run] {
     command.run = [&options, run] {
-      return with_ranks(options.common, [&](Communicator& communicator) { return run(communicator, options); });
+      return with_ranks(options.common, RunsOn::cpu,
+                        [&](Communicator& communicator) { return run(communicator, options); });
     };
   });
 }

@@ -17,7 +17,8 @@ void add_check(CLI::App& app, Command& command) {
   add_rank_flags(sub, *options);
   sub.callback([options, &command] {
     command.run = [options] {
-      return with_ranks(*options, [&](Communicator& communicator) { return run_check(communicator, options->json); });
+      return with_ranks(*options, RunsOn::cpu,
+                        [&](Communicator& communicator) { return run_check(communicator, options->json); });
     };
   });
 }

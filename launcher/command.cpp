@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/engine/device/device_executor.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -54,8 +55,11 @@ EngineOptions cache_options(const CommonOptions& options) {
   return engine;
 }
 
-void require_device(const CommonOptions& options) {
-  if (options.device == "cuda") throw Error(ErrorKind::unimplemented, "this build has no CUDA backend");
+void require_device(const CommonOptions& options, RunsOn runs_on) {
+  if (options.device != "cuda") return;
+  device_executor();
+  if (runs_on == RunsOn::cpu)
+    throw Error(ErrorKind::unimplemented, "--device cuda is for generate and eval; this command runs on the CPU");
 }
 
 double budget_named(const std::string& text) {

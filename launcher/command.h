@@ -47,8 +47,10 @@ void add_cache_flags(CLI::App& app, CommonOptions& options);
 // The engine's options with the cache as these flags say.
 EngineOptions cache_options(const CommonOptions& options);
 
-// Error(unimplemented) for a device this build does not have.
-void require_device(const CommonOptions& options);
+enum class RunsOn { cpu, any_device };
+
+// Error(unimplemented) for a device that this build, this host or this command does not have.
+void require_device(const CommonOptions& options, RunsOn runs_on);
 
 // "24%" or "0.24", for --budget; Error(invalid) unless it is above 0.
 double budget_named(const std::string& text);

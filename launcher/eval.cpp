@@ -212,10 +212,11 @@ void add_eval(CLI::App& app, Command& command) {
     options->task.dense = options->dense;
     command.run = [options] {
       if (!options->task.task.empty())
-        return with_ranks(options->common, [&](Communicator& communicator) {
+        return with_ranks(options->common, RunsOn::any_device, [&](Communicator& communicator) {
           return eval_task(options->task, options->common, communicator);
         });
-      return with_ranks(options->common, [&](Communicator& communicator) { return eval(*options, communicator); });
+      return with_ranks(options->common, RunsOn::any_device,
+                        [&](Communicator& communicator) { return eval(*options, communicator); });
     };
   });
 }

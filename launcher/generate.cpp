@@ -198,7 +198,8 @@ void add_generate(CLI::App& app, Command& command) {
   sub.callback([options, &command] {
     if (!options->prompt && options->input.empty()) throw CLI::RequiredError("--prompt or --input");
     command.run = [options] {
-      return with_ranks(options->common, [&](Communicator& communicator) { return generate(*options, communicator); });
+      return with_ranks(options->common, RunsOn::any_device,
+                        [&](Communicator& communicator) { return generate(*options, communicator); });
     };
   });
 }

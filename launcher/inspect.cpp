@@ -156,7 +156,7 @@ void add_inspect(CLI::App& app, Command& command) {
   add_common_flags(sub, options->common);
   sub.callback([options, &command] {
     command.run = [options] {
-      return with_ranks(options->common, [&](Communicator& communicator) {
+      return with_ranks(options->common, RunsOn::cpu, [&](Communicator& communicator) {
         agree(communicator, [&] { inspect(*options); });
         return 0;
       });

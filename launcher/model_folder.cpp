@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/engine/device/device_executor.h"
 #include "kernels/check.h"
 #include "launcher/bootstrap.h"
 
@@ -41,6 +42,7 @@ LoadedModel load_on_ranks(const ModelOptions& model, const CommonOptions& option
   load.reduction = reduction_kind(options);
   load.dense = model.dense;
   load.engine = model.engine;
+  if (options.device == "cuda") load.executor = device_executor();
   return load_model(model.folder, communicator, load);
 }
 

@@ -87,7 +87,8 @@ void add_quantize(CLI::App& app, Command& command) {
   add_common_flags(sub, options->common);
   sub.callback([options, &command] {
     command.run = [options] {
-      return with_ranks(options->common, [&](Communicator& communicator) { return quantize(*options, communicator); });
+      return with_ranks(options->common, RunsOn::cpu,
+                        [&](Communicator& communicator) { return quantize(*options, communicator); });
     };
   });
 }

@@ -27,13 +27,13 @@ int exit_code(const Error& error) {
   }
 }
 
-int with_ranks(const CommonOptions& options, const std::function<int(Communicator&)>& body) {
+int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function<int(Communicator&)>& body) {
   const int threads = options.threads > 0 ? options.threads : default_threads();
   const std::unique_ptr<Communicator> communicator = join_ranks(threads, milliseconds(options.step_timeout));
   int code = 0;
   try {
     try {
-      require_device(options);
+      require_device(options, runs_on);
     } catch (const Error& error) {
       throw SharedError(error.kind(), error.what());
     }

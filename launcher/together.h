@@ -25,7 +25,7 @@ class SharedError : public Error {
 
 // Joins the ranks, runs `body` and leaves in order. An Error of the body becomes an exit code and one line
 // "pleat: <sentence>" on stderr: from rank 0 alone for a SharedError, and from rank 0 first for any other.
-int with_ranks(const CommonOptions& options, const std::function<int(Communicator&)>& body);
+int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function<int(Communicator&)>& body);
 
 // For what every rank finds out before it joins, like a wrong flag: rank 0 writes `text` to `out`, all return `code`.
 int say_once(const std::string& text, std::FILE* out, int code);

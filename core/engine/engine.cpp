@@ -194,6 +194,13 @@ Engine::~Engine() = default;
 const Blueprint& Engine::blueprint() const { return state_->blueprint; }
 int64_t Engine::kv_pages() const { return state_->pages; }
 const EngineOptions& Engine::options() const { return state_->options; }
+void Engine::run_on(const MakeExecutor& make) {
+  State& s = *state_;
+  if (s.communicator.ranks() > 1 || s.options.kv_dtype || s.options.key_channels < 1)
+    throw Error(ErrorKind::unimplemented,
+                "several ranks, --kv-format and --key-channels do not run on a GPU yet: one rank, without these");
+  s.executor = make(s.blueprint, s.weights, s.pages * kPageTokens);
+}
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
   state_->hook = hook;
@@ -222,14 +229,37 @@ void Engine::State::run_layers(const StepPlan& step_plan, int first) {
   }
   communicator.at(step_plan.step, -1);
   compute_logits(step_plan.logits);
+  count_step();
+}
+
+void Engine::State::count_step() {
   statistics.steps += 1;
   statistics.rows += rows;
   statistics.folded_rows += rows - dense_rows;
   statistics.folded_steps += rows > dense_rows;
 }
 
+void Engine::State::step_elsewhere(const StepPlan& step_plan) {
+  last_lap = std::chrono::steady_clock::now();
+  order_rows(step_plan);
+  communicator.at(step_plan.step, -1);
+  executor->step(step_plan);
+  if (step_plan.logits != LogitsMode::none) {
+    const MatrixView<const float> there = executor->logits();
+    PLEAT_ASSERT(there.rows == int64_t(logit_rows.size()) && there.cols == blueprint.vocab, there.rows, " rows");
+    best.clear();
+    for (int64_t row = 0; row < there.rows; ++row) {
+      std::copy_n(there[row], there.cols, &local_logits[size_t(row * there.cols)]);
+      best.push_back(int32_t(std::max_element(there[row], there[row] + there.cols) - there[row]));
+    }
+  }
+  count_step();
+  lap(EngineStatistics::other);
+}
+
 void Engine::step(const StepPlan& step_plan) {
   State& s = *state_;
+  if (s.executor) return s.step_elsewhere(step_plan);
   s.begin(step_plan);
   s.embed();
   s.observe("x", -1, s.view(s.x, s.d));

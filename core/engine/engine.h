@@ -1,6 +1,7 @@
 #pragma once
 // Executes steps of one model on one rank. All ranks construct it and execute the same plans.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,17 @@ class StageObserver {
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
 };
 
+// Executes plans somewhere else than on the CPU, for an engine of one rank.
+class StepExecutor {
+ public:
+  virtual ~StepExecutor() = default;
+  virtual void step(const StepPlan& plan) = 0;
+  virtual MatrixView<const float> logits() const = 0;  // [wanted rows, vocab] unless the plan wants none
+};
+// kv_tokens: what the key-value cache must hold.
+using MakeExecutor =
+    std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights, int64_t kv_tokens)>;
+
 // What the steps so far cost this rank.
 struct EngineStatistics {
   int64_t steps = 0;
@@ -70,6 +82,8 @@ class Engine {
   MatrixView<const float> logits() const;           // [wanted rows, vocab] after LogitsMode::full
   const std::vector<int32_t>& best_tokens() const;  // [wanted rows]        after LogitsMode::argmax
 
+  // From now on steps run there; hooks, observers and statistics of the CPU's phases see nothing of them.
+  void run_on(const MakeExecutor& make);
   void set_ffn_hook(FfnHook* hook);
   void set_observer(StageObserver* observer);
   const EngineStatistics& statistics() const;
@@ -97,7 +111,8 @@ struct LoadOptions {
   int threads = 1;
   bool oversubscribed = false;
   Reduction reduction = Reduction::invariant;
-  bool dense = false;  // run a folded checkpoint densely
+  bool dense = false;     // run a folded checkpoint densely
+  MakeExecutor executor;  // none: the CPU
   EngineOptions engine;
 };
 

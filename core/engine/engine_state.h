@@ -33,6 +33,8 @@ struct Engine::State {
   void add_ffn(int layer, const StepPlan& step_plan);
   void add_both(int layer, const StepPlan& step_plan);
   void compute_logits(LogitsMode mode);
+  void count_step();
+  void step_elsewhere(const StepPlan& step_plan);
 
   // y = norm(x), or x itself where the model has no such norm; y may be x.
   void normalise(const NormWeights& norm, MatrixView<const float> in, MatrixView<float> out);
@@ -113,6 +115,7 @@ struct Engine::State {
   std::vector<int64_t> gather_bytes;  // [ranks]
   std::vector<int32_t> best;
 
+  std::unique_ptr<StepExecutor> executor;  // none: this CPU
   FfnHook* hook = nullptr;
   StageObserver* observer = nullptr;
   EngineStatistics statistics;

@@ -27,6 +27,7 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   model.weight_bytes = int64_t(weights.bytes());
   model.engine =
       std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context, options.engine);
+  if (options.executor) model.engine->run_on(options.executor);
   communicator.ledger().set_phase("running");
   return model;
 }

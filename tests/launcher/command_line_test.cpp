@@ -36,8 +36,9 @@ TEST(CommandLine, RefusesWhatItDoesNotKnow) {
     expect_refusal(pleat("eval --model " + model() + " --text x --key-channels " + share), "--key-channels");
 }
 
-TEST(CommandLine, SaysThatThisBuildHasNoCuda) {
-  expect_refusal(pleat("generate --device cuda --model " + model() + " --prompt x"), "this build has no CUDA backend");
+TEST(CommandLine, SaysWhyItCannotRunOnAGpu) {
+  for (const char* command : {"generate --prompt x", "eval --text x", "inspect"})
+    expect_refusal(pleat(std::string(command) + " --device cuda --model " + model()), "CUDA");
 }
 
 TEST(CommandLine, NamesAMissingModelOnceWhateverTheNumberOfRanks) {

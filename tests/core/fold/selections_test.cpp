@@ -1,72 +1,15 @@
 // Every selection, with lines and without, over rows in any format: in the engine, on the smallest real shapes.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <tuple>
 
-#include <nlohmann/json.hpp>
-
 #include "core/checkpoint/checkpoint.h"
-#include "core/fold/fold.h"
 #include "kernels/check.h"
-#include "tests/core/engine/run.h"
+#include "tests/core/fold/folded_models.h"
 
 namespace pleat::test {
 namespace {
-
-namespace fs = std::filesystem;
-
-// Two tiny dense models, and what is made of them.
-class Models {
- public:
-  Models() : path_(fs::temp_directory_path() / concat("pleat-selections-", getpid())) {
-    fs::create_directory(path_);
-    for (const char* family : {"llama-3.1", "gpt2"}) {
-      fs::create_directory(path_ / family);
-      for (const char* file : {"config.json", "model.safetensors"})
-        fs::copy(fixture(std::string("families/") + family + "/" + file), path_ / family);
-      fs::copy(fixture("families/tokenizer.json"), path_ / family);
-    }
-  }
-  ~Models() { fs::remove_all(path_); }
-
-  static fs::path dense(bool gated) { return get().path_ / (gated ? "llama-3.1" : "gpt2"); }
-
-  // The model with one recipe for all layers.
-  static std::string folded(bool gated, const LayerRecipe& recipe) {
-    const std::string name = concat(gated, to_text(recipe, gated));
-    const fs::path out = get().path_ / ("folded-" + std::to_string(std::hash<std::string>()(name)));
-    if (fs::exists(out)) return out;
-    nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-    for (int layer = 0; layer < layers_of(gated); ++layer) layers.push_back(to_json(recipe, gated));
-    const fs::path file = get().path_ / "recipe.json";
-    std::ofstream(file) << nlohmann::ordered_json{{"layers", layers}}.dump();
-    FoldOptions options;
-    options.model = dense(gated);
-    options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
-    options.out = out;
-    options.recipe = file;
-    options.max_tokens = 2048;
-    options.oversubscribed = true;
-    fold_model(options);
-    return out;
-  }
-
- private:
-  static Models& get() {
-    static Models models;
-    return models;
-  }
-  static int layers_of(bool gated) {
-    std::ifstream in(dense(gated) / "config.json");
-    const nlohmann::json config = nlohmann::json::parse(in);
-    return config.value("num_hidden_layers", config.value("n_layer", 0));
-  }
-  fs::path path_;
-};
 
 constexpr int kPrompt = 9;
 

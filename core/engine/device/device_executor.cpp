@@ -1,0 +1,16 @@
+#include "core/engine/device/device_executor.h"
+
+#include "core/engine/device/device_step.h"
+#include "kernels/cuda/device.h"
+
+namespace pleat {
+
+MakeExecutor device_executor() {
+  if (const std::string why = cuda::why_no_device(); !why.empty())
+    throw Error(ErrorKind::unimplemented, concat("no CUDA device can be used: ", why));
+  return [](const Blueprint& blueprint, const Weights& weights, int64_t kv_tokens) {
+    return std::make_unique<DeviceStep>(blueprint, weights, kv_tokens);
+  };
+}
+
+}  // namespace pleat

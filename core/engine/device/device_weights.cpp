@@ -1,0 +1,112 @@
+#include "core/engine/device/device_weights.h"
+
+#include <algorithm>
+
+namespace pleat {
+namespace {
+
+constexpr int64_t kBinNeurons = 64;  // at most: a block of the fix-up takes a bin
+
+DeviceVector upload(const Vector& values, const cuda::Stream& stream) {
+  return {std::span<const float>(values), stream};
+}
+
+DeviceNorm upload(const NormWeights& norm, const cuda::Stream& stream) {
+  return {upload(norm.weight, stream), upload(norm.bias, stream)};
+}
+
+cuda::DeviceRows upload(const PackedMatrix& matrix, const cuda::Stream& stream) {
+  if (matrix.outputs() == 0) return {};
+  return {matrix, stream};
+}
+
+cuda::DeviceRows upload(const NeuronRows& rows, const cuda::Stream& stream) {
+  if (rows.neurons() == 0) return {};
+  return {rows, stream};
+}
+
+cuda::DeviceRows upload(const LowBitMatrix& matrix, const cuda::Stream& stream) {
+  if (matrix.outputs() == 0) return {};
+  return {matrix, stream};
+}
+
+// Each virtual shard in equal parts.
+std::vector<int32_t> bins(const std::vector<int64_t>& shards) {
+  std::vector<int32_t> offsets = {0};
+  for (size_t shard = 0; shard + 1 < shards.size(); ++shard) {
+    const int64_t begin = shards[shard], count = shards[shard + 1] - begin;
+    const int64_t parts = (count + kBinNeurons - 1) / kBinNeurons;
+    for (int64_t part = 1; part <= parts; ++part) offsets.push_back(int32_t(begin + count * part / parts));
+  }
+  return offsets;
+}
+
+DeviceFold upload(const FoldedFfn& fold, const cuda::Stream& stream) {
+  DeviceFold out;
+  out.fold = upload(fold.fold, stream);
+  out.bias = upload(fold.fold_bias, stream);
+  out.slope = upload(fold.slope, stream);
+  out.gate_slope = upload(fold.gate_slope, stream);
+  out.intercept = upload(fold.intercept, stream);
+  out.predictor = upload(fold.predictor, stream);
+  out.gate_predictor = upload(fold.gate_predictor, stream);
+  out.low = upload(fold.range_low, stream);
+  out.high = upload(fold.range_high, stream);
+  out.center = upload(fold.center, stream);
+  out.factor = upload(fold.factor, stream);
+  out.threshold = fold.threshold;
+  return out;
+}
+
+DeviceLayer upload(const LayerWeights& w, const cuda::Stream& stream) {
+  require_for_device(w.attention_output_norm.weight.empty() && w.ffn_output_norm.weight.empty() &&
+                         w.attention.query_norm.weight.empty() && w.attention.key_norm.weight.empty(),
+                     "norms of heads and of sub-layers' outputs");
+  DeviceLayer out;
+  out.attention_norm = upload(w.attention_norm, stream);
+  out.ffn_norm = upload(w.ffn_norm, stream);
+  out.attention.query_key_value = upload(w.attention.query_key_value, stream);
+  out.attention.output = upload(w.attention.output, stream);
+  out.attention.query_key_value_bias = upload(w.attention.query_key_value_bias, stream);
+  out.attention.output_bias = upload(w.attention.output_bias, stream);
+  out.spec = w.spec;
+  out.folded = w.folded;
+  out.by_neuron = w.by_neuron;
+  out.bin_offsets = bins(w.neuron_offsets);
+  const auto either = [&](const PackedMatrix& matrix, const NeuronRows& rows) {
+    return matrix.outputs() > 0 ? upload(matrix, stream) : upload(rows, stream);
+  };
+  out.ffn.gate = either(w.dense.gate, w.fold.gate);
+  out.ffn.up = either(w.dense.up, w.fold.up);
+  out.ffn.down = w.by_neuron ? upload(w.fold.down, stream) : upload(w.dense.down, stream);
+  out.ffn.gate_bias = upload(w.gate_bias, stream);
+  out.ffn.up_bias = upload(w.up_bias, stream);
+  out.ffn.down_bias = upload(w.down_bias, stream);
+  if (w.folded) out.fold = upload(w.fold, stream);
+  return out;
+}
+
+}  // namespace
+
+void require_for_device(bool condition, const char* what) {
+  if (!condition) throw Error(ErrorKind::unimplemented, concat(what, " do not run on a GPU yet"));
+}
+
+DeviceWeights device_weights(const Weights& weights, bool tied_head, const cuda::Stream& stream) {
+  DeviceWeights out;
+  out.head = upload(weights.head, stream);
+  out.head_bias = upload(weights.head_bias, stream);
+  if (!tied_head) out.token_embedding = upload(weights.token_embedding, stream);
+  out.position_embedding = upload(weights.position_embedding, stream);
+  out.embedding_norm = upload(weights.embedding_norm, stream);
+  out.final_norm = upload(weights.final_norm, stream);
+  int64_t most = 0;
+  for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
+    with_context(concat("layer ", layer), [&] { out.layers.push_back(upload(weights.layers[layer], stream)); });
+    most = std::max(most, weights.layers[layer].neurons);
+  }
+  out.zeros = upload(Vector(size_t(most)), stream);
+  return out;
+}
+
+}  // namespace pleat

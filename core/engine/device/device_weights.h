@@ -1,0 +1,66 @@
+#pragma once
+// One rank's weights on its device.
+#include <vector>
+
+#include "core/engine/weights.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/fix_up.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/selection.h"
+
+namespace pleat {
+
+using DeviceVector = cuda::DeviceArray<float>;
+
+struct DeviceNorm {
+  DeviceVector weight, bias;  // [d]; no weight: the model has no such norm
+};
+
+struct DeviceAttention {
+  cuda::DeviceRows query_key_value;  // [(q + 2 kv) * hd, d]
+  cuda::DeviceRows output;           // [d, q * hd]
+  DeviceVector query_key_value_bias, output_bias;
+};
+
+// Matrices of an FFN. `down` stands by neuron, [h, d], where its rows are gathered, else by output, [d, h].
+struct DeviceFfn {
+  cuda::DeviceRows gate, up, down;  // gate and up [h, d]
+  DeviceVector gate_bias, up_bias, down_bias;
+};
+
+struct DeviceFold {
+  cuda::DeviceRows fold;  // C by output [d, d]; no rows without lines
+  DeviceVector bias;      // B [d]
+  DeviceVector slope, gate_slope, intercept;
+  cuda::DeviceRows predictor, gate_predictor;  // [h, d]
+  DeviceVector low, high, center, factor;
+  float threshold = 0;
+};
+
+struct DeviceLayer {
+  DeviceNorm attention_norm, ffn_norm;
+  DeviceAttention attention;
+  LayerFoldSpec spec;
+  bool folded = false;
+  bool by_neuron = false;
+  std::vector<int32_t> bin_offsets;  // of its neurons, see cuda::SelectionView
+  DeviceFfn ffn;
+  DeviceFold fold;
+};
+
+struct DeviceWeights {
+  cuda::DeviceRows head, token_embedding, position_embedding;
+  DeviceVector head_bias;
+  DeviceNorm embedding_norm, final_norm;
+  std::vector<DeviceLayer> layers;
+  DeviceVector zeros;  // [the most neurons of a layer]
+};
+
+// Error(unimplemented): "<what> do not run on a GPU yet".
+void require_for_device(bool condition, const char* what);
+
+// Error(unimplemented) for what kernels/cuda has nothing for.
+DeviceWeights device_weights(const Weights& weights, bool tied_head, const cuda::Stream& stream);
+
+}  // namespace pleat

@@ -1,0 +1,48 @@
+// `--device cuda` through the program itself, on the emulator's GPU.
+#include <gtest/gtest.h>
+
+#include "tests/launcher/program.h"
+
+namespace pleat::test {
+namespace {
+
+Outcome on_the_device(const std::string& arguments) {
+  return shell(std::string(PLEAT_EMULATED) + " " + arguments + " --device cuda");
+}
+
+// Greedy, in f32, so that no two tokens are nearly as good.
+std::string greedy(const std::string& folder) {
+  return "generate --quiet --model " + folder +
+         " --prompt 'Once upon a time' --max-tokens 8 --temperature 0 --dtype f32";
+}
+
+TEST(Device, GeneratesTheTextThatTheCpuGenerates) {
+  const Outcome cpu = pleat(greedy(model())), device = on_the_device(greedy(model()));
+  ASSERT_EQ(device.code, 0) << device.err;
+  EXPECT_EQ(device.out, cpu.out);
+  EXPECT_GT(device.out.size(), 10u);
+}
+
+TEST(Device, GeneratesTheTextOfAFoldedModel) {
+  const Scratch scratch;
+  const std::string folded = scratch.path("folded");
+  const Outcome fold = pleat("fold --quiet --reduction 0.75 --max-tokens 4096 --model " + model() + " --text " +
+                             PLEAT_SOURCE_DIR "/examples/calibration.txt --out " + folded);
+  ASSERT_EQ(fold.code, 0) << fold.err;
+  const Outcome cpu = pleat(greedy(folded)), device = on_the_device(greedy(folded));
+  ASSERT_EQ(device.code, 0) << device.err;
+  EXPECT_EQ(device.out, cpu.out);
+}
+
+TEST(Device, RefusesWhatDoesNotRunThereYet) {
+  for (const std::string command : {"inspect", "generate --prompt x --kv-format int8"}) {
+    const Outcome outcome = on_the_device(command + " --model " + model());
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_EQ(own_errors(outcome).size(), 1u) << outcome.err;
+    EXPECT_NE(outcome.err.find(command == "inspect" ? "runs on the CPU" : "do not run on a GPU yet"), std::string::npos)
+        << outcome.err;
+  }
+}
+
+}  // namespace
+}  // namespace pleat::test
