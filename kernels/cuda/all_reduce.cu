@@ -137,9 +137,10 @@ __device__ int slice_size(int columns, int ranks) { return ((columns + ranks - 1
 // step 0: read the epoch, which says the half of the exchange buffers
 // step 1: copy my nodes there
 // step 2: meet
-// step 3: add all ranks' nodes of my slices, and put the sums where my first node was: nobody else reads my slices of
-// it step 4: meet again step 5: read every slice from its rank and deliver it; who ends a row normalises it step 6: the
-// last block advances the epoch
+// step 3: add all ranks' nodes of my slices; the sums go where my first node was, whose slices only I read
+// step 4: meet again
+// step 5: read every slice from its rank and deliver it; who ends a row normalises it
+// step 6: the last block advances the epoch
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
   const AllReduce& all = call.all;

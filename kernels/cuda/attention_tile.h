@@ -105,8 +105,6 @@ __device__ void copy_tile(const CacheBlocks& cache, const unsigned char* cached,
   }
 }
 
-__device__ inline float rounded_to_bf16(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }
-
 // Of the product of a key at `position` and a scaled query.
 __device__ inline float score_of(float product, const AttentionScores& rule, int q_head, int position) {
   const float score = rule.soft_cap > 0 ? rule.soft_cap * tanhf(product / rule.soft_cap) : product;

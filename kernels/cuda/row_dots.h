@@ -3,11 +3,11 @@
 #include "device_language.h"
 #include "kernels/cuda/row_input.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sums.h"
 
 namespace pleat::cuda {
 
 __device__ inline float from_bf16(uint16_t bits) { return __uint_as_float(unsigned(bits) << 16); }
-__device__ inline float rounded_to_bf16(float value) { return __bfloat162float(__float2bfloat16(value)); }
 
 // Word l of a group's codes in `kBits` bits: byte i is the code of weight 16 i + l (kernels/low_bit_row.h), at 8 bits
 // less 128. `words`: the group's 2 kBits words.
@@ -147,8 +147,7 @@ __device__ void row_dots(const Rows& w, int index, const RowInput& in, float (&s
       add_low_bit_dots<1>(w, row, in, lane, sum);
   }
 #pragma unroll
-  for (int r = 0; r < kRows; ++r)
-    for (int with = 16; with > 0; with /= 2) sum[r] += __shfl_xor_sync(~0u, sum[r], with);
+  for (int r = 0; r < kRows; ++r) sum[r] = warp_sum(sum[r]);
 }
 
 // A kernel templated over the number of rows it has registers for: calls use(integral constant) with the smallest of 1,

@@ -13,11 +13,6 @@ struct Quantised {
   int* sums;
 };
 
-__device__ float warp_max(float value) {
-  for (int with = kWarp / 2; with > 0; with /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, with));
-  return value;
-}
-
 __device__ bool is_in(const int32_t* list, int count, int value) {
   for (int i = 0; i < count; ++i)
     if (list[i] == value) return true;

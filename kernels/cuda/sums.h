@@ -1,11 +1,14 @@
 #pragma once
-// Sums over the threads of a warp and of a block, in a fixed order, and a warp's largest number. Included by .cu files
+// What kernels share: rounding to bf16, sums over the threads of a warp and of a block in a fixed order, and a warp's
+// largest number. Included by .cu files
 // only.
 #include "device_language.h"
 
 namespace pleat::cuda {
 
 constexpr int kWarp = 32;
+
+__device__ inline float rounded_to_bf16(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }
 
 // The sum over all lanes, in every lane.
 template <class T>

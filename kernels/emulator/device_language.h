@@ -143,7 +143,6 @@ inline int __all_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPla
   return __ballot_sync(mask, vote, place) == mask;
 }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
-inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 template <class T>
 T __ldg(const T* from) {
@@ -153,20 +152,15 @@ template <class T>
 T atomicAdd(T* to, T value) {
   return std::atomic_ref<T>(*to).fetch_add(value, std::memory_order_relaxed);
 }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
-inline void __threadfence_system() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void __nanosleep(unsigned) { ::pleat::emulator::Block::current().block->yield(); }
 
 inline int min(int a, int b) { return b < a ? b : a; }
 inline int max(int a, int b) { return b > a ? b : a; }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fmul_rn(float a, float b) { return a * b; }  // never part of a fused multiply-add
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline int __dp4a(int a, int b, int sum) {
   for (int i = 0; i < 4; ++i) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
   return sum;
 }
-inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
-inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 // NOLINTEND(bugprone-reserved-identifier)
