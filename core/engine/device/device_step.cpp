@@ -63,7 +63,7 @@ struct DeviceStep::State {
   std::vector<KvCache> caches;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
-  int rows = 0;
+  int rows = 0, positions_end = 0;  // of a pass: rows, and where the longest of them ends
   cuda::PagedRows paged;
   std::vector<int32_t> host_tokens, host_positions, host_tables;
   cuda::DeviceArray<int32_t> tokens, positions, table_of, tables;
@@ -123,10 +123,10 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, int64
   device_logits = room(vocab);
   host_logits.resize(size_t(kMaxRows) * size_t(vocab));
 
-  paged.table_pages = int((blueprint.max_positions + kPageTokens - 1) / kPageTokens);
+  const auto most_pages = size_t((blueprint.max_positions + kPageTokens - 1) / kPageTokens);
   tokens = cuda::DeviceArray<int32_t>(kMaxRows);
   positions = cuda::DeviceArray<int32_t>(kMaxRows);
-  tables = cuda::DeviceArray<int32_t>(size_t(kMaxRows * paged.table_pages));
+  tables = cuda::DeviceArray<int32_t>(size_t(kMaxRows) * most_pages);
   std::vector<int32_t> own(kMaxRows);
   for (int row = 0; row < kMaxRows; ++row) own[size_t(row)] = row;
   table_of = {std::span<const int32_t>(own), stream};
@@ -139,13 +139,17 @@ void DeviceStep::State::upload_rows(const StepPlan& plan, int begin, int end) {
   rows = paged.count = end - begin;
   host_tokens.clear();
   host_positions.clear();
+  positions_end = 0;
+  for (int i = begin; i < end; ++i) positions_end = std::max(positions_end, plan.rows[size_t(i)].position + 1);
+  paged.table_pages = (positions_end + kPageTokens - 1) / kPageTokens;
   host_tables.assign(size_t(rows) * size_t(paged.table_pages), 0);
   for (int i = begin; i < end; ++i) {
     const StepRow& row = plan.rows[size_t(i)];
     host_tokens.push_back(row.token);
     host_positions.push_back(row.position);
-    std::copy(plan.page_tables[size_t(row.sequence)].begin(), plan.page_tables[size_t(row.sequence)].end(),
-              host_tables.begin() + int64_t(i - begin) * paged.table_pages);
+    const std::vector<int32_t>& table = plan.page_tables[size_t(row.sequence)];
+    std::copy_n(table.begin(), std::min(table.size(), size_t(paged.table_pages)),
+                host_tables.begin() + int64_t(i - begin) * paged.table_pages);
   }
   tokens.copy_from(host_tokens, stream);
   positions.copy_from(host_positions, stream);
@@ -199,8 +203,8 @@ void DeviceStep::State::attend(int index) {
     scores.slope_scale = blueprint.alibi_scale;
     scores.bias_in_bf16 = blueprint.alibi_in_bf16;
   }
-  cuda::attention(handle(), q, paged, caches[size_t(index)], kv_of_head, scores, int(blueprint.max_positions),
-                  attention_work.data(), {attended.data(), rows, q_width});
+  cuda::attention(handle(), q, paged, caches[size_t(index)], kv_of_head, scores, positions_end, attention_work.data(),
+                  {attended.data(), rows, q_width});
   cuda::multiply_rows(handle(), input(attended, q_width, output),
                       {{output, a.output_bias.data(), attention_out.data(), d}});
 }
