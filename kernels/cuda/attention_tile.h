@@ -127,7 +127,7 @@ __device__ void score_tile(const TileMemory& memory, const TileShape& shape, int
       const Quad k = key[quad];
       for (int h = 0; h < kHeads; ++h) {
         const Quad x = q[h * shape.quads() + quad];
-        for (int i = 0; i < kQuad; ++i) products[h] += x.at[i] * k.at[i];
+        for (int i = 0; i < kQuad; ++i) products[h] = fmaf(x.at[i], k.at[i], products[h]);
       }
     }
     for (int h = 0; h < kHeads; ++h)
@@ -169,7 +169,7 @@ __device__ void add_values(const TileMemory& memory, const TileShape& shape, int
       const Quad value = reinterpret_cast<const Quad*>(memory.values)[token * shape.token_quads() + quad];
       const auto weights = *reinterpret_cast<const Floats<kHeads>*>(memory.weights + token * shape.heads + head);
       for (int h = 0; h < kHeads; ++h)
-        for (int i = 0; i < kQuad; ++i) sums[h].at[i] += weights.at[h] * value.at[i];
+        for (int i = 0; i < kQuad; ++i) sums[h].at[i] = fmaf(weights.at[h], value.at[i], sums[h].at[i]);
     }
     for (int h = 0; h < kHeads; ++h) out[h * shape.quads()] = sums[h];
   }

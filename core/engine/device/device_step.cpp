@@ -2,19 +2,17 @@
 
 #include <algorithm>
 
-#include "core/engine/device/device_weights.h"
+#include "core/engine/device/device_state.h"
 #include "kernels/attention.h"
-#include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/embedding.h"
-#include "kernels/cuda/kv_append.h"
 #include "kernels/cuda/multiply_rows.h"
-#include "kernels/kv_cache.h"
 
 namespace pleat {
-namespace {
 
 using cuda::kMaxRows;
+
+namespace {
 
 void check_blueprint(const Blueprint& blueprint) {
   require_for_device(blueprint.norm_place == NormPlace::before, "norms behind the sub-layers");
@@ -22,56 +20,7 @@ void check_blueprint(const Blueprint& blueprint) {
   require_for_device(blueprint.logit_soft_cap == 0, "soft caps of logits");
 }
 
-// The numbers of a rotary embedding on the device.
-struct RotaryOnDevice {
-  DeviceVector frequency;
-  cuda::DeviceRotary rule;
-};
-
 }  // namespace
-
-// The order of a step's launches. A name in the plural is an array of the rows' values on the device.
-struct DeviceStep::State {
-  State(const Blueprint& blueprint, const Weights& host, int64_t kv_tokens);
-
-  // Rows [begin, end) of a plan: at most kMaxRows, all folded or none.
-  void pass(const StepPlan& plan, int begin, int end);
-  void upload_rows(const StepPlan& plan, int begin, int end);
-  void embed();
-  void add_norm(const float* x, const DeviceNorm& norm);  // residual += x; normed = norm(residual)
-  void attend(int layer);                                 // normed -> attention_out
-  void ffn(const DeviceLayer& layer, bool folded);        // normed -> ffn_out
-  void dense_ffn(const DeviceLayer& layer);
-  void gathered_ffn(const DeviceLayer& layer, bool folded);
-  void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
-  void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection,
-              bool folded);
-  void read_logits(const StepPlan& plan, int begin, int end);
-
-  // Quantised for w where that is in low bits.
-  cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);
-  cuda::StreamHandle handle() const { return stream.get(); }
-
-  Blueprint blueprint;
-  cuda::Stream stream;
-  DeviceWeights weights;
-  int d, q_width, kv_width, vocab, neurons = 0;
-  std::vector<int> kv_of_head;
-  std::vector<RotaryOnDevice> rotaries;
-  DeviceVector slopes;
-  cuda::DeviceArray<std::byte> cache_memory;
-  std::vector<KvCache> caches;
-  std::vector<cuda::DeviceSelection> selections;  // [layers]
-
-  int rows = 0, positions_end = 0;  // of a pass: rows, and where the longest of them ends
-  cuda::PagedRows paged;
-  std::vector<int32_t> host_tokens, host_positions, host_tables;
-  cuda::DeviceArray<int32_t> tokens, positions, table_of, tables;
-  DeviceVector residual, normed, query_key_value, attended, attention_out, ffn_out, up, gate, parts, attention_work,
-      device_logits;
-  cuda::QuantisedRows by_hidden, by_neurons, by_heads;
-  std::vector<float> host_logits, logits;
-};
 
 DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, int64_t kv_tokens)
     : blueprint((check_blueprint(blueprint_), blueprint_)),
@@ -207,99 +156,6 @@ void DeviceStep::State::attend(int index) {
                   {attended.data(), rows, q_width});
   cuda::multiply_rows(handle(), input(attended, q_width, output),
                       {{output, a.output_bias.data(), attention_out.data(), d}});
-}
-
-void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
-  const DeviceFfn& f = layer.ffn;
-  const cuda::Rows w = f.up.view(), down = f.down.view();
-  const cuda::RowInput x = input(normed, d, w);
-  const int h = w.rows;
-  if (blueprint.gated) {
-    cuda::multiply_rows(handle(), x,
-                        {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
-    cuda::activate_gated(handle(), blueprint.activation, {gate.data(), rows, h}, {up.data(), rows, h});
-  } else {
-    cuda::multiply_rows(handle(), x, {{w, f.up_bias.data(), up.data(), h}});
-    cuda::activate(handle(), blueprint.activation, {up.data(), rows, h});
-  }
-  cuda::multiply_rows(handle(), input(up, h, down), {{down, f.down_bias.data(), ffn_out.data(), d}});
-}
-
-// Who of a layer's neurons is exact.   input: of C and the predictors
-void DeviceStep::State::select(const DeviceLayer& layer, const cuda::RowInput& x,
-                               const cuda::DeviceSelection& selection) {
-  const DeviceFold& f = layer.fold;
-  const int h = selection.neurons();
-  switch (layer.spec.selection) {
-    case SelectionKind::range:
-      return cuda::select_by_range(handle(), rows, up.data(), f.low.data(), f.high.data(), selection);
-    case SelectionKind::predictor: {
-      cuda::multiply_rows(handle(), x,
-                          {{f.predictor.view(), layer.ffn.up_bias.data(), up.data(), h},
-                           {f.gate_predictor.view(), layer.ffn.gate_bias.data(), gate.data(), h}});
-      const cuda::DeviceLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
-      return cuda::select_by_residual(handle(), rows, up.data(), gate.data(), blueprint.activation, lines,
-                                      f.factor.data(), f.threshold, selection);
-    }
-    case SelectionKind::gate:
-    case SelectionKind::threshold: {
-      const cuda::Rows w = (blueprint.gated ? layer.ffn.gate : layer.ffn.up).view();
-      const float* const bias = (blueprint.gated ? layer.ffn.gate_bias : layer.ffn.up_bias).data();
-      cuda::multiply_rows(handle(), input(normed, d, w), {{w, bias, gate.data(), h}});
-      cuda::activate(handle(), blueprint.activation, {gate.data(), rows, h});
-      return cuda::select_by_gate(handle(), rows, gate.data(), f.center.data(), f.factor.data(), f.threshold,
-                                  selection);
-    }
-    default:
-      require_for_device(false, "selections prompt, core and static");
-  }
-}
-
-void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x,
-                               const cuda::DeviceSelection& selection, bool folded) {
-  const auto line = [&](const DeviceVector& of) { return folded && of.size() > 0 ? of.data() : weights.zeros.data(); };
-  const cuda::NeuronConstants constants{
-      layer.ffn.up_bias.data(),
-      layer.ffn.gate_bias.data(),
-      {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)}};
-  if (blueprint.gated)
-    cuda::fix_up_gated(handle(), x, layer.ffn.gate.view(), layer.ffn.up.view(), layer.ffn.down.view(), constants,
-                       blueprint.activation, selection, parts.data());
-  else
-    cuda::fix_up(handle(), x, layer.ffn.up.view(), layer.ffn.down.view(), constants, blueprint.activation, selection,
-                 parts.data());
-  cuda::add_parts(handle(), parts.data(), selection.view().bins, rows * d, ffn_out.data());
-}
-
-// Rows of neurons: those that are selected, or densely all of them.
-void DeviceStep::State::gathered_ffn(const DeviceLayer& layer, bool folded) {
-  const cuda::DeviceSelection& selection = selections[size_t(&layer - weights.layers.data())];
-  const DeviceFold& f = layer.fold;
-  const DeviceVector& bias = folded ? f.bias : layer.ffn.down_bias;
-  const cuda::Rows fold = f.fold.view(), predictor = f.predictor.view();
-  cuda::set_rows(handle(), rows, d, bias.size() > 0 ? bias.data() : nullptr, ffn_out.data());
-  if (!folded) {
-    cuda::select_all(handle(), rows, selection);
-  } else {
-    const bool predicts_range = layer.spec.selection == SelectionKind::range;
-    const cuda::RowInput x = input(normed, d, predictor.rows > 0 ? predictor : fold);
-    const cuda::RowProduct of_fold{fold, bias.size() > 0 ? bias.data() : nullptr, ffn_out.data(), d};
-    const cuda::RowProduct of_predictor{predictor, layer.ffn.up_bias.data(), up.data(), selection.neurons()};
-    if (fold.rows > 0 && predicts_range)
-      cuda::multiply_rows(handle(), x, {of_fold, of_predictor});
-    else if (predicts_range)
-      cuda::multiply_rows(handle(), x, {of_predictor});
-    else if (fold.rows > 0)
-      cuda::multiply_rows(handle(), x, {of_fold});
-    select(layer, x, selection);
-  }
-  fix_up(layer, input(normed, d, layer.ffn.up.view()), selection, folded);
-}
-
-void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
-  if (layer.by_neuron) return gathered_ffn(layer, folded && layer.folded);
-  require_for_device(!layer.folded, "selections prompt, core and static");
-  dense_ffn(layer);
 }
 
 void DeviceStep::State::pass(const StepPlan& plan, int begin, int end) {
