@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/floats.h"
 #include "kernels/cuda/meeting.h"
 #include "kernels/cuda/norm_row.h"
 
@@ -27,19 +28,6 @@ struct Call {
 
   __device__ int64_t size() const { return int64_t(rows) * d; }
 };
-
-// What a thread reads and writes at once.
-template <int kWidth>
-struct alignas(kWidth * sizeof(float)) Floats {
-  float at[kWidth];
-  __device__ static Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
-  __device__ void store(float* to) const { *reinterpret_cast<Floats*>(to) = *this; }
-};
-template <int kWidth>
-__device__ Floats<kWidth> operator+(Floats<kWidth> a, const Floats<kWidth>& b) {
-  for (int i = 0; i < kWidth; ++i) a.at[i] += b.at[i];
-  return a;
-}
 
 // each(row, begin, end) for the block's pieces: columns [begin, end).
 template <class Each>

@@ -3,6 +3,7 @@
 // query heads of one kv head go over them. Included by .cu files only.
 #include "kernels/attention.h"
 #include "kernels/cuda/cache_blocks.h"
+#include "kernels/cuda/floats.h"
 #include "kernels/cuda/sums.h"
 
 namespace pleat::cuda {
@@ -12,10 +13,6 @@ static_assert(kTile == kWarp);  // a lane is a position when a warp sums over th
 constexpr int kAttentionThreads = 128;
 constexpr int kQuad = 4;  // channels that a thread takes at once
 
-template <int kCount>
-struct alignas(kCount * sizeof(float)) Floats {
-  float at[kCount];
-};
 using Quad = Floats<kQuad>;
 
 // What shared memory holds. Lengths are in quads of channels, the last one filled up with zeros.
@@ -74,7 +71,7 @@ __device__ void store_piece(const uint4& piece, int first, const float* scales, 
       numbers.at[r] = number<Element>(piece, i + r);
       if constexpr (sizeof(Element) == 1) numbers.at[r] *= scales[token];
     }
-    *reinterpret_cast<Floats<kRun>*>(tokens + token * shape.token_quads() * kQuad + channel) = numbers;
+    numbers.store(tokens + token * shape.token_quads() * kQuad + channel);
   }
 }
 
@@ -167,7 +164,7 @@ __device__ void add_values(const TileMemory& memory, const TileShape& shape, int
     }
     for (int token = begin; token < end; ++token) {
       const Quad value = reinterpret_cast<const Quad*>(memory.values)[token * shape.token_quads() + quad];
-      const auto weights = *reinterpret_cast<const Floats<kHeads>*>(memory.weights + token * shape.heads + head);
+      const auto weights = Floats<kHeads>::load(memory.weights + token * shape.heads + head);
       for (int h = 0; h < kHeads; ++h)
         for (int i = 0; i < kQuad; ++i) sums[h].at[i] = fmaf(weights.at[h], value.at[i], sums[h].at[i]);
     }

@@ -1,7 +1,6 @@
 #pragma once
 // What kernels share: rounding to bf16, sums over the threads of a warp and of a block in a fixed order, and a warp's
-// largest number. Included by .cu files
-// only.
+// largest number. Included by .cu files only.
 #include "device_language.h"
 
 namespace pleat::cuda {
