@@ -51,6 +51,7 @@ class Communicator {
   void at(int64_t step, int layer);
   // The deadline of a wait; the same on all ranks. Default 60 s.
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ns_ = std::chrono::nanoseconds(timeout).count(); }
+  std::chrono::nanoseconds timeout() const { return std::chrono::nanoseconds(timeout_ns_); }
 
   // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The
   // same bits on every rank and for every number of ranks. `name` is for the ledger ("attention", "ffn"). out may be

@@ -196,10 +196,9 @@ int64_t Engine::kv_pages() const { return state_->pages; }
 const EngineOptions& Engine::options() const { return state_->options; }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
-  if (s.communicator.ranks() > 1 || s.options.kv_dtype || s.options.key_channels < 1)
-    throw Error(ErrorKind::unimplemented,
-                "several ranks, --kv-format and --key-channels do not run on a GPU yet: one rank, without these");
-  s.executor = make(s.blueprint, s.weights, s.pages * kPageTokens);
+  if (s.options.kv_dtype || s.options.key_channels < 1)
+    throw Error(ErrorKind::unimplemented, "--kv-format and --key-channels do not run on a GPU yet");
+  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, s.pages * kPageTokens);
 }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
@@ -244,14 +243,15 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   executor->step(step_plan);
-  if (step_plan.logits != LogitsMode::none) {
-    const MatrixView<const float> there = executor->logits();
-    PLEAT_ASSERT(there.rows == int64_t(logit_rows.size()) && there.cols == blueprint.vocab, there.rows, " rows");
-    best.clear();
-    for (int64_t row = 0; row < there.rows; ++row) {
-      std::copy_n(there[row], there.cols, &local_logits[size_t(row * there.cols)]);
-      best.push_back(int32_t(std::max_element(there[row], there[row] + there.cols) - there[row]));
-    }
+  const bool argmax = step_plan.logits == LogitsMode::argmax;
+  const MatrixView<const float> there = executor->logits();
+  const int64_t wanted = argmax ? int64_t(executor->best().size()) : there.rows;
+  PLEAT_ASSERT(step_plan.logits == LogitsMode::none || wanted == int64_t(logit_rows.size()), wanted, " rows");
+  if (argmax) {
+    gather_best(executor->best());
+  } else {
+    std::copy_n(there.data, there.rows * there.cols, local_logits.data());
+    gather_logits({local_logits.data(), there.rows, there.cols});
   }
   count_step();
   lap(EngineStatistics::other);

@@ -40,16 +40,25 @@ class StageObserver {
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
 };
 
-// Executes plans somewhere else than on the CPU, for an engine of one rank.
+// A rank's best token of one row.
+struct TokenCandidate {
+  float value = 0;
+  int32_t token = 0;
+};
+
+// Executes a rank's plans somewhere else than on the CPU.
 class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
   virtual void step(const StepPlan& plan) = 0;
-  virtual MatrixView<const float> logits() const = 0;  // [wanted rows, vocab] unless the plan wants none
+  // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
+  virtual MatrixView<const float> logits() const = 0;        // [wanted rows, V_r] after LogitsMode::full
+  virtual std::span<const TokenCandidate> best() const = 0;  // [wanted rows]      after LogitsMode::argmax
 };
-// kv_tokens: what the key-value cache must hold.
+// Collective. kv_tokens: what the key-value cache must hold.
 using MakeExecutor =
-    std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights, int64_t kv_tokens)>;
+    std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
+                                                const ShardPlan& plan, Communicator& communicator, int64_t kv_tokens)>;
 
 // What the steps so far cost this rank.
 struct EngineStatistics {

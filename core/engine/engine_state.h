@@ -11,12 +11,6 @@
 
 namespace pleat {
 
-// A rank's best token of one row.
-struct Candidate {
-  float value = 0;
-  int32_t token = 0;
-};
-
 struct Engine::State {
   State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
         Context& context, const EngineOptions& options);
@@ -33,6 +27,9 @@ struct Engine::State {
   void add_ffn(int layer, const StepPlan& step_plan);
   void add_both(int layer, const StepPlan& step_plan);
   void compute_logits(LogitsMode mode);
+  // To rank 0, from every rank's local [wanted rows, V_r], or its best ones [wanted rows].
+  void gather_logits(MatrixView<const float> local);
+  void gather_best(std::span<const TokenCandidate> local);
   void count_step();
   void step_elsewhere(const StepPlan& step_plan);
 
@@ -111,7 +108,7 @@ struct Engine::State {
   std::vector<float> prompt_values, prompt_norms;     // [rows, neurons], [rows] of it
   std::vector<float> prompt_squares;                  // [leaves and nodes, rows]
   std::vector<float> local_logits, all_logits, gathered_logits;
-  std::vector<Candidate> candidates, gathered_candidates;
+  std::vector<TokenCandidate> candidates, gathered_candidates;
   std::vector<int64_t> gather_bytes;  // [ranks]
   std::vector<int32_t> best;
 

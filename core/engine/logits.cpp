@@ -9,7 +9,7 @@ namespace pleat {
 namespace {
 
 // Lowest token on ties.
-Candidate best_of(const float* logits, int64_t count, int64_t first_token) {
+TokenCandidate best_of(const float* logits, int64_t count, int64_t first_token) {
   int64_t best = 0;
   for (int64_t i = 1; i < count; ++i)
     if (logits[i] > logits[best]) best = i;
@@ -36,32 +36,39 @@ void Engine::State::compute_logits(LogitsMode mode) {
          weights.head_bias.empty() ? nullptr : weights.head_bias.data(), local);
   if (blueprint.logit_soft_cap > 0) soft_cap(context, blueprint.logit_soft_cap, local);
   lap(EngineStatistics::head, weights.head.bytes());
+  if (mode == LogitsMode::full) return gather_logits(local);
+  for (int64_t i = 0; i < wanted; ++i) candidates[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
+  gather_best(std::span(candidates).first(size_t(wanted)));
+}
 
+void Engine::State::gather_best(std::span<const TokenCandidate> local) {
+  const size_t wanted = local.size(), ranks = size_t(communicator.ranks());
+  if (wanted == 0) return;
+  gather_bytes.assign(ranks, int64_t(local.size_bytes()));
+  communicator.gather("candidates", std::as_bytes(local), gather_bytes,
+                      reinterpret_cast<std::byte*>(gathered_candidates.data()));
+  best.assign(wanted, -1);
+  for (size_t i = 0; rank == 0 && i < wanted; ++i) {
+    TokenCandidate winner = gathered_candidates[i];
+    for (size_t r = 1; r < ranks; ++r)
+      if (const TokenCandidate& other = gathered_candidates[r * wanted + i]; other.value > winner.value) winner = other;
+    best[i] = winner.token;
+  }
+  lap(EngineStatistics::collective);
+}
+
+void Engine::State::gather_logits(MatrixView<const float> local) {
+  const int64_t wanted = local.rows;
   const size_t ranks = size_t(communicator.ranks());
-  if (mode == LogitsMode::argmax) {
-    for (int64_t i = 0; i < wanted; ++i) candidates[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
-    gather_bytes.assign(ranks, wanted * int64_t(sizeof(Candidate)));
-    const std::span mine(candidates.data(), size_t(wanted));
-    communicator.gather("candidates", std::as_bytes(mine), gather_bytes,
-                        reinterpret_cast<std::byte*>(gathered_candidates.data()));
-    best.assign(size_t(wanted), -1);
-    for (size_t i = 0; rank == 0 && i < size_t(wanted); ++i) {
-      Candidate winner = gathered_candidates[i];
-      for (size_t r = 1; r < ranks; ++r)
-        if (const Candidate& other = gathered_candidates[r * size_t(wanted) + i]; other.value > winner.value)
-          winner = other;
-      best[i] = winner.token;
-    }
-  } else if (ranks > 1) {
-    for (size_t r = 0; r < ranks; ++r) gather_bytes[r] = wanted * plan.vocab(int(r)).size() * int64_t(sizeof(float));
-    communicator.gather("logits", std::as_bytes(std::span(local.data, size_t(wanted * vocab.size()))), gather_bytes,
-                        reinterpret_cast<std::byte*>(gathered_logits.data()));
-    const float* part = gathered_logits.data();
-    for (size_t r = 0; rank == 0 && r < ranks; ++r) {
-      const Range range = plan.vocab(int(r));
-      for (int64_t i = 0; i < wanted; ++i, part += range.size())
-        std::memcpy(&all_logits[size_t(i * blueprint.vocab + range.begin)], part, size_t(range.size()) * sizeof(float));
-    }
+  if (wanted == 0 || ranks == 1) return;
+  for (size_t r = 0; r < ranks; ++r) gather_bytes[r] = wanted * plan.vocab(int(r)).size() * int64_t(sizeof(float));
+  communicator.gather("logits", std::as_bytes(std::span(local.data, size_t(wanted * local.cols))), gather_bytes,
+                      reinterpret_cast<std::byte*>(gathered_logits.data()));
+  const float* part = gathered_logits.data();
+  for (size_t r = 0; rank == 0 && r < ranks; ++r) {
+    const Range range = plan.vocab(int(r));
+    for (int64_t i = 0; i < wanted; ++i, part += range.size())
+      std::memcpy(&all_logits[size_t(i * blueprint.vocab + range.begin)], part, size_t(range.size()) * sizeof(float));
   }
   lap(EngineStatistics::collective);
 }

@@ -96,7 +96,7 @@ __device__ void deliver(const Call& call, int64_t at, int i, Floats<kWidth> sum)
 __device__ void end_piece(const Call& call, int row) {
   if (call.residual == nullptr || !last_to_come(call.all.counters + kPiecesDone + row, unsigned(call.pieces))) return;
   const int64_t at = int64_t(row) * call.d;
-  norm_row(call.d, nullptr, call.norm, call.residual + at, call.out + at);
+  norm_row(call.d, call.norm, call.residual + at, call.out + at);
 }
 
 // step 0: read the epoch, which says the half of the exchange buffers

@@ -13,7 +13,7 @@ std::string why_no_device() {
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "no stream"); }
 Stream::~Stream() { cudaStreamDestroy(stream_); }
-void Stream::wait() const { check(cudaStreamSynchronize(stream_), "the device's work failed"); }
+void wait_for(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "the device's work failed"); }
 
 void* allocate(size_t bytes) {
   void* memory = nullptr;
@@ -34,6 +34,12 @@ void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle strea
 }
 void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "a copy to the host failed");
+}
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "a copy on the device failed");
+}
+void clear(void* memory, size_t bytes, StreamHandle stream) {
+  check(cudaMemsetAsync(memory, 0, bytes, stream), "the device's memory cannot be cleared");
 }
 
 Graph::Graph(const Stream& stream, const std::function<void()>& work) {

@@ -21,13 +21,15 @@ using StreamHandle = CUstream_st*;
 // Empty where a kernel can run, else why not: no driver, no device.
 std::string why_no_device();
 
+void wait_for(StreamHandle stream);  // until all that was enqueued is done
+
 class Stream {
  public:
   Stream();
   ~Stream();
   Stream(const Stream&) = delete;
   StreamHandle get() const { return stream_; }
-  void wait() const;
+  void wait() const { wait_for(stream_); }
 
  private:
   StreamHandle stream_ = nullptr;
@@ -39,6 +41,8 @@ void* allocate_on_host(size_t bytes);  // pinned, at the same address on every d
 void release_on_host(void* memory);
 void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle stream);
 void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream);
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream);
+void clear(void* memory, size_t bytes, StreamHandle stream);  // zeros
 
 // `count` elements of device memory. Movable, not copyable.
 template <class T>
@@ -76,6 +80,22 @@ class DeviceArray {
  private:
   T* data_ = nullptr;
   size_t count_ = 0;
+};
+
+// `count` elements of pinned host memory, which copies in stream order need. T is trivial.
+template <class T>
+class PinnedArray {
+ public:
+  explicit PinnedArray(size_t count) : data_(static_cast<T*>(allocate_on_host(count * sizeof(T)))), count_(count) {}
+  PinnedArray(const PinnedArray&) = delete;
+  ~PinnedArray() { release_on_host(data_); }
+  T* data() const { return data_; }
+  size_t size() const { return count_; }
+  T& operator[](size_t i) const { return data_[i]; }
+
+ private:
+  T* data_;
+  size_t count_;
 };
 
 // What `work` enqueues on the stream, to be repeated at the cost of one launch.

@@ -195,19 +195,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads) add_parts_kernel(const float* parts, int count, int n, float* out) {
-  const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
-  if (i >= n) return;
-  float sum = out[i];
-  for (int part = 0; part < count; ++part) sum += parts[int64_t(part) * n + i];
-  out[i] = sum;
-}
-
-__global__ void __launch_bounds__(kThreads) set_rows_kernel(int d, const float* row, float* out) {
-  const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
-  if (i < d) out[int64_t(blockIdx.y) * d + i] = row != nullptr ? row[i] : 0.0f;
-}
-
 void fix_up(cudaStream_t stream, const RowInput& x, const Exact& exact, const DeviceSelection& selection,
             float* parts) {
   PLEAT_ASSERT(x.rows >= 1 && x.rows <= kMaxRows, x.rows, " rows");
@@ -233,15 +220,6 @@ void fix_up_gated(cudaStream_t stream, const RowInput& x, const Rows& gate, cons
                   float* parts) {
   PLEAT_ASSERT(gate.width == x.width && gate.rows == up.rows, "gate [", gate.rows, ", ", gate.width, "]");
   fix_up(stream, x, Exact{gate, up, down, constants, activation}, selection, parts);
-}
-
-void set_rows(cudaStream_t stream, int rows, int d, const float* row, float* out) {
-  launch(set_rows_kernel, {dim3(unsigned((d + kThreads - 1) / kThreads), unsigned(rows)), kThreads, 0, stream}, d, row,
-         out);
-}
-
-void add_parts(cudaStream_t stream, const float* parts, int count, int n, float* out) {
-  launch(add_parts_kernel, {unsigned((n + kThreads - 1) / kThreads), kThreads, 0, stream}, parts, count, n, out);
 }
 
 }  // namespace pleat::cuda

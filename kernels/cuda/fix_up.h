@@ -27,10 +27,4 @@ void fix_up_gated(StreamHandle stream, const RowInput& x, const Rows& gate, cons
                   const NeuronConstants& constants, Activation activation, const DeviceSelection& selection,
                   float* parts);
 
-// out [rows, d]: every row the same [d], or zeros for nullptr.
-void set_rows(StreamHandle stream, int rows, int d, const float* row, float* out);
-
-// out [n] += parts [count][n], in order.
-void add_parts(StreamHandle stream, const float* parts, int count, int n, float* out);
-
 }  // namespace pleat::cuda

@@ -2,33 +2,80 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/leaf_stack.h"
 #include "kernels/cuda/row_dots.h"
 
 namespace pleat::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+constexpr int kLeafLanes = 8;  // that add up a leaf
+constexpr int kLeavesAtOnce = kWarp / kLeafLanes;
 
+struct Product {
+  RowProduct of;
+  RowInput x;
+};
 struct Products {
-  RowProduct at[kMaxProducts];
+  Product at[kMaxProducts];
   int count;
 };
 
-// A warp an output.
 template <int kRows>
-__global__ void __launch_bounds__(kWarps * 32) multiply_rows_kernel(RowInput x, Products products) {
-  int output = int(blockIdx.x) * kWarps + int(threadIdx.x) / 32;
-  int which = 0;
-  while (which < products.count && output >= products.at[which].w.rows) output -= products.at[which++].w.rows;
-  if (which == products.count) return;
-  const RowProduct& product = products.at[which];
+__device__ void multiply_row(const Product& product, int output) {
   float sum[kRows];
-  row_dots(product.w, output, x, sum);
-  const float bias = product.bias != nullptr ? product.bias[output] : 0.0f;
+  row_dots(product.of.w, output, product.x, sum);
+  const float bias = product.of.bias != nullptr ? product.of.bias[output] : 0.0f;
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (int(threadIdx.x) % 32 == r % 32 && r < x.rows)
-      product.y[int64_t(r) * product.y_stride + output] = sum[r] + bias;
+    if (int(threadIdx.x) % kWarp == r % kWarp && r < product.x.rows)
+      product.of.y[int64_t(r) * product.of.y_stride + output] = sum[r] + bias;
+}
+
+// Every kLeafLanes lanes a leaf, then lane r puts row r's sums on its stack.
+template <int kRows>
+__device__ void multiply_leaves(const Product& product, int output, float* sums) {
+  const Leaves& leaves = product.of.leaves;
+  const int lane = int(threadIdx.x) % kWarp;
+  LeafStack stack;
+  float* to = product.of.y + int64_t(lane) * product.of.y_stride + output;
+  for (int first = 0; first < leaves.count; first += kLeavesAtOnce) {
+    const int mine = first + lane / kLeafLanes;
+    Part part{0, 0, lane % kLeafLanes, kLeafLanes};
+    if (mine < leaves.count) part.begin = leaves.offsets[mine], part.end = leaves.offsets[mine + 1];
+    float sum[kRows];
+    part_dots(product.of.w, output, product.x, part, sum);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      for (int with = kLeafLanes / 2; with > 0; with /= 2) sum[r] += __shfl_xor_sync(~0u, sum[r], with);
+      if (lane % kLeafLanes == 0) sums[lane / kLeafLanes * kRows + r] = sum[r];
+    }
+    __syncwarp();
+    if (lane < product.x.rows)
+      for (int leaf = first; leaf < first + kLeavesAtOnce && leaf < leaves.count; ++leaf) {
+        float node = 0;
+        if (!stack.push(sums[(leaf - first) * kRows + lane], leaves.after[leaf], node)) continue;
+        *to = node;
+        to += int64_t(product.x.rows) * product.of.y_stride;
+      }
+    __syncwarp();
+  }
+}
+
+// A warp an output.
+template <int kRows>
+__global__ void __launch_bounds__(kWarps* kWarp) multiply_rows_kernel(Products products) {
+  __shared__ SharedArray<float, kWarps * kLeavesAtOnce * kRows> sums;
+  const int warp = int(threadIdx.x) / kWarp;
+  int output = int(blockIdx.x) * kWarps + warp;
+  int which = 0;
+  while (which < products.count && output >= products.at[which].of.w.rows) output -= products.at[which++].of.w.rows;
+  if (which == products.count) return;
+  const Product& product = products.at[which];
+  if (product.of.leaves.count == 0)
+    multiply_row<kRows>(product, output);
+  else
+    multiply_leaves<kRows>(product, output, sums.data() + warp * kLeavesAtOnce * kRows);
 }
 
 }  // namespace
@@ -39,14 +86,14 @@ void multiply_rows(cudaStream_t stream, const RowInput& x, std::initializer_list
   Products all{};
   int outputs = 0;
   for (const RowProduct& product : products) {
-    PLEAT_ASSERT(product.w.width == x.width && product.y_stride >= product.w.rows, "[", product.w.rows, ", ",
-                 product.w.width, "] for width ", x.width);
-    all.at[all.count++] = product;
+    PLEAT_ASSERT(product.y_stride >= product.w.rows, product.w.rows, " outputs in ", product.y_stride);
+    PLEAT_ASSERT(product.leaves.count == 0 || product.bias == nullptr, "a bias is added once, after the sum");
+    all.at[all.count++] = {product, x.slice(product.first_input, product.w.width)};
     outputs += product.w.rows;
   }
   if (outputs == 0) return;
   with_row_capacity(x.rows, [&](auto capacity) {
-    launch(multiply_rows_kernel<capacity()>, {unsigned((outputs + kWarps - 1) / kWarps), kWarps * 32, 0, stream}, x,
+    launch(multiply_rows_kernel<capacity()>, {unsigned((outputs + kWarps - 1) / kWarps), kWarps * kWarp, 0, stream},
            all);
   });
 }

@@ -12,8 +12,15 @@ struct Norm {
   bool centred = true;  // LayerNorm; false: RMSNorm (arXiv 1910.07467), without bias
 };
 
-// residual += x; y = norm(residual), row by row in f32.
-//   residual, y [rows, d] f32; x [rows, d] f32 or nullptr: nothing is added. y may be x.
-void add_norm(StreamHandle stream, int rows, int d, const float* x, const Norm& norm, float* residual, float* y);
+// What is added to the residual stream: (x[0] + x[1] + ...) + bias.
+struct Addend {
+  const float* x = nullptr;  // [terms][rows, d] f32; nullptr: nothing is added
+  int terms = 1;
+  const float* bias = nullptr;  // [d] or nullptr
+};
+
+// residual += added; y = norm(residual), row by row in f32.
+//   residual, y [rows, d] f32; y may be added.x.
+void add_norm(StreamHandle stream, int rows, int d, const Addend& added, const Norm& norm, float* residual, float* y);
 
 }  // namespace pleat::cuda

@@ -7,14 +7,11 @@ namespace pleat::cuda {
 
 constexpr int kNormThreads = 256;  // of the block; another number adds in another order
 
-// residual += x; y = norm(residual). residual, y [d]; x [d] or nullptr; y may be x. All threads of the block must call
-// it. The mean is taken off before squares are summed, as the CPU does.
-__device__ inline void norm_row(int d, const float* x, const Norm& norm, float* residual, float* y) {
+// y = norm(residual), both [d]. All threads of the block must call it; a thread reads the columns threadIdx.x,
+// threadIdx.x + kNormThreads, ... The mean is taken off before squares are summed, as the CPU does.
+__device__ inline void norm_row(int d, const Norm& norm, const float* residual, float* y) {
   float sum = 0;
-  for (int i = int(threadIdx.x); i < d; i += kNormThreads) {
-    if (x != nullptr) residual[i] += x[i];
-    sum += residual[i];
-  }
+  for (int i = int(threadIdx.x); i < d; i += kNormThreads) sum += residual[i];
   const float mean = norm.centred ? block_sum(sum) / float(d) : 0.0f;
   float squares = 0;
   for (int i = int(threadIdx.x); i < d; i += kNormThreads) squares += (residual[i] - mean) * (residual[i] - mean);

@@ -41,13 +41,19 @@ struct LowBitScales {
   __device__ float minimum(int group) const { return kBits == 8 ? 0.0f : from_bf16(minimums[group]); }
 };
 
-// sum[r] += this lane's part of the product with row r of x: every 32nd group, then every 32nd protected input.
+// Who adds up which inputs: lane `lane` of `lanes` takes its part of the inputs [begin, end).
+struct Part {
+  int begin, end;
+  int lane, lanes;
+};
+
+// sum[r] += the part's product with row r of x: every `lanes`th group, then every `lanes`th protected input. A part
+// begins with a group, or is empty.
 template <int kBits, int kRows>
-__device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, int lane,
+__device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
                                  float (&sum)[kRows]) {
-  const int groups = in.groups();
-  const LowBitScales<kBits> scales(row, groups);
-  for (int group = lane; group < groups; group += 32) {
+  const LowBitScales<kBits> scales(row, in.groups());
+  for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
     unsigned words[2 * kBits];
     const uint2* const from = reinterpret_cast<const uint2*>(row + int64_t(group) * 8 * kBits);
 #pragma unroll
@@ -63,32 +69,42 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const int* const q = in.q + int64_t(r) * 16 * groups + group;
+      const int* const q = in.q + int64_t(r) * 16 * in.group_stride + group;
       int dot = 0;
 #pragma unroll
-      for (int l = 0; l < 16; ++l) dot = __dp4a(codes[l], q[l * groups], dot);
-      const int at = r * groups + group;
+      for (int l = 0; l < 16; ++l) dot = __dp4a(codes[l], q[l * in.group_stride], dot);
+      const int at = r * in.group_stride + group;
       sum[r] = fmaf(in.scales[at], fmaf(scale, float(dot), minimum * float(in.sums[at])), sum[r]);
     }
   }
-  for (int i = lane; i < w.protected_input_count; i += 32)
+  for (int i = part.lane; i < w.protected_input_count; i += part.lanes) {
+    const int input = w.protected_inputs[i];
+    if (input < part.begin || input >= part.end) continue;
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       if (r < in.rows)
-        sum[r] =
-            fmaf(in.x[int64_t(r) * in.width + w.protected_inputs[i]], from_bf16(scales.protected_weights[i]), sum[r]);
+        sum[r] = fmaf(in.x[int64_t(r) * in.x_stride + input], from_bf16(scales.protected_weights[i]), sum[r]);
+  }
 }
 
+// Eight neighbouring bf16 weights, two a word.
+__device__ inline uint4 eight_weights(const uint16_t* from, bool aligned) {
+  if (aligned) return *reinterpret_cast<const uint4*>(from);
+  const auto pair = [&](int i) { return unsigned(from[i]) | unsigned(from[i + 1]) << 16; };
+  return {pair(0), pair(2), pair(4), pair(6)};
+}
+
+// Lanes take eight inputs at a time, then the last ones.
 template <int kRows>
-__device__ void add_bf16_dots(const unsigned char* row, const RowInput& in, int lane, float (&sum)[kRows]) {
-  const int whole = in.width / 8 * 8;
-  for (int k = lane * 8; k < whole; k += 32 * 8) {
-    const uint4 eight = *reinterpret_cast<const uint4*>(row + int64_t(k) * 2);
+__device__ void add_bf16_dots(const uint16_t* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
+  const int whole = part.begin + (part.end - part.begin) / 8 * 8;
+  for (int k = part.begin + part.lane * 8; k < whole; k += part.lanes * 8) {
+    const uint4 eight = eight_weights(row + k, part.begin % 8 == 0);
     const unsigned pairs[4] = {eight.x, eight.y, eight.z, eight.w};
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const float* const x = in.x + int64_t(r) * in.width + k;
+      const float* const x = in.x + int64_t(r) * in.x_stride + k;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         sum[r] = fmaf(rounded_to_bf16(x[2 * i]), from_bf16(uint16_t(pairs[i] & 0xffffu)), sum[r]);
@@ -96,56 +112,51 @@ __device__ void add_bf16_dots(const unsigned char* row, const RowInput& in, int 
       }
     }
   }
-  for (int k = whole + lane; k < in.width; k += 32)
+  for (int k = whole + part.lane; k < part.end; k += part.lanes)
     for (int r = 0; r < kRows; ++r)
-      if (r < in.rows)
-        sum[r] = fmaf(rounded_to_bf16(in.x[int64_t(r) * in.width + k]),
-                      from_bf16(reinterpret_cast<const uint16_t*>(row)[k]), sum[r]);
+      if (r < in.rows) sum[r] = fmaf(rounded_to_bf16(in.x[int64_t(r) * in.x_stride + k]), from_bf16(row[k]), sum[r]);
 }
 
 template <int kRows>
-__device__ void add_f32_dots(const unsigned char* row, const RowInput& in, int lane, float (&sum)[kRows]) {
-  for (int k = lane; k < in.width; k += 32)
+__device__ void add_f32_dots(const float* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
+  for (int k = part.begin + part.lane; k < part.end; k += part.lanes)
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-      if (r < in.rows) sum[r] = fmaf(in.x[int64_t(r) * in.width + k], reinterpret_cast<const float*>(row)[k], sum[r]);
+      if (r < in.rows) sum[r] = fmaf(in.x[int64_t(r) * in.x_stride + k], row[k], sum[r]);
+}
+
+// sum[r] = the part's product of row `index` of w with row r of x.   in.rows <= kRows
+template <int kRows>
+__device__ void part_dots(const Rows& w, int index, const RowInput& in, const Part& part, float (&sum)[kRows]) {
+  const unsigned char* const row = w.data + index * w.stride;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) sum[r] = 0;
+  switch (w.bits) {
+    case 32:
+      return add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
+    case 16:
+      return add_bf16_dots(reinterpret_cast<const uint16_t*>(row), in, part, sum);
+    case 8:
+      return add_low_bit_dots<8>(w, row, in, part, sum);
+    case 6:
+      return add_low_bit_dots<6>(w, row, in, part, sum);
+    case 5:
+      return add_low_bit_dots<5>(w, row, in, part, sum);
+    case 4:
+      return add_low_bit_dots<4>(w, row, in, part, sum);
+    case 3:
+      return add_low_bit_dots<3>(w, row, in, part, sum);
+    case 2:
+      return add_low_bit_dots<2>(w, row, in, part, sum);
+    default:
+      return add_low_bit_dots<1>(w, row, in, part, sum);
+  }
 }
 
 // sum[r] = row `index` of w times row r of x, in every lane.   in.rows <= kRows; all lanes of the warp must call it.
 template <int kRows>
 __device__ void row_dots(const Rows& w, int index, const RowInput& in, float (&sum)[kRows]) {
-  const unsigned char* const row = w.data + index * w.stride;
-  const int lane = int(threadIdx.x) % 32;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) sum[r] = 0;
-  switch (w.bits) {
-    case 32:
-      add_f32_dots(row, in, lane, sum);
-      break;
-    case 16:
-      add_bf16_dots(row, in, lane, sum);
-      break;
-    case 8:
-      add_low_bit_dots<8>(w, row, in, lane, sum);
-      break;
-    case 6:
-      add_low_bit_dots<6>(w, row, in, lane, sum);
-      break;
-    case 5:
-      add_low_bit_dots<5>(w, row, in, lane, sum);
-      break;
-    case 4:
-      add_low_bit_dots<4>(w, row, in, lane, sum);
-      break;
-    case 3:
-      add_low_bit_dots<3>(w, row, in, lane, sum);
-      break;
-    case 2:
-      add_low_bit_dots<2>(w, row, in, lane, sum);
-      break;
-    default:
-      add_low_bit_dots<1>(w, row, in, lane, sum);
-  }
+  part_dots(w, index, in, {0, in.width, int(threadIdx.x) % kWarp, kWarp}, sum);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = warp_sum(sum[r]);
 }

@@ -49,6 +49,19 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 
 }  // namespace
 
+RowInput RowInput::slice(int first, int count) const {
+  PLEAT_ASSERT(first >= 0 && count >= 0 && first + count <= width, "inputs from ", first, " of ", width);
+  RowInput out = *this;
+  out.x += first;
+  out.width = count;
+  if (q == nullptr) return out;
+  PLEAT_ASSERT(first % 64 == 0 && (count % 64 == 0 || first + count == width), "a group is not cut");
+  out.q += first / 64;
+  out.scales += first / 64;
+  out.sums += first / 64;
+  return out;
+}
+
 QuantisedRows::QuantisedRows(int width)
     : width_(width),
       q_(size_t(kMaxRows * 16 * ((width + 63) / 64))),
@@ -58,7 +71,11 @@ QuantisedRows::QuantisedRows(int width)
 RowInput QuantisedRows::quantise(cudaStream_t stream, const float* x, int rows, const int32_t* protected_inputs,
                                  int count) {
   PLEAT_ASSERT(rows >= 1 && rows <= kMaxRows, rows, " rows");
-  const RowInput out{x, rows, width_, q_.data(), scales_.data(), sums_.data()};
+  RowInput out = RowInput::of_floats(x, rows, width_);
+  out.group_stride = out.groups();
+  out.q = q_.data();
+  out.scales = scales_.data();
+  out.sums = sums_.data();
   const unsigned blocks = unsigned((out.groups() + kWarps - 1) / kWarps);
   launch(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_, protected_inputs, count,
          Quantised{q_.data(), scales_.data(), sums_.data()});

@@ -8,12 +8,19 @@ constexpr int kMaxRows = 16;
 
 // What a kernel takes. The quantised form is that for one list of protected inputs.
 struct RowInput {
-  const float* x = nullptr;  // [rows, width]
+  const float* x = nullptr;  // [rows, width], x_stride from row to row
   int rows = 0, width = 0;
+  int x_stride = 0, group_stride = 0;  // at least width and groups() of the whole rows that these are part of
   const int* q = nullptr;         // [rows][16][groups] words: byte i of word l is input 16 i + l of its group of 64
   const float* scales = nullptr;  // [rows, groups]
   const int* sums = nullptr;      // [rows, groups] of q
   constexpr int groups() const { return (width + 63) / 64; }
+
+  static RowInput of_floats(const float* x, int rows, int width) {
+    return {.x = x, .rows = rows, .width = width, .x_stride = width};
+  }
+  // Inputs [first, first + count). Where x is quantised, first is a multiple of 64 and no input was protected.
+  RowInput slice(int first, int count) const;
 };
 
 // Room for the quantised form of up to kMaxRows rows.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -188,7 +189,11 @@ void Block::wait(Thread& thread) {
 
 void Block::yield() {
   Thread& me = current();
-  if (ready_count_ == 0) std::this_thread::yield();  // all that is left waits for other blocks
+  // All that is left waits for other blocks, of which there may be more than cores.
+  if (++yields_ > ready_count_) {
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    yields_ = 0;
+  }
   make_ready(me);
   me.fiber->suspend();
 }

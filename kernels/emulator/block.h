@@ -94,7 +94,7 @@ class Block {
   uint64_t serial_;
   std::vector<Thread> threads_;
   std::vector<unsigned> ready_;  // a ring
-  size_t first_ready_ = 0, ready_count_ = 0;
+  size_t first_ready_ = 0, ready_count_ = 0, yields_ = 0;
   unsigned live_ = 0, at_barrier_ = 0;
   uint64_t random_ = 0;
   std::unique_ptr<void, void (*)(void*)> dynamic_shared_;

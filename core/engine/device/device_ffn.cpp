@@ -13,12 +13,12 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   if (blueprint.gated) {
     cuda::multiply_rows(handle(), x,
                         {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
-    cuda::activate_gated(handle(), blueprint.activation, {gate.data(), rows, h}, {up.data(), rows, h});
+    cuda::activate_gated(handle(), blueprint.activation, {gate.data(), shape.rows, h}, {up.data(), shape.rows, h});
   } else {
     cuda::multiply_rows(handle(), x, {{w, f.up_bias.data(), up.data(), h}});
-    cuda::activate(handle(), blueprint.activation, {up.data(), rows, h});
+    cuda::activate(handle(), blueprint.activation, {up.data(), shape.rows, h});
   }
-  cuda::multiply_rows(handle(), input(up, h, down), {{down, f.down_bias.data(), ffn_out.data(), d}});
+  cuda::multiply_rows(handle(), input(up, h, down), {{down, nullptr, ffn_nodes(), d, layer.leaves.view()}});
 }
 
 // Who of a layer's neurons is exact.   input: of C and the predictors
@@ -28,13 +28,13 @@ void DeviceStep::State::select(const DeviceLayer& layer, const cuda::RowInput& x
   const int h = selection.neurons();
   switch (layer.spec.selection) {
     case SelectionKind::range:
-      return cuda::select_by_range(handle(), rows, up.data(), f.low.data(), f.high.data(), selection);
+      return cuda::select_by_range(handle(), shape.rows, up.data(), f.low.data(), f.high.data(), selection);
     case SelectionKind::predictor: {
       cuda::multiply_rows(handle(), x,
                           {{f.predictor.view(), layer.ffn.up_bias.data(), up.data(), h},
                            {f.gate_predictor.view(), layer.ffn.gate_bias.data(), gate.data(), h}});
       const cuda::DeviceLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
-      return cuda::select_by_residual(handle(), rows, up.data(), gate.data(), blueprint.activation, lines,
+      return cuda::select_by_residual(handle(), shape.rows, up.data(), gate.data(), blueprint.activation, lines,
                                       f.factor.data(), f.threshold, selection);
     }
     case SelectionKind::gate:
@@ -42,8 +42,8 @@ void DeviceStep::State::select(const DeviceLayer& layer, const cuda::RowInput& x
       const cuda::Rows w = (blueprint.gated ? layer.ffn.gate : layer.ffn.up).view();
       const float* const bias = (blueprint.gated ? layer.ffn.gate_bias : layer.ffn.up_bias).data();
       cuda::multiply_rows(handle(), input(normed, d, w), {{w, bias, gate.data(), h}});
-      cuda::activate(handle(), blueprint.activation, {gate.data(), rows, h});
-      return cuda::select_by_gate(handle(), rows, gate.data(), f.center.data(), f.factor.data(), f.threshold,
+      cuda::activate(handle(), blueprint.activation, {gate.data(), shape.rows, h});
+      return cuda::select_by_gate(handle(), shape.rows, gate.data(), f.center.data(), f.factor.data(), f.threshold,
                                   selection);
     }
     default:
@@ -60,26 +60,27 @@ void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x
       {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)}};
   if (blueprint.gated)
     cuda::fix_up_gated(handle(), x, layer.ffn.gate.view(), layer.ffn.up.view(), layer.ffn.down.view(), constants,
-                       blueprint.activation, selection, parts.data());
+                       blueprint.activation, selection, of_bins.data());
   else
     cuda::fix_up(handle(), x, layer.ffn.up.view(), layer.ffn.down.view(), constants, blueprint.activation, selection,
-                 parts.data());
-  cuda::add_parts(handle(), parts.data(), selection.view().bins, rows * d, ffn_out.data());
+                 of_bins.data());
+  const bool has_lines = folded && layer.fold.fold.view().rows > 0;
+  cuda::sum_leaves(handle(), layer.bins.view(), has_lines ? of_leaves.data() : nullptr, of_bins.data(), shape.rows * d,
+                   ffn_nodes());
 }
 
 // Rows of neurons: those that are selected, or densely all of them.
 void DeviceStep::State::gathered_ffn(const DeviceLayer& layer, bool folded) {
   const cuda::DeviceSelection& selection = selections[size_t(&layer - weights.layers.data())];
   const DeviceFold& f = layer.fold;
-  const DeviceVector& bias = folded ? f.bias : layer.ffn.down_bias;
   const cuda::Rows fold = f.fold.view(), predictor = f.predictor.view();
-  cuda::set_rows(handle(), rows, d, bias.size() > 0 ? bias.data() : nullptr, ffn_out.data());
   if (!folded) {
-    cuda::select_all(handle(), rows, selection);
+    cuda::select_all(handle(), shape.rows, selection);
   } else {
     const bool predicts_range = layer.spec.selection == SelectionKind::range;
     const cuda::RowInput x = input(normed, d, predictor.rows > 0 ? predictor : fold);
-    const cuda::RowProduct of_fold{fold, bias.size() > 0 ? bias.data() : nullptr, ffn_out.data(), d};
+    const cuda::RowProduct of_fold{
+        fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)};
     const cuda::RowProduct of_predictor{predictor, layer.ffn.up_bias.data(), up.data(), selection.neurons()};
     if (fold.rows > 0 && predicts_range)
       cuda::multiply_rows(handle(), x, {of_fold, of_predictor});
@@ -93,6 +94,7 @@ void DeviceStep::State::gathered_ffn(const DeviceLayer& layer, bool folded) {
 }
 
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
+  if (layer.leaves.view().count == 0) return;
   if (layer.by_neuron) return gathered_ffn(layer, folded && layer.folded);
   require_for_device(!layer.folded, "selections prompt, core and static");
   dense_ffn(layer);

@@ -1,10 +1,15 @@
 #pragma once
 // A device step's insides: device_step.cpp (order of things, attention), device_ffn.cpp.
+#include <map>
+#include <tuple>
+
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
+#include "kernels/cuda/candidates.h"
 #include "kernels/cuda/kv_append.h"
 #include "kernels/cuda/paged_rows.h"
 #include "kernels/kv_cache.h"
+#include "parallel/device/device_sum.h"
 
 namespace pleat {
 
@@ -14,32 +19,59 @@ struct RotaryOnDevice {
   cuda::DeviceRotary rule;
 };
 
-// The order of a step's launches. A name in the plural is an array of the rows' values on the device.
+// What of the rows the launches of a pass depend on; all else they read on the device. Few shapes, so that each can be
+// a captured graph: rows beyond the plan's are copies of its last one.
+struct PassShape {
+  int rows = 0;         // 1, 2, 4, 8 or 16
+  int table_pages = 0;  // of the longest row's page table, a power of two or all that there can be
+  bool folded = false;
+  auto operator<=>(const PassShape&) const = default;
+};
+
+// The order of a step's launches.
 struct DeviceStep::State {
-  State(const Blueprint& blueprint, const Weights& host, int64_t kv_tokens);
+  State(const Blueprint& blueprint, const Weights& host, const ShardPlan& plan, Communicator& communicator,
+        int64_t kv_tokens);
 
   // Rows [begin, end) of a plan: at most kMaxRows, all folded or none.
-  void pass(const StepPlan& plan, int begin, int end);
-  void upload_rows(const StepPlan& plan, int begin, int end);
+  void pass(const StepPlan& step_plan, int begin, int end);
+  void upload_rows(const StepPlan& step_plan, int begin, int end);
+  // A shape that comes again is captured, from then on one launch runs its layers.
+  void run_layers(int64_t step);
+  void layers(int64_t step);
   void embed();
-  void add_norm(const float* x, const DeviceNorm& norm);  // residual += x; normed = norm(residual)
-  void attend(int layer);                                 // normed -> attention_out
-  void ffn(const DeviceLayer& layer, bool folded);        // normed -> ffn_out
+  void normalise(const DeviceNorm& norm);           // normed = norm(residual)
+  void attend(int layer);                           // normed -> this rank's nodes of the attention's output
+  void ffn(const DeviceLayer& layer, bool folded);  // normed -> its nodes of the FFN's output
+  // residual += the sum of all ranks' nodes + bias; normed = norm(residual)
+  void add_attention(const DeviceLayer& layer);
+  void add_ffn(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
+  void add_both(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
   void dense_ffn(const DeviceLayer& layer);
   void gathered_ffn(const DeviceLayer& layer, bool folded);
   void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection,
               bool folded);
-  void read_logits(const StepPlan& plan, int begin, int end);
+  void read_logits(std::span<const StepRow> rows);
+  void read_best(std::span<const StepRow> rows);
+  void head();
 
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);
   cuda::StreamHandle handle() const { return stream.get(); }
+  cuda::Norm rule(const DeviceNorm& norm) const;
+  float* ffn_nodes() const { return nodes.data() + attention_nodes * shape.rows * d; }
 
   Blueprint blueprint;
+  ShardPlan plan;
+  Communicator& communicator;
+  int rank;
   cuda::Stream stream;
   DeviceWeights weights;
-  int d, q_width, kv_width, vocab, neurons = 0;
+  int d, q_width, kv_width, vocab, neurons = 0;  // the last four: of this rank
+  int attention_nodes;
+  TreeExchange joint_exchange, embedding_exchange;
+  std::unique_ptr<DeviceSum> sum;
   std::vector<int> kv_of_head;
   std::vector<RotaryOnDevice> rotaries;
   DeviceVector slopes;
@@ -47,14 +79,22 @@ struct DeviceStep::State {
   std::vector<KvCache> caches;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
-  int rows = 0, positions_end = 0;  // of a pass: rows, and where the longest of them ends
-  cuda::PagedRows paged;
-  std::vector<int32_t> host_tokens, host_positions, host_tables;
-  cuda::DeviceArray<int32_t> tokens, positions, table_of, tables;
-  DeviceVector residual, normed, query_key_value, attended, attention_out, ffn_out, up, gate, parts, attention_work,
-      device_logits;
+  PassShape shape;                                           // of the pass that runs
+  std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
+  int most_pages;
+  cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
+  cuda::DeviceArray<int32_t> device_rows, table_of;
+  DeviceVector residual, normed, query_key_value, attended, up, gate, attention_work, device_logits;
+  DeviceVector nodes;               // attention's, then the FFN's [rows, d]
+  DeviceVector of_leaves, of_bins;  // of a folded FFN: [leaves][rows, d], [bins][rows, d]
   cuda::QuantisedRows by_hidden, by_neurons, by_heads;
-  std::vector<float> host_logits, logits;
+  cuda::PinnedArray<float> host_logits;
+  std::vector<float> logits;
+  cuda::CandidateFinder finder;
+  cuda::DeviceArray<cuda::Candidate> device_best;
+  cuda::DeviceArray<cuda::LogitSum> logit_sums;
+  cuda::PinnedArray<cuda::Candidate> host_best;
+  std::vector<TokenCandidate> best;
 };
 
 }  // namespace pleat

@@ -30,21 +30,44 @@ cuda::DeviceRows upload(const LowBitMatrix& matrix, const cuda::Stream& stream) 
   return {matrix, stream};
 }
 
-// Each virtual shard in equal parts.
-std::vector<int32_t> bins(const std::vector<int64_t>& shards) {
+// Each virtual shard in equal parts: first neuron of each, and in `of_shard` the first part of each shard.
+std::vector<int32_t> bins(const std::vector<int64_t>& shards, std::vector<int64_t>& of_shard) {
   std::vector<int32_t> offsets = {0};
+  of_shard = {0};
   for (size_t shard = 0; shard + 1 < shards.size(); ++shard) {
     const int64_t begin = shards[shard], count = shards[shard + 1] - begin;
     const int64_t parts = (count + kBinNeurons - 1) / kBinNeurons;
     for (int64_t part = 1; part <= parts; ++part) offsets.push_back(int32_t(begin + count * part / parts));
+    of_shard.push_back(of_shard.back() + parts);
   }
   return offsets;
+}
+
+// A rank's leaves; where ranks send one sum each, all of them are one.
+cuda::DeviceLeaves leaves(const std::vector<int64_t>& offsets, const std::vector<TreeNode>& nodes, Reduction reduction,
+                          const cuda::Stream& stream) {
+  if (nodes.empty()) return {};
+  if (reduction == Reduction::fast) {
+    const int32_t ends[] = {int32_t(offsets.front()), int32_t(offsets.back())};
+    return {ends, std::vector<TreeNode>{{0, 1}}, 0, stream};
+  }
+  const std::vector<int32_t> starts(offsets.begin(), offsets.end());
+  return {starts, nodes, nodes.front().begin, stream};
+}
+
+// The sum of those that there are.
+DeviceVector biases(std::initializer_list<const Vector*> all, const cuda::Stream& stream) {
+  Vector sum;
+  for (const Vector* bias : all) {
+    sum.resize(std::max(sum.size(), bias->size()));
+    for (size_t i = 0; i < bias->size(); ++i) sum[i] += (*bias)[i];
+  }
+  return upload(sum, stream);
 }
 
 DeviceFold upload(const FoldedFfn& fold, const cuda::Stream& stream) {
   DeviceFold out;
   out.fold = upload(fold.fold, stream);
-  out.bias = upload(fold.fold_bias, stream);
   out.slope = upload(fold.slope, stream);
   out.gate_slope = upload(fold.gate_slope, stream);
   out.intercept = upload(fold.intercept, stream);
@@ -58,7 +81,8 @@ DeviceFold upload(const FoldedFfn& fold, const cuda::Stream& stream) {
   return out;
 }
 
-DeviceLayer upload(const LayerWeights& w, const cuda::Stream& stream) {
+DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPlan& plan, int rank,
+                   const cuda::Stream& stream) {
   require_for_device(w.attention_output_norm.weight.empty() && w.ffn_output_norm.weight.empty() &&
                          w.attention.query_norm.weight.empty() && w.attention.key_norm.weight.empty(),
                      "norms of heads and of sub-layers' outputs");
@@ -68,11 +92,18 @@ DeviceLayer upload(const LayerWeights& w, const cuda::Stream& stream) {
   out.attention.query_key_value = upload(w.attention.query_key_value, stream);
   out.attention.output = upload(w.attention.output, stream);
   out.attention.query_key_value_bias = upload(w.attention.query_key_value_bias, stream);
-  out.attention.output_bias = upload(w.attention.output_bias, stream);
   out.spec = w.spec;
   out.folded = w.folded;
   out.by_neuron = w.by_neuron;
-  out.bin_offsets = bins(w.neuron_offsets);
+  const std::vector<TreeNode>& nodes = plan.ffn_exchange().nodes[size_t(rank)];
+  std::vector<int64_t> bins_of_leaves;
+  out.bin_offsets = bins(w.neuron_offsets, bins_of_leaves);
+  out.leaves = leaves(w.neuron_offsets, nodes, plan.reduction(), stream);
+  out.bins = leaves(bins_of_leaves, nodes, plan.reduction(), stream);
+  const Vector none, &attention_bias = w.attention.output_bias, &with = parallel_residual ? attention_bias : none;
+  out.biases.attention = upload(attention_bias, stream);
+  out.biases.dense = biases({&w.down_bias, &with}, stream);
+  out.biases.folded = biases({&w.fold.fold_bias, &with}, stream);
   const auto either = [&](const PackedMatrix& matrix, const NeuronRows& rows) {
     return matrix.outputs() > 0 ? upload(matrix, stream) : upload(rows, stream);
   };
@@ -81,7 +112,6 @@ DeviceLayer upload(const LayerWeights& w, const cuda::Stream& stream) {
   out.ffn.down = w.by_neuron ? upload(w.fold.down, stream) : upload(w.dense.down, stream);
   out.ffn.gate_bias = upload(w.gate_bias, stream);
   out.ffn.up_bias = upload(w.up_bias, stream);
-  out.ffn.down_bias = upload(w.down_bias, stream);
   if (w.folded) out.fold = upload(w.fold, stream);
   return out;
 }
@@ -92,19 +122,26 @@ void require_for_device(bool condition, const char* what) {
   if (!condition) throw Error(ErrorKind::unimplemented, concat(what, " do not run on a GPU yet"));
 }
 
-DeviceWeights device_weights(const Weights& weights, bool tied_head, const cuda::Stream& stream) {
+DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
+                             const cuda::Stream& stream) {
   DeviceWeights out;
   out.head = upload(weights.head, stream);
   out.head_bias = upload(weights.head_bias, stream);
-  if (!tied_head) out.token_embedding = upload(weights.token_embedding, stream);
+  if (!blueprint.tied_head) out.token_embedding = upload(weights.token_embedding, stream);
   out.position_embedding = upload(weights.position_embedding, stream);
   out.embedding_norm = upload(weights.embedding_norm, stream);
   out.final_norm = upload(weights.final_norm, stream);
   int64_t most = 0;
   for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
-    with_context(concat("layer ", layer), [&] { out.layers.push_back(upload(weights.layers[layer], stream)); });
+    with_context(concat("layer ", layer), [&] {
+      out.layers.push_back(upload(weights.layers[layer], blueprint.parallel_residual, plan, rank, stream));
+    });
     most = std::max(most, weights.layers[layer].neurons);
   }
+  std::vector<int64_t> head_offsets;
+  for (int64_t head = 0; head <= plan.heads(rank).size(); ++head) head_offsets.push_back(head * blueprint.head_size);
+  out.heads = leaves(head_offsets, plan.attention_exchange().nodes[size_t(rank)], plan.reduction(), stream);
+  out.fold_inputs = leaves(plan.fold_offsets(rank), plan.ffn_exchange().nodes[size_t(rank)], plan.reduction(), stream);
   out.zeros = upload(Vector(size_t(most)), stream);
   return out;
 }

@@ -5,6 +5,7 @@
 #include "core/engine/weights.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fix_up.h"
+#include "kernels/cuda/leaves.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/selection.h"
@@ -20,18 +21,22 @@ struct DeviceNorm {
 struct DeviceAttention {
   cuda::DeviceRows query_key_value;  // [(q + 2 kv) * hd, d]
   cuda::DeviceRows output;           // [d, q * hd]
-  DeviceVector query_key_value_bias, output_bias;
+  DeviceVector query_key_value_bias;
 };
 
 // Matrices of an FFN. `down` stands by neuron, [h, d], where its rows are gathered, else by output, [d, h].
 struct DeviceFfn {
   cuda::DeviceRows gate, up, down;  // gate and up [h, d]
-  DeviceVector gate_bias, up_bias, down_bias;
+  DeviceVector gate_bias, up_bias;
+};
+
+// What every rank adds after a sum, or nothing. Where attention and FFN are added together, both biases.
+struct DeviceBiases {
+  DeviceVector attention, dense, folded;  // [d]
 };
 
 struct DeviceFold {
-  cuda::DeviceRows fold;  // C by output [d, d]; no rows without lines
-  DeviceVector bias;      // B [d]
+  cuda::DeviceRows fold;  // C by output [d, d_r]; no rows without lines
   DeviceVector slope, gate_slope, intercept;
   cuda::DeviceRows predictor, gate_predictor;  // [h, d]
   DeviceVector low, high, center, factor;
@@ -45,6 +50,8 @@ struct DeviceLayer {
   bool folded = false;
   bool by_neuron = false;
   std::vector<int32_t> bin_offsets;  // of its neurons, see cuda::SelectionView
+  cuda::DeviceLeaves leaves, bins;   // of the FFN's tree: offsets of neurons, and of bins
+  DeviceBiases biases;
   DeviceFfn ffn;
   DeviceFold fold;
 };
@@ -54,13 +61,15 @@ struct DeviceWeights {
   DeviceVector head_bias;
   DeviceNorm embedding_norm, final_norm;
   std::vector<DeviceLayer> layers;
-  DeviceVector zeros;  // [the most neurons of a layer]
+  cuda::DeviceLeaves heads, fold_inputs;  // leaves of the attention's tree, and the FFN's for C's inputs
+  DeviceVector zeros;                     // [the most neurons of a layer]
 };
 
 // Error(unimplemented): "<what> do not run on a GPU yet".
 void require_for_device(bool condition, const char* what);
 
 // Error(unimplemented) for what kernels/cuda has nothing for.
-DeviceWeights device_weights(const Weights& weights, bool tied_head, const cuda::Stream& stream);
+DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
+                             const cuda::Stream& stream);
 
 }  // namespace pleat

@@ -141,7 +141,7 @@ TEST(AllReduce, EndsWithTheResidualAdditionAndNormThatFollowIt) {
             add(ctx, {sum.data(), shape.rows, shape.d}, centred ? bias.data() : nullptr,
                 {added.data(), shape.rows, shape.d});
             const DeviceArray<float> separate(added, stream), y(shape.size());
-            add_norm(stream.get(), shape.rows, shape.d, nullptr, norm, separate.data(), y.data());
+            add_norm(stream.get(), shape.rows, shape.d, {}, norm, separate.data(), y.data());
             EXPECT_TRUE(same_bits(residual.to_host(stream), added));
             EXPECT_TRUE(same_bits(mine.to_host(stream), y.to_host(stream))) << shape.rows << " x " << shape.d;
           });

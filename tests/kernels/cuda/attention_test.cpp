@@ -89,7 +89,7 @@ struct DeviceStep {
   Stream stream;
   int max_positions;
   DeviceCache cache;
-  DeviceRows rows;
+  SequenceRows rows;
   DeviceArray<float> q, slopes, out, work;
 };
 

@@ -146,16 +146,5 @@ INSTANTIATE_TEST_SUITE_P(Formats, CudaFixUp, testing::ValuesIn(formats()), [](co
   return concat(name_of(info.param.up), "_", name_of(info.param.down), info.param.gated ? "_gated" : "_plain");
 });
 
-TEST(CudaFixUp, PartsAreAddedInOrder) {
-  const Stream stream;
-  const std::vector<float> parts = random_floats(5 * 700, 1), before = random_floats(700, 2);
-  const DeviceArray<float> device_parts(parts, stream), out(before, stream);
-  add_parts(stream.get(), device_parts.data(), 5, 700, out.data());
-  std::vector<float> expected = before;
-  for (int part = 0; part < 5; ++part)
-    for (size_t i = 0; i < 700; ++i) expected[i] += parts[size_t(part) * 700 + i];
-  EXPECT_TRUE(same_bits(out.to_host(stream), expected));
-}
-
 }  // namespace
 }  // namespace pleat::cuda

@@ -82,7 +82,7 @@ struct DeviceStep {
 
   Stream stream;
   DeviceCache cache;
-  DeviceRows rows;
+  SequenceRows rows;
   DeviceArray<float> qkv, frequency;
   DeviceRotary rotary;
 };

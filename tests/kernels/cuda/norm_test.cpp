@@ -23,7 +23,7 @@ TEST(CudaNorm, AddsAndNormalisesAsTheCpuDoes) {
         const DeviceArray<float> device_x(x, stream), residual(before, stream), device_weight(weight, stream),
             device_bias(bias, stream), y(x.size());
         const Norm norm{device_weight.data(), centred ? device_bias.data() : nullptr, 1e-5f, centred};
-        add_norm(stream.get(), rows, d, adds ? device_x.data() : nullptr, norm, residual.data(), y.data());
+        add_norm(stream.get(), rows, d, {adds ? device_x.data() : nullptr}, norm, residual.data(), y.data());
 
         Context ctx(1, false);
         std::vector<float> sum = before, expected(x.size());
@@ -38,6 +38,21 @@ TEST(CudaNorm, AddsAndNormalisesAsTheCpuDoes) {
           ASSERT_NEAR(got[i], expected[i], kTolerance * (1 + std::abs(expected[i])))
               << "d = " << d << ", element " << i;
       }
+}
+
+TEST(CudaNorm, TermsAndTheirBiasAreAddedInOrder) {
+  const Stream stream;
+  const int rows = 2, d = 300, terms = 3;
+  const std::vector<float> x = random_floats(size_t(terms * rows * d), 1), before = random_floats(size_t(rows * d), 2),
+                           bias = random_floats(size_t(d), 3), weight(size_t(d), 1.0f);
+  const DeviceArray<float> device_x(x, stream), residual(before, stream), device_bias(bias, stream),
+      device_weight(weight, stream), y(before.size());
+  add_norm(stream.get(), rows, d, {device_x.data(), terms, device_bias.data()}, {device_weight.data()}, residual.data(),
+           y.data());
+  std::vector<float> expected = before;
+  for (size_t i = 0; i < expected.size(); ++i)
+    expected[i] += ((x[i] + x[expected.size() + i]) + x[2 * expected.size() + i]) + bias[i % d];
+  EXPECT_TRUE(same_bits(residual.to_host(stream), expected));
 }
 
 }  // namespace

@@ -62,8 +62,8 @@ struct DeviceCache {
   KvCache cache;
 };
 
-struct DeviceRows {
-  DeviceRows(const PagedSequences& host, const std::vector<Token>& tokens, const Stream& stream)
+struct SequenceRows {
+  SequenceRows(const PagedSequences& host, const std::vector<Token>& tokens, const Stream& stream)
       : positions(positions_of(tokens), stream),
         page_table_of(sequences_of(tokens), stream),
         page_tables(host.page_tables, stream),

@@ -34,6 +34,15 @@ TEST(Device, GeneratesTheTextOfAFoldedModel) {
   EXPECT_EQ(device.out, cpu.out);
 }
 
+// Processes: sums go through the host's memory.
+TEST(Device, GeneratesTheSameTextOnTwoRanks) {
+  const Outcome cpu = pleat(greedy(model()));
+  const Outcome device =
+      shell(std::string("mpirun -np 2 ") + PLEAT_EMULATED + " " + greedy(model()) + " --device cuda");
+  ASSERT_EQ(device.code, 0) << device.err;
+  EXPECT_EQ(device.out, cpu.out);
+}
+
 TEST(Device, RefusesWhatDoesNotRunThereYet) {
   for (const std::string command : {"inspect", "generate --prompt x --kv-format int8"}) {
     const Outcome outcome = on_the_device(command + " --model " + model());

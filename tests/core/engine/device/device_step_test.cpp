@@ -1,5 +1,5 @@
 // Steps on a device (here the emulator's) against the engine on the CPU.
-#include "core/engine/device/device_step.h"
+#include "core/engine/device/device_executor.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 namespace pleat::test {
 namespace {
 
-constexpr int kPrompt = 9, kTokens = 20;
+constexpr int kPrompt = 9, kTokens = 18, kChunk = 7;  // the last tokens are on a second page
 
 // Two sequences side by side, their prompts densely, `chunk` tokens of each a step; all logits of the first, then of
 // the second.
@@ -48,17 +48,17 @@ std::vector<float> on_the_cpu(const std::string& folder, WeightFormat dtype) {
   return out;
 }
 
-std::vector<float> on_the_device(const std::string& folder, WeightFormat dtype, int chunk) {
-  const Checkpoint checkpoint = Checkpoint::open(folder);
-  const Blueprint blueprint = read_blueprint(checkpoint);
-  const ShardPlan plan(sizes_of(blueprint), 1, Reduction::invariant);
-  const Weights weights = load_weights(checkpoint, blueprint, plan, 0, dtype, false, [] {});
-  DeviceStep device(blueprint, weights, 4 * kPageTokens);
-  return run_two_sequences(chunk, [&](const StepPlan& step) {
-    device.step(step);
-    const MatrixView<const float> logits = device.logits();
-    return std::vector<float>(logits.data, logits.data + logits.rows * logits.cols);
+std::vector<float> on_the_device(const std::string& folder, WeightFormat dtype, int chunk, int ranks = 1,
+                                 Reduction reduction = Reduction::invariant) {
+  LoadOptions options;
+  options.dtype = dtype;
+  options.reduction = reduction;
+  options.executor = device_executor();
+  std::vector<float> out;
+  with_engine(folder, ranks, options, [&](Engine& engine, Communicator& communicator) {
+    out = run_two_sequences(chunk, [&](const StepPlan& plan) { return run_step(engine, communicator, plan); });
   });
+  return out;
 }
 
 void expect_near(const std::vector<float>& got, const std::vector<float>& expected, double tolerance) {
@@ -74,25 +74,50 @@ void expect_near(const std::vector<float>& got, const std::vector<float>& expect
 // In f32 a logit passes some hundred additions a layer, in another order than the CPU's.
 constexpr double kTolerance = 2e-5;
 
-class DeviceFamily : public testing::TestWithParam<const char*> {};
+struct FamilyOnRanks {
+  const char* family;
+  int ranks = 1;  // besides one
+};
 
-TEST_P(DeviceFamily, LogitsAreTheCpus) {
-  const std::string folder = fixture(concat("families/", GetParam()));
-  const std::vector<float> cpu = on_the_cpu(folder, WeightFormat::f32);
-  expect_near(on_the_device(folder, WeightFormat::f32, kTokens), cpu, kTolerance);
-  expect_near(on_the_device(folder, WeightFormat::f32, kPrompt - 2), cpu, kTolerance);
+class DeviceFamily : public testing::TestWithParam<FamilyOnRanks> {};
+
+TEST_P(DeviceFamily, LogitsAreTheCpusAndTheSameOnAnyRanks) {
+  const std::string folder = fixture(concat("families/", GetParam().family));
+  const std::vector<float> device = on_the_device(folder, WeightFormat::f32, kTokens);
+  expect_near(device, on_the_cpu(folder, WeightFormat::f32), kTolerance);
+  if (GetParam().ranks == 1) return;
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, kChunk, GetParam().ranks), device);
 }
 
+using F = FamilyOnRanks;
 INSTANTIATE_TEST_SUITE_P(Families, DeviceFamily,
-                         testing::Values("gpt2", "opt", "bloom", "falcon-7b", "falcon-40b", "falcon-11b", "falcon-rw",
-                                         "pythia", "gpt-neox-sequential", "gptj", "phi", "starcoder2", "llama-2",
-                                         "llama-3.1", "llama-linear", "llama-yarn", "mistral", "qwen2", "smollm2"),
+                         testing::Values(F{"gpt2", 2}, F{"opt", 3}, F{"bloom", 3}, F{"falcon-7b", 4},
+                                         F{"falcon-40b", 3}, F{"falcon-11b"}, F{"falcon-rw"}, F{"pythia"},
+                                         F{"gpt-neox-sequential"}, F{"gptj", 2}, F{"phi"}, F{"starcoder2"},
+                                         F{"llama-2"}, F{"llama-3.1", 4}, F{"llama-linear"}, F{"llama-yarn"},
+                                         F{"mistral"}, F{"qwen2", 3}, F{"smollm2"}),
                          [](const auto& info) {
-                           std::string name = info.param;
+                           std::string name = info.param.family;
                            for (char& c : name)
                              if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
                            return name;
                          });
+
+// One token a step: a step's launches are captured when it comes again.
+TEST(DeviceStep, CapturedStepsGiveTheSameBits) {
+  const std::string folder = fixture("families/gpt2");
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, 1, 2), on_the_device(folder, WeightFormat::f32, kTokens));
+}
+
+// Falcon adds attention and FFN in one message, GPT-2 each in its own.
+TEST(DeviceStep, FastSumsAreTheCpusToo) {
+  for (const char* family : {"gpt2", "falcon-7b"}) {
+    const std::string folder = fixture(concat("families/", family));
+    const std::vector<float> cpu = on_the_cpu(folder, WeightFormat::f32);
+    for (const int ranks : {1, 3})
+      expect_near(on_the_device(folder, WeightFormat::f32, kTokens, ranks, Reduction::fast), cpu, kTolerance);
+  }
+}
 
 TEST(DeviceStep, WhatTheDeviceLacksIsRefusedInOneSentence) {
   for (const char* family : {"gemma2", "gemma3", "qwen3", "opt-350m", "phi-qk-norm"}) {
@@ -138,7 +163,7 @@ TEST_P(DeviceSelections, FoldedLogitsAreTheCpus) {
     size += std::pow(double(cpu[i]), 2);
   }
   EXPECT_LE(std::sqrt(squared / size), GetParam().tolerance);
-  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, kPrompt - 2), device) << "whatever the batch";
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, kChunk, 3), device) << "whatever the batch, and on 3 ranks";
 }
 
 constexpr WeightFormat kBf16 = WeightFormat::bf16, kInt8 = WeightFormat::int8, kInt4 = WeightFormat::int4,

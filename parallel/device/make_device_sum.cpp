@@ -1,0 +1,15 @@
+#include "parallel/device/make_device_sum.h"
+
+#include "parallel/device/one_rank_sum.h"
+#include "parallel/device/peer_sum.h"
+#include "parallel/device/staged_sum.h"
+
+namespace pleat {
+
+std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, int64_t capacity) {
+  if (communicator.ranks() == 1) return std::make_unique<OneRankSum>();
+  if (PeerSum::possible(communicator)) return std::make_unique<PeerSum>(communicator, capacity);
+  return std::make_unique<StagedSum>(communicator, capacity);
+}
+
+}  // namespace pleat
