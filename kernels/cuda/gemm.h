@@ -14,14 +14,14 @@ namespace pleat::cuda {
 //   bf16      x rounded to bf16, on tensor cores, a fixed order over k
 //   low-bit   the arithmetic of kernels/low_bit.h on int8 tensor cores: over the groups g, ascending, y from 0,
 //               y = fma(s, fma(scale, codes . q, minimum * sum(q)), y)
-//             then the protected inputs, ascending. Without an activation these are matmul()'s bits on the CPU where it
+//             then y += x * weight for the protected inputs, ascending. These are matmul()'s bits on the CPU where it
 //             sums one leaf; multiply_rows() adds the same terms in another order.
 // An element's bits depend on its rows of x and w, not on the other rows nor on their number: prompts may be cut into
 // chunks anywhere.
 struct GemmProduct {
   Rows w;                       // [outputs, width]
   const float* bias = nullptr;  // [outputs] or nullptr
-  std::optional<Activation> activation;
+  std::optional<Activation> activation{};
   MatrixView<float> y;  // [rows, outputs]
 };
 

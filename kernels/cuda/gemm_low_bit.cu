@@ -77,7 +77,7 @@ __device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Ro
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& sum = sums[i / 2][j][i % 2 * 2 + e];
-          sum = fmaf(value, weight[j][e], sum);
+          sum += value * weight[j][e];
         }
     }
   }
