@@ -110,7 +110,7 @@ struct Plan {
     int found = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, operation.get(), w.get(), x.get(), y.get(),
                                                                  y.get(), preference.get(), 1, &best, &found);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0)
+    if (status != CUBLAS_STATUS_SUCCESS || found == 0 || best.state != CUBLAS_STATUS_SUCCESS)
       throw Error(ErrorKind::failed, concat("cuBLASLt has no algorithm for ", shape.rows, " rows by [", shape.outputs,
                                             ", ", shape.width, "]: ", cublasLtGetStatusString(status)));
     algorithm = best.algo;

@@ -1,7 +1,7 @@
 #pragma once
 // Products of many rows of x with a matrix in bf16 by cuBLASLt (https://docs.nvidia.com/cuda/cublas/#cublaslt), for
-// where bits need not stay the same (Reduction::fast): the library chooses an algorithm, and with it the order of sums,
-// by the number of rows. gemm() otherwise, and for f32 and low bits.
+// where bits need not stay the same (--reduction fast): the library chooses an algorithm, and with it the order of
+// sums, by the number of rows. gemm() otherwise, and for f32 and low bits.
 #include <cstddef>
 #include <memory>
 

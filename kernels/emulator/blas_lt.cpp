@@ -18,6 +18,7 @@ struct Layout {
   cudaDataType type;
   uint64_t rows, cols;
   int64_t stride;  // elements from column to column
+  bool operator==(const Layout&) const = default;
 };
 struct Operation {
   cublasComputeType_t compute;
@@ -70,8 +71,8 @@ struct Product {
     const bool types = out.a.type == CUDA_R_16BF && out.b.type == CUDA_R_16BF && out.d.type == CUDA_R_32F &&
                        how.compute == CUBLAS_COMPUTE_32F && how.scale == CUDA_R_32F;
     const bool has_bias = (how.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
-    if (!fits || !types || !is_valid(out.a) || !is_valid(out.b) || !is_valid(out.d) ||
-        std::memcmp(&of(c), &of(d), sizeof(Layout)) != 0 || has_bias != (how.bias != nullptr))
+    if (!fits || !types || !is_valid(out.a) || !is_valid(out.b) || !is_valid(out.d) || of(c) != of(d) ||
+        has_bias != (how.bias != nullptr))
       return std::nullopt;
     return out;
   }

@@ -1,25 +1,7 @@
 #pragma once
 // What kernels/cuda/language/tensor_core.h says, for the emulator: the same fragments by plain loops.
 #include "device_language.h"
-
-namespace pleat::emulator {
-
-// What a lane brings to a product, and what it gets of four matrices.
-struct LaneOperands {
-  const unsigned *a, *b;
-  void* c;
-};
-struct LaneRows {
-  const void* row;
-  const unsigned* rows[4];  // the row of each matrix that it gets a word of
-};
-
-// Of LaneOperands and LaneRows, for Block::warp_together().
-void multiply_bf16(const WarpOffers& lanes);
-void multiply_int8(const WarpOffers& lanes);
-void exchange_rows(const WarpOffers& lanes);
-
-}  // namespace pleat::emulator
+#include "kernels/emulator/fragments.h"
 
 namespace pleat::cuda {
 

@@ -14,6 +14,7 @@ constexpr float kUntouched = -77.0f;
 // A product whose y begins at column `kFirst` of a wider matrix.
 struct Product {
   static constexpr int kFirst = 3;
+  static constexpr int kBiasStride = 64;  // floats from one bias to the other: both are as well aligned
 
   Product(int rows, int width, int outputs)
       : rows(rows),
@@ -21,7 +22,7 @@ struct Product {
         outputs(outputs),
         w(WeightFormat::bf16, outputs, width, 5),
         x(random_floats(size_t(rows * width), 1)),
-        bias(random_floats(size_t(2 * outputs), 2)),
+        bias(random_floats(2 * kBiasStride, 2)),
         device_x(x, stream),
         device_bias(bias, stream),
         y(size_t(rows * y_stride())),
@@ -60,10 +61,10 @@ double activated(std::optional<Activation> activation, double x) {
   }
 }
 
-// bias: which half of the product's; -1: none. Tolerance: the products' in any order, an addition more for the bias; an
+// bias: which of the product's two; -1: none. Tolerance: the products' in any order, an addition more for the bias; an
 // activation's slope is below 1.13, and a device's approximate tanh is off by 2^-11 of itself.
 void expect_product(Product& product, BlasLt& by, int bias, std::optional<Activation> activation) {
-  const float* const of_bias = bias < 0 ? nullptr : product.device_bias.data() + bias * product.outputs;
+  const float* const of_bias = bias < 0 ? nullptr : product.device_bias.data() + bias * Product::kBiasStride;
   const std::vector<float> got = product.multiply(by, of_bias, activation);
   for (int row = 0; row < product.rows; ++row)
     for (int column = 0; column < product.y_stride(); ++column) {
@@ -74,7 +75,7 @@ void expect_product(Product& product, BlasLt& by, int bias, std::optional<Activa
         continue;
       }
       const Near near = dot(product.w, &product.x[size_t(row * product.width)], n);
-      const double sum = near.value + (bias < 0 ? 0 : product.bias[size_t(bias * product.outputs + n)]);
+      const double sum = near.value + (bias < 0 ? 0 : product.bias[size_t(bias * Product::kBiasStride + n)]);
       const double tolerance =
           1.13 * (near.tolerance + std::fabs(sum) * 0x1p-23) + (activation ? std::fabs(sum) * 0x1p-12 : 0);
       ASSERT_NEAR(value, activated(activation, sum), tolerance) << "row " << row << ", output " << n;

@@ -1,6 +1,6 @@
 // Compiled without the sanitizers' instrumentation (CMakeLists.txt): a lane reads and writes what others keep on their
 // stacks, as registers of one warp.
-#include "kernels/emulator/tensor_core.h"
+#include "kernels/emulator/fragments.h"
 
 #include <bit>
 
@@ -20,7 +20,7 @@ void multiply(const WarpOffers& lanes, Use sums) {
   unsigned a[kRows][kWords], b[kColumns][kWords];
   Sum c[kRows][kColumns];
   const auto for_fragments = [&](auto use) {
-    for (int lane = 0; lane < 32; ++lane) use(of<LaneOperands>(lanes[size_t(lane)]), lane / 4, lane % 4);
+    for (int lane = 0; lane < 32; ++lane) use(of<LaneOperands>(lanes[unsigned(lane)]), lane / 4, lane % 4);
   };
   for_fragments([&](const LaneOperands& mine, int row, int word) {
     const Sum* const mine_c = static_cast<const Sum*>(mine.c);
@@ -67,8 +67,8 @@ void multiply_int8(const WarpOffers& lanes) {
 void exchange_rows(const WarpOffers& lanes) {
   for (int lane = 0; lane < 32; ++lane)
     for (int i = 0; i < 4; ++i) {
-      const void* const row = of<LaneRows>(lanes[size_t(8 * i + lane / 4)]).row;
-      reinterpret_cast<LaneRows*>(lanes[size_t(lane)])->rows[i] = static_cast<const unsigned*>(row);
+      const void* const row = of<LaneRows>(lanes[unsigned(8 * i + lane / 4)]).row;
+      reinterpret_cast<LaneRows*>(lanes[unsigned(lane)])->rows[i] = static_cast<const unsigned*>(row);
     }
 }
 
