@@ -13,12 +13,12 @@ namespace {
 // Prompts' chunks of two sequences, a row that nobody is in, and two rows that decode.
 std::vector<Token> chunks() {
   std::vector<Token> tokens;
-  for (int position = 100; position < 140; ++position) tokens.push_back({0, position});
-  for (int position = 0; position < 21; ++position) tokens.push_back({1, position});
+  for (int position = 110; position < 140; ++position) tokens.push_back({0, position});
+  for (int position = 0; position < 17; ++position) tokens.push_back({1, position});
   tokens.push_back({0, -1});
-  for (int position = 320; position < kPositions; ++position) tokens.push_back({1, position});
+  for (int position = 326; position < kPositions; ++position) tokens.push_back({1, position});
   tokens.push_back({0, 140});
-  tokens.push_back({1, 21});
+  tokens.push_back({1, 17});
   return tokens;
 }
 
@@ -37,16 +37,16 @@ TEST(PrefillAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
 }
 
 TEST(PrefillAttention, HasTheBitsOfDecodingUnderEveryRuleInAnyOrderOfThreads) {
+  constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::i8};
   unsigned seed = 0;
-  for (const AttentionScores& rule : rules())
-    for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
-      Step step({8, 2}, 20, dtype, chunks());
-      step.obey(rule);
-      const std::vector<float> decoded = DeviceStep(step, kPositions).run(step);
-      set_schedule(seed++);
-      EXPECT_TRUE(same_bits(DeviceStep(step, kPositions).run_as_prompt(step), decoded)) << name_of(dtype) << seed;
-      set_schedule(0);
-    }
+  for (const AttentionScores& rule : rules()) {
+    Step step({8, 2}, 20, kDTypes[seed % 3], chunks());
+    step.obey(rule);
+    const std::vector<float> decoded = DeviceStep(step, kPositions).run(step);
+    set_schedule(++seed);
+    EXPECT_TRUE(same_bits(DeviceStep(step, kPositions).run_as_prompt(step), decoded)) << "rule " << seed - 1;
+    set_schedule(0);
+  }
 }
 
 TEST(PrefillAttention, ReadsRowsOfAWiderMatrixAndWritesNoOthers) {
