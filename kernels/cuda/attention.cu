@@ -42,7 +42,7 @@ __device__ void end_heads(const AttentionWork& work, const TileMemory& memory, i
 
 // One block a row, kv head and split. Splits are counted from the first one that the row sees.
 template <class Element, int kRun, int kHeads>
-__global__ void __launch_bounds__(kAttentionThreads) attend_splits(AttentionWork work) {
+__global__ void __launch_bounds__(kAttentionThreads, 4) attend_splits(AttentionWork work) {
   const int row = int(blockIdx.x), kv_head = int(blockIdx.y), split = int(blockIdx.z);
   const int position = work.rows.positions[row];
   if (position < 0) return;
