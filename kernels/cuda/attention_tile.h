@@ -1,6 +1,6 @@
 #pragma once
 // A block of threads' work on one tile, which is kTile positions: keys and values become f32 in shared memory, and the
-// query heads of one kv head go over them. Included by .cu files only.
+// query heads of one kv head, of one row or of several, go over them. Included by .cu files only.
 #include "kernels/attention.h"
 #include "kernels/cuda/cache_blocks.h"
 #include "kernels/cuda/floats.h"
@@ -15,9 +15,14 @@ constexpr int kQuad = 4;  // channels that a thread takes at once
 
 using Quad = Floats<kQuad>;
 
+// Positions [begin, end) of a tile.
+struct TileRange {
+  int begin, end;
+};
+
 // What shared memory holds. Lengths are in quads of channels, the last one filled up with zeros.
 struct TileShape {
-  int heads;  // query heads of the largest group, rounded up to the number that a thread takes at once
+  int heads;  // at most, of all rows, rounded up to the number that a thread takes at once
   int head_size;
   __host__ __device__ int quads() const { return (head_size + kQuad - 1) / kQuad; }
   // An odd number from token to token: the same quad of 8 tokens lies in all 32 banks.
@@ -75,11 +80,12 @@ __device__ void store_piece(const uint4& piece, int first, const float* scales, 
   }
 }
 
-// Copies pages [first_page, end_page) of the tile that begins at position `begin` from `cached`, keys or values, whose
-// blocks are read in pieces of 16 bytes wherever tokens begin.
+// Copies the pages of `range`, of the tile that begins at position `begin`, from `cached`, keys or values, whose blocks
+// are read in pieces of 16 bytes wherever tokens begin.
 template <class Element, int kRun>
 __device__ void copy_tile(const CacheBlocks& cache, const unsigned char* cached, const PagedRows& rows, int row,
-                          int kv_head, int begin, int first_page, int end_page, const TileShape& shape, float* tile) {
+                          int kv_head, int begin, TileRange range, const TileShape& shape, float* tile) {
+  const int first_page = range.begin / kPageTokens, end_page = (range.end - 1) / kPageTokens + 1;
   constexpr int kCount = kPieceBytes / int(sizeof(Element));
   constexpr int kAtOnce = 4;  // loads of a thread under way together
   const int page_pieces = kPageTokens * cache.head_size / kCount, end = end_page * page_pieces;
@@ -110,13 +116,38 @@ __device__ inline float score_of(float product, const AttentionScores& rule, int
   return score + rounded_to_bf16(rule.slopes[q_head] * rounded_to_bf16(float(position))) * rule.slope_scale;
 }
 
-// Scores of the tile's positions [begin, end), which are at `position` + these, for `heads` query heads from q_head.
-template <int kHeads>
-__device__ void score_tile(const TileMemory& memory, const TileShape& shape, int begin, int end, int position,
-                           const AttentionScores& rule, int q_head, int heads) {
+// The queries of `heads` heads, at q_of(head) each, scaled and filled up with zeros.
+template <class QueryOf>
+__device__ void load_queries(const TileMemory& memory, const TileShape& shape, int heads, float scale, QueryOf q_of) {
+  const int padded = shape.quads() * kQuad;
+  for (int i = int(threadIdx.x); i < shape.heads * padded; i += kAttentionThreads) {
+    const int head = i / padded, channel = i % padded;
+    memory.q[i] = head < heads && channel < shape.head_size ? q_of(head)[channel] * scale : 0.0f;
+  }
+}
+
+// Nothing is attended.
+__device__ inline void clear_heads(const TileMemory& memory, const TileShape& shape) {
+  for (int i = int(threadIdx.x); i < int(shape.head_floats()); i += kAttentionThreads) memory.out[i] = 0;
+  for (int head = int(threadIdx.x); head < shape.heads; head += kAttentionThreads) {
+    memory.highest[head] = -INFINITY;
+    memory.total[head] = memory.shrink[head] = 0;
+  }
+}
+
+// The last quads' channels that no copy writes.
+__device__ inline void clear_tile(const TileMemory& memory, const TileShape& shape) {
+  for (int i = int(threadIdx.x); i < int(2 * shape.tile_floats()); i += kAttentionThreads) memory.keys[i] = 0;
+}
+
+// Scores of the tile's positions `range`, which are at `position` + these, for `heads` heads, the query heads
+// q_head_of(head).
+template <int kHeads, class QueryHeadOf>
+__device__ void score_tile(const TileMemory& memory, const TileShape& shape, TileRange range, int position,
+                           const AttentionScores& rule, int heads, QueryHeadOf q_head_of) {
   for (int item = int(threadIdx.x); item < shape.heads / kHeads * kTile; item += kAttentionThreads) {
     const int token = item % kTile, head = item / kTile * kHeads;
-    if (token < begin || token >= end) continue;
+    if (token < range.begin || token >= range.end) continue;
     const Quad* const key = reinterpret_cast<const Quad*>(memory.keys) + token * shape.token_quads();
     const Quad* const q = reinterpret_cast<const Quad*>(memory.q) + head * shape.quads();
     float products[kHeads] = {};
@@ -129,23 +160,26 @@ __device__ void score_tile(const TileMemory& memory, const TileShape& shape, int
     }
     for (int h = 0; h < kHeads; ++h)
       memory.weights[token * shape.heads + head + h] =
-          head + h < heads ? score_of(products[h], rule, q_head + head + h, position + token) : 0.0f;
+          head + h < heads ? score_of(products[h], rule, q_head_of(head + h), position + token) : 0.0f;
   }
 }
 
-// Scores become weights, a warp a head, and the heads' highest scores and totals take them in.
-__device__ inline void weigh_tile(const TileMemory& memory, const TileShape& shape, int begin, int end, int heads) {
+// Scores become weights, a warp a head, 0 where the head does not see a position (it sees seen_of(head)); the heads'
+// highest scores and totals take them in.
+template <class SeenOf>
+__device__ void weigh_tile(const TileMemory& memory, const TileShape& shape, int heads, SeenOf seen_of) {
   const int lane = int(threadIdx.x) % kWarp;
   for (int head = int(threadIdx.x) / kWarp; head < heads; head += kAttentionThreads / kWarp) {
-    const bool seen = lane >= begin && lane < end;
+    const TileRange range = seen_of(head);
+    const bool seen = lane >= range.begin && lane < range.end;
     float& weight = memory.weights[lane * shape.heads + head];
     const float score = seen ? weight : -INFINITY;
     const float before = memory.highest[head], highest = fmaxf(before, warp_max(score));
-    if (seen) weight = __expf(score - highest);
-    const float sum = warp_sum(seen ? weight : 0.0f);
+    weight = seen ? __expf(score - highest) : 0.0f;
+    const float sum = warp_sum(weight);
     __syncwarp();  // all lanes have read `before`
     if (lane > 0) continue;
-    memory.shrink[head] = __expf(before - highest);
+    memory.shrink[head] = highest == before ? 1.0f : __expf(before - highest);  // both are -inf before the first
     memory.total[head] = memory.total[head] * memory.shrink[head] + sum;
     memory.highest[head] = highest;
   }
@@ -153,7 +187,7 @@ __device__ inline void weigh_tile(const TileMemory& memory, const TileShape& sha
 
 // Adds the tile's weighted values. A thread keeps to its own heads and channels of `out` from tile to tile.
 template <int kHeads>
-__device__ void add_values(const TileMemory& memory, const TileShape& shape, int begin, int end) {
+__device__ void add_values(const TileMemory& memory, const TileShape& shape, TileRange range) {
   for (int item = int(threadIdx.x); item < shape.heads / kHeads * shape.quads(); item += kAttentionThreads) {
     const int quad = item % shape.quads(), head = item / shape.quads() * kHeads;
     Quad* const out = reinterpret_cast<Quad*>(memory.out) + head * shape.quads() + quad;
@@ -162,7 +196,7 @@ __device__ void add_values(const TileMemory& memory, const TileShape& shape, int
       sums[h] = out[h * shape.quads()];
       for (int i = 0; i < kQuad; ++i) sums[h].at[i] *= memory.shrink[head + h];
     }
-    for (int token = begin; token < end; ++token) {
+    for (int token = range.begin; token < range.end; ++token) {
       const Quad value = reinterpret_cast<const Quad*>(memory.values)[token * shape.token_quads() + quad];
       const auto weights = Floats<kHeads>::load(memory.weights + token * shape.heads + head);
       for (int h = 0; h < kHeads; ++h)
@@ -170,6 +204,23 @@ __device__ void add_values(const TileMemory& memory, const TileShape& shape, int
     }
     for (int h = 0; h < kHeads; ++h) out[h * shape.quads()] = sums[h];
   }
+}
+
+// All of the above for the tile at `position`, of which `range` is seen by any head. All threads of the block call it,
+// with what they hold of the tile before used.
+template <class Element, int kRun, int kHeads, class QueryHeadOf, class SeenOf>
+__device__ void attend_tile(const CacheBlocks& cache, const PagedRows& rows, int row, int kv_head, int position,
+                            TileRange range, const AttentionScores& rule, const TileShape& shape,
+                            const TileMemory& memory, int heads, QueryHeadOf q_head_of, SeenOf seen_of) {
+  __syncthreads();
+  copy_tile<Element, kRun>(cache, cache.keys, rows, row, kv_head, position, range, shape, memory.keys);
+  copy_tile<Element, kRun>(cache, cache.values, rows, row, kv_head, position, range, shape, memory.values);
+  __syncthreads();
+  score_tile<kHeads>(memory, shape, range, position, rule, heads, q_head_of);
+  __syncthreads();
+  weigh_tile(memory, shape, heads, seen_of);
+  __syncthreads();
+  add_values<kHeads>(memory, shape, range);
 }
 
 }  // namespace pleat::cuda

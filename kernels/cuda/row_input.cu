@@ -1,6 +1,6 @@
 #include "kernels/cuda/row_input.h"
 
-#include "kernels/cuda/sums.h"
+#include "kernels/cuda/quantise_group.h"
 
 namespace pleat::cuda {
 namespace {
@@ -13,37 +13,18 @@ struct Quantised {
   int* sums;
 };
 
-__device__ bool is_in(const int32_t* list, int count, int value) {
-  for (int i = 0; i < count; ++i)
-    if (list[i] == value) return true;
-  return false;
-}
-
-// A warp a group; lane l holds its inputs l and 32 + l.
+// A warp a group.
 __global__ void __launch_bounds__(kWarps* kWarp)
     quantise_kernel(const float* x, int width, const int32_t* protected_inputs, int protected_count, Quantised out) {
   const int lane = int(threadIdx.x) % kWarp, row = int(blockIdx.y), groups = (width + 63) / 64;
   const int group = int(blockIdx.x) * kWarps + int(threadIdx.x) / kWarp;
   if (group >= groups) return;
-  float value[2];
-  for (int half = 0; half < 2; ++half) {
-    const int input = group * 64 + half * kWarp + lane;
-    const bool counts = input < width && !is_in(protected_inputs, protected_count, input);
-    value[half] = counts ? x[int64_t(row) * width + input] : 0.0f;
-  }
-  const float step = warp_max(fmaxf(fabsf(value[0]), fabsf(value[1]))) / 127.0f;
-  int q[2];
-  // A subnormal or infinite step makes any quotient: it stays in range, as on the CPU.
-  for (int half = 0; half < 2; ++half)
-    q[half] = step > 0 ? int(rintf(fminf(fmaxf(value[half] / step, -127.0f), 127.0f))) : 0;
-  const int sum = warp_sum(q[0] + q[1]);
-  // Lane l has bytes 0 and 2 of word l, lane 16 + l bytes 1 and 3.
-  const int halves = (q[0] & 0xff) | (q[1] & 0xff) << 16;
-  const int word = halves | __shfl_down_sync(~0u, halves, 16) << 8;
-  if (lane < 16) out.q[(int64_t(row) * 16 + lane) * groups + group] = word;
+  const QuantisedGroup quantised =
+      quantise_group(x + int64_t(row) * width, width, group, protected_inputs, protected_count);
+  if (lane < 16) out.q[(int64_t(row) * 16 + lane) * groups + group] = quantised.word;
   if (lane == 0) {
-    out.scales[row * groups + group] = step;
-    out.sums[row * groups + group] = sum;
+    out.scales[row * groups + group] = quantised.scale;
+    out.sums[row * groups + group] = quantised.sum;
   }
 }
 

@@ -235,7 +235,11 @@ void Block::try_barrier() {
   }
 }
 
-uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place) {
+void Block::warp_together(WarpWork work, void* mine, Place place) {
+  warp_op(WarpOp::together, ~0u, reinterpret_cast<uint64_t>(mine), 0, place, work);
+}
+
+uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place, WarpWork work) {
   Thread& me = current();
   if ((mask >> me.lane() & 1) == 0) fail("a warp operation's mask leaves out the lane that calls it", place);
   char* const order = &warp_order_[me.warp()][warp_syncs_[me.number] % 2];
@@ -250,6 +254,7 @@ uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned sourc
   me.mask = mask;
   me.value = value;
   me.source = source;
+  me.work = work;
   try_warp_op(me);
   wait(me);
   if (orders_memory) happens_after(order);
@@ -260,14 +265,14 @@ uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned sourc
 void Block::try_warp_op(Thread& thread) {
   const unsigned first = thread.warp() * 32;
   unsigned votes = 0;
-  std::array<uint64_t, 32> offered{};
+  WarpOffers offered{};
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((thread.mask >> lane & 1) == 0) continue;
     if (first + lane >= threads_.size() || threads_[first + lane].state == Thread::State::ended)
       fail("a warp operation's mask names a lane that has ended", thread.place);
     const Thread& other = threads_[first + lane];
     if (other.state != Thread::State::in_warp_op) return;
-    if (other.mask != thread.mask || other.op != thread.op) {
+    if (other.mask != thread.mask || other.op != thread.op || other.work != thread.work) {
       char what[160];
       std::snprintf(what, sizeof what,
                     "lanes %u and %u meet in different warp operations or with different masks, the other at %s:%u",
@@ -277,6 +282,7 @@ void Block::try_warp_op(Thread& thread) {
     offered[lane] = other.value;
     votes |= unsigned(other.value != 0) << lane;
   }
+  if (thread.op == WarpOp::together) thread.work(offered);
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((thread.mask >> lane & 1) == 0) continue;
     Thread& other = threads_[first + lane];

@@ -41,7 +41,23 @@ void run_grid(const Grid& grid, const std::function<void()>& body);
 // In which order ready threads run: 0 as they came, else pseudo-random. Of the calling OS thread's grids.
 void set_schedule(unsigned seed);
 
-enum class WarpOp : uint8_t { synchronise, shuffle, ballot };
+enum class WarpOp : uint8_t { synchronise, shuffle, ballot, together };
+
+// What the lanes of a warp offer to what one of them does for all.
+using WarpOffers = std::array<uint64_t, 32>;
+using WarpWork = void (*)(const WarpOffers& lanes);
+
+// Copies that a thread has started and not waited for (async_copy.h).
+struct AsyncCopies {
+  struct Copy {
+    void* to;
+    const void* from;
+    int bytes, zeros;  // zeros: after the bytes
+    unsigned group;
+  };
+  std::vector<Copy> pending;  // in the order they were started
+  unsigned groups = 0;        // ended so far
+};
 
 class Block;
 
@@ -57,6 +73,8 @@ struct Thread {
   unsigned mask = 0;
   uint64_t value = 0;   // offered, then received
   unsigned source = 0;  // lane whose value it asks for
+  WarpWork work = nullptr;
+  AsyncCopies async_copies;
 
   unsigned lane() const { return number % 32; }
   unsigned warp() const { return number / 32; }
@@ -71,7 +89,9 @@ class Block {
   static Thread& current();
   void barrier(Place place);
   // shuffle: what lane `source` offers; ballot: bit l where lane l of the mask offers other than 0.
-  uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place);
+  uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place, WarpWork work = nullptr);
+  // What one lane does for the whole warp, with what each offers (a pointer to what it reads and writes).
+  void warp_together(WarpWork work, void* mine, Place place);
   void yield();
   void* dynamic_shared() const { return dynamic_shared_.get(); }
   const Grid& grid() const { return grid_; }

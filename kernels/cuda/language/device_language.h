@@ -15,7 +15,7 @@ namespace pleat::cuda {
 
 template <class T, int kCount>
 struct SharedArray {
-  T values[kCount];
+  alignas(16) T values[kCount];
   __device__ T& operator[](int i) { return values[i]; }
   __device__ T* data() { return values; }
 };

@@ -1,0 +1,30 @@
+#pragma once
+// Products of many rows of x with a matrix: what a prompt spends its time on. blas_lt.h has the same for bf16 by
+// cuBLASLt; these kernels are for what must keep its bits.
+#include <optional>
+
+#include "kernels/activation.h"
+#include "kernels/cuda/gemm_input.h"
+#include "kernels/cuda/rows.h"
+
+namespace pleat::cuda {
+
+// y[r, n] = activation(x[r] . w[n] + bias[n]); its input is prepared for w.
+//   f32       x as it is, fused multiply-adds with k ascending
+//   bf16      x rounded to bf16, on tensor cores, a fixed order over k
+//   low-bit   the arithmetic of kernels/low_bit.h on int8 tensor cores: over the groups g, ascending, y from 0,
+//               y = fma(s, fma(scale, codes . q, minimum * sum(q)), y)
+//             then y += x * weight for the protected inputs, ascending. These are matmul()'s bits on the CPU where it
+//             sums one leaf; multiply_rows() adds the same terms in another order.
+// An element's bits depend on its rows of x and w, not on the other rows nor on their number: prompts may be cut into
+// chunks anywhere.
+struct GemmProduct {
+  Rows w;                       // [outputs, width]
+  const float* bias = nullptr;  // [outputs] or nullptr
+  std::optional<Activation> activation{};
+  MatrixView<float> y;  // [rows, outputs]
+};
+
+void gemm(StreamHandle stream, const GemmInput& x, const GemmProduct& product);
+
+}  // namespace pleat::cuda

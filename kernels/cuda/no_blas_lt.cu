@@ -1,0 +1,15 @@
+// In place of blas_lt.cu where the toolkit has no cuBLASLt.
+#include "kernels/cuda/blas_lt.h"
+
+namespace pleat::cuda {
+
+struct BlasLt::State {};
+
+BlasLt::BlasLt(size_t) {
+  throw Error(ErrorKind::unimplemented,
+              "built without cuBLASLt: install the CUDA toolkit's libcublas-dev, build again");
+}
+BlasLt::~BlasLt() = default;
+void BlasLt::gemm(StreamHandle, const GemmInput&, const GemmProduct&) {}
+
+}  // namespace pleat::cuda

@@ -1,0 +1,101 @@
+#include "kernels/cuda/prefill_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "attention_step.h"
+#include "schedule.h"
+
+namespace pleat::cuda {
+namespace {
+
+// Prompts' chunks of two sequences, a row that nobody is in, and two rows that decode.
+std::vector<Token> chunks() {
+  std::vector<Token> tokens;
+  for (int position = 110; position < 140; ++position) tokens.push_back({0, position});
+  for (int position = 0; position < 17; ++position) tokens.push_back({1, position});
+  tokens.push_back({0, -1});
+  for (int position = 326; position < kPositions; ++position) tokens.push_back({1, position});
+  tokens.push_back({0, 140});
+  tokens.push_back({1, 17});
+  return tokens;
+}
+
+TEST(PrefillAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
+  const std::vector<AttentionScores> all = rules();
+  size_t next_rule = 0;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8})
+    for (const int head_size : {16, 128, 5})
+      for (const Heads heads : {Heads{8, 2}, Heads{7, 1}}) {
+        Step step(heads, head_size, dtype, chunks());
+        step.obey(all[next_rule++ % all.size()]);
+        SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size, ": ", heads.q_heads, " over ", heads.kv_heads,
+                            ", rule ", (next_rule - 1) % all.size()));
+        expect_rows(step, DeviceStep(step, kPositions).run_as_prompt(step));
+      }
+}
+
+TEST(PrefillAttention, HasTheBitsOfDecodingUnderEveryRuleInAnyOrderOfThreads) {
+  constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::i8};
+  unsigned seed = 0;
+  for (const AttentionScores& rule : rules()) {
+    Step step({8, 2}, 20, kDTypes[seed % 3], chunks());
+    step.obey(rule);
+    const std::vector<float> decoded = DeviceStep(step, kPositions).run(step);
+    set_schedule(++seed);
+    EXPECT_TRUE(same_bits(DeviceStep(step, kPositions).run_as_prompt(step), decoded)) << "rule " << seed - 1;
+    set_schedule(0);
+  }
+}
+
+TEST(PrefillAttention, ReadsRowsOfAWiderMatrixAndWritesNoOthers) {
+  const Step step({4, 4}, 16, DType::bf16, chunks());
+  DeviceStep device(step, kPositions);
+  const std::vector<float> expected = device.run_as_prompt(step);
+  const int64_t count = int64_t(step.tokens.size()), cols = step.q_cols(), stride = cols + 8;
+  std::vector<float> wide(size_t(count * stride), NAN);
+  for (int64_t row = 0; row < count; ++row) std::copy_n(&step.q[size_t(row * cols)], cols, &wide[size_t(row * stride)]);
+  const DeviceArray<float> q(wide, device.stream), out(std::vector<float>(wide.size(), -77.0f), device.stream);
+  prefill_attention(device.stream.get(), {q.data(), count, cols, stride}, device.rows.rows(), device.cache.cache,
+                    step.kv_of_head, step.rule, {out.data(), count, cols, stride});
+  const std::vector<float> got = out.to_host(device.stream);
+  for (int64_t row = 0; row < count; ++row) {
+    EXPECT_TRUE(same_bits(&got[size_t(row * stride)], &expected[size_t(row * cols)], size_t(cols))) << row;
+    for (int64_t column = cols; column < stride; ++column) ASSERT_EQ(got[size_t(row * stride + column)], -77.0f);
+  }
+}
+
+TEST(PrefillAttention, TakesFewerRowsTogetherWhereHeadsAreLarge) {
+  const Step step({3, 1}, 512, DType::bf16, {{0, 7}, {0, 8}, {0, 9}, {0, 10}, {0, 11}, {0, 12}, {0, 13}, {0, 14}});
+  expect_rows(step, DeviceStep(step, kPositions).run_as_prompt(step));
+  const Step too_large({100, 1}, 256, DType::i8, {{0, 0}});
+  DeviceStep device(too_large, kPositions);
+  EXPECT_THROW(device.run_as_prompt(too_large), Error);
+}
+
+TEST(PrefillAttention, AgreesWithTheCpu) {
+  Context ctx(1, false);
+  for (const AttentionScores& rule : rules()) {
+    Step step({8, 2}, 64, DType::bf16, chunks());
+    step.obey(rule);
+    std::vector<AttentionRow> rows;
+    for (const Token& token : step.tokens)
+      rows.push_back(step.sequences.row({token.sequence, std::max(token.position, 0)}));
+    std::vector<float> cpu(step.q.size());
+    attention(ctx, {step.q.data(), int64_t(rows.size()), step.q_cols()}, rows, step.sequences.cache, step.kv_of_head,
+              step.rule, {cpu.data(), int64_t(rows.size()), step.q_cols()});
+    const std::vector<float> got = DeviceStep(step, kPositions).run_as_prompt(step);
+    for (size_t row = 0; row < rows.size(); ++row)
+      for (int head = 0; step.tokens[row].position >= 0 && head < 8; ++head) {
+        const std::vector<Near> exact = exact_row(step, row, head);
+        for (size_t i = 0; i < exact.size(); ++i) {
+          const size_t at = row * size_t(step.q_cols()) + size_t(head * 64) + i;
+          ASSERT_NEAR(got[at], cpu[at], 2 * exact[i].tolerance) << "row " << row << ", head " << head;
+        }
+      }
+  }
+}
+
+}  // namespace
+}  // namespace pleat::cuda
