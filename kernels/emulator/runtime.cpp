@@ -38,7 +38,7 @@ struct CUstream_st {
   std::shared_ptr<Queue> queue = std::make_shared<Queue>();
 };
 struct CUevent_st {
-  std::shared_ptr<Queue> queue;                         // of the stream in which it was recorded
+  std::weak_ptr<Queue> queue;                           // of the stream in which it was recorded
   std::shared_ptr<Time> at = std::make_shared<Time>();  // when the stream came there
   std::shared_ptr<bool> passed = std::make_shared<bool>(true);
 };
@@ -164,7 +164,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   });
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (event->queue) event->queue->idle();
+  if (const std::shared_ptr<Queue> queue = event->queue.lock()) queue->idle();
   return *event->passed ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
