@@ -57,6 +57,7 @@ std::vector<RankDevice> gather(Communicator& communicator, const RankDevice& min
   communicator.all_gather("devices", std::as_bytes(std::span(&card, 1)), counts,
                           reinterpret_cast<std::byte*>(cards.data()));
   std::vector<RankDevice> devices;
+  devices.reserve(cards.size());
   for (const Card& each : cards) devices.push_back(each.get());
   return devices;
 }
