@@ -4,7 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
-#include <mutex>
+#include <thread>
 
 #include "kernels/emulator/emulated_nccl.h"
 #include "kernels/emulator/runtime.h"
@@ -177,6 +177,10 @@ TEST_F(NcclFault, WhatFollowsATroubleEndsAtOnceAndInSilence) {
   const std::vector<std::string> said =
       what_ranks_say({NcclFaults::Kind::collective_never_ends}, [](Communicator& communicator, DeviceSum& sum) {
         EXPECT_THROW(sum_and_wait(communicator, sum, 1), Error);
+        const auto start = std::chrono::steady_clock::now();
+        while (emulator::nccl_calls().aborted < kRanks && std::chrono::steady_clock::now() - start < kDeadline)
+          std::this_thread::yield();
+        EXPECT_EQ(emulator::nccl_calls().aborted, kRanks);  // at once, not when it is taken down
         sum_and_wait(communicator, sum, 1);
       });
   EXPECT_EQ(said, std::vector<std::string>(kRanks, ""));
