@@ -31,6 +31,7 @@ void finish_tree(int leaves, const std::vector<TreeNode>& nodes, const std::vect
 struct FinishTree {
   int leaves = 0;
   std::vector<TreeNode> nodes;
+  bool operator==(const FinishTree&) const = default;
 };
 
 // out[i] = the sum, in the order of `trees`, of what finish_tree gives each; values: the first tree's nodes, then the

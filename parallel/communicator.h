@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/reduce_tree.h"
@@ -50,7 +51,7 @@ class Communicator {
   // Where the following collectives belong, for the ledger. layer -1: outside the layers.
   void at(int64_t step, int layer);
   // The deadline of a wait; the same on all ranks. Default 60 s.
-  void set_timeout(std::chrono::milliseconds timeout) { timeout_ns_ = std::chrono::nanoseconds(timeout).count(); }
+  void set_timeout(std::chrono::nanoseconds timeout) { timeout_ns_ = timeout.count(); }
   std::chrono::nanoseconds timeout() const { return std::chrono::nanoseconds(timeout_ns_); }
 
   // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The
@@ -68,6 +69,11 @@ class Communicator {
 
   // The smallest value of all ranks: what they agree on (instruction set, memory, pages). Not for the hot path.
   int64_t agree_min(const char* name, int64_t value);
+
+  // For a wait elsewhere (for a device) that has passed the deadline, what to say first: the late rank of this host and
+  // where it was last seen, or nothing where none is behind this one. Throws Error(peer_lost) with an empty message
+  // where another rank of this host has spoken.
+  virtual std::string speak() const = 0;
 
   // Seconds spent inside collectives since start (waiting included), and bytes this rank sent.
   double seconds() const { return seconds_; }

@@ -78,6 +78,7 @@ class MpiCommunicator final : public Communicator {
       messages_.emplace(MPI_COMM_WORLD, rank, ranks(), std::move(watch));
     }
   }
+  std::string speak() const override { return (shared_ ? shared_->watch() : messages_->watch()).speak(); }
 
  private:
   template <class Call>

@@ -22,6 +22,7 @@ class MessageExchange {
   void gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all);
   void broadcast(std::span<std::byte> bytes);
   void barrier();
+  const Watch& watch() const { return watch_; }
 
  private:
   void send(int peer, std::span<const std::byte> bytes);

@@ -29,6 +29,7 @@ class SharedExchange {
                   std::byte* all);  // all may be nullptr
   void broadcast(std::span<std::byte> bytes);
   void barrier();
+  const Watch& watch() const { return watch_; }
 
  private:
   struct Mailbox;

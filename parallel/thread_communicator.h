@@ -25,6 +25,7 @@ class ThreadHub {
 class ThreadCommunicator final : public Communicator {
  public:
   ThreadCommunicator(ThreadHub& hub, int rank);
+  std::string speak() const override { return exchange_.watch().speak(); }
 
  private:
   void do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) override;

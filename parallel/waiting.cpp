@@ -58,13 +58,32 @@ void Watch::check(int64_t start_ns, const std::function<bool(int)>& behind) cons
   if (latest >= 0) blame(latest, start_ns);
 }
 
-void Watch::blame(int peer, int64_t start_ns) const {
+std::string Watch::speak() const {
+  const auto entered = [&](int rank) { return peers_[rank].ledger->collectives.load(std::memory_order_relaxed); };
+  int latest = rank_;
+  for (int peer = 0; peer < int(peers_.size()); ++peer) {
+    if (peers_[peer].ledger == nullptr) continue;
+    if (peers_[peer].ledger->lost.load(std::memory_order_relaxed)) throw Error(ErrorKind::peer_lost, "");
+    if (entered(peer) < entered(latest)) latest = peer;
+  }
+  take_the_word();
+  return latest == rank_ ? "" : describe_late(latest);
+}
+
+void Watch::take_the_word() const {
   if (blamed_.exchange(1) != 0) throw Error(ErrorKind::peer_lost, "");
+}
+
+std::string Watch::describe_late(int peer) const {
   const Peer& late = peers_[peer];
+  const std::string who = concat("rank ", peer, " (host ", late.host, ", pid ", late.pid, ") is late");
+  return late.ledger ? who + ": last seen " + describe(*late.ledger) : who;
+}
+
+void Watch::blame(int peer, int64_t start_ns) const {
+  take_the_word();
   std::ostringstream text;
-  text << "rank " << peer << " (host " << late.host << ", pid " << late.pid << ") is late";
-  if (late.ledger) text << ": last seen " << describe(*late.ledger);
-  text << "; rank " << rank_ << " waited " << std::fixed << std::setprecision(1)
+  text << describe_late(peer) << "; rank " << rank_ << " waited " << std::fixed << std::setprecision(1)
        << double(steady_ns() - start_ns) * 1e-9 << " s " << describe(*peers_[rank_].ledger);
   throw Error(ErrorKind::peer_lost, text.str());
 }

@@ -43,6 +43,11 @@ class Watch {
         blamed_(blamed),
         oversubscribed_(oversubscribed) {}
 
+  // For a wait elsewhere that has passed the deadline: the rank of this host that has entered the fewest collectives,
+  // fewer than this one, "rank 1 (host n7, pid 42) is late: last seen ..."; else empty. Throws Error(peer_lost) with an
+  // empty message where another rank of this host has spoken.
+  std::string speak() const;
+
   // Returns when ready(). behind(peer): has not arrived yet. Throws Error(peer_lost).
   template <class Ready, class Behind>
   void wait(Ready&& ready, Behind&& behind) const {
@@ -56,6 +61,8 @@ class Watch {
  private:
   void check(int64_t start_ns, const std::function<bool(int)>& behind) const;
   [[noreturn]] void blame(int peer, int64_t start_ns) const;
+  void take_the_word() const;
+  std::string describe_late(int peer) const;
 
   const int rank_;
   const std::vector<Peer> peers_;  // [ranks]

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/floats.h"
 #include "kernels/cuda/meeting.h"
 #include "kernels/cuda/norm_row.h"
+#include "kernels/cuda/sum_terms.h"
 
 namespace pleat::cuda {
 namespace {
 
 constexpr int kThreads = kNormThreads;
-constexpr int kLoads = 8;  // terms on their way at once
 
 // The message [rows, d] is cut into pieces of a row, the same on all ranks; block b works on pieces b, b + blocks, ...
 struct Call {
@@ -21,10 +20,9 @@ struct Call {
   int piece = 0;   // columns, a multiple of 4
   int pieces = 0;  // of a row
   const float* mine = nullptr;
-  const float* bias = nullptr;
-  float* residual = nullptr;  // nullptr: out = sum
+  SumTarget target{};
   Norm norm{};
-  float* out = nullptr;
+  float* y = nullptr;  // where there is a residual: its norm
 
   __device__ int64_t size() const { return int64_t(rows) * d; }
 };
@@ -46,30 +44,10 @@ __device__ void for_columns(int begin, int end, Each each) {
 
 // The sum at element i of the message, of all ranks' terms, in their order.
 template <int kWidth>
-__device__ Floats<kWidth> sum_terms(const Call& call, int64_t half, int64_t i) {
-  const SumOrder& order = call.order;
-  Floats<kWidth> pending[kMaxPending], sum{};
-  int count = 0;
-  for (int first = 0; first < order.terms; first += kLoads) {
-    Floats<kWidth> loaded[kLoads];
-    for (int k = 0; k < kLoads; ++k)
-      if (first + k < order.terms) {
-        const SumOrder::Term term = order.term[first + k];
-        loaded[k] = Floats<kWidth>::load(call.all.peers.exchange[term.rank] + half + term.node * call.size() + i);
-      }
-    for (int k = 0; k < kLoads; ++k)
-      if (first + k < order.terms) {
-        int adds = order.term[first + k].adds;
-        if (adds > 0) {
-          sum = sum + loaded[k];
-          for (; adds > 1; --adds) sum = pending[--count] + sum;
-        } else {
-          if (first + k > 0) pending[count++] = sum;
-          sum = loaded[k];
-        }
-      }
-  }
-  return sum;
+__device__ Floats<kWidth> sum_ranks(const Call& call, int64_t half, int64_t i) {
+  return sum_terms<kWidth>(call.order, [&](SumOrder::Term term) {
+    return call.all.peers.exchange[term.rank] + half + term.node * call.size() + i;
+  });
 }
 
 // Copies the block's pieces of this rank's nodes to its exchange buffer [nodes][rows, d].
@@ -84,19 +62,11 @@ __device__ void share(const Call& call, int64_t half) {
   });
 }
 
-// Where a sum goes: `at` is the element of the message, in column i.
-template <int kWidth>
-__device__ void deliver(const Call& call, int64_t at, int i, Floats<kWidth> sum) {
-  if (call.residual == nullptr) return sum.store(call.out + at);
-  if (call.bias != nullptr) sum = sum + Floats<kWidth>::load(call.bias + i);
-  (Floats<kWidth>::load(call.residual + at) + sum).store(call.residual + at);
-}
-
 // Who delivers the last piece of a row normalises it.
 __device__ void end_piece(const Call& call, int row) {
-  if (call.residual == nullptr || !last_to_come(call.all.counters + kPiecesDone + row, unsigned(call.pieces))) return;
+  if (call.y == nullptr || !last_to_come(call.all.counters + kPiecesDone + row, unsigned(call.pieces))) return;
   const int64_t at = int64_t(row) * call.d;
-  norm_row(call.d, call.norm, call.residual + at, call.out + at);
+  norm_row(call.d, call.norm, call.target.residual + at, call.y + at);
 }
 
 // step 0: read the epoch, which says the half of the exchange buffers
@@ -113,7 +83,7 @@ __global__ void __launch_bounds__(kThreads) one_shot(Call call) {
   if (!meet(call.all, 0, epoch)) return;
   for_pieces(call, [&](int row, int begin, int end) {
     const int64_t at = int64_t(row) * call.d;
-    for_columns<kWidth>(begin, end, [&](int i) { deliver(call, at + i, i, sum_terms<kWidth>(call, half, at + i)); });
+    for_columns<kWidth>(begin, end, [&](int i) { call.target.take(at + i, i, sum_ranks<kWidth>(call, half, at + i)); });
     end_piece(call, row);
   });
   leave(call.all, epoch);
@@ -141,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
     const int64_t at = int64_t(row) * call.d;
     const int slice = slice_size(end - begin, all.ranks), from = begin + all.rank * slice;
     for_columns<kWidth>(from, std::min(from + slice, end), [&](int i) {
-      sum_terms<kWidth>(call, half, at + i).store(all.peers.exchange[all.rank] + half + at + i);
+      sum_ranks<kWidth>(call, half, at + i).store(all.peers.exchange[all.rank] + half + at + i);
     });
   });
   if (!meet(all, 1, epoch)) return;
@@ -150,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
     const int slice = slice_size(end - begin, all.ranks);
     for_columns<kWidth>(begin, end, [&](int i) {
       const float* const from = all.peers.exchange[(i - begin) / slice] + half;
-      deliver(call, at + i, i, Floats<kWidth>::load(from + at + i));
+      call.target.take(at + i, i, Floats<kWidth>::load(from + at + i));
     });
     end_piece(call, row);
   });
@@ -185,7 +155,7 @@ AllReduceStatus::AllReduceStatus(unsigned word)
 
 void all_reduce(cudaStream_t stream, const AllReduce& all, const SumOrder& order, int rows, int d, const float* mine,
                 float* out) {
-  Call call{.all = all, .order = order, .rows = rows, .d = d, .mine = mine, .out = out};
+  Call call{.all = all, .order = order, .rows = rows, .d = d, .mine = mine, .target = {.out = out}};
   run(stream, call);
 }
 
@@ -196,10 +166,9 @@ void all_reduce_add_norm(cudaStream_t stream, const AllReduce& all, const SumOrd
             .rows = rows,
             .d = d,
             .mine = mine,
-            .bias = bias,
-            .residual = residual,
+            .target = {.bias = bias, .residual = residual},
             .norm = norm,
-            .out = y};
+            .y = y};
   run(stream, call);
 }
 

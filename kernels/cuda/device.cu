@@ -11,9 +11,48 @@ std::string why_no_device() {
   return count > 0 ? "" : "no device is visible";
 }
 
+int device_count() {
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "no device");
+  return count;
+}
+void use_device(int ordinal) { check(cudaSetDevice(ordinal), "the device cannot be used"); }
+
+DeviceInfo device_info() {
+  DeviceInfo info;
+  check(cudaGetDevice(&info.ordinal), "no device");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, info.ordinal), "the device does not say what it is");
+  info.name = properties.name;
+  info.major = properties.major;
+  info.minor = properties.minor;
+  for (const char byte : properties.uuid.bytes) {
+    const char* const digits = "0123456789abcdef";
+    info.uuid += {digits[byte >> 4 & 0xf], digits[byte & 0xf]};
+  }
+  char pci[32] = {};
+  check(cudaDeviceGetPCIBusId(pci, sizeof pci, info.ordinal), "the device does not say where it is");
+  info.pci = pci;
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "the device does not say what memory it has");
+  info.memory_free = int64_t(free);
+  info.memory_total = int64_t(total);
+  return info;
+}
+
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "no stream"); }
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void wait_for(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "the device's work failed"); }
+
+Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "no event"); }
+Event::~Event() { cudaEventDestroy(event_); }
+void Event::record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "an event was not recorded"); }
+bool Event::passed() const {
+  const cudaError_t error = cudaEventQuery(event_);
+  if (error == cudaErrorNotReady) return false;
+  check(error, "the device's work failed");
+  return true;
+}
 
 void* allocate(size_t bytes) {
   void* memory = nullptr;
@@ -38,8 +77,8 @@ void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream)
 void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "a copy on the device failed");
 }
-void clear(void* memory, size_t bytes, StreamHandle stream) {
-  check(cudaMemsetAsync(memory, 0, bytes, stream), "the device's memory cannot be cleared");
+void zero(void* to, size_t bytes, StreamHandle stream) {
+  check(cudaMemsetAsync(to, 0, bytes, stream), "the device's memory was not cleared");
 }
 
 Graph::Graph(const Stream& stream, const std::function<void()>& work) {

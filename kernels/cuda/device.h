@@ -12,7 +12,8 @@
 #include "kernels/check.h"
 
 struct CUstream_st;     // CUDA's names for what a
-struct CUgraphExec_st;  // cudaStream_t and a cudaGraphExec_t point to
+struct CUevent_st;      // cudaStream_t, a cudaEvent_t
+struct CUgraphExec_st;  // and a cudaGraphExec_t point to
 
 namespace pleat::cuda {
 
@@ -20,6 +21,20 @@ using StreamHandle = CUstream_st*;
 
 // Empty where a kernel can run, else why not: no driver, no device.
 std::string why_no_device();
+
+// Devices are numbered as CUDA_VISIBLE_DEVICES shows them. A thread uses device 0 until it says otherwise.
+int device_count();
+void use_device(int ordinal);
+
+struct DeviceInfo {
+  int ordinal = 0;
+  std::string pci;   // bus id, "0000:41:00.0"
+  std::string uuid;  // 32 hexadecimal digits; parts of one device (MIG) have their own
+  std::string name;
+  int major = 0, minor = 0;                   // compute capability
+  int64_t memory_total = 0, memory_free = 0;  // bytes
+};
+DeviceInfo device_info();  // of the calling thread's device
 
 void wait_for(StreamHandle stream);  // until all that was enqueued is done
 
@@ -35,6 +50,19 @@ class Stream {
   StreamHandle stream_ = nullptr;
 };
 
+// A point in a stream's work.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  void record(const Stream& stream);  // behind all that was enqueued
+  bool passed() const;                // does not wait; throws where work before it failed
+
+ private:
+  CUevent_st* event_ = nullptr;
+};
+
 void* allocate(size_t bytes);  // nullptr for none
 void release(void* memory);
 void* allocate_on_host(size_t bytes);  // pinned, at the same address on every device
@@ -42,7 +70,7 @@ void release_on_host(void* memory);
 void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle stream);
 void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream);
 void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream);
-void clear(void* memory, size_t bytes, StreamHandle stream);  // zeros
+void zero(void* to, size_t bytes, StreamHandle stream);
 
 // `count` elements of device memory. Movable, not copyable.
 template <class T>

@@ -35,7 +35,7 @@ RowInput RowInput::slice(int first, int count) const {
   RowInput out = *this;
   out.x += first;
   out.width = count;
-  if (q == nullptr) return out;
+  if (q == nullptr || count == 0) return out;
   PLEAT_ASSERT(first % 64 == 0 && (count % 64 == 0 || first + count == width), "a group is not cut");
   out.q += first / 64;
   out.scales += first / 64;

@@ -7,7 +7,7 @@
 
 namespace pleat::cuda {
 
-constexpr int kMaxRanks = 8;
+constexpr int kMaxRanks = 32;
 constexpr int kMaxTerms = 128;
 constexpr int kMaxPending = 8;  // sums that wait for their right-hand side
 

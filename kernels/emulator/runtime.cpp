@@ -1,25 +1,46 @@
-// The part of the CUDA runtime that Pleat uses, for one device made of this host.
+// The part of the CUDA runtime that Pleat uses, for devices made of this host: memory, streams, events and graphs.
 #include "kernels/emulator/runtime.h"
 
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "kernels/emulator/guarded_memory.h"
 
+namespace {
+
+using Work = std::function<bool()>;
+using Time = std::chrono::steady_clock::time_point;
+
+struct Queue {
+  std::deque<Work> waiting;
+
+  bool idle() {
+    while (!waiting.empty() && waiting.front()()) waiting.pop_front();
+    return waiting.empty();
+  }
+};
+
+}  // namespace
+
 struct CUgraph_st {
-  std::vector<std::function<void()>> nodes;
+  std::vector<Work> nodes;
 };
 struct CUgraphExec_st {
-  std::vector<std::function<void()>> nodes;
+  std::vector<Work> nodes;
 };
 struct CUstream_st {
   std::unique_ptr<CUgraph_st> capturing;
+  std::shared_ptr<Queue> queue = std::make_shared<Queue>();
 };
 struct CUevent_st {
-  std::chrono::steady_clock::time_point at;
+  std::weak_ptr<Queue> queue;                           // of the stream in which it was recorded
+  std::shared_ptr<Time> at = std::make_shared<Time>();  // when the stream came there
+  std::shared_ptr<bool> passed = std::make_shared<bool>(true);
 };
 
 namespace pleat::emulator {
@@ -31,20 +52,28 @@ thread_local constinit int captures = 0;
 
 }  // namespace
 
-cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
-  if (stream != nullptr && stream->capturing) {
-    stream->capturing->nodes.push_back(std::move(work));
+cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work) {
+  if (stream == nullptr) {
+    if (captures > 0) return cudaErrorStreamCaptureImplicit;
+    while (!try_work()) std::this_thread::yield();
     return cudaSuccess;
   }
-  if (stream == nullptr && captures > 0) return cudaErrorStreamCaptureImplicit;
-  work();
+  if (stream->capturing)
+    stream->capturing->nodes.push_back(std::move(try_work));
+  else if (!stream->queue->idle() || !try_work())
+    stream->queue->waiting.push_back(std::move(try_work));
   return cudaSuccess;
+}
+
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
+  return enqueue_until(stream, [work = std::move(work)] { return work(), true; });
 }
 
 }  // namespace pleat::emulator
 
 using pleat::emulator::captures;
 using pleat::emulator::enqueue;
+using pleat::emulator::enqueue_until;
 
 extern "C" {
 
@@ -56,6 +85,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidValue:
       return "invalid argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
     case cudaErrorStreamCaptureUnsupported:
@@ -66,9 +97,6 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "unknown error";
   }
 }
-
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (captures > 0) return cudaErrorStreamCaptureUnsupported;
@@ -95,7 +123,10 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = new CUstream_st, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return stream != nullptr && stream->capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+  if (stream == nullptr) return cudaSuccess;
+  if (stream->capturing) return cudaErrorStreamCaptureUnsupported;
+  while (!stream->queue->idle()) std::this_thread::yield();
+  return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -114,21 +145,34 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsign
   return *out = new CUgraphExec_st{graph->nodes}, cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
-  for (const std::function<void()>& node : graph->nodes)
-    if (const cudaError_t error = enqueue(stream, node); error != cudaSuccess) return error;
+  for (const Work& node : graph->nodes)
+    if (const cudaError_t error = enqueue_until(stream, node); error != cudaSuccess) return error;
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return *event = new CUevent_st, cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  return enqueue(stream, [=] { event->at = std::chrono::steady_clock::now(); });
+  if (stream != nullptr) event->queue = stream->queue;
+  event->passed = std::make_shared<bool>(false);
+  return enqueue(stream, [at = event->at, passed = event->passed] {
+    *at = std::chrono::steady_clock::now();
+    *passed = true;
+  });
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const std::shared_ptr<Queue> queue = event->queue.lock()) queue->idle();
+  return *event->passed ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  while (cudaEventQuery(event) == cudaErrorNotReady) std::this_thread::yield();
+  return cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-  *milliseconds = std::chrono::duration<float, std::milli>(end->at - begin->at).count();
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->at - *begin->at).count();
   return cudaSuccess;
 }
 }

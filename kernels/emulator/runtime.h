@@ -1,6 +1,7 @@
 #pragma once
 // Streams of the emulated runtime: work runs where it is enqueued, at once, or is recorded while its stream is being
-// captured into a graph.
+// captured into a graph. Only work that waits for others (collectives) may stay, with all that comes behind it; it is
+// tried again whenever its stream or an event of it is looked at.
 #include <cuda_runtime_api.h>
 
 #include <functional>
@@ -8,5 +9,11 @@
 namespace pleat::emulator {
 
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
+
+// try_work: whether it is done. A copy of it is what runs, for each launch of a graph another one.
+cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work);
+
+// How many devices this process sees, 1 if nobody says so. All are this host; each has its own PCI id and UUID.
+void set_device_count(int count);
 
 }  // namespace pleat::emulator

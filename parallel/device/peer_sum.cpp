@@ -1,6 +1,7 @@
 #include "parallel/device/peer_sum.h"
 
 #include <algorithm>
+#include <exception>
 #include <random>
 
 namespace pleat {
@@ -26,7 +27,7 @@ std::vector<T> gathered(Communicator& communicator, const char* name, const T& m
 template <class T>
 cuda::DeviceArray<T> zeros(size_t count, const cuda::Stream& stream) {
   cuda::DeviceArray<T> array(count);
-  cuda::clear(array.data(), count * sizeof(T), stream.get());
+  cuda::zero(array.data(), count * sizeof(T), stream.get());
   return array;
 }
 
@@ -37,11 +38,13 @@ struct PeerSum::Memory {
       : exchange(size_t(2 * capacity)), flags(zeros<unsigned>(cuda::kAllReduceFlags, stream)) {}
   cuda::DeviceArray<float> exchange;
   cuda::DeviceArray<unsigned> flags;
+  cuda::HostWord abort;
 };
 
 bool PeerSum::possible(Communicator& communicator) {
-  const std::vector<uint64_t> tokens = gathered(communicator, "processes", process_token());
-  return tokens.size() <= cuda::kMaxRanks && std::ranges::count(tokens, tokens[0]) == std::ssize(tokens);
+  const std::pair mine(process_token(), int64_t(cuda::device_info().ordinal));
+  const auto all = gathered(communicator, "processes", mine);
+  return all.size() <= cuda::kMaxRanks && std::ranges::count(all, mine) == std::ssize(all);
 }
 
 PeerSum::PeerSum(Communicator& communicator, int64_t capacity) : communicator_(communicator) {
@@ -52,13 +55,13 @@ PeerSum::PeerSum(Communicator& communicator, int64_t capacity) : communicator_(c
   side_.two_shot_bytes = kTwoShotBytes;
   // A look takes some 0.1 us at least: not before the deadline, whatever the host does.
   side_.spins = unsigned(std::min<int64_t>(communicator.timeout().count() / 100, ~0u));
-  side_.abort = abort_.on_device();
   side_.status = status_.on_device();
   counters_ = zeros<unsigned>(cuda::kAllReduceCounters, stream);
   side_.counters = counters_.data();
 
   const auto mine = std::make_shared<Memory>(side_.capacity, stream);
   stream.wait();
+  side_.abort = mine->abort.on_device();
   for (const std::shared_ptr<Memory>* theirs : gathered(communicator, "peers", &mine)) peers_.push_back(*theirs);
   communicator.barrier("peers");  // `mine` has been copied
   for (size_t peer = 0; peer < peers_.size(); ++peer) {
@@ -67,31 +70,30 @@ PeerSum::PeerSum(Communicator& communicator, int64_t capacity) : communicator_(c
   }
 }
 
-const cuda::SumOrder& PeerSum::order_of(const TreeExchange& exchange) {
-  const auto known = orders_.find(&exchange);
-  if (known != orders_.end()) return known->second;
-  return orders_[&exchange] = cuda::SumOrder::by_trees(exchange.nodes, exchange.finish, exchange.place);
+PeerSum::~PeerSum() {
+  if (std::uncaught_exceptions() == 0) return;
+  for (const std::shared_ptr<Memory>& peer : peers_) peer->abort.store(1);
 }
 
 void PeerSum::all_reduce(cuda::StreamHandle stream, const char*, const TreeExchange& exchange, int rows, int d,
                          const float* mine, float* out) {
-  cuda::all_reduce(stream, side_, order_of(exchange), rows, d, mine, out);
+  cuda::all_reduce(stream, side_, orders_.of(exchange), rows, d, mine, out);
 }
 
 void PeerSum::all_reduce_add_norm(cuda::StreamHandle stream, const char*, const TreeExchange& exchange, int rows, int d,
                                   const float* mine, const float* bias, const cuda::Norm& norm, float* residual,
                                   float* y) {
-  cuda::all_reduce_add_norm(stream, side_, order_of(exchange), rows, d, mine, bias, norm, residual, y);
+  cuda::all_reduce_add_norm(stream, side_, orders_.of(exchange), rows, d, mine, bias, norm, residual, y);
 }
 
 void PeerSum::wait(const cuda::Stream& stream) {
   stream.wait();
   const cuda::AllReduceStatus status(status_.load());
   if (!status.failed) return;
+  if (status.aborted) throw Error(ErrorKind::peer_lost, "");  // who left says why
   throw Error(ErrorKind::peer_lost,
-              concat("rank ", status.rank, " is late: rank ", communicator_.rank(), " waited for it on its device for ",
-                     std::chrono::duration<double>(communicator_.timeout()).count(), " s and more, ",
-                     describe(communicator_.ledger())));
+              communicator_.speak() + concat("rank ", communicator_.rank(), " waited for rank ", status.rank,
+                                             " in a sum on its device, ", describe(communicator_.ledger())));
 }
 
 }  // namespace pleat

@@ -1,15 +1,15 @@
 #pragma once
-#include <map>
 #include <memory>
 
 #include "kernels/cuda/all_reduce.h"
 #include "kernels/cuda/host_word.h"
 #include "parallel/device/device_sum.h"
+#include "parallel/device/sum_orders.h"
 
 namespace pleat {
 
 // Each rank reads the others' memory in one launch (kernels/cuda/all_reduce.h). Of ranks that are threads of one
-// process.
+// process and share a device.
 class PeerSum final : public DeviceSum {
  public:
   // Whether these ranks can: a collective call, with the same answer on all.
@@ -17,6 +17,7 @@ class PeerSum final : public DeviceSum {
 
   // Collective. capacity: floats of the largest message, most_nodes * rows * d, the same on all ranks.
   PeerSum(Communicator& communicator, int64_t capacity);
+  ~PeerSum() override;  // where an error ends it, it ends the others' waits
   void all_reduce(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                   const float* mine, float* out) override;
   void all_reduce_add_norm(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
@@ -27,14 +28,13 @@ class PeerSum final : public DeviceSum {
 
  private:
   struct Memory;  // that the others read
-  const cuda::SumOrder& order_of(const TreeExchange& exchange);
 
   Communicator& communicator_;
   cuda::AllReduce side_;
   std::vector<std::shared_ptr<Memory>> peers_;  // [ranks], alive as long as a rank may look at them
   cuda::DeviceArray<unsigned> counters_;
-  cuda::HostWord abort_, status_;
-  std::map<const TreeExchange*, cuda::SumOrder> orders_;
+  cuda::HostWord status_;
+  SumOrders orders_;
 };
 
 }  // namespace pleat

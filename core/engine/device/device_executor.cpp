@@ -2,6 +2,8 @@
 
 #include "core/engine/device/device_step.h"
 #include "kernels/cuda/device.h"
+#include "parallel/device/device_inventory.h"
+#include "parallel/device/peer_sum.h"
 
 namespace pleat {
 

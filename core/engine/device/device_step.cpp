@@ -42,7 +42,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       attention_nodes(int(plan.attention_exchange().nodes[size_t(rank)].size())),
       joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
-      sum(make_device_sum(communicator, largest_message(plan, d))),
+      sum(make_device_sum(communicator, plan.reduction(), largest_message(plan, d))),
       most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
       host_rows(size_t(kMaxRows * (2 + most_pages))),
       device_rows(host_rows.size()),

@@ -1,0 +1,56 @@
+// The emulated runtime's devices: this host, as often as a test wants it.
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+
+#include "kernels/emulator/runtime.h"
+
+namespace pleat::emulator {
+namespace {
+
+std::atomic<int> devices = 1;
+thread_local constinit int current = 0;
+constexpr size_t kMemory = size_t(1) << 30;  // bytes of each, all of them free
+
+bool exists(int device) { return device >= 0 && device < devices; }
+
+}  // namespace
+
+void set_device_count(int count) { devices = count; }
+
+}  // namespace pleat::emulator
+
+using namespace pleat::emulator;
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = devices;
+  return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t cudaGetDevice(int* device) { return *device = current, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  if (!exists(device)) return cudaErrorInvalidDevice;
+  current = device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (!exists(device)) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::strcpy(properties->name, "emulated device");
+  const int32_t process = getpid();  // whose devices are no other's
+  std::memcpy(properties->uuid.bytes, &process, sizeof process);
+  properties->uuid.bytes[15] = char(device + 1);
+  properties->major = 8;
+  properties->totalGlobalMem = kMemory;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int device) {
+  if (!exists(device)) return cudaErrorInvalidDevice;
+  std::snprintf(id, size_t(size), "0000:%02x:00.0", unsigned(device) + 1);
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return *free = *total = kMemory, cudaSuccess; }
+}

@@ -1,0 +1,28 @@
+#pragma once
+// Sums over the ranks' devices by NCCL, on one host or several. Without NCCL, no_nccl.cpp stands in.
+//
+// Every wait, for NCCL's start, for a call or for the device, asks NCCL how it fares and ends with the communicator's
+// deadline. NCCL is then aborted, never waited for. Errors are one line that names rank, host, device, PCI id and
+// interface, and what NCCL says, behind the late rank of this host if there is one: Error(peer_lost) where a rank or
+// the way to it is lost (an empty one where another rank of this host has spoken, and after the first trouble),
+// Error(failed) where this rank's own device is.
+#include <memory>
+
+#include "parallel/device/device_sum.h"
+#include "parallel/shard_plan.h"
+
+namespace pleat {
+
+// Whether this build has NCCL.
+bool has_nccl();
+
+// Collective, and of one thread of a rank, whose device it takes. The communicator outlives it; graphs that captured
+// its calls do not, and streams with its calls have been waited for. A graph captures after a first call without one:
+// NCCL connects the ranks then.
+//   reduction  invariant: the nodes are gathered, and their trees finished; fast: where a rank has one sum at most,
+//              NCCL adds in an order of its own, the same bits on every rank
+//   capacity   floats of the largest message of a rank: exchange.most_nodes * rows * d
+// Error(unimplemented) where there is no device, or no NCCL in this build.
+std::unique_ptr<DeviceSum> nccl_sum(Communicator& communicator, Reduction reduction, int64_t capacity);
+
+}  // namespace pleat
