@@ -53,8 +53,6 @@ PeerSum::PeerSum(Communicator& communicator, int64_t capacity) : communicator_(c
   side_.ranks = communicator.ranks();
   side_.capacity = (capacity + 3) / 4 * 4;
   side_.two_shot_bytes = kTwoShotBytes;
-  // A look takes some 0.1 us at least: not before the deadline, whatever the host does.
-  side_.spins = unsigned(std::min<int64_t>(communicator.timeout().count() / 100, ~0u));
   side_.status = status_.on_device();
   counters_ = zeros<unsigned>(cuda::kAllReduceCounters, stream);
   side_.counters = counters_.data();
@@ -75,15 +73,21 @@ PeerSum::~PeerSum() {
   for (const std::shared_ptr<Memory>& peer : peers_) peer->abort.store(1);
 }
 
+// A look takes some 0.1 us at least: a wait does not end before the deadline.
+const cuda::AllReduce& PeerSum::side() {
+  side_.spins = unsigned(std::min<int64_t>(communicator_.timeout().count() / 100, ~0u));
+  return side_;
+}
+
 void PeerSum::all_reduce(cuda::StreamHandle stream, const char*, const TreeExchange& exchange, int rows, int d,
                          const float* mine, float* out) {
-  cuda::all_reduce(stream, side_, orders_.of(exchange), rows, d, mine, out);
+  cuda::all_reduce(stream, side(), orders_.of(exchange), rows, d, mine, out);
 }
 
 void PeerSum::all_reduce_add_norm(cuda::StreamHandle stream, const char*, const TreeExchange& exchange, int rows, int d,
                                   const float* mine, const float* bias, const cuda::Norm& norm, float* residual,
                                   float* y) {
-  cuda::all_reduce_add_norm(stream, side_, orders_.of(exchange), rows, d, mine, bias, norm, residual, y);
+  cuda::all_reduce_add_norm(stream, side(), orders_.of(exchange), rows, d, mine, bias, norm, residual, y);
 }
 
 void PeerSum::wait(const cuda::Stream& stream) {

@@ -28,6 +28,7 @@ class PeerSum final : public DeviceSum {
 
  private:
   struct Memory;  // that the others read
+  const cuda::AllReduce& side();
 
   Communicator& communicator_;
   cuda::AllReduce side_;
