@@ -32,12 +32,15 @@ struct BatchLimits {
 class Batcher {
  public:
   using Done = std::function<void(Completion)>;
-  using Token = std::function<void(const std::string& id, const std::string& text)>;
+  using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Batcher(const BatchLimits& limits, const Tokenizer& tokenizer);
 
   // Queues it. Error(invalid) if it can never run.
   void submit(Request request, Done done, Token token);
+  // Ends it without a completion, waiting or running; its pages and its slot are free at once. False: there is none of
+  // this id any more. Not from a callback.
+  bool cancel(const std::string& id);
 
   // Makes the next step's plan. False: nothing is queued or running.
   bool plan(StepPlan& plan);
@@ -57,10 +60,12 @@ class Batcher {
     bool decodes() const { return int64_t(tokens.size()) > prompt; }
 
     std::string id;
+    int priority;
     SamplingOptions sampling;
     Done done;
     Token token;
     std::vector<int32_t> tokens;  // prompt, then generated
+    std::vector<int32_t> given;   // instead of chosen ones
     int64_t prompt = 0;           // of them
     int64_t limit = 0;            // length at which it ends
     int64_t computed = 0;         // tokens with keys and values in the cache once the planned step has run
@@ -71,9 +76,11 @@ class Batcher {
   };
 
   void admit();
+  void free(Sequence& sequence);
+  int32_t next_token(Sequence& sequence, std::span<const float> logits);
   void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
   void advance(Sequence& sequence, int32_t token);
-  void end(Sequence& sequence, const char* reason);
+  std::string end(Sequence& sequence, const char* reason);
   bool ends_text(int32_t token) const;
 
   BatchLimits limits_;

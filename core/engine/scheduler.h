@@ -20,20 +20,27 @@ struct SchedulerOptions {
 class Scheduler {
  public:
   using Done = std::function<void(Completion)>;
-  using Token = std::function<void(const std::string& id, const std::string& text)>;  // new text of a sequence
+  using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer, const SchedulerOptions& options);
   ~Scheduler();
 
   // Queues it. Error(invalid) if it can never run (longer than the context, impossible sampling).
   void submit(Request request, Done done, Token token = {});
+  // Ends it without a completion, waiting or running; what it held is free for the next step. False: there is none of
+  // this id any more. Between steps.
+  bool cancel(const std::string& id);
   // Runs one step on all ranks (broadcasts the plan). False: nothing is queued or running, and nothing was sent.
   bool step();
+  // Tells the other ranks that this one is alive: often enough for the communicator's deadline while nothing runs.
+  void idle();
   // Ends serve_steps() on the other ranks.
   void stop();
 
   int64_t queued() const;
   int64_t running() const;
+  int64_t pages() const;  // of the key-value cache
+  int64_t free_pages() const;
   int64_t generated_tokens() const;
   int64_t prompt_tokens() const;
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
 #include <set>
@@ -155,7 +156,7 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
   Batcher batcher(limits, byte_tokenizer());
   FakeEngine engine(limits);
   Outcome outcome;
-  std::map<std::string, std::string> pieces;
+  std::map<std::string, Completion> grown;
   size_t submitted = 0;
   const auto submit_some = [&] {
     for (size_t i = 0; i < at_once && submitted < requests.size(); ++i)
@@ -164,10 +165,12 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
           [&](Completion completion) {
             EXPECT_TRUE(outcome.completions.emplace(completion.id, completion).second) << "ended twice";
           },
-          [&](const std::string& id, const std::string& text) {
-            EXPECT_FALSE(text.empty());
+          [&](const std::string& id, const Piece& piece) {
             EXPECT_FALSE(outcome.completions.contains(id)) << "text after the end";
-            pieces[id] += text;
+            Completion& so_far = grown[id];
+            so_far.text += piece.text;
+            so_far.tokens.push_back(piece.token);
+            if (piece.logprob) so_far.logprobs.push_back(*piece.logprob);
           });
   };
   StepPlan plan;
@@ -180,7 +183,11 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
   EXPECT_EQ(batcher.queued(), 0);
   EXPECT_EQ(batcher.running(), 0);
   EXPECT_EQ(batcher.free_pages(), limits.pages);
-  for (const auto& [id, completion] : outcome.completions) EXPECT_EQ(pieces[id], completion.text) << id;
+  for (const auto& [id, completion] : outcome.completions) {
+    EXPECT_EQ(grown[id].text, completion.text) << id;
+    EXPECT_EQ(grown[id].tokens, completion.tokens) << id;
+    EXPECT_EQ(grown[id].logprobs.size(), completion.logprobs.size()) << id;
+  }
   outcome.rows = engine.rows;
   return outcome;
 }
@@ -406,6 +413,84 @@ TEST(Scheduler, ARequestMayBeSubmittedWhenAnotherEnds) {
   }
   EXPECT_EQ(ended, 5);
   EXPECT_EQ(batcher.free_pages(), limits.pages);
+}
+
+// Others keep their texts whenever some are cancelled, and what those held is free in the next step.
+TEST(Scheduler, CancelledRequestsLeaveNothingBehindAndOthersUnharmed) {
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<Request> requests;
+    for (int i = 0; i < 10; ++i) requests.push_back(random_request(std::to_string(i), random));
+    const BatchLimits limits = small_limits();
+    const Outcome expected = run(limits, requests);
+
+    Batcher batcher(limits, byte_tokenizer());
+    FakeEngine engine(limits);
+    std::map<std::string, Completion> completions;
+    std::set<std::string> cancelled;
+    for (const Request& request : requests)
+      batcher.submit(
+          request, [&](Completion completion) { completions[completion.id] = completion; },
+          [&](const std::string& id, const Piece&) { EXPECT_FALSE(cancelled.contains(id)); });
+    StepPlan plan;
+    while (batcher.plan(plan)) {
+      engine.step(plan);
+      ASSERT_FALSE(HasFatalFailure());
+      batcher.accept(engine.logits_view(), engine.best);
+      if (random() % 4 > 0) continue;
+      const std::string id = std::to_string(random() % 10);
+      const int64_t before = batcher.queued() + batcher.running();
+      const bool there = !completions.contains(id) && !cancelled.contains(id);
+      EXPECT_EQ(batcher.cancel(id), there);
+      EXPECT_EQ(batcher.queued() + batcher.running(), before - there);
+      if (there) cancelled.insert(id);
+    }
+    EXPECT_EQ(batcher.free_pages(), limits.pages);
+    EXPECT_EQ(completions.size() + cancelled.size(), 10u);
+    for (const auto& [id, completion] : completions)
+      EXPECT_EQ(completion.tokens, expected.completions.at(id).tokens) << id;
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+}
+
+TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
+  BatchLimits limits = small_limits();
+  limits.max_batch = 1;
+  Batcher batcher(limits, byte_tokenizer());
+  FakeEngine engine(limits);
+  std::string order;
+  for (const auto& [id, priority] : {std::pair("a", 0), {"b", -1}, {"c", 2}, {"d", 0}, {"e", 2}}) {
+    Request request;
+    request.id = id;
+    request.priority = priority;
+    request.prompt = bytes_of("x");
+    request.sampling.max_tokens = 2;
+    batcher.submit(request, [&](Completion completion) { order += completion.id; }, {});
+  }
+  for (StepPlan plan; batcher.plan(plan);) {
+    engine.step(plan);
+    batcher.accept(engine.logits_view(), engine.best);
+  }
+  EXPECT_EQ(order, "ceadb");
+}
+
+TEST(Scheduler, GivenTokensGetTheLogprobsTheModelGivesThem) {
+  Request request;
+  request.prompt = bytes_of("a context");
+  request.given = {'b', kEndOfText, 'c', 'a'};
+  const Outcome outcome = run(small_limits(), {request});
+  const Completion& completion = outcome.completions.at("");
+  EXPECT_EQ(completion.tokens, request.given);
+  EXPECT_EQ(completion.finish_reason, "length");
+  EXPECT_EQ(outcome.rows.size(), request.prompt.size() + 3);
+  std::vector<int32_t> tokens = request.prompt;
+  for (size_t i = 0; i < request.given.size(); ++i) {
+    const auto logits = hashed_logits(history_of(tokens, int64_t(request.prompt.size())));
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(double(logit));
+    EXPECT_NEAR(completion.logprobs.at(i).logprob, double(logits[size_t(request.given[i])]) - std::log(sum), 1e-5);
+    tokens.push_back(request.given[i]);
+  }
 }
 
 TEST(Scheduler, BadLogitsAreAnErrorThatNamesTheRequest) {
