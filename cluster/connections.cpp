@@ -3,6 +3,7 @@
 #include <capnp/rpc-twoparty.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace pleat {
 namespace {
@@ -24,11 +25,14 @@ class Connections::Connection {
       : all_(all),
         stream_(kj::mv(stream)),
         network_(*stream_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits())),
-        rpc_(capnp::makeRpcServer(network_, kj::heap<EngineService>(all.service_, [this] { close_if_unread(); }))) {
+        rpc_(capnp::makeRpcServer(network_, kj::heap<EngineService>(all.service_, [self = self_] {
+                                    if (*self) (*self)->close_if_unread();
+                                  }))) {
     all_.open_.push_back(this);
     ++all_.service_.connections;
   }
   ~Connection() noexcept(false) {
+    *self_ = nullptr;
     std::erase(all_.open_, this);
     --all_.service_.connections;
   }
@@ -48,6 +52,7 @@ class Connections::Connection {
   }
 
   Connections& all_;
+  const std::shared_ptr<Connection*> self_ = std::make_shared<Connection*>(this);  // for calls that outlive it
   kj::Own<kj::AsyncIoStream> stream_;
   capnp::TwoPartyVatNetwork network_;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc_;

@@ -8,16 +8,16 @@ class Dispatcher::Active {
       : id(std::move(id)),
         tokens(tokens),
         delivery(dispatcher.timer_, dispatcher.limits_, kj::mv(sink)),
-        dispatcher_(dispatcher) {}
-  ~Active() noexcept(false) { dispatcher_.leave(*this); }
+        dispatcher(&dispatcher) {}
+  ~Active() noexcept(false) {
+    if (dispatcher) dispatcher->leave(*this);
+  }
   KJ_DISALLOW_COPY(Active);
 
   const std::string id;
   const int64_t tokens;  // that admission counted
   Delivery delivery;
-
- private:
-  Dispatcher& dispatcher_;
+  Dispatcher* dispatcher;  // nullptr once it is gone
 };
 
 Dispatcher::Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits)
@@ -32,7 +32,10 @@ Dispatcher::Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const
   drained_ = paf.promise.fork();
 }
 
-Dispatcher::~Dispatcher() noexcept(false) = default;
+// The event loop may keep a call that was cancelled until its own end.
+Dispatcher::~Dispatcher() noexcept(false) {
+  for (const auto& [id, active] : active_) active->dispatcher = nullptr;
+}
 
 kj::Promise<void> Dispatcher::run() {
   return reports_.when_any().then([this] {

@@ -76,10 +76,13 @@ kj::Promise<void> EngineService::tokenize(TokenizeContext context) {
 
 kj::Promise<void> EngineService::detokenize(DetokenizeContext context) {
   return answer(context, [&]() -> kj::Promise<void> {
-    StreamingDecoder decoder(service_.terms.text.tokenizer);
+    const Tokenizer& tokenizer = service_.terms.text.tokenizer;
+    StreamingDecoder decoder(tokenizer);
     std::string text;
-    for (const int32_t token : read_tokens(context.getParams().getTokens(), service_.terms))
+    for (const int32_t token : read_tokens(context.getParams().getTokens(), service_.terms)) {
+      PLEAT_REQUIRE(token >= 0 && token < tokenizer.vocab_size(), "there is no token ", token);
       text += decoder.push(token);
+    }
     text += decoder.flush();
     context.getResults().initResult().setOk(kj::StringPtr(text.c_str(), text.size()));
     return kj::READY_NOW;

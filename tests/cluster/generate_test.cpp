@@ -93,12 +93,12 @@ void leave_in_the_middle(Exit how) {
   auto leaves = std::make_unique<Caller>(served);
   Received kept, lost;
   auto answer = ask(stays.engine(), some_request(1, 200), kept);
-  kj::Maybe<kj::Promise<Answer>> dropped = ask(leaves->engine(), some_request(2, 900), lost).eagerlyEvaluate(nullptr);
+  kj::Maybe<kj::Promise<Answer>> dropped = ask(leaves->engine(), some_request(2, 450), lost).eagerlyEvaluate(nullptr);
   ASSERT_TRUE(served.until([&] { return lost.all.tokens.size() >= 3; }));
   const auto before = served.wait(stays.engine().statsRequest().send());
   EXPECT_EQ(before.getStats().getRunning(), 2u);
-  // 200 + 8 tokens and 900 + 13, in pages of 16.
-  EXPECT_EQ(before.getStats().getKvPages() - before.getStats().getKvPagesFree(), 13u + 58u);
+  // 200 + 8 tokens and 450 + 13, in pages of 16.
+  EXPECT_EQ(before.getStats().getKvPages() - before.getStats().getKvPagesFree(), 13u + 29u);
   dropped = nullptr;
   if (how == Exit::drops_connection) leaves = nullptr;
   // The engine leaves it out of the next step, so a few tokens later at most the pages are back.
@@ -110,7 +110,7 @@ void leave_in_the_middle(Exit how) {
   EXPECT_LT(kept.all.tokens.size(), tokens + 100) << "the other one still ran";
   completion_of(served.wait(kj::mv(answer)));
   EXPECT_EQ(kept.all.text, expected.at("1").text);
-  EXPECT_LT(lost.all.tokens.size(), 900u);
+  EXPECT_LT(lost.all.tokens.size(), 450u);
   const auto after = served.wait(stays.engine().statsRequest().send());
   EXPECT_EQ(after.getStats().getKvPagesFree(), after.getStats().getKvPages());
   EXPECT_EQ(after.getStats().getCancelled(), 1u);
@@ -130,7 +130,7 @@ TEST(Serving, AReaderThatFallsBehindIsCutOffAndOthersGoOn) {
   ServedModel served(limits);
   Caller quick(served), slow(served);
   Received received, stuck;
-  Request wordy = some_request(2, 900);
+  Request wordy = some_request(2, 450);
   wordy.sampling.logprobs = 20;  // so that the flow window is soon full
   auto cut = ask(slow.engine(), wordy, stuck, never);
   auto answer = ask(quick.engine(), some_request(1, 300), received);
@@ -140,7 +140,7 @@ TEST(Serving, AReaderThatFallsBehindIsCutOffAndOthersGoOn) {
   const auto stats = served.wait(quick.engine().statsRequest().send());
   EXPECT_EQ(stats.getStats().getSlowReaders(), 1u);
   EXPECT_EQ(stats.getStats().getKvPagesFree(), stats.getStats().getKvPages());
-  EXPECT_LT(stats.getStats().getGeneratedTokens(), 300u + 900u) << "nothing is computed for who does not read";
+  EXPECT_LT(stats.getStats().getGeneratedTokens(), 300u + 450u) << "nothing is computed for who does not read";
 }
 
 TEST(Serving, AReaderThatTakesNothingForTooLongIsCutOff) {
@@ -169,7 +169,7 @@ TEST(Serving, ASinkThatThrowsEndsItsRequest) {
   Caller caller(served);
   Received received;
   const auto throws = [](Received&) -> kj::Promise<void> { return KJ_EXCEPTION(FAILED, "no room"); };
-  const Answer answer = served.wait(ask(caller.engine(), some_request(1, 900), received, throws));
+  const Answer answer = served.wait(ask(caller.engine(), some_request(1, 450), received, throws));
   EXPECT_EQ(code_of(answer), rpc::Error::Code::SINK_FAILED);
   EXPECT_NE(std::string(answer.getResult().getError().getMessage().cStr()).find("no room"), std::string::npos);
 }
@@ -177,13 +177,13 @@ TEST(Serving, ASinkThatThrowsEndsItsRequest) {
 TEST(Serving, BeyondItsRequestsOrTokensItIsOverloadedAndSaysWhenToComeBack) {
   for (const bool by_tokens : {false, true}) {
     ServerLimits limits = wide_limits();
-    (by_tokens ? limits.tokens : limits.requests) = by_tokens ? 2 * 950 : 2;
+    (by_tokens ? limits.tokens : limits.requests) = by_tokens ? 2 * 460 : 2;
     ServedModel served(limits);
     Caller caller(served);
     Received received[3];
-    auto first = ask(caller.engine(), some_request(0, 900), received[0]).eagerlyEvaluate(nullptr);
-    auto second = ask(caller.engine(), some_request(1, 900), received[1]).eagerlyEvaluate(nullptr);
-    const Answer refused = served.wait(ask(caller.engine(), some_request(2, 900), received[2]));
+    auto first = ask(caller.engine(), some_request(0, 450), received[0]).eagerlyEvaluate(nullptr);
+    auto second = ask(caller.engine(), some_request(1, 450), received[1]).eagerlyEvaluate(nullptr);
+    const Answer refused = served.wait(ask(caller.engine(), some_request(2, 450), received[2]));
     EXPECT_EQ(code_of(refused), rpc::Error::Code::QUEUE_FULL);
     const auto error = refused.getResult().getError();
     EXPECT_EQ(error.getKind(), rpc::Error::Kind::OVERLOADED);
@@ -191,7 +191,7 @@ TEST(Serving, BeyondItsRequestsOrTokensItIsOverloadedAndSaysWhenToComeBack) {
     EXPECT_LE(error.getRetryAfterMs(), 60'000u);
     { const auto dropped = kj::mv(first); }
     EXPECT_TRUE(
-        served.until([&] { return served.wait(caller.engine().statsRequest().send()).getStats().getRequests() == 1; }));
+        served.until([&] { return served.wait(caller.engine().statsRequest().send()).getStats().getRequests() <= 1; }));
     completion_of(served.wait(ask(caller.engine(), some_request(2, 3), received[2])));
     EXPECT_EQ(served.wait(caller.engine().statsRequest().send()).getStats().getOverloaded(), 1u);
   }
@@ -202,7 +202,7 @@ TEST(Serving, ADeadlineEndsARequestAndFreesItsPages) {
   Caller caller(served);
   Received received;
   const auto slowly = [&](Received&) { return served.timer.afterDelay(1 * kj::MILLISECONDS); };
-  const Answer answer = served.wait(ask(caller.engine(), some_request(1, 1000), received, slowly, 60));
+  const Answer answer = served.wait(ask(caller.engine(), some_request(1, 490), received, slowly, 60));
   EXPECT_EQ(code_of(answer), rpc::Error::Code::DEADLINE_EXCEEDED);
   EXPECT_TRUE(served.until([&] {
     const auto stats = served.wait(caller.engine().statsRequest().send());
@@ -232,7 +232,7 @@ TEST(Serving, ADrainCutsOffWhatOutlastsItsGrace) {
   ServedModel served;
   Caller caller(served);
   Received received;
-  auto answer = ask(caller.engine(), some_request(1, 1000), received, never).eagerlyEvaluate(nullptr);
+  auto answer = ask(caller.engine(), some_request(1, 490), received, never).eagerlyEvaluate(nullptr);
   ASSERT_TRUE(served.until([&] { return received.pushes > 0; }));
   auto drain = caller.engine().drainRequest();
   drain.setGraceMs(20);

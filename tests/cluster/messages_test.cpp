@@ -44,7 +44,7 @@ TEST(Messages, EverySizeAndValueIsCheckedAndTheServerGoesOn) {
   };
   using Request = rpc::GenerateRequest::Builder;
   expect(Code::TOO_LARGE, "100", [](Request r) { r.initPrompt().setText(std::string(101, 'x').c_str()); });
-  expect(Code::TOO_LARGE, "1024", [](Request r) { r.initPrompt().initTokens(1025); });
+  expect(Code::TOO_LARGE, "512", [](Request r) { r.initPrompt().initTokens(513); });
   expect(Code::TOO_LARGE, "messages", [](Request r) { r.initPrompt().initMessages(3); });
   expect(Code::TOO_LARGE, "messages",
          [](Request r) { r.initPrompt().initMessages(2)[1].setContent(std::string(101, 'x').c_str()); });
@@ -55,7 +55,7 @@ TEST(Messages, EverySizeAndValueIsCheckedAndTheServerGoesOn) {
   expect(Code::BAD_REQUEST, "top_k", [](Request r) { r.getSampling().setTopK(1u << 31); });
   expect(Code::BAD_REQUEST, "chat", [](Request r) { r.initPrompt().initMessages(1); });
   // What the engine itself refuses.
-  expect(Code::BAD_REQUEST, "1024", [](Request r) { r.initPrompt().initTokens(1024); });
+  expect(Code::BAD_REQUEST, "512", [](Request r) { r.initPrompt().initTokens(512); });
   expect(Code::BAD_REQUEST, "4096", [](Request r) { r.initPrompt().initTokens(1).set(0, 4096); });
   expect(Code::BAD_REQUEST, "-1", [](Request r) { r.initPrompt().initTokens(1).set(0, -1); });
   expect(Code::BAD_REQUEST, "temperature", [](Request r) { r.getSampling().setTemperature(-1); });
