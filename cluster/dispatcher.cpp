@@ -123,6 +123,7 @@ void Dispatcher::write(rpc::Stats::Builder out) const {
   out.setKvPages(uint64_t(engine.pages));
   out.setKvPagesFree(uint64_t(engine.free_pages));
   out.setPromptTokens(uint64_t(engine.prompt_tokens));
+  out.setReusedTokens(uint64_t(engine.reused_tokens));
   out.setGeneratedTokens(uint64_t(engine.generated_tokens));
   out.setAccepted(uint64_t(accepted_));
   out.setCompleted(uint64_t(completed_));

@@ -281,7 +281,7 @@ struct Stats {
   # Counted against Limits.tokens.
   kvPages @7 :UInt64;
   kvPagesFree @8 :UInt64;
-  # Pages of the key-value cache on each rank.
+  # Pages of the key-value cache on each rank; those that only hold prompts for later ones are free.
   promptTokens @9 :UInt64;
   generatedTokens @10 :UInt64;
   # Computed since the start.
@@ -295,4 +295,6 @@ struct Stats {
   overloaded @16 :UInt64;
   refused @17 :UInt64;
   # Invalid, or while draining.
+  reusedTokens @18 :UInt64;
+  # Of prompts, found in the cache and not computed again.
 }

@@ -13,7 +13,7 @@
 namespace pleat {
 namespace {
 
-constexpr int kSendBuffer = 64 * 1024;  // of a connection; the flow window of a stream is as large
+constexpr int kSendBuffer = 64 * 1024;  // of a connection; Linux doubles it, and a stream's flow window is as large
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
 constexpr auto kFlushPatience = 1 * kj::SECONDS;
 
@@ -21,15 +21,13 @@ kj::Duration duration(std::chrono::milliseconds time) { return int64_t(time.coun
 
 kj::Promise<void> accept_all(kj::ConnectionReceiver& receiver, kj::Timer& timer, Connections& connections) {
   return receiver.accept()
-      .then(
-          [&connections](kj::Own<kj::AsyncIoStream> stream) -> kj::Promise<void> {
-            stream->setsockopt(SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
-            connections.add(kj::mv(stream));
-            return kj::READY_NOW;
-          },
-          [&timer](kj::Exception&&) {  // no file descriptor is left, or the client is gone already
-            return timer.afterDelay(kAcceptPause);
-          })
+      .then([&connections](kj::Own<kj::AsyncIoStream> stream) {
+        stream->setsockopt(SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
+        connections.add(kj::mv(stream));
+      })
+      .catch_([&timer](kj::Exception&&) {  // no file descriptor is left, or the client is gone already
+        return timer.afterDelay(kAcceptPause);
+      })
       .then([&] { return accept_all(receiver, timer, connections); });
 }
 

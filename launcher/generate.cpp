@@ -100,7 +100,7 @@ int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedM
   scheduler.stop();
   summary.seconds = seconds_since(start);
   summary.tokens = scheduler.generated_tokens();
-  summary.prompt_tokens = scheduler.prompt_tokens();
+  summary.prompt_tokens = scheduler.prompt_tokens() + scheduler.reused_tokens();
   return interrupt.signal();
 }
 

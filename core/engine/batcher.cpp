@@ -31,7 +31,7 @@ Batcher::Sequence::Sequence(Request request, Done done_, Token token_, const Tok
 }
 
 Batcher::Batcher(const BatchLimits& limits, const Tokenizer& tokenizer)
-    : limits_(limits), tokenizer_(tokenizer), pool_(limits.pages), sampler_(limits.vocab) {
+    : limits_(limits), tokenizer_(tokenizer), pool_(limits.pages), prefixes_(pool_), sampler_(limits.vocab) {
   PLEAT_REQUIRE(limits_.max_batch >= 1, "the batch size is ", limits_.max_batch, ", expected 1 or more");
   PLEAT_REQUIRE(limits_.prefill_chunk >= 1, "the prefill chunk is ", limits_.prefill_chunk,
                 " tokens, expected 1 or more");
@@ -67,19 +67,37 @@ bool Batcher::cancel(const std::string& id) {
 }
 
 void Batcher::free(Sequence& sequence) {
-  pool_.release(sequence.pages);
+  prefixes_.release(sequence.shared);
+  pool_.release(sequence.own);
   free_slots_.push_back(sequence.slot);
 }
 
 void Batcher::admit() {
   while (!queue_.empty() && running() < limits_.max_batch) {
     Sequence& first = *queue_.front();
-    if (!pool_.reserve(pages_for(first.limit), first.pages)) return;
+    if (!reserve(first)) return;
     first.slot = free_slots_.back();
     free_slots_.pop_back();
     running_.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
+}
+
+// Its pages; it starts behind those that another prompt has computed. False: there is no room yet.
+bool Batcher::reserve(Sequence& sequence) {
+  if (limits_.share_prefixes) sequence.shared = prefixes_.hold(sequence.tokens);
+  const int64_t shared = int64_t(sequence.shared.pages.size());
+  const int64_t missing = pages_for(sequence.limit) - shared;
+  prefixes_.make_room(missing);
+  if (!pool_.reserve(missing, sequence.own)) {
+    prefixes_.release(sequence.shared);
+    return false;
+  }
+  sequence.pages = sequence.shared.pages;
+  sequence.pages.insert(sequence.pages.end(), sequence.own.begin(), sequence.own.end());
+  sequence.computed = shared * kPageTokens;
+  reused_tokens_ += sequence.computed;
+  return true;
 }
 
 // A row for every decoding sequence, so that no prompt delays a text; then prompts, in order of arrival, as far as they
@@ -137,6 +155,8 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
+    if (limits_.share_prefixes && !sequence.decodes())
+      prefixes_.keep(sequence.tokens, sequence.pages, sequence.shared, sequence.own);
     if (mode_ == LogitsMode::argmax) {
       advance(sequence, best[size_t(i)]);
       continue;

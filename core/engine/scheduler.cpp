@@ -14,6 +14,7 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   limits.max_rows = engine.options().max_rows;
   limits.prefill_chunk = options.prefill_chunk;
   limits.fold_prompt = options.fold_prompt;
+  limits.share_prefixes = engine.shares_prefixes();
   limits.vocab = engine.blueprint().vocab;
   limits.max_positions = engine.blueprint().max_positions;
   limits.end_tokens = engine.blueprint().end_tokens;
@@ -70,5 +71,6 @@ int64_t Scheduler::pages() const { return state_->engine.kv_pages(); }
 int64_t Scheduler::free_pages() const { return state_->batcher.free_pages(); }
 int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_tokens(); }
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
+int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
 
 }  // namespace pleat

@@ -83,6 +83,26 @@ TEST(Serving, EightClientsAtOnceGetTheTextsTheyGetAlone) {
   EXPECT_EQ(stats.getStats().getRequests(), 0u);
 }
 
+TEST(Serving, PromptsThatBeginAlikeGetTheirOwnTextsFromSharedPages) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back(some_request(i));
+    for (int token = 0; token < 100; ++token) requests.back().prompt.insert(requests.back().prompt.begin(), token);
+  }
+  std::map<std::string, Completion> expected;
+  for (const Request& request : requests) expected.merge(alone({request}));  // each on an engine of its own
+  ServedModel served(wide_limits(), 2);
+  Caller caller(served);
+  for (const Request& request : requests) {
+    Received received;
+    completion_of(served.wait(ask(caller.engine(), request, received)));
+    EXPECT_EQ(received.all.tokens, expected.at(request.id).tokens) << request.id;
+  }
+  const auto stats = served.wait(caller.engine().statsRequest().send());
+  EXPECT_EQ(stats.getStats().getReusedTokens(), 3u * 96u);
+  EXPECT_EQ(stats.getStats().getKvPagesFree(), stats.getStats().getKvPages());
+}
+
 // How a client can leave in the middle of a text.
 enum class Exit { drops_call, drops_connection };
 

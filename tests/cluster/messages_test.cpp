@@ -199,6 +199,22 @@ TEST(Messages, TokensAndTextsThereAndBack) {
   EXPECT_EQ(served.wait(unknown.send()).getResult().getError().getCode(), Code::BAD_REQUEST);
 }
 
+TEST(Messages, ConversationsGoThroughTheModelsChatTemplate) {
+  ServedModel served;
+  served.text().chat = ChatTemplate("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}> ", {}, {});
+  Caller caller(served);
+  auto call = caller.engine().tokenizeRequest();
+  auto messages = call.initPrompt().initMessages(2);
+  messages[0].setRole("system");
+  messages[0].setContent("Be brief.");
+  messages[1].setRole("user");
+  messages[1].setContent("The shared library?");
+  const auto answer = served.wait(call.send());
+  ASSERT_TRUE(answer.getResult().isOk()) << kj::str(answer).cStr();
+  EXPECT_EQ(values_of(answer.getResult().getOk().getTokens()),
+            served.text().tokenizer.encode("[system] Be brief.\n[user] The shared library?\n> "));
+}
+
 TEST(Messages, ARefusalArrivesAsItWasSent) {
   for (const Refusal& sent :
        {Refusal(Code::QUEUE_FULL, "full", 250), Refusal(Code::DRAINING, "leaving"),

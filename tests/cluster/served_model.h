@@ -49,6 +49,7 @@ class ServedModel {
   }
   ServedModel(const ServedModel&) = delete;
 
+  ModelText& text() { return text_; }
   // A client's end of a new connection.
   kj::Own<kj::AsyncIoStream> connect_raw() {
     auto pipe = kj::newTwoWayPipe();

@@ -91,12 +91,17 @@ class FakeEngine {
     ASSERT_GE(plan.rows.size(), 1u);
     ASSERT_LE(int(plan.rows.size()), limits_.max_rows);
     ASSERT_LE(int(plan.page_tables.size()), limits_.max_batch);
-    std::set<int32_t> pages, closed;
+    std::set<int32_t> closed;
+    std::map<int32_t, int> users;  // of each page
     for (const auto& page_table : plan.page_tables) {
       for (const int32_t page : page_table) {
         ASSERT_TRUE(page >= 0 && page < limits_.pages);
-        ASSERT_TRUE(pages.insert(page).second) << "page " << page << " is used twice";
+        ASSERT_TRUE(++users[page] == 1 || limits_.share_prefixes) << "page " << page << " is used twice";
       }
+    }
+    for (const StepRow& row : plan.rows) {
+      const int32_t page = plan.page_tables[size_t(row.sequence)][size_t(row.position / kPageTokens)];
+      ASSERT_EQ(users[page], 1) << "page " << page << " is written to and shared";
     }
     ASSERT_EQ(plan.slots.size(), plan.page_tables.size());
     for (size_t i = 0; i < plan.slots.size(); ++i) {
@@ -107,6 +112,7 @@ class FakeEngine {
       const auto first = std::find_if(plan.rows.begin(), plan.rows.end(),
                                       [&](const StepRow& row) { return size_t(row.sequence) == i; });
       ASSERT_NE(first, plan.rows.end());
+      if (limits_.share_prefixes) continue;
       if (first->position == 0) it->second = plan.page_tables[i][0];
       ASSERT_TRUE(!is_new || first->position == 0);
       ASSERT_EQ(it->second, plan.page_tables[i][0]) << "slot " << plan.slots[i] << " changed its sequence";
@@ -451,6 +457,52 @@ TEST(Scheduler, CancelledRequestsLeaveNothingBehindAndOthersUnharmed) {
       EXPECT_EQ(completion.tokens, expected.completions.at(id).tokens) << id;
     ASSERT_FALSE(HasFailure()) << "seed " << seed;
   }
+}
+
+// Prompts that begin alike, in few pages, so that beginnings are found, held and thrown away, and some are cancelled.
+TEST(Scheduler, SharedBeginningsChangeNoTextAndLeaveNoPageBehind) {
+  int64_t reused = 0;
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<std::vector<int32_t>> bases(3, std::vector<int32_t>(50));
+    for (auto& base : bases)
+      for (int32_t& token : base) token = int32_t(random() % 256);
+    bases[1] = bases[0];
+    bases[1][20] ^= 1;
+    std::vector<Request> requests;
+    for (int i = 0; i < 12; ++i) {
+      requests.push_back(random_request(std::to_string(i), random));
+      const auto& base = bases[random() % 3];
+      requests.back().prompt.assign(base.begin(), base.begin() + int64_t(1 + random() % 50));
+    }
+    BatchLimits limits = small_limits();
+    limits.fold_prompt = seed % 3 == 0;
+    const Outcome expected = run(limits, requests);
+
+    limits.share_prefixes = true;
+    limits.pages = int64_t(4 + random() % 12);
+    limits.max_batch = int(1 + random() % 6);
+    expect_equal(expected, run(limits, requests, 1 + random() % 6));
+
+    Batcher batcher(limits, byte_tokenizer());
+    FakeEngine engine(limits);
+    for (const Request& request : requests)
+      batcher.submit(request,
+                     [&](const Completion& completion) {
+                       EXPECT_EQ(completion.tokens, expected.completions.at(completion.id).tokens);
+                     },
+                     {});
+    for (StepPlan plan; batcher.plan(plan);) {
+      engine.step(plan);
+      ASSERT_FALSE(HasFatalFailure());
+      batcher.accept(engine.logits_view(), engine.best);
+      if (random() % 8 == 0) batcher.cancel(std::to_string(random() % 12));
+    }
+    EXPECT_EQ(batcher.free_pages(), limits.pages);
+    reused += batcher.reused_tokens();
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+  EXPECT_GT(reused, 200 * 16) << "the test shares nothing";
 }
 
 TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
