@@ -5,7 +5,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json value_json(capnp::DynamicValue::Reader value) {
+ordered_json value_json(const capnp::DynamicValue::Reader& value) {
   switch (value.getType()) {
     case capnp::DynamicValue::BOOL:
       return value.as<bool>();
