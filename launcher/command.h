@@ -23,6 +23,8 @@ void add_eval(CLI::App& app, Command& command);
 void add_inspect(CLI::App& app, Command& command);
 void add_check(CLI::App& app, Command& command);
 void add_bench(CLI::App& app, Command& command);
+void add_serve(CLI::App& app, Command& command);
+void add_ask(CLI::App& app, Command& command);
 
 struct CommonOptions {
   std::string device = "cpu";

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/engine/continuations.h"
 #include "launcher/interrupt.h"
 #include "launcher/model_folder.h"
 #include "launcher/multiple_choice.h"
@@ -52,7 +53,8 @@ Accuracy answer_all(const TaskOptions& options, const CommonOptions& common, con
     const size_t end = std::min(begin + kQuestionsTogether, questions.size());
     std::vector<Continuation> texts;
     for (size_t q = begin; q < end; ++q)
-      for (const Choice& choice : questions[q].choices) texts.push_back(tokens_of(tokenizer, choice));
+      for (const Choice& choice : questions[q].choices)
+        texts.push_back(continuation_tokens(tokenizer, choice.context, choice.continuation));
     std::vector<double> likelihoods(texts.size());
     score_continuations(engine, communicator, texts, [&](size_t index, double value) { likelihoods[index] = value; });
     const double* next = likelihoods.data();

@@ -6,13 +6,14 @@
 #include <CLI/CLI.hpp>
 
 #include "core/engine/scheduler.h"
+#include "core/text/model_text.h"
 #include "launcher/command.h"
 #include "launcher/interrupt.h"
 #include "launcher/job.h"
 #include "launcher/model_folder.h"
-#include "launcher/model_text.h"
 #include "launcher/preflight.h"
 #include "launcher/progress.h"
+#include "launcher/request_flags.h"
 #include "launcher/summary.h"
 #include "launcher/together.h"
 
@@ -52,8 +53,8 @@ void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Mode
   std::optional<Completion> completion;
   scheduler.submit(
       std::move(request), [&](Completion done) { completion = std::move(done); },
-      [&](const std::string&, const std::string& piece) {
-        if (stream) std::cout << piece << std::flush;
+      [&](const std::string&, const Piece& piece) {
+        if (stream) std::cout << piece.text << std::flush;
       });
   while (!interrupt.signal() && scheduler.step()) {
   }
@@ -99,7 +100,7 @@ int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedM
   scheduler.stop();
   summary.seconds = seconds_since(start);
   summary.tokens = scheduler.generated_tokens();
-  summary.prompt_tokens = scheduler.prompt_tokens();
+  summary.prompt_tokens = scheduler.prompt_tokens() + scheduler.reused_tokens();
   return interrupt.signal();
 }
 
@@ -168,30 +169,8 @@ void add_generate(CLI::App& app, Command& command) {
   resume->needs(output);
   sub.add_flag("--dense", options->dense, "Run a folded model densely");
 
-  SamplingOptions& sampling = options->sampling;
-  sub.add_option("--max-tokens", sampling.max_tokens, "Longest text, in tokens")->capture_default_str();
-  sub.add_option("--temperature", sampling.temperature, "0 takes the best token always")->capture_default_str();
-  sub.add_option("--top-k", sampling.top_k, "Choose among the best K; 0: all")->capture_default_str();
-  sub.add_option("--top-p", sampling.top_p, "Choose among the best of this total probability")->capture_default_str();
-  sub.add_option("--min-p", sampling.min_p, "Choose among those with this share of the best's probability")
-      ->capture_default_str();
-  sub.add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: tokens seen become less likely")
-      ->capture_default_str();
-  sub.add_option("--seed", sampling.seed, "Of the random choices")->capture_default_str();
-  sub.add_option("--stop", sampling.stop, "End before this text; may be given several times")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  sub.add_option("--logprobs", sampling.logprobs, "Log probability of each token and of this many best")
-      ->check(CLI::Range(0, 20));
-  sub.add_flag("--ignore-eos", sampling.ignore_eos, "Go on after the end-of-text token");
-
-  sub.add_option("--batch", options->scheduler.max_batch, "Texts written together")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  sub.add_option("--prefill-chunk", options->scheduler.prefill_chunk, "Prompt tokens of one step")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  sub.add_flag("--fold-prompt", options->scheduler.fold_prompt, "Run prompts folded too");
+  add_sampling_flags(sub, options->sampling);
+  add_scheduler_flags(sub, options->scheduler);
   add_common_flags(sub, options->common);
   add_rank_flags(sub, options->common);
   add_cache_flags(sub, options->common);

@@ -17,8 +17,6 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kGrace_ns = 10'000'000'000;  // for a rank that was asked to end and is not stopped
-
 // One write, so that lines of several processes do not mix.
 void print_line(const std::string& text) {
   const std::string line = "pleat: " + text + "\n";
@@ -89,7 +87,8 @@ class Guardian {
       int status = 0;
       if (waitpid(child_, &status, WNOHANG) == child_) return verdict(status);
       take_signal(ending_ ? 50'000'000 : -1);
-      if (ending_ && (is_stopped(child_) || steady_ns() > ending_since_ + kGrace_ns)) kill(child_, SIGKILL);
+      if (ending_ && (is_stopped(child_) || steady_ns() > ending_since_ + rank_process().ledger->grace_ns))
+        kill(child_, SIGKILL);
     }
   }
 

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/engine/shard_table.h"
 #include "core/fold/report.h"
 #include "launcher/command.h"
 #include "launcher/model_folder.h"
-#include "launcher/shard_table.h"
 #include "launcher/together.h"
 
 namespace pleat {

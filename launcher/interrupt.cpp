@@ -1,13 +1,25 @@
 #include "launcher/interrupt.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
+
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
 
 volatile std::sig_atomic_t noted = 0;
+volatile std::sig_atomic_t event = -1;
 
-void note(int signal) { noted = signal; }
+void note(int signal) {
+  const int before = errno;
+  noted = signal;
+  [[maybe_unused]] const int written = eventfd_write(event, 1);
+  errno = before;
+}
 
 void handle(void (*handler)(int)) {
   struct sigaction action = {};
@@ -21,11 +33,17 @@ void handle(void (*handler)(int)) {
 
 InterruptGuard::InterruptGuard() {
   noted = 0;
+  event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event < 0) throw Error(ErrorKind::failed, "no file descriptor is left for an eventfd");
   handle(note);
 }
 
-InterruptGuard::~InterruptGuard() { handle(SIG_DFL); }
+InterruptGuard::~InterruptGuard() {
+  handle(SIG_DFL);
+  close(event);
+}
 
 int InterruptGuard::signal() const { return noted; }
+int InterruptGuard::fd() const { return event; }
 
 }  // namespace pleat

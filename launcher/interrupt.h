@@ -3,7 +3,8 @@
 
 namespace pleat {
 
-// While it lives the two signals only leave a note; rank 0 reads it between steps, the other ranks follow rank 0.
+// While it lives the two signals only leave a note; rank 0 reads it between steps, the other ranks follow rank 0. One
+// at a time.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -12,6 +13,8 @@ class InterruptGuard {
 
   // The signal that came, or 0.
   int signal() const;
+  // An eventfd that each signal writes to, for who would rather wait.
+  int fd() const;
 };
 
 }  // namespace pleat

@@ -27,6 +27,8 @@ int run(int argc, char** argv) {
   add_inspect(app, command);
   add_check(app, command);
   add_bench(app, command);
+  add_serve(app, command);
+  add_ask(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

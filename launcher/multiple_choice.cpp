@@ -123,18 +123,6 @@ std::vector<Question> read_questions(const std::string& task, const std::string&
   return questions;
 }
 
-Continuation tokens_of(const Tokenizer& tokenizer, const Choice& choice) {
-  const size_t kept = choice.context.find_last_not_of(" \t\n\r") + 1;
-  const std::string context = choice.context.substr(0, kept);
-  const std::vector<int32_t> whole = tokenizer.encode(choice.context + choice.continuation);
-  Continuation out;
-  out.context = tokenizer.encode(context);
-  PLEAT_REQUIRE(!out.context.empty() && out.context.size() < whole.size(), "the choice '", choice.continuation,
-                "' has no tokens of its own");
-  out.continuation.assign(whole.begin() + int64_t(out.context.size()), whole.end());
-  return out;
-}
-
 Answer answer_of(const Question& question, std::vector<double> log_likelihoods) {
   Answer answer;
   answer.log_likelihoods = std::move(log_likelihoods);

@@ -3,9 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "core/engine/continuations.h"
-#include "core/text/tokenizer.h"
-
 namespace pleat {
 
 struct Choice {
@@ -21,10 +18,6 @@ struct Question {
 
 // arc_easy, arc_challenge, piqa, boolq, winogrande. Error(invalid) naming the task or the line.
 std::vector<Question> read_questions(const std::string& task, const std::string& file, int64_t limit);
-
-// The choice's tokens: context and continuation are encoded together and parted where the context alone ends; white
-// space at the context's end belongs to the continuation.
-Continuation tokens_of(const Tokenizer& tokenizer, const Choice& choice);
 
 struct Answer {
   std::vector<double> log_likelihoods;

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/engine/request.h"
-#include "launcher/model_text.h"
+#include "core/text/model_text.h"
 
 namespace pleat {
 

@@ -26,10 +26,11 @@ struct alignas(64) Ledger {
   std::atomic<int64_t> entered_ns{0};   // steady clock
   std::atomic<int64_t> beat_ns{0};      // steady clock; last sign of life outside collectives
   std::atomic<int32_t> pid{0};
-  std::atomic<int32_t> finished{0};  // 1: left in order
-  std::atomic<int32_t> lost{0};      // 1: died, and its guardian has said so
-  SharedName collective;             // name of the current or last one
-  SharedName phase;                  // "starting", "loading", "running" ...
+  std::atomic<int32_t> finished{0};               // 1: left in order
+  std::atomic<int32_t> lost{0};                   // 1: died, and its guardian has said so
+  std::atomic<int64_t> grace_ns{10'000'000'000};  // for its end in order, once it was asked to end
+  SharedName collective;                          // name of the current or last one
+  SharedName phase;                               // "starting", "loading", "running" ...
 
   void enter(const char* name, int64_t bytes);
   void leave();

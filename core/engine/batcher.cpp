@@ -14,18 +14,24 @@ int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTok
 
 Batcher::Sequence::Sequence(Request request, Done done_, Token token_, const Tokenizer& tokenizer)
     : id(std::move(request.id)),
+      priority(request.priority),
       sampling(std::move(request.sampling)),
       done(std::move(done_)),
       token(std::move(token_)),
       tokens(std::move(request.prompt)),
+      given(std::move(request.given)),
       prompt(int64_t(tokens.size())),
       text(tokenizer, sampling.stop) {
   completion.id = id;
   completion.prompt_tokens = prompt;
+  if (given.empty()) return;
+  sampling.max_tokens = int(given.size());
+  sampling.logprobs = std::max(0, sampling.logprobs);
+  sampling.ignore_eos = true;
 }
 
 Batcher::Batcher(const BatchLimits& limits, const Tokenizer& tokenizer)
-    : limits_(limits), tokenizer_(tokenizer), pool_(limits.pages), sampler_(limits.vocab) {
+    : limits_(limits), tokenizer_(tokenizer), pool_(limits.pages), prefixes_(pool_), sampler_(limits.vocab) {
   PLEAT_REQUIRE(limits_.max_batch >= 1, "the batch size is ", limits_.max_batch, ", expected 1 or more");
   PLEAT_REQUIRE(limits_.prefill_chunk >= 1, "the prefill chunk is ", limits_.prefill_chunk,
                 " tokens, expected 1 or more");
@@ -44,18 +50,54 @@ void Batcher::submit(Request request, Done done, Token token) {
   sequence->limit = std::min(sequence->prompt + int64_t(sequence->sampling.max_tokens), limits_.max_positions);
   PLEAT_REQUIRE(pages_for(sequence->limit) <= limits_.pages, "prompt and max_tokens need ", sequence->limit,
                 " tokens of the key-value cache, which has ", limits_.pages * kPageTokens);
-  queue_.push_back(std::move(sequence));
+  const auto behind = std::find_if(queue_.begin(), queue_.end(),
+                                   [&](const auto& other) { return other->priority < sequence->priority; });
+  queue_.insert(behind, std::move(sequence));
+}
+
+bool Batcher::cancel(const std::string& id) {
+  PLEAT_ASSERT(wanting_.empty(), "a step is under way");
+  const auto is_it = [&](const auto& sequence) { return sequence->id == id; };
+  if (std::erase_if(queue_, is_it) > 0) return true;
+  const auto found = std::find_if(running_.begin(), running_.end(), is_it);
+  if (found == running_.end()) return false;
+  free(**found);
+  running_.erase(found);
+  return true;
+}
+
+void Batcher::free(Sequence& sequence) {
+  prefixes_.release(sequence.shared);
+  pool_.release(sequence.own);
+  free_slots_.push_back(sequence.slot);
 }
 
 void Batcher::admit() {
   while (!queue_.empty() && running() < limits_.max_batch) {
     Sequence& first = *queue_.front();
-    if (!pool_.reserve(pages_for(first.limit), first.pages)) return;
+    if (!reserve(first)) return;
     first.slot = free_slots_.back();
     free_slots_.pop_back();
     running_.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
+}
+
+// Its pages; it starts behind those that another prompt has computed. False: there is no room yet.
+bool Batcher::reserve(Sequence& sequence) {
+  if (limits_.share_prefixes) sequence.shared = prefixes_.hold(sequence.tokens);
+  const int64_t shared = int64_t(sequence.shared.pages.size());
+  const int64_t missing = pages_for(sequence.limit) - shared;
+  prefixes_.make_room(missing);
+  if (!pool_.reserve(missing, sequence.own)) {
+    prefixes_.release(sequence.shared);
+    return false;
+  }
+  sequence.pages = sequence.shared.pages;
+  sequence.pages.insert(sequence.pages.end(), sequence.own.begin(), sequence.own.end());
+  sequence.computed = shared * kPageTokens;
+  reused_tokens_ += sequence.computed;
+  return true;
 }
 
 // A row for every decoding sequence, so that no prompt delays a text; then prompts, in order of arrival, as far as they
@@ -113,16 +155,14 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
+    if (limits_.share_prefixes && !sequence.decodes())
+      prefixes_.keep(sequence.tokens, sequence.pages, sequence.shared, sequence.own);
     if (mode_ == LogitsMode::argmax) {
       advance(sequence, best[size_t(i)]);
       continue;
     }
     with_context(concat("request '", sequence.id, "'"), [&] {
-      const std::span<const float> row(logits[i], size_t(logits.cols));
-      const int32_t token = sampler_.sample(sequence.sampling, sequence.tokens, row);
-      if (sequence.sampling.logprobs >= 0)
-        sequence.completion.logprobs.push_back(sampler_.logprob(row, token, sequence.sampling.logprobs));
-      advance(sequence, token);
+      advance(sequence, next_token(sequence, {logits[i], size_t(logits.cols)}));
     });
   }
   wanting_.clear();
@@ -132,21 +172,30 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   for (auto& sequence : running_)
     if (!sequence->completion.finish_reason.empty()) ended.push_back(std::move(sequence));
   std::erase(running_, nullptr);
-  for (const auto& sequence : ended) {
-    pool_.release(sequence->pages);
-    free_slots_.push_back(sequence->slot);
-  }
+  for (const auto& sequence : ended) free(*sequence);
   for (const auto& sequence : ended) sequence->done(std::move(sequence->completion));
+}
+
+int32_t Batcher::next_token(Sequence& sequence, std::span<const float> logits) {
+  const SamplingOptions& sampling = sequence.sampling;
+  const int32_t token = sequence.given.empty() ? sampler_.sample(sampling, sequence.tokens, logits)
+                                               : sequence.given[sequence.tokens.size() - size_t(sequence.prompt)];
+  if (sampling.logprobs >= 0)
+    sequence.completion.logprobs.push_back(sampler_.logprob(logits, token, sampling.logprobs));
+  return token;
 }
 
 void Batcher::advance(Sequence& sequence, int32_t token) {
   ++generated_tokens_;
   sequence.tokens.push_back(token);
-  if (!sequence.sampling.ignore_eos && ends_text(token)) return end(sequence, "stop");
-  const std::string text = sequence.text.push(token);
-  if (!text.empty() && sequence.token) sequence.token(sequence.id, text);
-  if (sequence.text.stopped()) return end(sequence, "stop");
-  if (int64_t(sequence.tokens.size()) == sequence.limit) end(sequence, "length");
+  Piece piece{token, {}, sequence.sampling.logprobs >= 0 ? &sequence.completion.logprobs.back() : nullptr};
+  const bool ends = !sequence.sampling.ignore_eos && ends_text(token);
+  if (!ends) piece.text = sequence.text.push(token);
+  const char* reason = ends || sequence.text.stopped()                     ? "stop"
+                       : int64_t(sequence.tokens.size()) == sequence.limit ? "length"
+                                                                           : nullptr;
+  if (reason) piece.text += end(sequence, reason);
+  if (sequence.token) sequence.token(sequence.id, piece);
 }
 
 bool Batcher::ends_text(int32_t token) const {
@@ -154,13 +203,14 @@ bool Batcher::ends_text(int32_t token) const {
   return token == tokenizer_.eos() || std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
-void Batcher::end(Sequence& sequence, const char* reason) {
-  const std::string rest = sequence.text.finish();
-  if (!rest.empty() && sequence.token) sequence.token(sequence.id, rest);
+// Returns the text that was held back.
+std::string Batcher::end(Sequence& sequence, const char* reason) {
+  std::string rest = sequence.text.finish();
   Completion& completion = sequence.completion;
   completion.finish_reason = sequence.text.stopped() ? "stop" : reason;
   completion.tokens.assign(sequence.tokens.begin() + sequence.prompt, sequence.tokens.end());
   completion.text = sequence.text.text();
+  return rest;
 }
 
 }  // namespace pleat

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/engine/page_pool.h"
+#include "core/engine/prefix_cache.h"
 #include "core/engine/request.h"
 #include "core/engine/sampler.h"
 #include "core/engine/step_plan.h"
@@ -23,6 +24,7 @@ struct BatchLimits {
   int max_rows = 512;       // of a step
   int prefill_chunk = 256;  // prompt tokens of a step
   bool fold_prompt = false;
+  bool share_prefixes = false;  // prompts that begin in the same way share their pages (prefix_cache.h)
   int64_t vocab = 0;
   int64_t max_positions = 0;
   int64_t pages = 0;
@@ -32,12 +34,15 @@ struct BatchLimits {
 class Batcher {
  public:
   using Done = std::function<void(Completion)>;
-  using Token = std::function<void(const std::string& id, const std::string& text)>;
+  using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Batcher(const BatchLimits& limits, const Tokenizer& tokenizer);
 
   // Queues it. Error(invalid) if it can never run.
   void submit(Request request, Done done, Token token);
+  // Ends it without a completion, waiting or running; its pages and its slot are free at once. False: there is none of
+  // this id any more. Not from a callback.
+  bool cancel(const std::string& id);
 
   // Makes the next step's plan. False: nothing is queued or running.
   bool plan(StepPlan& plan);
@@ -47,9 +52,10 @@ class Batcher {
 
   int64_t queued() const { return int64_t(queue_.size()); }
   int64_t running() const { return int64_t(running_.size()); }
-  int64_t free_pages() const { return pool_.available(); }
+  int64_t free_pages() const { return pool_.available() + prefixes_.unused(); }
   int64_t generated_tokens() const { return generated_tokens_; }
-  int64_t prompt_tokens() const { return prompt_tokens_; }
+  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed
+  int64_t reused_tokens() const { return reused_tokens_; }  // of prompts, found in the cache
 
  private:
   struct Sequence {
@@ -57,28 +63,36 @@ class Batcher {
     bool decodes() const { return int64_t(tokens.size()) > prompt; }
 
     std::string id;
+    int priority;
     SamplingOptions sampling;
     Done done;
     Token token;
     std::vector<int32_t> tokens;  // prompt, then generated
+    std::vector<int32_t> given;   // instead of chosen ones
     int64_t prompt = 0;           // of them
     int64_t limit = 0;            // length at which it ends
     int64_t computed = 0;         // tokens with keys and values in the cache once the planned step has run
-    std::vector<int32_t> pages;
+    std::vector<int32_t> pages;   // the whole table: shared ones, then its own
+    PrefixCache::Held shared;
+    std::vector<int32_t> own;
     int32_t slot = 0;  // of [0, max_batch), while it runs
     TextStream text;
     Completion completion;
   };
 
   void admit();
+  bool reserve(Sequence& sequence);
+  void free(Sequence& sequence);
+  int32_t next_token(Sequence& sequence, std::span<const float> logits);
   void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
   void advance(Sequence& sequence, int32_t token);
-  void end(Sequence& sequence, const char* reason);
+  std::string end(Sequence& sequence, const char* reason);
   bool ends_text(int32_t token) const;
 
   BatchLimits limits_;
   Tokenizer tokenizer_;
   PagePool pool_;
+  PrefixCache prefixes_;
   std::vector<int32_t> free_slots_;  // the last one goes next
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> queue_;
@@ -88,6 +102,7 @@ class Batcher {
   int64_t steps_ = 0;
   int64_t generated_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
+  int64_t reused_tokens_ = 0;
 };
 
 }  // namespace pleat

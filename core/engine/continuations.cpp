@@ -125,6 +125,17 @@ class Scorer {
 
 }  // namespace
 
+Continuation continuation_tokens(const Tokenizer& tokenizer, const std::string& context,
+                                 const std::string& continuation) {
+  const std::vector<int32_t> whole = tokenizer.encode(context + continuation);
+  Continuation out;
+  out.context = tokenizer.encode(context.substr(0, context.find_last_not_of(" \t\n\r") + 1));
+  PLEAT_REQUIRE(!out.context.empty() && out.context.size() < whole.size(), "the continuation '", continuation,
+                "' has no tokens of its own");
+  out.continuation.assign(whole.begin() + int64_t(out.context.size()), whole.end());
+  return out;
+}
+
 void score_continuations(Engine& engine, Communicator& communicator, std::span<const Continuation> items,
                          const std::function<void(size_t index, double log_likelihood)>& done) {
   Scorer scorer(engine, communicator, done);

@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "core/text/tokenizer.h"
 
 namespace pleat {
 
@@ -13,6 +15,11 @@ struct Continuation {
   std::vector<int32_t> context;       // at least one token
   std::vector<int32_t> continuation;  // at least one token
 };
+
+// Of a text: both are encoded together and parted where the context alone ends; white space at the context's end
+// belongs to the continuation. Error(invalid) if one of the two gets no tokens.
+Continuation continuation_tokens(const Tokenizer& tokenizer, const std::string& context,
+                                 const std::string& continuation);
 
 // Calls done(index, sum of the log probabilities of the continuation's tokens) for each, in order. Contexts run densely
 // (like prompts), continuation tokens through the decode path: the first of them is predicted by the context's last

@@ -194,6 +194,10 @@ Engine::~Engine() = default;
 const Blueprint& Engine::blueprint() const { return state_->blueprint; }
 int64_t Engine::kv_pages() const { return state_->pages; }
 const EngineOptions& Engine::options() const { return state_->options; }
+bool Engine::shares_prefixes() const {
+  const State& s = *state_;
+  return !s.executor && !s.prompt_selection && s.options.key_channels == 1;
+}
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
   if (s.options.kv_dtype || s.options.key_channels < 1)

@@ -83,6 +83,9 @@ class Engine {
   const Blueprint& blueprint() const;
   int64_t kv_pages() const;  // the same on all ranks
   const EngineOptions& options() const;
+  // What the cache holds of a prompt depends on its tokens alone and stays as it was written, so that sequences may
+  // share pages: the CPU computes it, no set of neurons is chosen by the whole prompt, no page's keys are cut later.
+  bool shares_prefixes() const;
 
   // Collective. The results below are valid on rank 0 until the next step.
   void step(const StepPlan& plan);

@@ -8,9 +8,12 @@ namespace pleat {
 
 void validate(const Request& request, int64_t vocab, int64_t max_positions) {
   const SamplingOptions& sampling = request.sampling;
-  for (const int32_t token : request.prompt)
-    PLEAT_REQUIRE(token >= 0 && token < vocab, "the prompt has token ", token, ", but the model's vocabulary has ",
-                  vocab);
+  for (const auto* tokens : {&request.prompt, &request.given})
+    for (const int32_t token : *tokens)
+      PLEAT_REQUIRE(token >= 0 && token < vocab, "the ", tokens == &request.prompt ? "prompt" : "continuation",
+                    " has token ", token, ", but the model's vocabulary has ", vocab);
+  PLEAT_REQUIRE(int64_t(request.prompt.size() + request.given.size()) <= max_positions, "prompt and continuation have ",
+                request.prompt.size() + request.given.size(), " tokens, but the model's context has ", max_positions);
   PLEAT_REQUIRE(int64_t(request.prompt.size()) < max_positions, "the prompt has ", request.prompt.size(),
                 " tokens, but the model's context of ", max_positions, " leaves room for at most ", max_positions - 1);
   PLEAT_REQUIRE(std::isfinite(sampling.temperature) && sampling.temperature >= 0, "temperature is ",

@@ -25,12 +25,21 @@ struct Request {
   std::string id;
   std::vector<int32_t> prompt;  // empty: one end-of-text token
   SamplingOptions sampling;
+  std::vector<int32_t> given;  // if any: the tokens after the prompt, told and not chosen, to learn their logprobs
+  int priority = 0;            // a higher one waits less: it goes before all lower ones that wait
 };
 
 struct TokenLogprob {
   int32_t token = 0;
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> best;
+};
+
+// What a text grows by in one step.
+struct Piece {
+  int32_t token = 0;
+  std::string text;                       // what no later token can take back; may be empty
+  const TokenLogprob* logprob = nullptr;  // where asked for
 };
 
 struct Completion {

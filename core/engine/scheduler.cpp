@@ -14,6 +14,7 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   limits.max_rows = engine.options().max_rows;
   limits.prefill_chunk = options.prefill_chunk;
   limits.fold_prompt = options.fold_prompt;
+  limits.share_prefixes = engine.shares_prefixes();
   limits.vocab = engine.blueprint().vocab;
   limits.max_positions = engine.blueprint().max_positions;
   limits.end_tokens = engine.blueprint().end_tokens;
@@ -41,6 +42,8 @@ void Scheduler::submit(Request request, Done done, Token token) {
   state_->batcher.submit(std::move(request), std::move(done), std::move(token));
 }
 
+bool Scheduler::cancel(const std::string& id) { return state_->batcher.cancel(id); }
+
 bool Scheduler::step() {
   State& s = *state_;
   if (!s.batcher.plan(s.plan)) return false;
@@ -51,6 +54,11 @@ bool Scheduler::step() {
   return true;
 }
 
+void Scheduler::idle() {
+  StepPlan nothing;
+  broadcast_plan(state_->communicator, nothing);
+}
+
 void Scheduler::stop() {
   StepPlan plan;
   plan.stop = true;
@@ -59,7 +67,10 @@ void Scheduler::stop() {
 
 int64_t Scheduler::queued() const { return state_->batcher.queued(); }
 int64_t Scheduler::running() const { return state_->batcher.running(); }
+int64_t Scheduler::pages() const { return state_->engine.kv_pages(); }
+int64_t Scheduler::free_pages() const { return state_->batcher.free_pages(); }
 int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_tokens(); }
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
+int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
 
 }  // namespace pleat

@@ -1,6 +1,7 @@
 #pragma once
 // Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching,
-// chunked prefill). Admission reserves the pages of prompt + max_tokens, so a running sequence never has to give way.
+// chunked prefill), prompts that begin in the same way sharing pages. Admission reserves the pages of prompt +
+// max_tokens, so a running sequence never has to give way.
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,22 +21,30 @@ struct SchedulerOptions {
 class Scheduler {
  public:
   using Done = std::function<void(Completion)>;
-  using Token = std::function<void(const std::string& id, const std::string& text)>;  // new text of a sequence
+  using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer, const SchedulerOptions& options);
   ~Scheduler();
 
   // Queues it. Error(invalid) if it can never run (longer than the context, impossible sampling).
   void submit(Request request, Done done, Token token = {});
+  // Ends it without a completion, waiting or running; what it held is free for the next step. False: there is none of
+  // this id any more. Between steps.
+  bool cancel(const std::string& id);
   // Runs one step on all ranks (broadcasts the plan). False: nothing is queued or running, and nothing was sent.
   bool step();
+  // Tells the other ranks that this one is alive: often enough for the communicator's deadline while nothing runs.
+  void idle();
   // Ends serve_steps() on the other ranks.
   void stop();
 
   int64_t queued() const;
   int64_t running() const;
+  int64_t pages() const;  // of the key-value cache
+  int64_t free_pages() const;
   int64_t generated_tokens() const;
-  int64_t prompt_tokens() const;
+  int64_t prompt_tokens() const;  // computed
+  int64_t reused_tokens() const;  // of prompts, found in the cache
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
 #include <set>
@@ -90,12 +91,17 @@ class FakeEngine {
     ASSERT_GE(plan.rows.size(), 1u);
     ASSERT_LE(int(plan.rows.size()), limits_.max_rows);
     ASSERT_LE(int(plan.page_tables.size()), limits_.max_batch);
-    std::set<int32_t> pages, closed;
+    std::set<int32_t> closed;
+    std::map<int32_t, int> users;  // of each page
     for (const auto& page_table : plan.page_tables) {
       for (const int32_t page : page_table) {
         ASSERT_TRUE(page >= 0 && page < limits_.pages);
-        ASSERT_TRUE(pages.insert(page).second) << "page " << page << " is used twice";
+        ASSERT_TRUE(++users[page] == 1 || limits_.share_prefixes) << "page " << page << " is used twice";
       }
+    }
+    for (const StepRow& row : plan.rows) {
+      const int32_t page = plan.page_tables[size_t(row.sequence)][size_t(row.position / kPageTokens)];
+      ASSERT_EQ(users[page], 1) << "page " << page << " is written to and shared";
     }
     ASSERT_EQ(plan.slots.size(), plan.page_tables.size());
     for (size_t i = 0; i < plan.slots.size(); ++i) {
@@ -106,6 +112,7 @@ class FakeEngine {
       const auto first = std::find_if(plan.rows.begin(), plan.rows.end(),
                                       [&](const StepRow& row) { return size_t(row.sequence) == i; });
       ASSERT_NE(first, plan.rows.end());
+      if (limits_.share_prefixes) continue;
       if (first->position == 0) it->second = plan.page_tables[i][0];
       ASSERT_TRUE(!is_new || first->position == 0);
       ASSERT_EQ(it->second, plan.page_tables[i][0]) << "slot " << plan.slots[i] << " changed its sequence";
@@ -155,7 +162,7 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
   Batcher batcher(limits, byte_tokenizer());
   FakeEngine engine(limits);
   Outcome outcome;
-  std::map<std::string, std::string> pieces;
+  std::map<std::string, Completion> grown;
   size_t submitted = 0;
   const auto submit_some = [&] {
     for (size_t i = 0; i < at_once && submitted < requests.size(); ++i)
@@ -164,10 +171,12 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
           [&](Completion completion) {
             EXPECT_TRUE(outcome.completions.emplace(completion.id, completion).second) << "ended twice";
           },
-          [&](const std::string& id, const std::string& text) {
-            EXPECT_FALSE(text.empty());
+          [&](const std::string& id, const Piece& piece) {
             EXPECT_FALSE(outcome.completions.contains(id)) << "text after the end";
-            pieces[id] += text;
+            Completion& so_far = grown[id];
+            so_far.text += piece.text;
+            so_far.tokens.push_back(piece.token);
+            if (piece.logprob) so_far.logprobs.push_back(*piece.logprob);
           });
   };
   StepPlan plan;
@@ -180,7 +189,11 @@ Outcome run(const BatchLimits& limits, const std::vector<Request>& requests, siz
   EXPECT_EQ(batcher.queued(), 0);
   EXPECT_EQ(batcher.running(), 0);
   EXPECT_EQ(batcher.free_pages(), limits.pages);
-  for (const auto& [id, completion] : outcome.completions) EXPECT_EQ(pieces[id], completion.text) << id;
+  for (const auto& [id, completion] : outcome.completions) {
+    EXPECT_EQ(grown[id].text, completion.text) << id;
+    EXPECT_EQ(grown[id].tokens, completion.tokens) << id;
+    EXPECT_EQ(grown[id].logprobs.size(), completion.logprobs.size()) << id;
+  }
   outcome.rows = engine.rows;
   return outcome;
 }
@@ -406,6 +419,130 @@ TEST(Scheduler, ARequestMayBeSubmittedWhenAnotherEnds) {
   }
   EXPECT_EQ(ended, 5);
   EXPECT_EQ(batcher.free_pages(), limits.pages);
+}
+
+// Others keep their texts whenever some are cancelled, and what those held is free in the next step.
+TEST(Scheduler, CancelledRequestsLeaveNothingBehindAndOthersUnharmed) {
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<Request> requests;
+    for (int i = 0; i < 10; ++i) requests.push_back(random_request(std::to_string(i), random));
+    const BatchLimits limits = small_limits();
+    const Outcome expected = run(limits, requests);
+
+    Batcher batcher(limits, byte_tokenizer());
+    FakeEngine engine(limits);
+    std::map<std::string, Completion> completions;
+    std::set<std::string> cancelled;
+    for (const Request& request : requests)
+      batcher.submit(
+          request, [&](Completion completion) { completions[completion.id] = completion; },
+          [&](const std::string& id, const Piece&) { EXPECT_FALSE(cancelled.contains(id)); });
+    StepPlan plan;
+    while (batcher.plan(plan)) {
+      engine.step(plan);
+      ASSERT_FALSE(HasFatalFailure());
+      batcher.accept(engine.logits_view(), engine.best);
+      if (random() % 4 > 0) continue;
+      const std::string id = std::to_string(random() % 10);
+      const int64_t before = batcher.queued() + batcher.running();
+      const bool there = !completions.contains(id) && !cancelled.contains(id);
+      EXPECT_EQ(batcher.cancel(id), there);
+      EXPECT_EQ(batcher.queued() + batcher.running(), before - there);
+      if (there) cancelled.insert(id);
+    }
+    EXPECT_EQ(batcher.free_pages(), limits.pages);
+    EXPECT_EQ(completions.size() + cancelled.size(), 10u);
+    for (const auto& [id, completion] : completions)
+      EXPECT_EQ(completion.tokens, expected.completions.at(id).tokens) << id;
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+}
+
+// Prompts that begin alike, in few pages, so that beginnings are found, held and thrown away, and some are cancelled.
+TEST(Scheduler, SharedBeginningsChangeNoTextAndLeaveNoPageBehind) {
+  int64_t reused = 0;
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<std::vector<int32_t>> bases(3, std::vector<int32_t>(50));
+    for (auto& base : bases)
+      for (int32_t& token : base) token = int32_t(random() % 256);
+    bases[1] = bases[0];
+    bases[1][20] ^= 1;
+    std::vector<Request> requests;
+    for (int i = 0; i < 12; ++i) {
+      requests.push_back(random_request(std::to_string(i), random));
+      const auto& base = bases[random() % 3];
+      requests.back().prompt.assign(base.begin(), base.begin() + int64_t(1 + random() % 50));
+    }
+    BatchLimits limits = small_limits();
+    limits.fold_prompt = seed % 3 == 0;
+    const Outcome expected = run(limits, requests);
+
+    limits.share_prefixes = true;
+    limits.pages = int64_t(4 + random() % 12);
+    limits.max_batch = int(1 + random() % 6);
+    expect_equal(expected, run(limits, requests, 1 + random() % 6));
+
+    Batcher batcher(limits, byte_tokenizer());
+    FakeEngine engine(limits);
+    for (const Request& request : requests)
+      batcher.submit(request,
+                     [&](const Completion& completion) {
+                       EXPECT_EQ(completion.tokens, expected.completions.at(completion.id).tokens);
+                     },
+                     {});
+    for (StepPlan plan; batcher.plan(plan);) {
+      engine.step(plan);
+      ASSERT_FALSE(HasFatalFailure());
+      batcher.accept(engine.logits_view(), engine.best);
+      if (random() % 8 == 0) batcher.cancel(std::to_string(random() % 12));
+    }
+    EXPECT_EQ(batcher.free_pages(), limits.pages);
+    reused += batcher.reused_tokens();
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+  EXPECT_GT(reused, 200 * 16) << "the test shares nothing";
+}
+
+TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
+  BatchLimits limits = small_limits();
+  limits.max_batch = 1;
+  Batcher batcher(limits, byte_tokenizer());
+  FakeEngine engine(limits);
+  std::string order;
+  for (const auto& [id, priority] : {std::pair("a", 0), {"b", -1}, {"c", 2}, {"d", 0}, {"e", 2}}) {
+    Request request;
+    request.id = id;
+    request.priority = priority;
+    request.prompt = bytes_of("x");
+    request.sampling.max_tokens = 2;
+    batcher.submit(request, [&](Completion completion) { order += completion.id; }, {});
+  }
+  for (StepPlan plan; batcher.plan(plan);) {
+    engine.step(plan);
+    batcher.accept(engine.logits_view(), engine.best);
+  }
+  EXPECT_EQ(order, "ceadb");
+}
+
+TEST(Scheduler, GivenTokensGetTheLogprobsTheModelGivesThem) {
+  Request request;
+  request.prompt = bytes_of("a context");
+  request.given = {'b', kEndOfText, 'c', 'a'};
+  const Outcome outcome = run(small_limits(), {request});
+  const Completion& completion = outcome.completions.at("");
+  EXPECT_EQ(completion.tokens, request.given);
+  EXPECT_EQ(completion.finish_reason, "length");
+  EXPECT_EQ(outcome.rows.size(), request.prompt.size() + 3);
+  std::vector<int32_t> tokens = request.prompt;
+  for (size_t i = 0; i < request.given.size(); ++i) {
+    const auto logits = hashed_logits(history_of(tokens, int64_t(request.prompt.size())));
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(double(logit));
+    EXPECT_NEAR(completion.logprobs.at(i).logprob, double(logits[size_t(request.given[i])]) - std::log(sum), 1e-5);
+    tokens.push_back(request.given[i]);
+  }
 }
 
 TEST(Scheduler, BadLogitsAreAnErrorThatNamesTheRequest) {

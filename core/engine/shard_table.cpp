@@ -1,4 +1,4 @@
-#include "launcher/shard_table.h"
+#include "core/engine/shard_table.h"
 
 namespace pleat {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/model_text.h"
+#include "core/text/model_text.h"
 
 #include "kernels/check.h"
 

@@ -1,0 +1,21 @@
+#pragma once
+// Where a server listens: "HOST", "HOST:PORT", "[IPV6]:PORT", "unix:PATH".
+#include <string>
+
+namespace pleat {
+
+constexpr int kDefaultPort = 7532;
+
+// With the default port where the text has none.
+std::string with_port(const std::string& address);
+// Another port instead of the one it has; a unix socket has none and stays.
+std::string with_port(const std::string& address, unsigned port);
+// Only this host can reach it.
+bool is_loopback(const std::string& address);
+
+// Of "unix:PATH": removes a socket that nobody listens to any more. Other files stay.
+void remove_stale_socket(const std::string& address);
+// The socket's file, when its server ends.
+void remove_socket(const std::string& address);
+
+}  // namespace pleat

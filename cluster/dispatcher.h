@@ -1,0 +1,53 @@
+#pragma once
+// The requests of all connections, on the event loop's side: admission, their way to the engine and back, draining.
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "cluster/admission.h"
+#include "cluster/delivery.h"
+
+namespace pleat {
+
+class Dispatcher {
+ public:
+  Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits);
+  ~Dispatcher() noexcept(false);
+
+  // Hands on what the engine reports, for ever.
+  kj::Promise<void> run();
+
+  // What becomes of it; its id is chosen here. Dropping the promise cancels it. Refusal where it is not admitted.
+  kj::Promise<Outcome> start(Request request, kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline);
+
+  // Admits nothing any more, lets what runs go on for `grace` and cuts it off then. Again with less grace: the shortest
+  // counts.
+  void drain(kj::Duration grace);
+  // Ready when a drain is over, with how many requests it cut off.
+  kj::Promise<uint32_t> drained();
+
+  void count_refused() { ++refused_; }
+  void write(rpc::Stats::Builder out) const;
+
+ private:
+  class Active;  // a delivery and its place
+  void leave(Active& active);
+  void cut_off();
+
+  kj::Timer& timer_;
+  Orders& orders_;
+  Reports& reports_;
+  const ServerLimits& limits_;
+  Admission admission_;
+  std::map<std::string, Active*> active_;  // by request id
+  bool draining_ = false;
+  kj::TimePoint cut_at_ = kj::origin<kj::TimePoint>();
+  kj::Maybe<kj::Promise<void>> cut_;  // of a drain, at that time
+  uint32_t cut_off_ = 0;              // requests, by it
+  kj::Own<kj::PromiseFulfiller<void>> empty_;
+  kj::ForkedPromise<void> drained_;
+  int64_t accepted_ = 0, completed_ = 0, cancelled_ = 0, deadline_exceeded_ = 0, slow_readers_ = 0, overloaded_ = 0,
+          refused_ = 0;
+};
+
+}  // namespace pleat

@@ -1,0 +1,114 @@
+#include "cluster/engine_service.h"
+
+namespace pleat {
+namespace {
+
+kj::Duration milliseconds(uint32_t count) { return int64_t(count) * kj::MILLISECONDS; }
+
+const Refusal* refusal_of(const Outcome& outcome) { return std::get_if<Refusal>(&outcome); }
+
+}  // namespace
+
+capnp::Capability::Server::DispatchCallResult EngineService::dispatchCall(
+    uint64_t interface_id, uint16_t method_id, capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer> context) {
+  on_call_();
+  return rpc::Engine::Server::dispatchCall(interface_id, method_id, context);
+}
+
+template <class Context, class Work>
+kj::Promise<void> EngineService::answer(Context& context, Work&& work) {
+  const auto refuse = [&](const Refusal& refusal) {
+    if (refusal.kind() != ErrorKind::overloaded) service_.dispatcher.count_refused();
+    refusal.write(context.getResults().initResult().initError());
+    return kj::Promise<void>(kj::READY_NOW);
+  };
+  try {
+    return work();
+  } catch (const Refusal& refusal) {
+    return refuse(refusal);
+  } catch (const Error& error) {
+    return refuse(Refusal(error));
+  }
+}
+
+kj::Promise<void> EngineService::generate(GenerateContext context) {
+  context.allowCancellation();
+  return answer(context, [&] {
+    auto params = context.getParams();
+    const auto request = params.getRequest();
+    kj::Maybe<rpc::Sink::Client> sink;
+    if (params.hasSink()) sink = params.getSink();
+    const bool streamed = sink != nullptr;
+    return service_.dispatcher
+        .start(read_request(request, service_.terms), kj::mv(sink), milliseconds(request.getDeadlineMs()))
+        .then([context, streamed](Outcome outcome) mutable {
+          auto result = context.getResults().initResult();
+          if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
+          write_completion(std::get<Completion>(outcome), streamed, result.initOk());
+        });
+  });
+}
+
+kj::Promise<void> EngineService::score(ScoreContext context) {
+  context.allowCancellation();
+  return answer(context, [&] {
+    const auto request = context.getParams().getRequest();
+    kj::Vector<kj::Promise<Outcome>> outcomes;
+    for (Request& one : read_requests(request, service_.terms))
+      outcomes.add(service_.dispatcher.start(std::move(one), nullptr, milliseconds(request.getDeadlineMs())));
+    return kj::joinPromises(outcomes.releaseAsArray()).then([context](kj::Array<Outcome> all) mutable {
+      auto result = context.getResults().initResult();
+      for (const Outcome& outcome : all)
+        if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
+      auto scores = result.initOk().initContinuations(uint32_t(all.size()));
+      for (uint32_t i = 0; i < scores.size(); ++i) write_score(std::get<Completion>(all[i]), scores[i]);
+    });
+  });
+}
+
+kj::Promise<void> EngineService::tokenize(TokenizeContext context) {
+  return answer(context, [&]() -> kj::Promise<void> {
+    const std::vector<int32_t> tokens = read_prompt(context.getParams().getPrompt(), service_.terms);
+    write_tokens(tokens, context.getResults().initResult().initOk().initTokens(uint32_t(tokens.size())));
+    return kj::READY_NOW;
+  });
+}
+
+kj::Promise<void> EngineService::detokenize(DetokenizeContext context) {
+  return answer(context, [&]() -> kj::Promise<void> {
+    const Tokenizer& tokenizer = service_.terms.text.tokenizer;
+    StreamingDecoder decoder(tokenizer);
+    std::string text;
+    for (const int32_t token : read_tokens(context.getParams().getTokens(), service_.terms)) {
+      PLEAT_REQUIRE(token >= 0 && token < tokenizer.vocab_size(), "there is no token ", token);
+      text += decoder.push(token);
+    }
+    text += decoder.flush();
+    context.getResults().initResult().setOk(kj::StringPtr(text.c_str(), text.size()));
+    return kj::READY_NOW;
+  });
+}
+
+kj::Promise<void> EngineService::info(InfoContext context) {
+  auto info = context.getResults().initInfo();
+  service_.model.write(info);
+  service_.terms.limits.write(info.initLimits());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> EngineService::stats(StatsContext context) {
+  auto stats = context.getResults().initStats();
+  service_.dispatcher.write(stats);
+  stats.setUptimeMs(uint64_t((service_.timer.now() - service_.start) / kj::MILLISECONDS));
+  stats.setConnections(service_.connections);
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> EngineService::drain(DrainContext context) {
+  const uint32_t grace = context.getParams().getGraceMs();
+  service_.dispatcher.drain(grace > 0 ? milliseconds(grace) : service_.grace);
+  return service_.dispatcher.drained().then(
+      [context](uint32_t cut_off) mutable { context.getResults().setCutOff(cut_off); });
+}
+
+}  // namespace pleat

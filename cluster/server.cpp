@@ -1,0 +1,159 @@
+#include "cluster/server.h"
+
+#include <sys/socket.h>
+
+#include <future>
+#include <thread>
+
+#include "cluster/address.h"
+#include "cluster/connections.h"
+#include "cluster/engine_worker.h"
+#include "kernels/attention.h"
+
+namespace pleat {
+namespace {
+
+constexpr int kSendBuffer = 64 * 1024;  // of a connection; Linux doubles it, and a stream's flow window is as large
+constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
+constexpr auto kFlushPatience = 1 * kj::SECONDS;
+
+kj::Duration duration(std::chrono::milliseconds time) { return int64_t(time.count()) * kj::MILLISECONDS; }
+
+kj::Promise<void> accept_all(kj::ConnectionReceiver& receiver, kj::Timer& timer, Connections& connections) {
+  return receiver.accept()
+      .then([&connections](kj::Own<kj::AsyncIoStream> stream) {
+        stream->setsockopt(SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
+        connections.add(kj::mv(stream));
+      })
+      .catch_([&timer](kj::Exception&&) {  // no file descriptor is left, or the client is gone already
+        return timer.afterDelay(kAcceptPause);
+      })
+      .then([&] { return accept_all(receiver, timer, connections); });
+}
+
+// The first request to end drains, a second one cuts off what still runs.
+kj::Promise<void> obey(kj::AsyncInputStream& stop, Dispatcher& dispatcher, kj::Duration grace) {
+  auto buffer = kj::heapArray<uint64_t>(1);
+  auto read = stop.read(buffer.begin(), sizeof(uint64_t));
+  return read.attach(kj::mv(buffer)).then([&stop, &dispatcher, grace] {
+    dispatcher.drain(grace);
+    return obey(stop, dispatcher, 0 * kj::SECONDS);
+  });
+}
+
+}  // namespace
+
+// The talking thread and what it shares with the computing one.
+class Server::Loop {
+ public:
+  struct Model {
+    const ModelText& text;
+    const ModelInfo& info;
+    ServerLimits limits;
+    int stop_fd;
+  };
+
+  explicit Loop(const ServerOptions& options) : options_(options) {
+    std::promise<std::string> bound;
+    thread_ = std::thread([this, &bound] { run(bound); });
+    try {
+      address_ = bound.get_future().get();
+    } catch (...) {
+      thread_.join();
+      throw;
+    }
+  }
+  ~Loop() { end(); }
+
+  const std::string& address() const { return address_; }
+  const ServerOptions& options() const { return options_; }
+  // Accepts clients from now on, until drained; then orders the engine to leave.
+  void open(const Model& model) { open_->fulfill(&model); }
+  // Ends the thread, whatever it is doing.
+  void end() {
+    if (!thread_.joinable()) return;
+    quit_->fulfill();
+    thread_.join();
+  }
+  // Valid after that: why it ended early; empty where it did not.
+  const std::string& failure() const { return failure_; }
+
+  Orders orders;
+  Reports reports;
+
+ private:
+  void run(std::promise<std::string>& bound);
+  void talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model, kj::Promise<void> quit);
+
+  const ServerOptions options_;
+  std::string address_, failure_;
+  kj::Own<kj::CrossThreadPromiseFulfiller<const Model*>> open_;
+  kj::Own<kj::CrossThreadPromiseFulfiller<void>> quit_;
+  std::thread thread_;
+};
+
+void Server::Loop::run(std::promise<std::string>& bound) {
+  auto io = kj::setupAsyncIo();
+  auto open = kj::newPromiseAndCrossThreadFulfiller<const Model*>();
+  auto quit = kj::newPromiseAndCrossThreadFulfiller<void>();
+  open_ = kj::mv(open.fulfiller);
+  quit_ = kj::mv(quit.fulfiller);
+  const std::string asked = with_port(options_.listen);
+  kj::Own<kj::ConnectionReceiver> receiver;
+  try {
+    remove_stale_socket(asked);
+    receiver = io.provider->getNetwork().parseAddress(asked.c_str()).wait(io.waitScope)->listen();
+    bound.set_value(with_port(asked, receiver->getPort()));
+  } catch (const kj::Exception& exception) {
+    const std::string why = concat("cannot listen on '", asked, "': ", exception.getDescription().cStr());
+    bound.set_exception(std::make_exception_ptr(Error(ErrorKind::invalid, why)));
+    return;
+  }
+  auto left = quit.promise.fork();
+  auto nothing = left.addBranch().then([]() -> const Model* { return nullptr; });
+  if (const Model* model = open.promise.exclusiveJoin(kj::mv(nothing)).wait(io.waitScope)) {
+    try {
+      talk(io, *receiver, *model, left.addBranch());
+    } catch (const kj::Exception& exception) {
+      failure_ = exception.getDescription().cStr();
+    }
+    orders.put(Leave{});
+  }
+  remove_socket(asked);
+}
+
+void Server::Loop::talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model,
+                        kj::Promise<void> quit) {
+  kj::Timer& timer = io.provider->getTimer();
+  Dispatcher dispatcher(timer, orders, reports, model.limits);
+  const kj::Duration grace = duration(options_.grace);
+  Service service{timer,      dispatcher, {model.text, model.limits, model.info.blueprint.max_positions},
+                  model.info, grace,      timer.now()};
+  Connections connections(service);
+  auto stop = io.lowLevelProvider->wrapInputFd(model.stop_fd);
+  dispatcher.drained()
+      .then([&](uint32_t) { return connections.flush(kFlushPatience); })
+      .exclusiveJoin(dispatcher.run())
+      .exclusiveJoin(accept_all(receiver, timer, connections))
+      .exclusiveJoin(obey(*stop, dispatcher, grace))
+      .exclusiveJoin(kj::mv(quit))
+      .wait(io.waitScope);
+}
+
+Server::Server(const ServerOptions& options) : loop_(std::make_unique<Loop>(options)) {}
+Server::~Server() = default;
+
+const std::string& Server::address() const { return loop_->address(); }
+
+void Server::serve(Scheduler& scheduler, const ModelText& text, const ModelInfo& model, int stop_fd) {
+  Loop::Model opened{text, model, loop_->options().limits, stop_fd};
+  opened.limits.complete(model.blueprint.max_positions, scheduler.pages() * kPageTokens);
+  {
+    loop_->open(opened);
+    const auto ended = kj::defer([this] { loop_->end(); });
+    work_for(loop_->orders, loop_->reports, scheduler, loop_->options().beat);
+  }
+  PLEAT_ASSERT(loop_->failure().empty(), loop_->failure());
+}
+
+}  // namespace pleat

@@ -1,0 +1,47 @@
+#include "cluster/admission.h"
+
+#include <gtest/gtest.h>
+
+namespace pleat::test {
+namespace {
+
+kj::TimePoint at(int64_t ms) { return kj::origin<kj::TimePoint>() + ms * kj::MILLISECONDS; }
+
+TEST(Admission, HoldsItsBoundsAndLetsALargerRequestInAlone) {
+  Admission admission(3, 100);
+  EXPECT_TRUE(admission.admit(60));
+  EXPECT_TRUE(admission.admit(40));
+  EXPECT_FALSE(admission.admit(1)) << "tokens";
+  admission.leave(60, at(0));
+  EXPECT_TRUE(admission.admit(10));
+  EXPECT_TRUE(admission.admit(10));
+  EXPECT_FALSE(admission.admit(0)) << "requests";
+  EXPECT_EQ(admission.requests(), 3);
+  EXPECT_EQ(admission.tokens(), 60);
+  for (const int64_t tokens : {40, 10, 10}) admission.leave(tokens, at(1));
+  EXPECT_TRUE(admission.admit(1000));
+  EXPECT_FALSE(admission.admit(1));
+  admission.leave(1000, at(2));
+  EXPECT_EQ(admission.requests(), 0);
+  EXPECT_EQ(admission.tokens(), 0);
+}
+
+TEST(Admission, TellsEachOneTurnedAwayToWaitForOneEndMore) {
+  Admission admission(1, 100);
+  ASSERT_TRUE(admission.admit(1));
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 1000) << "nothing has ended yet";
+  for (int i = 0; i < 5; ++i) {
+    admission.leave(1, at(200 * i));
+    ASSERT_TRUE(admission.admit(1));
+  }
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 200);
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 400);
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 600);
+  admission.leave(1, at(1000));
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 200) << "those turned away may come now";
+  for (int i = 0; i < 1000; ++i) admission.retry_after();
+  EXPECT_EQ(admission.retry_after() / kj::MILLISECONDS, 60'000);
+}
+
+}  // namespace
+}  // namespace pleat::test
