@@ -1,7 +1,7 @@
 #pragma once
 // A device step's insides: device_step.cpp (order of things, attention), device_ffn.cpp.
 #include <map>
-#include <tuple>
+#include <span>
 
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
@@ -33,7 +33,7 @@ struct DeviceStep::State {
   State(const Blueprint& blueprint, const Weights& host, const ShardPlan& plan, Communicator& communicator,
         int64_t kv_tokens);
 
-  // Rows [begin, end) of a plan: at most kMaxRows, all folded or none.
+  // Rows [begin, end) of a plan, up to the end of all work: at most kMaxRows, all folded or none.
   void pass(const StepPlan& step_plan, int begin, int end);
   void upload_rows(const StepPlan& step_plan, int begin, int end);
   // A shape that comes again is captured, from then on one launch runs its layers.
@@ -52,9 +52,10 @@ struct DeviceStep::State {
   void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection,
               bool folded);
+  void head();  // normed -> device_logits, of all rows
+  // Wait for the pass and keep what the plan wants of these rows.
   void read_logits(std::span<const StepRow> rows);
   void read_best(std::span<const StepRow> rows);
-  void head();
 
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);

@@ -237,12 +237,11 @@ void DeviceStep::State::pass(const StepPlan& step_plan, int begin, int end) {
   run_layers(step_plan.step);
   const auto rows = std::span(step_plan.rows).subspan(size_t(begin), size_t(end - begin));
   const bool wanted = std::ranges::any_of(rows, [](const StepRow& row) { return row.wants_logits != 0; });
-  if (wanted && step_plan.logits == LogitsMode::full) read_logits(rows);
-  if (wanted && step_plan.logits == LogitsMode::argmax) read_best(rows);
+  if (wanted && step_plan.logits == LogitsMode::full) return read_logits(rows);
+  if (wanted && step_plan.logits == LogitsMode::argmax) return read_best(rows);
   sum->wait(stream);
 }
 
-// normed -> device_logits, of all rows.
 void DeviceStep::State::head() {
   const cuda::Rows w = weights.head.view();
   const float* const bias = weights.head_bias.size() > 0 ? weights.head_bias.data() : nullptr;
