@@ -22,7 +22,7 @@ function(pleat_floor name)
   endforeach()
 endfunction()
 
-# Tests take longer to optimise than to run.
+# For what takes longer to optimise than to run.
 function(pleat_compile_quickly name)
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:-O1>)
 endfunction()
