@@ -95,9 +95,10 @@ void PeerSum::wait(const cuda::Stream& stream) {
   const cuda::AllReduceStatus status(status_.load());
   if (!status.failed) return;
   if (status.aborted) throw Error(ErrorKind::peer_lost, "");  // who left says why
+  const std::string late = communicator_.speak();
   throw Error(ErrorKind::peer_lost,
-              communicator_.speak() + concat("rank ", communicator_.rank(), " waited for rank ", status.rank,
-                                             " in a sum on its device, ", describe(communicator_.ledger())));
+              late + concat(late.empty() ? "" : "; ", "rank ", communicator_.rank(), " waited for rank ", status.rank,
+                            " in a sum on its device, ", describe(communicator_.ledger())));
 }
 
 }  // namespace pleat
