@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/checkpoint/checkpoint.h"
+#include "kernels/emulator/runtime.h"
 #include "tests/core/fold/folded_models.h"
 
 namespace pleat::test {
@@ -117,6 +117,22 @@ TEST(DeviceStep, FastSumsAreTheCpusToo) {
     for (const int ranks : {1, 3})
       expect_near(on_the_device(folder, WeightFormat::f32, kTokens, ranks, Reduction::fast), cpu, kTolerance);
   }
+}
+
+// Two devices: each rank takes its own, and NCCL (here the emulator's) adds.
+TEST(DeviceStep, RanksWithDevicesOfTheirOwnGiveTheSameBits) {
+  const std::string folder = fixture("families/gpt2");
+  const std::vector<float> device = on_the_device(folder, WeightFormat::f32, kTokens);
+  emulator::set_device_count(2);
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, kChunk, 2), device);
+  try {
+    on_the_device(folder, WeightFormat::f32, kChunk, 3);
+    FAIL() << "three ranks, two devices";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::invalid);
+    EXPECT_NE(std::string(error.what()).find("rank 2"), std::string::npos) << error.what();
+  }
+  emulator::set_device_count(1);
 }
 
 TEST(DeviceStep, WhatTheDeviceLacksIsRefusedInOneSentence) {
