@@ -41,10 +41,10 @@ kj::Promise<void> EngineService::generate(GenerateContext context) {
     const bool streamed = sink != nullptr;
     return service_.dispatcher
         .start(read_request(request, service_.terms), kj::mv(sink), milliseconds(request.getDeadlineMs()))
-        .then([context, streamed](Outcome outcome) mutable {
+        .then([this, context, streamed](Outcome outcome) mutable {
           auto result = context.getResults().initResult();
           if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
-          write_completion(std::get<Completion>(outcome), streamed, result.initOk());
+          write_completion(std::get<Completion>(outcome), streamed, service_.terms.text.tokenizer, result.initOk());
         });
   });
 }

@@ -125,7 +125,7 @@ void Server::Loop::run(std::promise<std::string>& bound) {
 void Server::Loop::talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model,
                         kj::Promise<void> quit) {
   kj::Timer& timer = io.provider->getTimer();
-  Dispatcher dispatcher(timer, orders, reports, model.limits);
+  Dispatcher dispatcher(timer, orders, reports, model.limits, model.text.tokenizer);
   const kj::Duration grace = duration(options_.grace);
   Service service{timer,      dispatcher, {model.text, model.limits, model.info.blueprint.max_positions},
                   model.info, grace,      timer.now()};

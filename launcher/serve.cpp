@@ -10,6 +10,7 @@
 #include "cluster/address.h"
 #include "cluster/server.h"
 #include "launcher/command.h"
+#include "launcher/identity.h"
 #include "launcher/interrupt.h"
 #include "launcher/model_folder.h"
 #include "launcher/preflight.h"
@@ -39,7 +40,11 @@ std::string text_of(const std::string& file) {
 }
 
 ModelInfo info_of(const ServeOptions& options, const Blueprint& blueprint, int ranks) {
-  ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json")};
+  const CommonOptions& common = options.common;
+  const std::string identity =
+      identity_of(options.model, concat(common.dtype, ' ', common.reduction, ' ', common.kv_format, ' ',
+                                        common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt));
+  ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json"), identity};
   const ShardPlan plan(sizes_of(blueprint), ranks, reduction_kind(options.common));
   for (int rank = 0; rank < ranks; ++rank)
     info.shards.push_back(share_of(blueprint, plan, rank, weight_format_named(options.common.dtype)));
