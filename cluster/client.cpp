@@ -62,7 +62,7 @@ struct Client::State {
   rpc::Engine::Client engine;
 
   State(const std::string& address_)
-      : address(with_port(address_)),
+      : address(with_default_port(address_)),
         io(kj::setupAsyncIo()),
         stream(with_errors(address,
                            [&] {

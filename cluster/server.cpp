@@ -98,7 +98,7 @@ void Server::Loop::run(std::promise<std::string>& bound) {
   auto quit = kj::newPromiseAndCrossThreadFulfiller<void>();
   open_ = kj::mv(open.fulfiller);
   quit_ = kj::mv(quit.fulfiller);
-  const std::string asked = with_port(options_.listen);
+  const std::string asked = with_default_port(options_.listen);
   kj::Own<kj::ConnectionReceiver> receiver;
   try {
     remove_stale_socket(asked);

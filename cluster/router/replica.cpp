@@ -9,13 +9,6 @@
 namespace pleat {
 namespace {
 
-template <class Message>
-kj::Own<capnp::MallocMessageBuilder> copy_of(Message message) {
-  auto copy = kj::heap<capnp::MallocMessageBuilder>();
-  copy->setRoot(message);
-  return copy;
-}
-
 int64_t rounded_up(kj::Duration time) { return (time + kj::SECONDS - kj::NANOSECONDS) / kj::SECONDS; }
 
 }  // namespace
@@ -76,7 +69,7 @@ void Replica::learn(rpc::Info::Reader info) {
   facts_.identity = info.getIdentity().cStr();
   facts_.message_bytes = info.getLimits().getMessageBytes();
   facts_.max_positions = info.getBlueprint().getMaxPositions();
-  facts_.info = copy_of(info);
+  facts_.info = capnp::clone(info);
   KJ_IF_MAYBE (why, accept_(*this)) kj::throwFatalException(failure(kj::Exception::Type::FAILED, *why));
   accepted_ = true;
   draining_ = false;
@@ -90,7 +83,7 @@ void Replica::learn(rpc::Stats::Reader stats) {
   const uint64_t computed = stats.getPromptTokens() + stats.getGeneratedTokens();
   if (computed != computed_ || stats.getRunning() + stats.getWaiting() == 0) progress_ = timer_.now();
   computed_ = computed;
-  facts_.stats = copy_of(stats);
+  facts_.stats = capnp::clone(stats);
   if (timer_.now() - progress_ > options_.piece_timeout)
     give_up(concat("it has computed nothing for ", rounded_up(options_.piece_timeout), " s although it has requests"));
 }

@@ -17,7 +17,8 @@ struct ReplicaFacts {
   std::string model, identity;
   uint64_t message_bytes = 0;  // that it takes
   int64_t max_positions = 0;
-  kj::Own<capnp::MallocMessageBuilder> info, stats;  // as they came; null before
+  kj::Own<rpc::Info::Reader> info;    // as it came; null before
+  kj::Own<rpc::Stats::Reader> stats;  // the last ones; null while it is not connected
 };
 
 class Replica {
