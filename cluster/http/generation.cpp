@@ -78,7 +78,7 @@ Generation::~Generation() noexcept(false) {
   gateway_.metrics.texts -= request_.choices();
   for (const auto& choice : choices_) {
     gateway_.metrics.moves += uint64_t(choice->session->moves());
-    if (!choice->end || choice->end->refusal) ++gateway_.metrics.ends["abort"];
+    if (!choice->end) ++gateway_.metrics.ends["abort"];
   }
 }
 
