@@ -11,8 +11,9 @@ const Refusal* refusal_of(const Outcome& outcome) { return std::get_if<Refusal>(
 
 capnp::Capability::Server::DispatchCallResult EngineService::dispatchCall(
     uint64_t interface_id, uint16_t method_id, capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer> context) {
-  on_call_();
-  return rpc::Engine::Server::dispatchCall(interface_id, method_id, context);
+  auto call = on_call_();
+  DispatchCallResult result = rpc::Engine::Server::dispatchCall(interface_id, method_id, context);
+  return {result.promise.attach(kj::mv(call)), result.isStreaming};
 }
 
 template <class Context, class Work>

@@ -274,6 +274,8 @@ struct Limits {
   # Of one RPC message; a longer one closes the connection.
   batch @12 :UInt32;
   # Texts written together.
+  idleTimeoutMs @13 :UInt32;
+  # A connection without a call for so long is closed.
 }
 
 struct Stats {

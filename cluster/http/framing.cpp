@@ -97,6 +97,7 @@ void Framing::check_header() {
   const std::string_view request = rest.substr(0, first);
   if (!request.ends_with(" HTTP/1.1") && !request.ends_with(" HTTP/1.0"))
     return fail(400, "the request line does not name HTTP/1.1");
+  old_ = request.ends_with("0");
   rest.remove_prefix(first + 2);
   for (size_t end = rest.find("\r\n"); end > 0 && fault_.status == 0; end = rest.find("\r\n")) {
     check_field(rest.substr(0, end));
@@ -104,7 +105,7 @@ void Framing::check_header() {
   }
   if (fault_.status != 0) return;
   if (has_length_ && chunked_) return fail(400, "there is a Content-Length and a Transfer-Encoding");
-  if (chunked_ && request.ends_with("0")) return fail(400, "HTTP/1.0 has no Transfer-Encoding");
+  if (chunked_ && old_) return fail(400, "HTTP/1.0 has no Transfer-Encoding");
   if (left_ > limits_.body_bytes) return fail(413, "the body is too large");
   state_ = chunked_ ? State::chunk_size : left_ > 0 ? State::body : State::header;
 }

@@ -25,6 +25,8 @@ class Framing {
   void take(std::string_view bytes, std::string& out);
 
   const FramingFault& fault() const { return fault_; }
+  // The newest request is HTTP/1.0, whose connections end with each answer.
+  bool old() const { return old_; }
   // The fault is in a header block, of which nobody has seen anything.
   bool fault_in_header() const { return fault_.status != 0 && state_ == State::header; }
 
@@ -42,10 +44,10 @@ class Framing {
   const FramingLimits limits_;
   FramingFault fault_;
   State state_ = State::header;
-  std::string held_;                           // of a header block, or of a line between chunks
-  uint64_t left_ = 0;                          // bytes of the body, or of the chunk
-  uint64_t received_ = 0;                      // bytes of the body's chunks
-  bool has_length_ = false, chunked_ = false;  // of the header block
+  std::string held_;                                         // of a header block, or of a line between chunks
+  uint64_t left_ = 0;                                        // bytes of the body, or of the chunk
+  uint64_t received_ = 0;                                    // bytes of the body's chunks
+  bool has_length_ = false, chunked_ = false, old_ = false;  // of the header block
 };
 
 }  // namespace pleat

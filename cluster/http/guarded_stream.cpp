@@ -31,6 +31,11 @@ kj::Promise<void> GuardedStream::client_left() {
   return fill().then([this] { return client_left(); });
 }
 
+void GuardedStream::end() {
+  checked_.clear();
+  ended_ = true;
+}
+
 kj::Promise<void> GuardedStream::fill() {
   if (!std::exchange(reading_, true))
     filling_ = inner_->tryRead(buffer_, 1, sizeof buffer_).then([this](size_t size) { take(size); }).fork();

@@ -16,8 +16,12 @@ class GuardedStream final : public kj::AsyncIoStream {
       : inner_(kj::mv(inner)), framing_(limits) {}
 
   const FramingFault& fault() const { return framing_.fault(); }
+  bool old() const { return framing_.old(); }
   // Ready when the client has closed its side. It is watched only until it has sent a lot of further requests.
   kj::Promise<void> client_left();
+
+  // Nothing more is read: after an answer that closes the connection.
+  void end();
 
   // Fails where a body is malformed.
   kj::Promise<size_t> tryRead(void* buffer, size_t least, size_t most) override;

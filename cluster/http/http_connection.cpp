@@ -31,6 +31,7 @@ kj::Promise<void> HttpConnection::run() { return server_.listenHttpCleanDrain(st
 
 kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
                                           kj::AsyncInputStream& body, Response& response) {
+  closes_ = stream_.old() || headers.get(kj::HttpHeaderId::CONNECTION).orDefault("") == "close";
   HttpRequest request{method, url.cStr(), {}, client_};
   request.path = request.path.substr(0, request.path.find('?'));
   if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
@@ -44,7 +45,10 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
   }
   auto left = stream_.client_left().then(
       []() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, "the client has left"); });
-  return gateway_.answer(request, body, response).exclusiveJoin(kj::mv(left));
+  // kj-http would wait for a next request even after an answer that says that there will be none.
+  return gateway_.answer(request, body, response).exclusiveJoin(kj::mv(left)).then([this] {
+    if (closes_) stream_.end();
+  });
 }
 
 // A browser's request for a page of another site.

@@ -22,7 +22,8 @@ class HttpConnection final : private kj::HttpService,
  private:
   kj::Promise<void> request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
                             kj::AsyncInputStream& body, Response& response) override;
-  bool shouldClose() override { return stream_.fault().status != 0; }
+  // After this answer.
+  bool shouldClose() override { return closes_ || stream_.fault().status != 0; }
   kj::Promise<void> handleClientProtocolError(kj::HttpHeaders::ProtocolError error, Response& response) override;
   kj::Promise<void> handleApplicationError(kj::Exception exception, kj::Maybe<Response&> response) override;
 
@@ -32,6 +33,7 @@ class HttpConnection final : private kj::HttpService,
   Gateway& gateway_;
   GuardedStream stream_;
   const std::string client_;
+  bool closes_ = false;
   kj::HttpServer server_;
 };
 

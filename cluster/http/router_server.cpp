@@ -6,10 +6,10 @@
 #include <cstdio>
 
 #include "cluster/address.h"
+#include "cluster/connect.h"
 #include "cluster/http/http_connection.h"
 #include "cluster/router/address_file.h"
 #include "cluster/router/waiting.h"
-#include "cluster/tls.h"
 
 namespace pleat {
 namespace {
@@ -37,19 +37,7 @@ std::unique_ptr<Tls> tls_of(const TlsFiles& files) { return files.any() ? std::m
 ApiKeys keys_of(const std::string& file) { return file.empty() ? ApiKeys() : ApiKeys::read(file); }
 
 Connect over_sockets(kj::Network& network, Tls* tls) {
-  return [&network, tls](const std::string& text) {
-    const std::string address = with_default_port(text);
-    return kj::evalNow([&] { return network.parseAddress(address.c_str()); })
-        .then([](kj::Own<kj::NetworkAddress> to) {
-          auto connected = to->connect();
-          return connected.attach(kj::mv(to));
-        })
-        .then([tls,
-               host = host_of(address)](kj::Own<kj::AsyncIoStream> stream) -> kj::Promise<kj::Own<kj::AsyncIoStream>> {
-          if (tls) return tls->connect(kj::mv(stream), host);
-          return kj::mv(stream);
-        });
-  };
+  return [&network, tls](const std::string& address) { return connect_to(network, address, tls); };
 }
 
 }  // namespace

@@ -15,9 +15,11 @@ using Connect = std::function<kj::Promise<kj::Own<kj::AsyncIoStream>>(const std:
 
 class Link {
  public:
-  explicit Link(kj::Own<kj::AsyncIoStream> stream) : stream_(kj::mv(stream)), rpc_(*stream_) {}
+  explicit Link(kj::Own<kj::AsyncIoStream> stream)
+      : stream_(kj::mv(stream)), rpc_(*stream_), engine_(rpc_.bootstrap().castAs<rpc::Engine>()) {}
 
-  rpc::Engine::Client engine() { return rpc_.bootstrap().castAs<rpc::Engine>(); }
+  // Its calls fail once the other side is gone.
+  rpc::Engine::Client engine() { return engine_; }
   // Fails when the other side is gone; never ready otherwise.
   kj::Promise<void> lost() {
     return rpc_.onDisconnect().then(
@@ -27,6 +29,7 @@ class Link {
  private:
   kj::Own<kj::AsyncIoStream> stream_;
   capnp::TwoPartyClient rpc_;
+  rpc::Engine::Client engine_;  // one for all: asking a lost connection for another ends the program (0.9.2)
 };
 
 }  // namespace pleat

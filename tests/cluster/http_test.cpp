@@ -379,6 +379,17 @@ TEST(Http, PipelinedRequestsAreAnsweredInOrderUpToAMalformedOne) {
   EXPECT_NE(bad, std::string::npos) << answers;
 }
 
+TEST(Http, AClientMayHaveTheConnectionClosedAfterTheAnswer) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  const kj::TimePoint before = world.timer.now();
+  for (const char* request :
+       {"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n"})
+    EXPECT_NE(raw(world, door, request).find("Connection: close"), std::string::npos);
+  EXPECT_LE(world.timer.now() - before, 1 * kj::SECONDS);
+}
+
 TEST(Http, AnIdleConnectionIsClosed) {
   FakeWorld world;
   world["a"];

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cluster/connect.h"
 #include "tests/cluster/program/http_client.h"
 #include "tests/cluster/program/served.h"
 
@@ -134,6 +135,54 @@ TEST(Route, WithNoReplicaLeftItIs503AndSigtermLetsTextsFinish) {
   for (int i = 0; i < 500 && alone.get("/ready") == 200; ++i) std::this_thread::sleep_for(10ms);
   HttpClient client(alone.address());
   EXPECT_EQ(client.post("/v1/completions", completion(2, false).dump()), 503) << client.body();
+}
+
+std::string tls(const std::string& name) { return std::string(PLEAT_SOURCE_DIR) + "/tests/fixtures/tls/" + name; }
+
+// The answer to a GET of /ready; empty where the connection fails.
+std::string over_tls(const std::string& address, const TlsFiles& files) {
+  auto io = kj::setupAsyncIo();
+  Tls tls(files);
+  const std::string request = "GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  try {
+    auto stream = connect_to(io.provider->getNetwork(), address, &tls).wait(io.waitScope);
+    stream->write(request.data(), request.size()).wait(io.waitScope);
+    return stream->readAllText().wait(io.waitScope).cStr();
+  } catch (const kj::Exception&) {
+    return "";
+  }
+}
+
+TEST(Route, TlsOnBothSidesLetsInOnlyThoseWithACertificate) {
+  const std::string server = " --tls-certificate " + tls("server.pem") + " --tls-key " + tls("server.key") + " ";
+  const std::string mutual = server + "--tls-clients " + tls("authority.pem");
+  const Served served(0, "--threads 1" + mutual);
+  ASSERT_NE(served.address(), "") << served.errors();
+  const std::string address = "localhost" + served.address().substr(served.address().rfind(':'));
+  const std::string trust = " --server-authorities " + tls("authority.pem");
+  const auto as = [&](const std::string& who) {
+    return trust + " --client-certificate " + tls(who + ".pem") + " --client-key " + tls(who + ".key");
+  };
+  const auto ask = [&](const std::string& to, const std::string& flags) {
+    return pleat("ask " + to + " --prompt x --max-tokens 2" + flags).code;
+  };
+  EXPECT_EQ(ask(address, as("client")), 0);
+  EXPECT_EQ(ask(address, ""), 1) << "without TLS";
+  EXPECT_EQ(ask(address, trust), 1) << "without a certificate";
+  EXPECT_EQ(ask(address, as("other-client")), 1) << "with one by somebody else";
+  EXPECT_EQ(ask(served.address(), as("client")), 1) << "the server is not who it should be: 127.0.0.1";
+
+  const Background routed(pleat_command("route --http 127.0.0.1:0 --replica " + address + as("client") + server));
+  ASSERT_NE(routed.address(), "") << routed.errors();
+  const std::string door = "localhost" + routed.address().substr(routed.address().rfind(':'));
+  TlsFiles trusting;
+  trusting.authorities = tls("authority.pem");
+  for (int i = 0; i < 200 && over_tls(door, trusting).find("\r\n\r\nready") == std::string::npos; ++i)
+    std::this_thread::sleep_for(50ms);
+  EXPECT_TRUE(over_tls(door, trusting).starts_with("HTTP/1.1 200 OK")) << routed.errors();
+  trusting.authorities = tls("other-client.pem");
+  EXPECT_EQ(over_tls(door, trusting), "") << "nobody vouches for it";
+  EXPECT_THROW(HttpClient(routed.address()).get("/ready"), std::runtime_error) << "without TLS";
 }
 
 TEST(Route, AWrongCommandLineIsOneSentence) {
