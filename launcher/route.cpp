@@ -19,12 +19,10 @@ struct RouteOptions {
   bool json = false;
 };
 
-int64_t milliseconds(double seconds) { return int64_t(seconds * 1000); }
-
 int route(RouteOptions options) {
   RouterServerOptions& server = options.server;
-  server.grace = std::chrono::milliseconds(milliseconds(options.grace));
-  server.router.piece_timeout = milliseconds(options.piece_timeout) * kj::MILLISECONDS;
+  server.grace = milliseconds(options.grace);
+  server.router.piece_timeout = milliseconds(options.piece_timeout).count() * kj::MILLISECONDS;
   const InterruptGuard interrupt;
   RouterServer router(server);
   const std::string scheme = server.http_tls.any() ? "https://" : "http://";
