@@ -20,6 +20,8 @@ class Breaker {
   void failed(kj::TimePoint now);
   // It cannot be reached at all: opens it at once.
   void lost(kj::TimePoint now);
+  // A connection stands: pauses stay long until a request succeeds, but none is on trial.
+  void reached() { failures_ = 0; }
   // The request ended before it was known how it fares.
   void forgone() { trial_ = false; }
 

@@ -75,6 +75,7 @@ void Replica::learn(rpc::Info::Reader info) {
   draining_ = false;
   others_ = 0;
   progress_ = timer_.now();
+  breaker_.reached();
 }
 
 void Replica::learn(rpc::Stats::Reader stats) {

@@ -276,6 +276,17 @@ TEST(Replicas, ThreeFailuresInARowAreLeftAloneAndThenTriedWithOneRequest) {
   EXPECT_TRUE(routing.replicas.any_usable());
 }
 
+TEST(Replicas, OneThatIsBackTakesAllThatCome) {
+  FakeWorld world;
+  Routing routing(world, {"a"});
+  world.pass(2 * kj::SECONDS);
+  world["a"].pace = 1 * kj::SECONDS;
+  world.pass(Breaker::kLongestPause);
+  ASSERT_TRUE(routing.replicas.any_usable());
+  const Replica::Stay stay(routing.replicas.all()[0], 10);
+  EXPECT_TRUE(routing.replicas.any_usable()) << "none of them is on trial";
+}
+
 TEST(Choice, TakesTheLeastLoadUnlessThePreferredIsNearlyAsFree) {
   const std::vector<Candidate> candidates = {{7, 500}, {3, 100}, {5, 100 + kAffinitySlack}, {9, 101 + kAffinitySlack}};
   EXPECT_EQ(choose(candidates, std::nullopt), 1u);
