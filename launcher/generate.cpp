@@ -84,26 +84,6 @@ void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& sched
   summary.skipped = job.counts().skipped;
 }
 
-// Rank 0's part: schedule until done, and let the other ranks go whatever happens. Returns the signal that ended it, or
-// 0.
-int lead(const GenerateOptions& options, std::optional<JobFiles>& files, LoadedModel& model, Communicator& communicator,
-         const ModelText& text, const InterruptGuard& interrupt, RunSummary& summary) {
-  Scheduler scheduler(*model.engine, communicator, text.tokenizer, options.scheduler);
-  const auto start = std::chrono::steady_clock::now();
-  try {
-    files ? run_batch(options, *files, scheduler, text, interrupt, summary)
-          : run_prompt(options, scheduler, text, interrupt, summary);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
-    throw;
-  }
-  scheduler.stop();
-  summary.seconds = seconds_since(start);
-  summary.tokens = scheduler.generated_tokens();
-  summary.prompt_tokens = scheduler.prompt_tokens() + scheduler.reused_tokens();
-  return interrupt.signal();
-}
-
 int generate(const GenerateOptions& options, Communicator& communicator) {
   const bool leads = communicator.rank() == 0;
   std::optional<JobFiles> files;
@@ -124,19 +104,14 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   const InterruptGuard interrupt;
   RunSummary summary;
   int signal = 0;
-  std::exception_ptr failure;
-  if (leads) {
-    try {
-      signal = lead(options, files, model, communicator, *text, interrupt, summary);
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::peer_lost) throw;
-      failure = std::current_exception();
-    }
-  } else {
-    serve_steps(*model.engine, communicator);
-  }
-  agree(communicator, [&] {
-    if (failure) std::rethrow_exception(failure);
+  lead(communicator, *model.engine, text ? &text->tokenizer : nullptr, options.scheduler, [&](Scheduler& scheduler) {
+    const auto start = std::chrono::steady_clock::now();
+    files ? run_batch(options, *files, scheduler, *text, interrupt, summary)
+          : run_prompt(options, scheduler, *text, interrupt, summary);
+    summary.seconds = seconds_since(start);
+    summary.tokens = scheduler.generated_tokens();
+    summary.prompt_tokens = scheduler.prompt_tokens() + scheduler.reused_tokens();
+    signal = interrupt.signal();
   });
   summary.ranks = gather_costs(communicator, model);
   if (leads && options.common.json) std::cout << to_json(summary).dump() << std::endl;

@@ -64,21 +64,6 @@ void say_ready(const ServeOptions& options, const std::string& address, int rank
   std::cout << line.dump() << std::endl;
 }
 
-// Rank 0's part, like a batch job's: whatever happens, the other ranks are let go.
-void lead(const ServeOptions& options, Server& server, LoadedModel& model, Communicator& communicator,
-          const ModelText& text, const InterruptGuard& interrupt) {
-  Scheduler scheduler(*model.engine, communicator, text.tokenizer, options.scheduler);
-  const ModelInfo info = info_of(options, model.blueprint, communicator.ranks());
-  say_ready(options, server.address(), communicator.ranks());
-  try {
-    server.serve(scheduler, text, info, interrupt.fd());
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
-    throw;
-  }
-  scheduler.stop();
-}
-
 int serve(const ServeOptions& options, Communicator& communicator) {
   std::optional<ModelText> text;
   std::optional<Server> server;
@@ -98,19 +83,10 @@ int serve(const ServeOptions& options, Communicator& communicator) {
 
   communicator.ledger().grace_ns = int64_t((options.grace + kAfterGrace) * 1e9);
   const InterruptGuard interrupt;
-  std::exception_ptr failure;
-  if (server) {
-    try {
-      lead(options, *server, model, communicator, *text, interrupt);
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::peer_lost) throw;
-      failure = std::current_exception();
-    }
-  } else {
-    serve_steps(*model.engine, communicator);
-  }
-  agree(communicator, [&] {
-    if (failure) std::rethrow_exception(failure);
+  lead(communicator, *model.engine, text ? &text->tokenizer : nullptr, options.scheduler, [&](Scheduler& scheduler) {
+    const ModelInfo info = info_of(options, model.blueprint, communicator.ranks());
+    say_ready(options, server->address(), communicator.ranks());
+    server->serve(scheduler, *text, info, interrupt.fd());
   });
   return 0;
 }

@@ -92,4 +92,29 @@ void agree(Communicator& communicator, const std::function<void()>& work) {
   throw SharedError(verdict.kind, message);
 }
 
+void lead(Communicator& communicator, Engine& engine, const Tokenizer* tokenizer, const SchedulerOptions& options,
+          const std::function<void(Scheduler&)>& body) {
+  std::exception_ptr failure;
+  if (communicator.rank() == 0) {
+    try {
+      Scheduler scheduler(engine, communicator, *tokenizer, options);
+      try {
+        body(scheduler);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
+        throw;
+      }
+      scheduler.stop();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::peer_lost) throw;
+      failure = std::current_exception();
+    }
+  } else {
+    serve_steps(engine, communicator);
+  }
+  agree(communicator, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
+}
+
 }  // namespace pleat

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/scheduler.h"
 #include "kernels/check.h"
 #include "launcher/command.h"
 #include "parallel/communicator.h"
@@ -32,6 +33,11 @@ int say_once(const std::string& text, std::FILE* out, int code);
 
 // Runs `work` on rank 0; an Error it throws is thrown as a SharedError by all ranks.
 void agree(Communicator& communicator, const std::function<void()>& work);
+
+// Rank 0 makes a scheduler and runs `body` with it while the others follow its steps; whatever happens they are let go,
+// and an Error of the body is thrown as a SharedError by all ranks.
+void lead(Communicator& communicator, Engine& engine, const Tokenizer* tokenizer, const SchedulerOptions& options,
+          const std::function<void(Scheduler&)>& body);
 
 // Every rank's `mine`, in rank order, on rank 0; empty on the others. T is copied as bytes.
 template <class T>

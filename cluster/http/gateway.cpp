@@ -153,7 +153,10 @@ std::string Gateway::replicas_json() const {
                         {"load_tokens", replica->load()},
                         {"info", nullptr},
                         {"stats", nullptr}};
-    if (replica->connected()) one["info"] = to_json(*replica->facts().info);
+    if (replica->connected()) {
+      one["info"] = to_json(*replica->facts().info);
+      one["info"].erase("foldReport");  // it is long, and a page asks every second
+    }
     if (replica->facts().stats.get()) one["stats"] = to_json(*replica->facts().stats);
     all["data"].push_back(std::move(one));
   }

@@ -31,6 +31,12 @@ kj::Promise<void> GuardedStream::client_left() {
   return fill().then([this] { return client_left(); });
 }
 
+kj::Promise<void> GuardedStream::in_time(kj::Promise<void> written) {
+  return written.exclusiveJoin(timer_.afterDelay(write_timeout_).then([]() -> kj::Promise<void> {
+    return KJ_EXCEPTION(DISCONNECTED, "the client takes nothing");
+  }));
+}
+
 void GuardedStream::end() {
   checked_.clear();
   ended_ = true;

@@ -1,6 +1,7 @@
 #pragma once
 // A client's connection with its framing checked, and an eye on whether the client is still there.
 #include <kj/async-io.h>
+#include <kj/timer.h>
 
 #include "cluster/http/framing.h"
 
@@ -12,8 +13,8 @@ class GuardedStream final : public kj::AsyncIoStream {
   // request for this path, which only says that fault() says what to answer.
   static constexpr const char* kRefusedPath = "/.refused";
 
-  GuardedStream(kj::Own<kj::AsyncIoStream> inner, const FramingLimits& limits)
-      : inner_(kj::mv(inner)), framing_(limits) {}
+  GuardedStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer, const HttpLimits& limits)
+      : inner_(kj::mv(inner)), timer_(timer), write_timeout_(limits.write_timeout), framing_(limits.framing) {}
 
   const FramingFault& fault() const { return framing_.fault(); }
   bool old() const { return framing_.old(); }
@@ -25,9 +26,10 @@ class GuardedStream final : public kj::AsyncIoStream {
 
   // Fails where a body is malformed.
   kj::Promise<size_t> tryRead(void* buffer, size_t least, size_t most) override;
-  kj::Promise<void> write(const void* buffer, size_t size) override { return inner_->write(buffer, size); }
+  // Fail where the client takes nothing for too long.
+  kj::Promise<void> write(const void* buffer, size_t size) override { return in_time(inner_->write(buffer, size)); }
   kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
-    return inner_->write(pieces);
+    return in_time(inner_->write(pieces));
   }
   kj::Promise<void> whenWriteDisconnected() override { return inner_->whenWriteDisconnected(); }
   void shutdownWrite() override { inner_->shutdownWrite(); }
@@ -35,9 +37,12 @@ class GuardedStream final : public kj::AsyncIoStream {
 
  private:
   kj::Promise<void> fill();
+  kj::Promise<void> in_time(kj::Promise<void> written);
   void take(size_t size);
 
   kj::Own<kj::AsyncIoStream> inner_;
+  kj::Timer& timer_;
+  const kj::Duration write_timeout_;
   Framing framing_;
   kj::byte buffer_[8192];
   std::string checked_;  // and not read yet

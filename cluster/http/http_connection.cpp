@@ -18,7 +18,7 @@ kj::HttpServerSettings settings(const HttpLimits& limits, kj::HttpServerCallback
 
 HttpConnection::HttpConnection(Gateway& gateway, kj::Own<kj::AsyncIoStream> stream, std::string client)
     : gateway_(gateway),
-      stream_(kj::mv(stream), gateway.limits.framing),
+      stream_(kj::mv(stream), gateway.timer, gateway.limits),
       client_(std::move(client)),
       server_(gateway.timer, *gateway.headers, static_cast<kj::HttpService&>(*this),
               settings(gateway.limits, *this, *this)) {

@@ -58,6 +58,7 @@ const ReplicaFacts* ReplicaSet::facts() const {
 
 // A text can move between replicas, so all have to be of one kind. Who is there first says which.
 kj::Maybe<std::string> ReplicaSet::objection(const Replica& replica) const {
+  if (replica.facts().identity.empty()) return std::string("it is too old to go on with another one's text");
   for (const auto& other : replicas_) {
     if (!other->connected() || other->facts().identity == replica.facts().identity) continue;
     return concat("it serves '", replica.facts().model, "' (", replica.facts().identity, "), but ", other->address(),

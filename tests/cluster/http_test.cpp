@@ -379,6 +379,23 @@ TEST(Http, PipelinedRequestsAreAnsweredInOrderUpToAMalformedOne) {
   EXPECT_NE(bad, std::string::npos) << answers;
 }
 
+TEST(Http, AClientThatReadsNothingLosesItsConnectionAndItsTexts) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  const std::string body = R"({"prompt": "x", "max_tokens": 400, "stream": true})";
+  const std::string request =
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  auto stream = door.connect();
+  world.wait(stream->write(request.data(), request.size()));
+  world.pass(HttpLimits().write_timeout / 2);
+  EXPECT_EQ(door.gateway.metrics.texts, 1);
+  world.pass(HttpLimits().write_timeout);
+  EXPECT_EQ(door.gateway.metrics.connections, 0);
+  EXPECT_EQ(door.gateway.metrics.texts, 0);
+  EXPECT_EQ(world["a"].running, 0u);
+}
+
 TEST(Http, AClientMayHaveTheConnectionClosedAfterTheAnswer) {
   FakeWorld world;
   world["a"];

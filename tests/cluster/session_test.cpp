@@ -236,6 +236,14 @@ TEST(Replicas, AnotherModelIsRefusedWithASentence) {
             "it serves 'fake' (two), but a serves 'fake' (one): replicas have one model, fold and way to run it");
 }
 
+TEST(Replicas, AServerThatDoesNotKnowOfIdentitiesIsRefused) {
+  FakeWorld world;
+  world["a"].identity = "";
+  Routing routing(world, {"a"});
+  EXPECT_FALSE(routing.replicas.any_usable());
+  EXPECT_EQ(routing.replicas.all()[0]->trouble(), "it is too old to go on with another one's text");
+}
+
 TEST(Replicas, RequestsGoWhereTheFewestTokensWait) {
   FakeWorld world;
   world["a"];
