@@ -87,8 +87,10 @@ kj::Promise<void> Generation::run() {
   refused_ = kj::mv(refused.fulfiller);
   kj::Vector<kj::Promise<void>> texts;
   for (auto& choice : choices_) texts.add(write(*choice));
-  return kj::joinPromises(texts.releaseAsArray()).exclusiveJoin(kj::mv(refused.promise)).then([this] {
-    return refusal_ ? refuse(*refusal_) : finish();
+  auto over = kj::joinPromises(texts.releaseAsArray()).exclusiveJoin(kj::mv(refused.promise));
+  return over.then([this]() -> kj::Promise<void> {
+    if (refusal_) return refuse(*refusal_);
+    return finish();
   });
 }
 

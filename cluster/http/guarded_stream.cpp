@@ -1,5 +1,7 @@
 #include "cluster/http/guarded_stream.h"
 
+#include <kj/debug.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
