@@ -28,9 +28,13 @@ class HttpClient {
 
   // The status; the body is complete after that. `grown` sees it each time it has grown.
   int post(const std::string& path, const std::string& text, const std::function<void()>& grown = {}) {
+    begin_post(path, text);
+    return receive(grown);
+  }
+  // Without waiting for the answer.
+  void begin_post(const std::string& path, const std::string& text) {
     send("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
          std::to_string(text.size()) + "\r\n\r\n" + text);
-    return receive(grown);
   }
   int get(const std::string& path) {
     send("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

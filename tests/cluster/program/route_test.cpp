@@ -137,6 +137,25 @@ TEST(Route, WithNoReplicaLeftItIs503AndSigtermLetsTextsFinish) {
   EXPECT_EQ(client.post("/v1/completions", completion(2, false).dump()), 503) << client.body();
 }
 
+TEST(Route, AClientThatLeavesWhileItWaitsEndsItsText) {
+  const Served served(0, "--threads 1");
+  const Routed routed("--replica " + served.address());
+  const auto running = [&](const char* count) {
+    const std::string line = std::string("pleat:texts_running{model_name=\"pleat-gpt2-9m\"} ") + count + "\n";
+    for (int i = 0; i < 400; ++i, std::this_thread::sleep_for(5ms))
+      if (routed.page("/metrics").find(line) != std::string::npos) return true;
+    return false;
+  };
+  {
+    HttpClient leaves(routed.address());
+    leaves.begin_post("/v1/completions", completion(480, false).dump());
+    EXPECT_TRUE(running("1"));
+  }
+  EXPECT_TRUE(running("0"));
+  EXPECT_NE(routed.page("/metrics").find("finished_reason=\"abort\"} 1\n"), std::string::npos);
+  EXPECT_EQ(json::parse(served.ask("--stats --json").out)["cancelled"], 1);
+}
+
 std::string tls(const std::string& name) { return std::string(PLEAT_SOURCE_DIR) + "/tests/fixtures/tls/" + name; }
 
 // The answer to a GET of /ready; empty where the connection fails.

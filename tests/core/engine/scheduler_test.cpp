@@ -127,6 +127,7 @@ class FakeEngine {
       if (continues) {
         ASSERT_EQ(row.position, plan.rows[i - 1].position + 1);
         ASSERT_FALSE(plan.rows[i - 1].wants_logits);
+        ASSERT_FALSE(plan.rows[i - 1].prompt_end) << "a prompt and what follows it share a step";
       } else {
         ASSERT_TRUE(closed.insert(row.sequence).second) << "rows of a sequence stand apart";
       }
@@ -571,6 +572,12 @@ TEST(Scheduler, ATextBegunElsewhereGoesOnAsIfItHadNotBeenInterrupted) {
         [&](const std::string&, const Piece& piece) { pieces.emplace_back(piece.token, piece.text); });
     finish();
     ASSERT_EQ(pieces.size(), whole.tokens.size());
+    // The same tokens as a prompt: computed otherwise, and so nothing to go on from.
+    Request alike = request;
+    if (alike.prompt.empty()) alike.prompt.push_back(kEndOfText);
+    alike.prompt.insert(alike.prompt.end(), whole.tokens.begin(), whole.tokens.end());
+    if (int64_t(alike.prompt.size()) < limits.max_positions) batcher.submit(alike, [](Completion) {}, {});
+    finish();
     std::map<std::string, std::vector<std::pair<int32_t, std::string>>> continued;
     std::map<std::string, Completion> ends;
     for (size_t cut = 0; cut <= pieces.size(); ++cut) {
