@@ -32,7 +32,10 @@ std::string peer_of(kj::AsyncIoStream& stream) {
   return text;
 }
 
-std::unique_ptr<Tls> tls_of(const TlsFiles& files) { return files.any() ? std::make_unique<Tls>(files) : nullptr; }
+std::unique_ptr<Tls> tls_of(const TlsFiles& files) {
+  if (!files.any()) return nullptr;
+  return std::make_unique<Tls>(files);
+}
 
 ApiKeys keys_of(const std::string& file) { return file.empty() ? ApiKeys() : ApiKeys::read(file); }
 

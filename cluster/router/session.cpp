@@ -209,9 +209,10 @@ kj::Promise<void> Session::receive(Attempt& attempt, rpc::Piece::Reader piece) {
 // Not within the call that brought it: that ends with its connection, and a piece that has come is the client's.
 kj::Promise<void> Session::hand_on(rpc::Piece::Reader piece) {
   auto taken = kj::newPromiseAndFulfiller<void>();
+  auto held = capnp::clone(piece);
   ++untaken_;
   taking_ = taking_
-                .then([this, copy = capnp::clone(piece)]() mutable {
+                .then([this, copy = kj::mv(held)]() mutable {
                   auto done = take_(*copy);
                   return done.attach(kj::mv(copy));
                 })
