@@ -1,6 +1,6 @@
 #include "kernels/cuda/gemm_kernels.h"
 #include "kernels/cuda/gemm_tile.h"
-#include "kernels/cuda/row_dots.h"
+#include "kernels/cuda/low_bit_codes.h"
 
 namespace pleat::cuda {
 namespace {
@@ -35,7 +35,7 @@ __device__ void decode(const unsigned char* codes, unsigned char* operand) {
     int decoded[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      decoded[i] = code_word<kBits>([&](int word) { return words[word]; }, 8 * half + 4 * piece + i);
+      decoded[i] = code_word([&](int word) { return words[word]; }, kBits, 8 * half + 4 * piece + i);
     *reinterpret_cast<int4*>(operand + piece_at(output, 2 * half + piece)) =
         make_int4(decoded[0], decoded[1], decoded[2], decoded[3]);
   }
@@ -48,7 +48,7 @@ __device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int outp
   if (group >= groups) return {0, 0};
   if (int(threadIdx.x) < kTileRows) {
     if (output + at >= w.rows) return {0, 0};
-    const LowBitScales<kBits> scales(w.data + (output + at) * w.stride, groups);
+    const LowBitScales scales(w.data + (output + at) * w.stride, kBits, groups);
     return {scales.scale(group), scales.minimum(group)};
   }
   if (row + at >= x.x.rows) return {0, 0};
@@ -66,7 +66,7 @@ __device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Ro
     for (int i = 0; i < 2 * kOutputFragments; ++i) {
       const int at = min(output + tile.output(i / 2) + i % 2, w.rows - 1);
       weight[i / 2][i % 2] =
-          from_bf16(LowBitScales<kBits>(w.data + at * w.stride, x.groups()).protected_weights[protected_input]);
+          from_bf16(LowBitScales(w.data + at * w.stride, kBits, x.groups()).protected_weights[protected_input]);
     }
 #pragma unroll
     for (int i = 0; i < 2 * kRowFragments; ++i) {
