@@ -286,6 +286,7 @@ MatrixView<const float> Engine::logits() const {
   return {values.data(), int64_t(s.logit_rows.size()), s.blueprint.vocab};
 }
 const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
+int64_t Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : 0; }
 
 void serve_steps(Engine& engine, Communicator& communicator) {
   StepPlan plan;

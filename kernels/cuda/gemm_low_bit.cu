@@ -57,10 +57,12 @@ __device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int outp
 }
 
 template <int kBits>
-__device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Rows& w, int row, int output,
-                              Sums& sums) {
+__device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Rows& w, int row, int output, int begin,
+                              int end, Sums& sums) {
   for (int protected_input = 0; protected_input < w.protected_input_count; ++protected_input) {
-    const float* const values = x.x.data + w.protected_inputs[protected_input];
+    const int input = w.protected_inputs[protected_input];
+    if (input < begin || input >= end) continue;
+    const float* const values = x.x.data + input;
     float weight[kOutputFragments][2];
 #pragma unroll
     for (int i = 0; i < 2 * kOutputFragments; ++i) {
@@ -103,28 +105,33 @@ __global__ void __launch_bounds__(kGemmThreads, 1) gemm_low_bit_kernel(GemmInput
   Sums sums = {};
   float2 next = scales_of<kBits>(x, w, row, output, 0);
   for (int group = 0; group < kStages - 1; ++group) start(group);
-  for (int group = 0; group < groups; ++group) {
-    wait_for_copies<kStages - 2>();
-    __syncthreads();  // of all threads; and what is filled next has been read
-    start(group + kStages - 1);
-    const unsigned char* const stage = stages + group % kStages * kStageBytes;
-    decode<kBits>(stage + kOperandBytes, decoded);
-    of_outputs[threadIdx.x] = next;  // of rows, for the second half of the threads
-    next = scales_of<kBits>(x, w, row, output, group + 1);
-    __syncthreads();
-    tile.for_fragments(stage, decoded, [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
-      int dots[4] = {};
-      for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[half]);
+  GemmLeaves leaves;
+  for (int part = 0; part < out.parts(); ++part) {
+    const int begin = out.begin(part), end = out.end(part, w.width);
+    for (int group = begin / 64; group * 64 < end; ++group) {
+      wait_for_copies<kStages - 2>();
+      __syncthreads();  // of all threads; and what is filled next has been read
+      start(group + kStages - 1);
+      const unsigned char* const stage = stages + group % kStages * kStageBytes;
+      decode<kBits>(stage + kOperandBytes, decoded);
+      of_outputs[threadIdx.x] = next;  // of rows, for the second half of the threads
+      next = scales_of<kBits>(x, w, row, output, group + 1);
+      __syncthreads();
+      tile.for_fragments(stage, decoded, [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
+        int dots[4] = {};
+        for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[half]);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
-        const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
-        sums[i][j][e] = fmaf(of_row.x, term, sums[i][j][e]);
-      }
-    });
+        for (int e = 0; e < 4; ++e) {
+          const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
+          const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
+          sums[i][j][e] = fmaf(of_row.x, term, sums[i][j][e]);
+        }
+      });
+    }
+    add_protected<kBits>(tile, x, w, row, output, begin, end, sums);
+    if (out.leaves.count > 0) leaves.end_leaf(part, out, [&](auto use) { for_sums(tile, row, output, sums, use); });
   }
-  add_protected<kBits>(tile, x, w, row, output, sums);
-  put_sums(tile, row, output, sums, out);
+  if (out.leaves.count == 0) put_sums(tile, row, output, sums, out);
 }
 
 template <int kBits>

@@ -84,6 +84,8 @@ DeviceRows rows_of(const PackedMatrix& matrix, const Stream& stream) {
 
 DeviceRows::DeviceRows(const PackedMatrix& matrix, const Stream& stream) : DeviceRows(rows_of(matrix, stream)) {}
 
+int64_t DeviceRows::bytes() const { return int64_t(data_.size() + protected_row_weights_.size() * sizeof(uint16_t)); }
+
 Rows DeviceRows::view() const {
   Rows out = shape_;
   out.data = data_.data();

@@ -31,6 +31,7 @@ class DeviceRows {
   DeviceRows(const PackedMatrix& matrix, const Stream& stream);  // a row an output
   DeviceRows(const LowBitMatrix& matrix, const Stream& stream);  // a row an output
   Rows view() const;
+  int64_t bytes() const;  // of weights
 
  private:
   Rows shape_;

@@ -89,6 +89,12 @@ SelectionView DeviceSelection::view() const {
   return {bin_offsets_.data(), int(count_.size()), neuron_.data(), rows_.data(), count_.data()};
 }
 
+int64_t DeviceSelection::selected(const Stream& stream) const {
+  int64_t all = 0;
+  for (const int32_t in_bin : count_.to_host(stream)) all += in_bin;
+  return all;
+}
+
 void select_all(cudaStream_t stream, int rows, const DeviceSelection& selection) {
   select(stream, rows, All{}, selection);
 }

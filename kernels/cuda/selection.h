@@ -23,6 +23,7 @@ class DeviceSelection {
   DeviceSelection(std::span<const int32_t> bin_offsets, const Stream& stream);
   SelectionView view() const;
   int neurons() const { return neurons_; }
+  int64_t selected(const Stream& stream) const;  // of the union; waits for the stream
 
  private:
   int neurons_;

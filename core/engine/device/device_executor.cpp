@@ -1,5 +1,7 @@
 #include "core/engine/device/device_executor.h"
 
+#include <algorithm>
+
 #include "core/engine/device/device_step.h"
 #include "kernels/cuda/device.h"
 #include "parallel/device/device_inventory.h"
@@ -16,6 +18,23 @@ MakeExecutor device_executor() {
     check_devices(devices, PeerSum::possible(communicator));  // threads, which only tests have, may share one
     return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, kv_tokens);
   };
+}
+
+double device_copy_bandwidth() {
+  const size_t bytes = size_t(std::min(int64_t(1) << 30, cuda::device_info().memory_free / 4));
+  const cuda::Stream stream;
+  const cuda::DeviceArray<std::byte> from(bytes), to(bytes);
+  cuda::zero(from.data(), bytes, stream.get());
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
+    begin.record(stream);
+    cuda::copy_on_device(to.data(), from.data(), bytes, stream.get());
+    end.record(stream);
+    stream.wait();
+    best = std::max(best, 2e3 * double(bytes) / double(end.milliseconds_since(begin)));
+  }
+  return best;
 }
 
 }  // namespace pleat

@@ -93,6 +93,16 @@ void DeviceStep::State::gathered_ffn(const DeviceLayer& layer, bool folded) {
   fix_up(layer, input(normed, d, layer.ffn.up.view()), selection, folded);
 }
 
+// What decides is read whole, of the rest the rows that are selected.
+int64_t DeviceStep::State::folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const {
+  const DeviceFold& f = layer.fold;
+  int64_t bytes = f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
+  if (layer.spec.selection == SelectionKind::gate || layer.spec.selection == SelectionKind::threshold)
+    bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
+  if (selection.neurons() == 0) return bytes;
+  return bytes + layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
+}
+
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
   if (layer.leaves.view().count == 0) return;
   if (layer.by_neuron) return gathered_ffn(layer, folded && layer.folded);

@@ -52,6 +52,8 @@ struct DeviceStep::State {
   void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection,
               bool folded);
+  int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
+  int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
   void head();  // normed -> device_logits, of all rows
   // Wait for the pass and keep what the plan wants of these rows.
   void read_logits(std::span<const StepRow> rows);
@@ -81,6 +83,7 @@ struct DeviceStep::State {
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
   PassShape shape;                                           // of the pass that runs
+  int64_t passes[2] = {};                                    // of the last step: of prompts, of generated tokens
   std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables

@@ -201,6 +201,16 @@ void DeviceStep::State::add_both(const DeviceLayer& layer, const DeviceNorm& nex
                            normed.data());
 }
 
+int64_t DeviceStep::State::bytes_of_pass(bool folded) const {
+  int64_t bytes = weights.head.bytes();
+  for (size_t index = 0; index < weights.layers.size(); ++index) {
+    const DeviceLayer& layer = weights.layers[index];
+    bytes += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
+    bytes += folded && layer.folded ? folded_bytes(layer, selections[index]) : layer.ffn.bytes();
+  }
+  return bytes;
+}
+
 void DeviceStep::State::layers(int64_t step) {
   embed();
   normalise(weights.layers[0].attention_norm);
@@ -275,9 +285,11 @@ DeviceStep::~DeviceStep() = default;
 void DeviceStep::step(const StepPlan& plan) {
   state_->logits.clear();
   state_->best.clear();
+  state_->passes[0] = state_->passes[1] = 0;
   const auto& rows = plan.rows;
   for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
     while (end < rows.size() && end - begin < size_t(kMaxRows) && rows[end].folded == rows[begin].folded) ++end;
+    ++state_->passes[rows[begin].folded != 0];
     state_->pass(plan, int(begin), int(end));
   }
 }
@@ -287,5 +299,9 @@ MatrixView<const float> DeviceStep::logits() const {
 }
 
 std::span<const TokenCandidate> DeviceStep::best() const { return state_->best; }
+
+int64_t DeviceStep::weight_bytes() const {
+  return state_->passes[0] * state_->bytes_of_pass(false) + state_->passes[1] * state_->bytes_of_pass(true);
+}
 
 }  // namespace pleat

@@ -18,6 +18,7 @@ class DeviceStep : public StepExecutor {
   void step(const StepPlan& plan) override;
   MatrixView<const float> logits() const override;
   std::span<const TokenCandidate> best() const override;
+  int64_t weight_bytes() const override;
 
  private:
   struct State;

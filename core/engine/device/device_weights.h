@@ -28,6 +28,7 @@ struct DeviceAttention {
 struct DeviceFfn {
   cuda::DeviceRows gate, up, down;  // gate and up [h, d]
   DeviceVector gate_bias, up_bias;
+  int64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
 
 // What every rank adds after a sum, or nothing. Where attention and FFN are added together, both biases.

@@ -1,65 +1,14 @@
-// Steps on a device (here the emulator's) against the engine on the CPU.
-#include "core/engine/device/device_executor.h"
-
+// Steps on a device, or the emulator's, against the engine on the CPU.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/emulator/runtime.h"
+#include "device_runs.h"
 #include "tests/core/fold/folded_models.h"
 
 namespace pleat::test {
 namespace {
-
-constexpr int kPrompt = 9, kTokens = 18, kChunk = 7;  // the last tokens are on a second page
-
-// Two sequences side by side, their prompts densely, `chunk` tokens of each a step; all logits of the first, then of
-// the second.
-template <class Run>
-std::vector<float> run_two_sequences(int chunk, Run run) {
-  std::vector<float> of[2];
-  for (int begin = 0; begin < kTokens; begin += chunk) {
-    StepPlan plan;
-    plan.logits = LogitsMode::full;
-    for (int sequence = 0; sequence < 2; ++sequence) {
-      for (int position = begin; position < std::min(kTokens, begin + chunk); ++position)
-        plan.rows.push_back({2 + (position * 37 + sequence * 11) % 200, position, sequence,
-                             uint8_t(position >= kPrompt), 1, uint8_t(position == kPrompt - 1)});
-      plan.page_tables.push_back({2 * sequence, 2 * sequence + 1});
-      plan.slots.push_back(sequence);
-    }
-    const std::vector<float> part = run(plan);
-    for (int sequence = 0; sequence < 2; ++sequence)
-      of[sequence].insert(of[sequence].end(), part.begin() + sequence * int64_t(part.size()) / 2,
-                          part.begin() + (sequence + 1) * int64_t(part.size()) / 2);
-  }
-  of[0].insert(of[0].end(), of[1].begin(), of[1].end());
-  return of[0];
-}
-
-std::vector<float> on_the_cpu(const std::string& folder, WeightFormat dtype) {
-  LoadOptions options;
-  options.dtype = dtype;
-  std::vector<float> out;
-  with_engine(folder, 1, options, [&](Engine& engine, Communicator& communicator) {
-    out = run_two_sequences(kTokens, [&](const StepPlan& plan) { return run_step(engine, communicator, plan); });
-  });
-  return out;
-}
-
-std::vector<float> on_the_device(const std::string& folder, WeightFormat dtype, int chunk, int ranks = 1,
-                                 Reduction reduction = Reduction::invariant) {
-  LoadOptions options;
-  options.dtype = dtype;
-  options.reduction = reduction;
-  options.executor = device_executor();
-  std::vector<float> out;
-  with_engine(folder, ranks, options, [&](Engine& engine, Communicator& communicator) {
-    out = run_two_sequences(chunk, [&](const StepPlan& plan) { return run_step(engine, communicator, plan); });
-  });
-  return out;
-}
 
 void expect_near(const std::vector<float>& got, const std::vector<float>& expected, double tolerance) {
   ASSERT_EQ(got.size(), expected.size());
@@ -117,22 +66,6 @@ TEST(DeviceStep, FastSumsAreTheCpusToo) {
     for (const int ranks : {1, 3})
       expect_near(on_the_device(folder, WeightFormat::f32, kTokens, ranks, Reduction::fast), cpu, kTolerance);
   }
-}
-
-// Two devices: each rank takes its own, and NCCL (here the emulator's) adds.
-TEST(DeviceStep, RanksWithDevicesOfTheirOwnGiveTheSameBits) {
-  const std::string folder = fixture("families/gpt2");
-  const std::vector<float> device = on_the_device(folder, WeightFormat::f32, kTokens);
-  emulator::set_device_count(2);
-  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, kChunk, 2), device);
-  try {
-    on_the_device(folder, WeightFormat::f32, kChunk, 3);
-    FAIL() << "three ranks, two devices";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::invalid);
-    EXPECT_NE(std::string(error.what()).find("rank 2"), std::string::npos) << error.what();
-  }
-  emulator::set_device_count(1);
 }
 
 TEST(DeviceStep, WhatTheDeviceLacksIsRefusedInOneSentence) {

@@ -1,0 +1,77 @@
+#include "kernels/cuda/transposed_rows.h"
+
+#include "kernels/cuda/low_bit_codes.h"
+
+namespace pleat::cuda {
+namespace {
+
+constexpr int kTile = 64, kThreads = 256;  // a block has 64 rows of w and one group of 64 columns
+
+int64_t stride_of(int inputs, int bytes) { return (int64_t(inputs) * bytes + 15) / 16 * 16; }
+
+__device__ inline void store(float* to, float value) { *to = value; }
+__device__ inline void store(__nv_bfloat16* to, float value) { *to = __float2bfloat16_rn(value); }
+
+__device__ inline float float_weight(const Rows& w, int row, int column) {
+  const unsigned char* const from = w.data + row * w.stride;
+  if (w.bits == 32) return reinterpret_cast<const float*>(from)[column];
+  return from_bf16(reinterpret_cast<const uint16_t*>(from)[column]);
+}
+
+__device__ inline float low_bit_weight(const Rows& w, int row, int column) {
+  for (int i = 0; i < w.protected_row_count; ++i)
+    if (w.protected_rows[i] == row) return from_bf16(w.protected_row_weights[int64_t(i) * w.width + column]);
+  const unsigned char* const from = w.data + row * w.stride;
+  const int group = column / 64, l = column % 16;
+  const unsigned* const words = reinterpret_cast<const unsigned*>(from + int64_t(group) * 8 * w.bits);
+  const int codes = code_word([&](int i) { return words[i]; }, w.bits, l);
+  const LowBitScales scales(from, w.bits, (w.width + 63) / 64);
+  return fmaf(scales.scale(group), float(int8_t(codes >> column % 64 / 16 * 8)), scales.minimum(group));
+}
+
+template <class Weight>
+__global__ void __launch_bounds__(kThreads) transpose_kernel(Rows w, unsigned char* out, int64_t stride) {
+  __shared__ SharedArray<float, kTile*(kTile + 1)> tile;
+  const int first_row = int(blockIdx.x) * kTile, first_column = int(blockIdx.y) * kTile;
+  for (int i = int(threadIdx.x); i < kTile * kTile; i += kThreads) {
+    const int row = i / kTile, column = i % kTile;
+    float weight = 0;
+    if (first_row + row < w.rows && first_column + column < w.width)
+      weight = w.bits > 8 ? float_weight(w, first_row + row, first_column + column)
+                          : low_bit_weight(w, first_row + row, first_column + column);
+    tile[column * (kTile + 1) + row] = weight;
+  }
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < kTile * kTile; i += kThreads) {
+    const int column = i / kTile, row = i % kTile;
+    if (first_row + row < w.rows && first_column + column < w.width)
+      store(reinterpret_cast<Weight*>(out + (first_column + column) * stride) + first_row + row,
+            tile[column * (kTile + 1) + row]);
+  }
+}
+
+}  // namespace
+
+TransposedRows::TransposedRows(int inputs, int outputs, bool wide)
+    : data_(size_t(outputs * stride_of(inputs, wide ? 4 : 2))) {}
+
+Rows TransposedRows::transpose(cudaStream_t stream, const Rows& w) const {
+  Rows out;
+  out.bits = w.bits == 32 ? 32 : 16;
+  out.rows = w.width;
+  out.width = w.rows;
+  out.stride = stride_of(w.rows, out.bits / 8);
+  out.data = data_.data();
+  PLEAT_ASSERT(size_t(out.rows * out.stride) <= data_.size(), "[", w.rows, ", ", w.width, "] in room for ",
+               data_.size(), " bytes");
+  if (w.rows == 0) return out;
+  const auto tiles = [](int count) { return unsigned((count + kTile - 1) / kTile); };
+  const Launch how{dim3(tiles(w.rows), tiles(w.width)), kThreads, 0, stream};
+  if (out.bits == 32)
+    launch(transpose_kernel<float>, how, w, data_.data(), out.stride);
+  else
+    launch(transpose_kernel<__nv_bfloat16>, how, w, data_.data(), out.stride);
+  return out;
+}
+
+}  // namespace pleat::cuda
