@@ -200,9 +200,10 @@ bool Engine::shares_prefixes() const {
 }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
-  if (s.options.kv_dtype || s.options.key_channels < 1)
-    throw Error(ErrorKind::unimplemented, "--kv-format and --key-channels do not run on a GPU yet");
-  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, s.pages * kPageTokens);
+  if (s.options.key_channels < 1) throw Error(ErrorKind::unimplemented, "--key-channels does not run on a GPU yet");
+  EngineOptions options = s.options;
+  options.kv_tokens = s.pages * kPageTokens;
+  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
 }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");

@@ -57,10 +57,10 @@ class StepExecutor {
   // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
   virtual int64_t weight_bytes() const = 0;
 };
-// Collective. kv_tokens: what the key-value cache must hold.
-using MakeExecutor =
-    std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
-                                                const ShardPlan& plan, Communicator& communicator, int64_t kv_tokens)>;
+// Collective. options: the engine's, kv_tokens being what the key-value cache must hold.
+using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
+                                                                 const ShardPlan& plan, Communicator& communicator,
+                                                                 const EngineOptions& options)>;
 
 // What the steps so far cost this rank.
 struct EngineStatistics {

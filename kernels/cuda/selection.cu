@@ -38,6 +38,15 @@ struct Missed {
   }
 };
 
+struct Chosen {
+  const int32_t* slots;
+  const uint8_t* chosen;
+  int neurons;
+  __device__ bool operator()(int64_t at, int neuron) const {
+    return chosen[int64_t(slots[at / neurons]) * neurons + neuron] != 0;
+  }
+};
+
 // A block a bin: 256 neurons at a time, each warp behind those of the warps before it.
 template <class Rule>
 __global__ void __launch_bounds__(kWarps* kWarp) select_kernel(int rows, int neurons, Rule rule, SelectionView out) {
@@ -113,6 +122,11 @@ void select_by_residual(cudaStream_t stream, int rows, const float* up, const fl
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection) {
   select(stream, rows, Missed{up, gate, activation, lines, factor, threshold}, selection);
+}
+
+void select_chosen(cudaStream_t stream, int rows, const int32_t* slots, const uint8_t* chosen,
+                   const DeviceSelection& selection) {
+  select(stream, rows, Chosen{slots, chosen, selection.neurons()}, selection);
 }
 
 }  // namespace pleat::cuda

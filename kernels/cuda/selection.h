@@ -56,4 +56,8 @@ void select_by_residual(StreamHandle stream, int rows, const float* up, const fl
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection);
 
+// What each row's slot holds (kernels/cuda/prompt_choice.h).   slots [rows]; chosen [slots, neurons] 0 or 1
+void select_chosen(StreamHandle stream, int rows, const int32_t* slots, const uint8_t* chosen,
+                   const DeviceSelection& selection);
+
 }  // namespace pleat::cuda

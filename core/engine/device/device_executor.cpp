@@ -13,10 +13,10 @@ MakeExecutor device_executor() {
   if (const std::string why = cuda::why_no_device(); !why.empty())
     throw Error(ErrorKind::unimplemented, concat("no CUDA device can be used: ", why));
   return [](const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
-            int64_t kv_tokens) {
+            const EngineOptions& options) {
     const std::vector<RankDevice> devices = take_devices(communicator);
     check_devices(devices, PeerSum::possible(communicator));  // threads, which only tests have, may share one
-    return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, kv_tokens);
+    return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
   };
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "device_runs.h"
+#include "kernels/check.h"
 #include "kernels/emulator/runtime.h"
 
 namespace pleat::test {
