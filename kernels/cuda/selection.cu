@@ -8,10 +8,6 @@ namespace {
 
 constexpr int kWarps = 8;
 
-struct All {
-  __device__ bool operator()(int64_t, int) const { return true; }
-};
-
 struct Range {
   const float *z, *low, *high;
   __device__ bool operator()(int64_t at, int neuron) const { return z[at] < low[neuron] || z[at] > high[neuron]; }
@@ -102,10 +98,6 @@ int64_t DeviceSelection::selected(const Stream& stream) const {
   int64_t all = 0;
   for (const int32_t in_bin : count_.to_host(stream)) all += in_bin;
   return all;
-}
-
-void select_all(cudaStream_t stream, int rows, const DeviceSelection& selection) {
-  select(stream, rows, All{}, selection);
 }
 
 void select_by_range(cudaStream_t stream, int rows, const float* z, const float* low, const float* high,

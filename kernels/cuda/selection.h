@@ -33,9 +33,6 @@ class DeviceSelection {
 
 // All replace the selection's content. Values are [rows, neurons], rows <= kMaxRows.
 
-// Every neuron, for every row.
-void select_all(StreamHandle stream, int rows, const DeviceSelection& selection);
-
 // z~ outside [low, high] (predict_selection() in kernels/predictor.h).   low, high [neurons]
 void select_by_range(StreamHandle stream, int rows, const float* z, const float* low, const float* high,
                      const DeviceSelection& selection);
