@@ -73,7 +73,7 @@ void prompts(Lab& lab) {
        {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::int3}) {
     const Matrix w(lab, format, outputs, width, 1);
     for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) many_rows(lab, "gemm", w, format, rows, cuda::gemm);
-    if (format == WeightFormat::bf16) {
+    if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
       cuda::BlasLt blas;
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)})
         many_rows(lab, "BlasLt::gemm", w, format, rows,

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # perf/gpu/run_all.sh [--bin FOLDER] [--out FOLDER] [--tiny]: all that is to be known of one GPU, in under 8 minutes:
 # the kernels' and the engine's tests, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
-# It needs the programs of FOLDER (`cmake --build --preset gpu` leaves them in build-gpu/gpu), the source tree around it
-# and no network. Each step has its own time limit and none stops the others.
+# It needs the programs of FOLDER or FOLDER.tar.gz (`cmake --build --preset gpu` leaves both as build-gpu/gpu), the source
+# tree around it and no network. Each step has its own time limit and none stops the others.
 #   OUT/results.json  what each step said and took, and why it failed
 #   OUT/results.svg   the picture of it, by plot.py where there is Python
 #   --tiny            sizes for the emulator's programs, which a test runs
@@ -19,18 +19,18 @@ while (($#)); do
   esac
 done
 
+mkdir -p "$out/steps"
+if [[ ! -d $bin && -f $bin.tar.gz ]]; then
+  tar -C "$out" -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
+fi
+bin=$(readlink -m "$bin")
 for program in pleat kernel_lab cuda_kernels_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
-mkdir -p "$out/steps"
 : >"$out/steps.jsonl"
 
-# The libraries that came along, and cuBLASLt where a toolkit or a Python package has it.
-blas=$(ls -d /usr/local/cuda*/lib64/libcublasLt.so.13 /opt/*/.venv/lib/python3*/site-packages/nvidia/*/lib/libcublasLt.so.13 \
-  /usr/lib/python3*/*-packages/nvidia/*/lib/libcublasLt.so.13 2>/dev/null | head -1)
-[[ $blas ]] || blas=$(python3 -c 'import glob, site; print("".join(glob.glob(site.getsitepackages()[0] + "/nvidia/*/lib/libcublasLt.so.13")[:1]))' 2>/dev/null)
-export LD_LIBRARY_PATH=$PWD/$bin/lib${blas:+:$(dirname "$blas")}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-[[ $bin == /* ]] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH/#$PWD\//}
+# The libraries that came along.
+export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 text() { tr -d '\000-\010\013-\037' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
 
@@ -61,8 +61,8 @@ if (($? != 0)); then
   tail -1 "$out/steps/device.err" >&2
   exit 2
 fi
-size=full kernels= engine= sanitized=Gemm*:*MultiplyRows*:*FixUp*:*Attention*:*AllReduce*
-shapes="falcon-7b llama-3-8b" layers=4 batches="1 4 16 64" tokens=24 prompt=1024
+size=full kernels= engine= sanitized=*Gemm.*:*Multiply*:*FixUp*:*PrefillAttention*:*AllReduce*:*Norm*:*PromptChoice*:*Transposed*
+shapes="falcon-7b llama-3-8b" layers=3 batches="1 4 16 64" tokens=24 prompt=1024
 if [[ $tiny ]]; then
   size=tiny kernels=--gtest_filter=*Norm* engine=--gtest_filter=*gpt2*
   shapes=tiny layers=1 batches="1 3" tokens=4 prompt=20

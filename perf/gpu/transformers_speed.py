@@ -1,4 +1,5 @@
-"""Hugging Face transformers on the shapes of run_all.sh, with random weights: a line of JSON a shape and batch.
+"""Hugging Face transformers on the shapes of run_all.sh, with random weights, and PyTorch's own products (cuBLAS) at the
+shape of kernel_lab's: a line of JSON each.
 
 transformers_speed.py LAYERS
 """
@@ -25,6 +26,19 @@ def seconds(run):
     torch.cuda.synchronize()
     return time.perf_counter() - start
 
+
+for rows in (1, 16, 512):
+    x = torch.randn(rows, 4096, device="cuda", dtype=torch.bfloat16)
+    weights = [torch.randn(8192, 4096, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
+
+    def products():
+        for _ in range(25):
+            for w in weights:
+                torch.nn.functional.linear(x, w)
+
+    took = sorted(seconds(products) for _ in range(5))[2] / 100
+    print(json.dumps({"kind": "torch linear", "rows": rows, "us": took * 1e6, "gb_per_second": 8192 * 4096 * 2 / took / 1e9,
+                      "tflop_per_second": 2 * rows * 8192 * 4096 / took / 1e12}), flush=True)
 
 for name, config in SHAPES.items():
     torch.set_default_dtype(torch.bfloat16)

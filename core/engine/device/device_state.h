@@ -50,7 +50,7 @@ struct DeviceStep::State {
 
   // Rows [begin, end) of a plan, up to the end of all work: at most most_rows(folded), all folded or none.
   void pass(const StepPlan& step_plan, int begin, int end);
-  int most_rows(bool folded) const { return folded ? cuda::kMaxRows : std::min(upload.capacity, kPromptRows); }
+  int most_rows(bool folded) const { return folded ? cuda::kMaxRows : upload.capacity; }
   void upload_rows(const StepPlan& step_plan, int begin, int end);
   // A shape that comes again is captured, from then on one launch runs its layers.
   void run_layers(int64_t step);

@@ -136,7 +136,7 @@ TEST_P(DeviceSelections, FoldedLogitsAreTheCpus) {
 }
 
 constexpr WeightFormat kBf16 = WeightFormat::bf16, kInt8 = WeightFormat::int8, kInt4 = WeightFormat::int4,
-                       kInt3 = WeightFormat::int3;
+                       kInt3 = WeightFormat::int3, kPlanes = WeightFormat::planes4;
 // With gathered rows in low bits a device quantises a prompt's x, which the CPU does not, and multiplies low-bit down
 // rows with f32 where the CPU has 8 bits. The kernels' own tests are close.
 constexpr double kCoarse = 0.02;
@@ -150,6 +150,7 @@ INSTANTIATE_TEST_SUITE_P(Selections, DeviceSelections,
                                          Folding{true, SelectionKind::predictor, kBf16, kBf16},
                                          Folding{true, SelectionKind::predictor, kInt3, kInt4, kCoarse},
                                          Folding{true, SelectionKind::all, kInt4, kInt4, kAllRounded},
+                                         Folding{false, SelectionKind::all, kPlanes, kPlanes, kCoarse},
                                          Folding{true, SelectionKind::prompt, kBf16, kBf16},
                                          Folding{false, SelectionKind::prompt, kBf16, kBf16, kRounded, false},
                                          Folding{false, SelectionKind::core, kBf16, kBf16},
