@@ -46,6 +46,7 @@ struct Measurement {
   double phase_seconds[EngineStatistics::phases];  // a step, rank 0
   double phase_bytes[EngineStatistics::phases];    // a step, all ranks
   double bandwidth = 0;                            // bytes/s measured beside it
+  bool on_device = false;                          // where phases are not told apart, and the bandwidth is a copy's
   bool counted = false;                            // the next three are
   double reduction = 0;                            // share of FFN bytes not read
   double fallback = 0;                             // share of neurons, per row
@@ -69,7 +70,8 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   double read = 0, dense = 0, fallback = 0, most = 0;
   for (const Share& part : all) {
     for (int phase = 0; phase < EngineStatistics::phases; ++phase) m.phase_bytes[phase] += part.bytes[phase];
-    m.phase_bytes[EngineStatistics::other] += part.elsewhere;
+    m.bytes += part.elsewhere;
+    m.on_device |= part.elsewhere > 0;
     read += part.read;
     dense += part.dense;
     fallback += part.fallback;
@@ -97,16 +99,16 @@ const char* phase_name(int phase) {
 
 void print(const Subject& subject, const Measurement& m, int batch) {
   std::printf(
-      "%s: %.2f ms a step, %.2f tok/s, %.1f MB of weights a step, %.1f GB/s = %.0f%% of the read bandwidth (%.1f "
+      "%s: %.2f ms a step, %.2f tok/s, %.1f MB of weights a step, %.1f GB/s = %.0f%% of the %s bandwidth (%.1f "
       "GB/s)\n",
       subject.name.c_str(), m.seconds * 1e3, batch / m.seconds, m.bytes / 1e6, m.bytes / m.seconds / 1e9,
-      100 * m.bytes / m.seconds / m.bandwidth, m.bandwidth / 1e9);
+      100 * m.bytes / m.seconds / m.bandwidth, m.on_device ? "device's copy" : "read", m.bandwidth / 1e9);
   if (subject.folded && m.counted)
     std::printf(
         "  FFN bytes no longer read: %.1f%%; neurons computed exactly: %.2f%% a row; fix-up of the busiest rank / "
         "mean: %.2f\n",
         100 * m.reduction, 100 * m.fallback, m.imbalance);
-  for (int phase = 0; phase < EngineStatistics::phases; ++phase) {
+  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase) {
     if (m.phase_seconds[phase] <= 0) continue;
     std::printf("  %-11s %9.3f ms %5.1f%%", phase_name(phase), m.phase_seconds[phase] * 1e3,
                 100 * m.phase_seconds[phase] / m.mean_seconds);
@@ -131,7 +133,7 @@ nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) 
     json["fallback"] = m.fallback;
     json["fixup_imbalance"] = m.imbalance;
   }
-  for (int phase = 0; phase < EngineStatistics::phases; ++phase)
+  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
     json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}, {"bytes", m.phase_bytes[phase]}};
   return json;
 }

@@ -39,7 +39,7 @@ Blueprint shape_named(const std::string& name) {
                                                       {"llama-3-8b", {4096, 14336, 128256, 32, 32, 8, Shape::llama}},
                                                       {"smollm2-135m", {576, 1536, 49152, 30, 9, 3, Shape::llama}},
                                                       {"small", {1024, 4096, 8192, 4, 16, 16, Shape::gpt2}},
-                                                      {"tiny", {128, 512, 512, 2, 4, 4, Shape::gpt2}}};
+                                                      {"tiny", {128, 512, 512, 2, 2, 2, Shape::gpt2}}};
   const auto it = shapes.find(name);
   if (it == shapes.end()) {
     std::string known;

@@ -1,6 +1,6 @@
 #include "kernels/cuda/transposed_rows.h"
 
-#include "kernels/cuda/low_bit_codes.h"
+#include "kernels/cuda/weight_at.h"
 
 namespace pleat::cuda {
 namespace {
@@ -12,33 +12,14 @@ int64_t stride_of(int inputs, int bytes) { return (int64_t(inputs) * bytes + 15)
 __device__ inline void store(float* to, float value) { *to = value; }
 __device__ inline void store(__nv_bfloat16* to, float value) { *to = __float2bfloat16_rn(value); }
 
-__device__ inline float float_weight(const Rows& w, int row, int column) {
-  const unsigned char* const from = w.data + row * w.stride;
-  if (w.bits == 32) return reinterpret_cast<const float*>(from)[column];
-  return from_bf16(reinterpret_cast<const uint16_t*>(from)[column]);
-}
-
-__device__ inline float low_bit_weight(const Rows& w, int row, int column) {
-  for (int i = 0; i < w.protected_row_count; ++i)
-    if (w.protected_rows[i] == row) return from_bf16(w.protected_row_weights[int64_t(i) * w.width + column]);
-  const unsigned char* const from = w.data + row * w.stride;
-  const int group = column / 64, l = column % 16;
-  const unsigned* const words = reinterpret_cast<const unsigned*>(from + int64_t(group) * 8 * w.bits);
-  const int codes = code_word([&](int i) { return words[i]; }, w.bits, l);
-  const LowBitScales scales(from, w.bits, (w.width + 63) / 64);
-  return fmaf(scales.scale(group), float(int8_t(codes >> column % 64 / 16 * 8)), scales.minimum(group));
-}
-
 template <class Weight>
 __global__ void __launch_bounds__(kThreads) transpose_kernel(Rows w, unsigned char* out, int64_t stride) {
   __shared__ SharedArray<float, kTile*(kTile + 1)> tile;
   const int first_row = int(blockIdx.x) * kTile, first_column = int(blockIdx.y) * kTile;
   for (int i = int(threadIdx.x); i < kTile * kTile; i += kThreads) {
     const int row = i / kTile, column = i % kTile;
-    float weight = 0;
-    if (first_row + row < w.rows && first_column + column < w.width)
-      weight = w.bits > 8 ? float_weight(w, first_row + row, first_column + column)
-                          : low_bit_weight(w, first_row + row, first_column + column);
+    const bool exists = first_row + row < w.rows && first_column + column < w.width;
+    const float weight = exists ? weight_at(w, first_row + row, first_column + column) : 0.0f;
     tile[column * (kTile + 1) + row] = weight;
   }
   __syncthreads();

@@ -52,7 +52,7 @@ step() {
     0) record "$name" passed $((SECONDS - start)) "" ;;
     124 | 137) record "$name" failed $((SECONDS - start)) "longer than $limit s" ;;
     *) record "$name" failed $((SECONDS - start)) \
-      "exit code $code: $(grep -hE 'FAILED|"valid":false|[Ee]rror|ERROR' "$out/steps/$name.err" "$out/steps/$name.out" | head -20 | text)" ;;
+      "exit code $code: $( (grep -hE 'FAILED|"valid":false' "$out/steps/$name.out" | head -20; tail -3 "$out/steps/$name.err") | text)" ;;
   esac
 }
 
@@ -65,7 +65,7 @@ size=full kernels= engine= sanitized=*Gemm.*:*Multiply*:*FixUp*:*PrefillAttentio
 shapes="falcon-7b llama-3-8b" layers=3 batches="1 4 16 64" tokens=24 prompt=1024
 if [[ $tiny ]]; then
   size=tiny kernels=--gtest_filter=*Norm* engine=--gtest_filter=*gpt2*
-  shapes=tiny layers=1 batches="1 3" tokens=4 prompt=20
+  shapes=tiny layers=1 batches=3 tokens=4 prompt=20
 fi
 
 step kernel_tests 120 "$bin/cuda_kernels_test" $kernels
@@ -114,5 +114,9 @@ fi
   done
   printf '\n }\n}\n'
 } >"$out/results.json"
-python3 perf/gpu/plot.py "$out/results.json" "$out/results.svg" 2>&1 || echo "no picture: run perf/gpu/plot.py $out/results.json elsewhere"
+if command -v python3 >/dev/null; then
+  python3 perf/gpu/plot.py "$out/results.json" "$out/results.svg" || failed=1
+else
+  echo "no picture: there is no Python here; run perf/gpu/plot.py $out/results.json elsewhere"
+fi
 exit $failed

@@ -53,7 +53,6 @@ cuda::Norm DeviceStep::State::rule(const DeviceNorm& norm) const {
 // The vocabulary is split: a token's rank contributes its row, rank 0 the position's.
 void DeviceStep::State::embed() {
   const cuda::Rows table = (blueprint.tied_head ? weights.head : weights.token_embedding).view();
-  require_for_device(table.bits > 8, "embeddings in low bits");
   cuda::PositionEmbedding learned;
   if (rank == 0) learned = {weights.position_embedding.view(), int(blueprint.position_offset)};
   const cuda::TokenEmbedding of_tokens{table, int(plan.vocab(rank).begin), blueprint.embedding_scale};
