@@ -20,12 +20,11 @@ void DeviceStep::State::head(int first, int count) {
     cuda::soft_cap(handle(), float(blueprint.logit_soft_cap), {device_logits.data(), count, vocab});
 }
 
-void DeviceStep::State::read_results(std::span<const StepRow> rows, LogitsMode mode) {
+void DeviceStep::State::read_results(std::span<const int32_t> rows, LogitsMode mode) {
   const int count = int(rows.size());
   for (int first = 0; first < count; first += kMaxRows) {
     const auto some = rows.subspan(size_t(first), size_t(std::min(kMaxRows, count - first)));
-    if (mode == LogitsMode::none || std::ranges::none_of(some, [](const StepRow& row) { return row.wants_logits; }))
-      continue;
+    if (std::ranges::all_of(some, [&](int32_t row) { return result_of[size_t(row)] < 0; })) continue;
     head(first, int(some.size()));
     if (mode == LogitsMode::full)
       read_logits(some);
@@ -35,21 +34,21 @@ void DeviceStep::State::read_results(std::span<const StepRow> rows, LogitsMode m
   sum->wait(stream);
 }
 
-void DeviceStep::State::read_logits(std::span<const StepRow> rows) {
+void DeviceStep::State::read_logits(std::span<const int32_t> rows) {
   cuda::copy_to_host(host_logits.data(), device_logits.data(), rows.size() * size_t(vocab) * sizeof(float), handle());
   sum->wait(stream);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const float* const row = &host_logits[i * size_t(vocab)];
-    if (rows[i].wants_logits) logits.insert(logits.end(), row, row + vocab);
-  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+      std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
 }
 
-void DeviceStep::State::read_best(std::span<const StepRow> rows) {
+void DeviceStep::State::read_best(std::span<const int32_t> rows) {
   finder.find(handle(), int(rows.size()), 1, device_logits.data(), device_best.data(), logit_sums.data());
   cuda::copy_to_host(host_best.data(), device_best.data(), rows.size() * sizeof(cuda::Candidate), handle());
   sum->wait(stream);
   for (size_t i = 0; i < rows.size(); ++i)
-    if (rows[i].wants_logits) best.push_back({host_best[i].value, host_best[i].token});
+    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+      best[size_t(result)] = {host_best[i].value, host_best[i].token};
 }
 
 int64_t DeviceStep::State::bytes_of_pass(bool folded) const {

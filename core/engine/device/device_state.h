@@ -48,10 +48,12 @@ struct DeviceStep::State {
   void make_cache(const EngineOptions& options, bool wide);
   void make_work_space(int slots);
 
-  // Rows [begin, end) of a plan, up to the end of all work: at most most_rows(folded), all folded or none.
-  void pass(const StepPlan& step_plan, int begin, int end);
+  // Prompts' rows first, so that a step's rows make few passes; `result_of` keeps the plan's order.
+  void order_rows(const StepPlan& step_plan);
+  // These rows of a plan, up to the end of all work: at most most_rows(folded), all folded or none.
+  void pass(const StepPlan& step_plan, std::span<const int32_t> rows);
   int most_rows(bool folded) const { return folded ? cuda::kMaxRows : upload.capacity; }
-  void upload_rows(const StepPlan& step_plan, int begin, int end);
+  void upload_rows(const StepPlan& step_plan, std::span<const int32_t> rows);
   // A shape that comes again is captured, from then on one launch runs its layers.
   void run_layers(int64_t step);
   void layers(int64_t step);
@@ -82,9 +84,9 @@ struct DeviceStep::State {
   int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
   void head(int first, int count);  // normed -> device_logits, of rows [first, first + count)
   // Waits for the pass and keeps what the plan wants of these rows.
-  void read_results(std::span<const StepRow> rows, LogitsMode mode);
-  void read_logits(std::span<const StepRow> rows);
-  void read_best(std::span<const StepRow> rows);
+  void read_results(std::span<const int32_t> rows, LogitsMode mode);
+  void read_logits(std::span<const int32_t> rows);
+  void read_best(std::span<const int32_t> rows);
 
   // Products of x [rows, width] by the kernels of this pass.
   void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
@@ -112,6 +114,8 @@ struct DeviceStep::State {
   std::vector<KvCache> caches;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
+  std::vector<int32_t> ordered;    // the plan's rows as they are taken
+  std::vector<int32_t> result_of;  // [plan's rows] which result a row's is, -1: it wants none
   RowsUpload upload;
   PassShape shape;                                           // of the pass that runs
   int64_t passes[2] = {};                                    // of the last step: of prompts, of generated tokens

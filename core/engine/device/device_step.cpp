@@ -14,11 +14,25 @@ int power_of_two_from(int n) { return int(std::bit_ceil(unsigned(n))); }
 
 }  // namespace
 
-void DeviceStep::State::upload_rows(const StepPlan& step_plan, int begin, int end) {
+void DeviceStep::State::order_rows(const StepPlan& step_plan) {
+  ordered.clear();
+  result_of.assign(step_plan.rows.size(), -1);
+  for (const bool folded : {false, true})
+    for (size_t i = 0; i < step_plan.rows.size(); ++i)
+      if ((step_plan.rows[i].folded != 0) == folded) ordered.push_back(int32_t(i));
+  int32_t results = 0;
+  for (size_t i = 0; i < step_plan.rows.size() && step_plan.logits != LogitsMode::none; ++i)
+    if (step_plan.rows[i].wants_logits) result_of[i] = results++;
+  logits.resize(step_plan.logits == LogitsMode::full ? size_t(results) * size_t(vocab) : 0);
+  best.resize(step_plan.logits == LogitsMode::argmax ? size_t(results) : 0);
+}
+
+void DeviceStep::State::upload_rows(const StepPlan& step_plan, std::span<const int32_t> rows) {
+  const int count = int(rows.size());
   int positions = 0;
-  for (int i = begin; i < end; ++i) positions = std::max(positions, step_plan.rows[size_t(i)].position + 1);
-  const bool prompt = step_plan.rows[size_t(begin)].folded == 0;
-  shape = {prompt ? end - begin : power_of_two_from(end - begin),
+  for (const int32_t row : rows) positions = std::max(positions, step_plan.rows[size_t(row)].position + 1);
+  const bool prompt = step_plan.rows[size_t(rows[0])].folded == 0;
+  shape = {prompt ? count : power_of_two_from(count),
            std::min(most_pages, power_of_two_from((positions + kPageTokens - 1) / kPageTokens)), prompt};
   const auto put = [&](RowsUpload::Part part, int row, int32_t value) {
     host_rows[upload.at(part) + size_t(row)] = value;
@@ -27,7 +41,7 @@ void DeviceStep::State::upload_rows(const StepPlan& step_plan, int begin, int en
   int32_t* const tables = &host_rows[upload.at(RowsUpload::page_tables)];
   int table = -1, sequence = -1;
   for (int i = 0; i < shape.rows; ++i) {
-    const StepRow& row = step_plan.rows[size_t(std::min(begin + i, end - 1))];
+    const StepRow& row = step_plan.rows[size_t(rows[size_t(std::min(i, count - 1))])];
     if (row.sequence != sequence) {
       sequence = row.sequence;
       const std::vector<int32_t>& pages = step_plan.page_tables[size_t(sequence)];
@@ -42,8 +56,8 @@ void DeviceStep::State::upload_rows(const StepPlan& step_plan, int begin, int en
     put(RowsUpload::slots, i, step_plan.slots[size_t(sequence)]);
     put(RowsUpload::ends, i, row.prompt_end);
   }
-  const size_t count = upload.at(RowsUpload::page_tables) + size_t((table + 1) * shape.table_pages);
-  device_rows.copy_from(std::span(host_rows.data(), count), stream);
+  const size_t words = upload.at(RowsUpload::page_tables) + size_t((table + 1) * shape.table_pages);
+  device_rows.copy_from(std::span(host_rows.data(), words), stream);
 }
 
 cuda::Norm DeviceStep::State::rule(const DeviceNorm& norm) const {
@@ -127,10 +141,9 @@ void DeviceStep::State::run_layers(int64_t step) {
   known->second->launch(stream);
 }
 
-void DeviceStep::State::pass(const StepPlan& step_plan, int begin, int end) {
-  upload_rows(step_plan, begin, end);
+void DeviceStep::State::pass(const StepPlan& step_plan, std::span<const int32_t> rows) {
+  upload_rows(step_plan, rows);
   run_layers(step_plan.step);
-  const auto rows = std::span(step_plan.rows).subspan(size_t(begin), size_t(end - begin));
   read_results(rows, step_plan.logits);
 }
 
@@ -140,15 +153,15 @@ DeviceStep::DeviceStep(const Blueprint& blueprint, const Weights& weights, const
 DeviceStep::~DeviceStep() = default;
 
 void DeviceStep::step(const StepPlan& plan) {
-  state_->logits.clear();
-  state_->best.clear();
-  state_->passes[0] = state_->passes[1] = 0;
-  const auto& rows = plan.rows;
-  for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
-    const size_t most = size_t(state_->most_rows(rows[begin].folded != 0));
-    while (end < rows.size() && end - begin < most && rows[end].folded == rows[begin].folded) ++end;
-    ++state_->passes[rows[begin].folded != 0];
-    state_->pass(plan, int(begin), int(end));
+  State& s = *state_;
+  s.order_rows(plan);
+  s.passes[0] = s.passes[1] = 0;
+  const auto folded = [&](size_t i) { return plan.rows[size_t(s.ordered[i])].folded != 0; };
+  for (size_t begin = 0, end = 0; begin < s.ordered.size(); begin = end) {
+    const size_t most = size_t(s.most_rows(folded(begin)));
+    while (end < s.ordered.size() && end - begin < most && folded(end) == folded(begin)) ++end;
+    ++s.passes[folded(begin)];
+    s.pass(plan, std::span(s.ordered).subspan(begin, end - begin));
   }
 }
 

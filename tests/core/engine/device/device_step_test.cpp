@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Families, DeviceFamily,
                                          F{"falcon-11b"}, F{"falcon-rw"}, F{"pythia"}, F{"gpt-neox-sequential"},
                                          F{"gptj"}, F{"phi"}, F{"starcoder2"}, F{"llama-2"}, F{"llama-3.1", 3},
                                          F{"llama-linear"}, F{"llama-yarn"}, F{"mistral"}, F{"qwen2"}, F{"smollm2"},
-                                         F{"qwen3"}, F{"gemma2", 2}, F{"gemma3"}, F{"phi-qk-norm"}),
+                                         F{"qwen3"}, F{"gemma2"}, F{"gemma3"}, F{"phi-qk-norm"}),
                          [](const auto& info) {
                            std::string name = info.param.family;
                            for (char& c : name)
