@@ -24,8 +24,6 @@ struct AskOptions {
   double deadline = 0, grace = 0;  // seconds
 };
 
-uint32_t milliseconds(double seconds) { return uint32_t(seconds * 1000); }
-
 std::string dump(const ordered_json& value, int indent) {
   return value.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
 }
@@ -33,7 +31,7 @@ std::string dump(const ordered_json& value, int indent) {
 void fill(const AskOptions& options, rpc::GenerateRequest::Builder request) {
   write_sampling(options.sampling, request.initSampling());
   request.setPriority(int16_t(options.priority));
-  request.setDeadlineMs(milliseconds(options.deadline));
+  request.setDeadlineMs(uint32_t(milliseconds(options.deadline).count()));
   if (!options.chat) return request.initPrompt().setText(options.prompt->c_str());
   auto message = request.initPrompt().initMessages(1)[0];
   message.setRole("user");
@@ -72,7 +70,7 @@ int ask(const AskOptions& options) {
   if (options.info) std::cout << dump(client.info(), indent) << std::endl;
   if (options.stats) std::cout << dump(client.stats(), indent) << std::endl;
   if (options.drain) {
-    const uint32_t cut_off = client.drain(std::chrono::milliseconds(milliseconds(options.grace)));
+    const uint32_t cut_off = client.drain(milliseconds(options.grace));
     std::cout << (options.json ? dump({{"object", "pleat.drained"}, {"cut_off", cut_off}}, -1)
                                : concat("drained, ", cut_off, " requests cut off"))
               << std::endl;

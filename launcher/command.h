@@ -1,5 +1,6 @@
 #pragma once
 // The subcommands and the flags they share. A new subcommand: one file with its add_...(), and one line in main.cpp.
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -25,6 +26,7 @@ void add_check(CLI::App& app, Command& command);
 void add_bench(CLI::App& app, Command& command);
 void add_serve(CLI::App& app, Command& command);
 void add_ask(CLI::App& app, Command& command);
+void add_launch(CLI::App& app, Command& command);
 
 struct CommonOptions {
   std::string device = "cpu";
@@ -56,6 +58,11 @@ void require_device(const CommonOptions& options, RunsOn runs_on);
 
 // "24%" or "0.24", for --budget; Error(invalid) unless it is above 0.
 double budget_named(const std::string& text);
+
+// The seconds of a flag.
+inline std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(int64_t(seconds * 1000));
+}
 
 Reduction reduction_kind(const CommonOptions& options);
 

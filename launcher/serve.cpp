@@ -31,8 +31,6 @@ struct ServeOptions {
   SchedulerOptions scheduler;
 };
 
-std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1000)); }
-
 std::string text_of(const std::string& file) {
   std::ifstream in(file);
   return {std::istreambuf_iterator<char>(in), {}};

@@ -4,12 +4,11 @@
 #include <thread>
 
 #include "launcher/bootstrap.h"
+#include "launcher/command.h"
 #include "launcher/guardian.h"
 
 namespace pleat {
 namespace {
-
-std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1000)); }
 
 void print_error(const Error& error) { std::fprintf(stderr, "pleat: %s\n", error.what()); }
 

@@ -1,10 +1,10 @@
 #include "core/fold/layer_recipe.h"
 
-#include <cstdio>
 #include <fstream>
 
 #include <nlohmann/json.hpp>
 
+#include "core/fold/format_text.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -58,9 +58,8 @@ LayerRecipe layer_recipe_from(const ordered_json& json, bool gated) {
 std::string to_text(const LayerRecipe& recipe, bool gated) {
   const std::string formats = formats_text(recipe.formats, gated);
   if (recipe.selection == SelectionKind::all) return formats;
-  char share[32];
-  std::snprintf(share, sizeof share, " %.3g%% ", 100 * recipe.exact);
-  return std::string(name_of(recipe.selection)) + share + formats + (recipe.lines ? "" : " without lines");
+  return std::string(name_of(recipe.selection)) + format_text(" %.3g%% ", 100 * recipe.exact) + formats +
+         (recipe.lines ? "" : " without lines");
 }
 
 ordered_json to_json(const LayerRecipe& recipe, bool gated) {

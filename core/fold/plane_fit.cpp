@@ -15,7 +15,7 @@ constexpr int kRounds = 6;  // of nearest levels and least squares
 using Scales = std::array<float, kMostPlanes>;
 
 // The magnitudes of weights: levels come in pairs of both signs.
-struct Weights {
+struct Group {
   int64_t n = 0;
   int planes = 2;
   float x[64] = {}, weight[64] = {};
@@ -30,7 +30,7 @@ void levels_of(const Scales& scales, int planes, float* levels) {
   }
 }
 
-float error_of(const Weights& w, const Scales& scales) {
+float error_of(const Group& w, const Scales& scales) {
   float levels[kMostCodes / 2], nearest[64];
   levels_of(scales, w.planes, levels);
   std::fill(nearest, nearest + w.n, INFINITY);
@@ -61,7 +61,7 @@ void solve(int planes, double (*g)[kMostPlanes], double* r) {
 }
 
 // Least squares with every weight's code held.
-Scales refit(const Weights& w, const Scales& scales) {
+Scales refit(const Group& w, const Scales& scales) {
   float levels[kMostCodes / 2];
   levels_of(scales, w.planes, levels);
   double weight[kMostCodes] = {}, moment[kMostCodes] = {}, total = 0;  // by code
@@ -93,7 +93,7 @@ Scales refit(const Weights& w, const Scales& scales) {
   return out;
 }
 
-Scales greedy(const Weights& w) {
+Scales greedy(const Group& w) {
   std::vector<float> rest(w.x, w.x + w.n);
   Scales out{};
   for (int p = 0; p < w.planes; ++p) {
@@ -127,7 +127,7 @@ const std::vector<int>& scale_values() {
 // Sums of powers of two near real scales.
 class Rounding {
  public:
-  Rounding(const Weights& w, const Scales& scales) : w_(w) {
+  Rounding(const Group& w, const Scales& scales) : w_(w) {
     float sum = 0;
     for (float scale : scales) sum += scale;
     const float shrink = std::min(1.0f, float(kPlaneLimit) / std::max(sum, 1e-30f));
@@ -183,7 +183,7 @@ class Rounding {
     return true;
   }
 
-  const Weights& w_;
+  const Group& w_;
   std::array<int, kMostPlanes> place_{};  // among scale_values()
   float best_;
 };
@@ -200,7 +200,7 @@ int PlaneFit::nearest(float x) const {
 
 PlaneFit fit_planes(const float* x, const float* error_weight, int64_t n, int planes) {
   PLEAT_ASSERT(n >= 0 && n <= 64 && planes >= 1 && planes <= kMostPlanes, n, " weights, ", planes, " planes");
-  Weights w;
+  Group w;
   w.n = n, w.planes = planes;
   float highest = 0;
   for (int64_t i = 0; i < n; ++i) {

@@ -13,6 +13,7 @@
 #include "core/fold/checkpoint_copy.h"
 #include "core/fold/dense_model.h"
 #include "core/fold/folded_checkpoint.h"
+#include "core/fold/format_text.h"
 #include "core/fold/input_moments.h"
 #include "core/fold/plane_budget.h"
 #include "kernels/check.h"
@@ -266,26 +267,21 @@ std::string to_text(const QuantizeReport& report) {
   std::string out = report.calibration_tokens > 0
                         ? concat("GPTQ on ", report.calibration_tokens, " calibration tokens\n")
                         : std::string("rounded to nearest: no calibration text was given\n");
-  char line[160];
-  std::snprintf(line, sizeof line, "%-18s %-7s %12s %12s %8s %10s  %s\n", "matrices", "format", "bf16 MB", "MB",
-                "share", "protected",
-                report.calibration_tokens > 0 ? "relative squared error of the outputs" : "of the weights");
-  out += line;
+  out += format_text("%-18s %-7s %12s %12s %8s %10s  %s\n", "matrices", "format", "bf16 MB", "MB", "share", "protected",
+                     report.calibration_tokens > 0 ? "relative squared error of the outputs" : "of the weights");
   for (const QuantizedPart& part : report.parts) {
     if (!part.note.empty()) {
       out += concat(part.name, ": left in bf16, ", part.note, "\n");
       continue;
     }
-    std::snprintf(line, sizeof line, "%-18s %-7s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(),
-                  label_of(part).c_str(), double(part.bytes_before) / 1e6, double(part.bytes_after) / 1e6,
-                  100 * double(part.bytes_after) / double(part.bytes_before),
-                  static_cast<long long>(part.protected_inputs), part.error);
-    out += line;
+    out += format_text("%-18s %-7s %12.2f %12.2f %7.1f%% %10lld  %.5f\n", part.name.c_str(), label_of(part).c_str(),
+                       double(part.bytes_before) / 1e6, double(part.bytes_after) / 1e6,
+                       100 * double(part.bytes_after) / double(part.bytes_before),
+                       static_cast<long long>(part.protected_inputs), part.error);
   }
   for (const PlaneChoice& choice : report.choices) {
-    std::snprintf(line, sizeof line, "layer %-3d %-6s %d planes, estimated KL %.6f\n", choice.layer,
-                  choice.down ? "down" : "up", choice.planes, choice.kl);
-    out += line;
+    out += format_text("layer %-3d %-6s %d planes, estimated KL %.6f\n", choice.layer, choice.down ? "down" : "up",
+                       choice.planes, choice.kl);
   }
   return out;
 }

@@ -1,23 +1,16 @@
 #include "core/fold/report.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 #include <map>
 
 #include <nlohmann/json.hpp>
 
+#include "core/fold/format_text.h"
 #include "kernels/check.h"
 
 namespace pleat {
 namespace {
-
-template <class... Args>
-std::string format(const char* pattern, Args... args) {
-  char buffer[256];
-  std::snprintf(buffer, sizeof buffer, pattern, args...);
-  return buffer;
-}
 
 // "all layers range 9.7% bf16/bf16", or how many have which.
 std::string recipe_text(const FoldReport& report) {
@@ -31,11 +24,11 @@ std::string recipe_text(const FoldReport& report) {
 
 std::string budget_text(const BudgetReport& budget) {
   const auto line = [](const char* name, const RecipeLoss& loss) {
-    return format("  %-28s %5.1f%%  KL predicted %.4f, measured %.4f\n", name, 100 * loss.bytes, loss.predicted,
-                  loss.measured);
+    return format_text("  %-28s %5.1f%%  KL predicted %.4f, measured %.4f\n", name, 100 * loss.bytes, loss.predicted,
+                       loss.measured);
   };
-  std::string out = format("budget %.1f%% of the FFN bytes, %s:\n", 100 * budget.asked,
-                           budget.stored ? "stored" : format("read at batch %d", budget.batch).c_str());
+  std::string out = format_text("budget %.1f%% of the FFN bytes, %s:\n", 100 * budget.asked,
+                                budget.stored ? "stored" : format_text("read at batch %d", budget.batch).c_str());
   out += line("formats and folds", budget.mixed);
   if (budget.plain)
     out += line("formats alone", *budget.plain);
@@ -46,10 +39,10 @@ std::string budget_text(const BudgetReport& budget) {
 }
 
 std::string row_text(const std::string& name, const LayerReport& r) {
-  return format("%6s %7.2f %8.1f %8.2f %7.3f %7.3f %8.4f %8.4f %8.4f %7.1f %7.1f %7.1f %7.1f\n", name.c_str(), r.weight,
-                100 * r.coverage, 100 * r.fallback, r.recall, r.precision, r.error, r.error_alone, r.error_dropped,
-                100 * r.read[0] / r.dense, 100 * r.read[1] / r.dense, 100 * r.read[2] / r.dense,
-                100 * r.stored / r.dense);
+  return format_text("%6s %7.2f %8.1f %8.2f %7.3f %7.3f %8.4f %8.4f %8.4f %7.1f %7.1f %7.1f %7.1f\n", name.c_str(),
+                     r.weight, 100 * r.coverage, 100 * r.fallback, r.recall, r.precision, r.error, r.error_alone,
+                     r.error_dropped, 100 * r.read[0] / r.dense, 100 * r.read[1] / r.dense, 100 * r.read[2] / r.dense,
+                     100 * r.stored / r.dense);
 }
 
 nlohmann::json json_of(const LayerReport& r) {
@@ -99,21 +92,21 @@ std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report) {
 }
 
 std::string advice(const AdviceNumbers& numbers) {
-  std::string out = format(
+  std::string out = format_text(
       "reads %.1f%% of dense bf16's FFN bytes at batch 1, %.1f%% at 4, %.1f%% at 16; stores %.1f%%; "
       "KL %.4f nats a token\n",
       100 * numbers.read[0], 100 * numbers.read[1], 100 * numbers.read[2], 100 * numbers.stored, numbers.kl);
   for (const PlainPoint& plain : numbers.plain) {
-    out += format("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(), 100 * plain.bytes,
-                  plain.kl);
+    out += format_text("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(),
+                       100 * plain.bytes, plain.kl);
     int up_to = 0;  // the largest batch at which this model reads less
     for (size_t i = 0; i < numbers.read.size(); ++i)
       if (numbers.read[i] < plain.bytes) up_to = kReportBatches[i];
     const bool closer = numbers.kl < plain.kl;
     if (up_to > 0 && closer)
-      out += format("this model is closer to dense and reads less up to batch %d", up_to);
+      out += format_text("this model is closer to dense and reads less up to batch %d", up_to);
     else if (up_to > 0)
-      out += format("this model reads less up to batch %d but is further from dense", up_to);
+      out += format_text("this model reads less up to batch %d but is further from dense", up_to);
     else if (closer)
       out += "this model is closer to dense but reads more";
     else
@@ -130,12 +123,12 @@ nlohmann::ordered_json recipe_json(const FoldReport& report) {
 }
 
 std::string to_text(const FoldReport& report) {
-  std::string out = format("%.1f%% of the FFN weight bytes are no longer read per token", 100 * report.reduction);
-  if (report.asked > 0) out += format(" (asked: %.1f%%)", 100 * report.asked);
+  std::string out = format_text("%.1f%% of the FFN weight bytes are no longer read per token", 100 * report.reduction);
+  if (report.asked > 0) out += format_text(" (asked: %.1f%%)", 100 * report.asked);
   out += "; " + recipe_text(report) + "\n";
-  out += format("calibrated on %lld tokens, measured on %lld of them, in %.1f s\n",
-                static_cast<long long>(report.calibration_tokens), static_cast<long long>(report.sample_rows),
-                report.seconds);
+  out += format_text("calibrated on %lld tokens, measured on %lld of them, in %.1f s\n",
+                     static_cast<long long>(report.calibration_tokens), static_cast<long long>(report.sample_rows),
+                     report.seconds);
   if (report.budget) out += budget_text(*report.budget);
   out += advice(advice_numbers(report)) + "\n";
   out += "                                                      relative squared error        bytes, % of dense bf16\n";
@@ -154,24 +147,24 @@ std::string to_text(const FoldReport& report) {
       "the exact\n"
       "neurons without the fold)\n";
   if (report.evaluation_tokens == 0) return out;
-  out += format(
+  out += format_text(
       "\nheld-out text, %lld tokens: perplexity dense %.3f, folded %.3f (%+.2f%%), exact neurons alone %.3f "
       "(%+.1f%%)\n",
       static_cast<long long>(report.evaluation_tokens), report.dense_perplexity, report.folded.perplexity,
       percent_over(report.folded.perplexity, report.dense_perplexity), report.dropped.perplexity,
       percent_over(report.dropped.perplexity, report.dense_perplexity));
-  out += format("KL %.5f nats a token, %.1f%% of the best next tokens agree\n\n", report.folded.kl,
-                100 * report.folded.agreement);
+  out += format_text("KL %.5f nats a token, %.1f%% of the best next tokens agree\n\n", report.folded.kl,
+                     100 * report.folded.agreement);
   out += " reduction  bits  exact %  read,1  read,4 read,16  perplexity  vs dense       KL   agree\n";
   for (const CurvePoint& p : report.curve) {
     if (!p.reachable) {
-      out += format("%9.1f%%  not reachable: C, B and the predictor alone are more\n", 100 * p.asked);
+      out += format_text("%9.1f%%  not reachable: C, B and the predictor alone are more\n", 100 * p.asked);
       continue;
     }
-    out += format("%9.1f%% %5d %8.2f %7.1f %7.1f %7.1f %11.3f %8.2f%% %8.5f %6.1f%%\n", 100 * p.reduction,
-                  p.predictor_bits, 100 * p.fallback, 100 * p.read[0], 100 * p.read[1], 100 * p.read[2],
-                  p.quality.perplexity, percent_over(p.quality.perplexity, report.dense_perplexity), p.quality.kl,
-                  100 * p.quality.agreement);
+    out += format_text("%9.1f%% %5d %8.2f %7.1f %7.1f %7.1f %11.3f %8.2f%% %8.5f %6.1f%%\n", 100 * p.reduction,
+                       p.predictor_bits, 100 * p.fallback, 100 * p.read[0], 100 * p.read[1], 100 * p.read[2],
+                       p.quality.perplexity, percent_over(p.quality.perplexity, report.dense_perplexity), p.quality.kl,
+                       100 * p.quality.agreement);
   }
   return out;
 }

@@ -1,8 +1,8 @@
 // fold_report.svg: bars per layer, and perplexity against bytes read where held-out text was given.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
+#include "core/fold/format_text.h"
 #include "core/fold/report.h"
 
 namespace pleat {
@@ -11,19 +11,12 @@ namespace {
 constexpr double kWidth = 760, kLeft = 60, kRight = 20, kPlot = 150, kGap = 70;
 constexpr const char* kColours[] = {"#4878a8", "#d98c3f", "#6a9f58", "#a8567a"};
 
-template <class... Args>
-std::string format(const char* pattern, Args... args) {
-  char buffer[512];
-  std::snprintf(buffer, sizeof buffer, pattern, args...);
-  return buffer;
-}
-
 std::string text(double x, double y, const std::string& words, const char* anchor = "middle") {
-  return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, words.c_str());
+  return format_text("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, words.c_str());
 }
 
 std::string line(double x1, double y1, double x2, double y2, const char* colour) {
-  return format("<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\"/>\n", x1, y1, x2, y2, colour);
+  return format_text("<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\"/>\n", x1, y1, x2, y2, colour);
 }
 
 // One panel: linear axes, `top` its upper edge.
@@ -38,21 +31,21 @@ struct Panel {
     for (int i = 0; i <= 4; ++i) {
       const double value = y_low + (y_high - y_low) * i / 4;
       out += line(kLeft, y(value), kWidth - kRight, y(value), "#dddddd") +
-             text(kLeft - 6, y(value) + 4, format(y_pattern, value), "end");
+             text(kLeft - 6, y(value) + 4, format_text(y_pattern, value), "end");
     }
     return out;
   }
   std::string bar(double from, double to, double value_from, double value_to, const char* colour) const {
-    return format("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x(from), y(value_to),
-                  x(to) - x(from), y(value_from) - y(value_to), colour);
+    return format_text("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x(from),
+                       y(value_to), x(to) - x(from), y(value_from) - y(value_to), colour);
   }
   std::string legend(std::initializer_list<const char*> names) const {
     std::string out;
     double at = kWidth - kRight - 130.0 * double(names.size());
     size_t i = 0;
     for (const char* name : names) {
-      out +=
-          format("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n", at, top - 16, kColours[i++]);
+      out += format_text("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n", at, top - 16,
+                         kColours[i++]);
       out += text(at + 14, top - 7, name, "start");
       at += 130;
     }
@@ -110,10 +103,10 @@ std::string curve_panel(const FoldReport& report, double top) {
   for (const CurvePoint& p : report.curve) {
     if (!p.reachable) continue;
     const double x = panel.x(100 * p.read[0]), y = panel.y(p.quality.perplexity);
-    path += format("%.1f,%.1f ", x, y);
-    out += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", x, y, kColours[0]);
+    path += format_text("%.1f,%.1f ", x, y);
+    out += format_text("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", x, y, kColours[0]);
   }
-  return out + format("<polyline points=\"%s\" fill=\"none\" stroke=\"%s\"/>\n", path.c_str(), kColours[0]);
+  return out + format_text("<polyline points=\"%s\" fill=\"none\" stroke=\"%s\"/>\n", path.c_str(), kColours[0]);
 }
 
 }  // namespace
@@ -121,13 +114,13 @@ std::string curve_panel(const FoldReport& report, double top) {
 std::string to_svg(const FoldReport& report) {
   const int panels = report.curve.empty() ? 2 : 3;
   const double height = 60 + panels * (kPlot + kGap);
-  std::string out = format(
+  std::string out = format_text(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" font-family=\"sans-serif\" "
       "font-size=\"12\">\n",
       kWidth, height);
-  out += format("<rect width=\"%.0f\" height=\"%.0f\" fill=\"white\"/>\n", kWidth, height);
-  out += text(kLeft, 22, format("Folded: %.1f%% of the FFN bytes no longer read per token", 100 * report.reduction),
-              "start");
+  out += format_text("<rect width=\"%.0f\" height=\"%.0f\" fill=\"white\"/>\n", kWidth, height);
+  out += text(kLeft, 22,
+              format_text("Folded: %.1f%% of the FFN bytes no longer read per token", 100 * report.reduction), "start");
   out += shares_panel(report, 70) + bytes_panel(report, 70 + kPlot + kGap);
   if (!report.curve.empty()) out += curve_panel(report, 70 + 2 * (kPlot + kGap));
   return out + "</svg>\n";

@@ -9,7 +9,7 @@
 namespace pleat {
 namespace {
 
-constexpr int kVersion = 3;  // 1 had the fold's codes [in, out], 2 one selection for all layers
+constexpr int kFoldVersion = 3;  // 1 had the fold's codes [in, out], 2 one selection for all layers
 
 constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::range,     SelectionKind::gate,
                                     SelectionKind::predictor, SelectionKind::threshold, SelectionKind::prompt,
@@ -120,7 +120,7 @@ std::string to_metadata(const FoldSpec& spec) {
     if (layer.selection == SelectionKind::hot) json["neurons"] = layer.neurons;
     layers.push_back(std::move(json));
   }
-  return nlohmann::json{{"version", kVersion}, {"layers", layers}, {"reduction", spec.reduction}}.dump();
+  return nlohmann::json{{"version", kFoldVersion}, {"layers", layers}, {"reduction", spec.reduction}}.dump();
 }
 
 namespace {
@@ -159,8 +159,8 @@ LayerFoldSpec layer_from(const nlohmann::json& json, size_t layer) {
 FoldSpec fold_spec_from_metadata(const std::string& text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   PLEAT_REQUIRE(json.is_object(), "the checkpoint's 'fold' metadata is not a JSON object");
-  PLEAT_REQUIRE(json.contains("version") && json["version"] == kVersion, "the checkpoint's fold has version ",
-                json.value("version", nlohmann::json()).dump(), ", this program reads ", kVersion,
+  PLEAT_REQUIRE(json.contains("version") && json["version"] == kFoldVersion, "the checkpoint's fold has version ",
+                json.value("version", nlohmann::json()).dump(), ", this program reads ", kFoldVersion,
                 ": fold the dense model again");
   PLEAT_REQUIRE(json.contains("layers") && json["layers"].is_array() && json.contains("reduction") &&
                     json["reduction"].is_number(),

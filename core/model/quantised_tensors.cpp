@@ -6,20 +6,20 @@
 
 namespace pleat {
 
-constexpr int kVersion = 1;
+constexpr int kQuantisedVersion = 1;
 
 std::string to_metadata(const QuantisedTensors& tensors) {
   nlohmann::json names = nlohmann::json::object();
   for (const auto& [name, format] : tensors) names[name] = name_of(format);
-  return nlohmann::json{{"version", kVersion}, {"tensors", names}}.dump();
+  return nlohmann::json{{"version", kQuantisedVersion}, {"tensors", names}}.dump();
 }
 
 QuantisedTensors quantised_tensors_from_metadata(const std::string& text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   PLEAT_REQUIRE(json.is_object() && json.contains("version") && json.contains("tensors") && json["tensors"].is_object(),
                 "the checkpoint's 'quantised' metadata is not an object with 'version' and 'tensors'");
-  PLEAT_REQUIRE(json["version"] == kVersion, "the checkpoint's quantisation has version ", json["version"].dump(),
-                ", this program reads ", kVersion);
+  PLEAT_REQUIRE(json["version"] == kQuantisedVersion, "the checkpoint's quantisation has version ",
+                json["version"].dump(), ", this program reads ", kQuantisedVersion);
   QuantisedTensors out;
   for (const auto& [name, format] : json["tensors"].items()) {
     PLEAT_REQUIRE(format.is_string(), "the checkpoint's 'quantised' metadata names no format for '", name, "'");

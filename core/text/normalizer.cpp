@@ -13,9 +13,9 @@
 namespace pleat {
 namespace {
 
-class Sequence : public Normalizer {
+class NormalizerSequence : public Normalizer {
  public:
-  explicit Sequence(const nlohmann::json& description) {
+  explicit NormalizerSequence(const nlohmann::json& description) {
     PLEAT_REQUIRE(description.contains("normalizers") && description["normalizers"].is_array(),
                   "tokenizer.json: a Sequence normalizer has no normalizers");
     for (const nlohmann::json& part : description["normalizers"])
@@ -126,7 +126,7 @@ std::unique_ptr<Normalizer> make_normalizer(const nlohmann::json& description) {
                 "tokenizer.json has a normalizer without type");
   const auto& type = description["type"];
   constexpr int kStable = UTF8PROC_STABLE, kCompatible = UTF8PROC_COMPAT;
-  if (type == "Sequence") return std::make_unique<Sequence>(description);
+  if (type == "Sequence") return std::make_unique<NormalizerSequence>(description);
   if (type == "Prepend") return std::make_unique<Prepend>(description);
   if (type == "Replace") return std::make_unique<Replace>(description);
   if (type == "NFC") return std::make_unique<Unicode>(kStable | UTF8PROC_COMPOSE);

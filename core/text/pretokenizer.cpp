@@ -16,9 +16,9 @@ const nlohmann::json& parts_of(const nlohmann::json& description) {
 }
 
 // Each part splits the words of the part before. What comes behind ByteLevel sees words in its alphabet.
-class Sequence : public PreTokenizer {
+class PreTokenizerSequence : public PreTokenizer {
  public:
-  explicit Sequence(const nlohmann::json& description) {
+  explicit PreTokenizerSequence(const nlohmann::json& description) {
     for (const nlohmann::json& part : parts_of(description)) {
       parts_.push_back(make_pretokenizer(part));
       PLEAT_REQUIRE(parts_.back(), "tokenizer.json: a part of a Sequence pre_tokenizer is null");
@@ -63,7 +63,7 @@ std::unique_ptr<PreTokenizer> make_pretokenizer(const nlohmann::json& descriptio
                 "tokenizer.json has a pre_tokenizer without type");
   const auto& type = description["type"];
   if (type == "ByteLevel") return std::make_unique<ByteLevelSplit>(description);
-  if (type == "Sequence") return std::make_unique<Sequence>(description);
+  if (type == "Sequence") return std::make_unique<PreTokenizerSequence>(description);
   if (type == "Metaspace") return std::make_unique<Metaspace>(description);
   if (auto split = make_split(description)) return split;
   throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown pre_tokenizer ", type));

@@ -1,18 +1,10 @@
 // The same bits on any number of ranks, in any batch, in any chunking.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "tests/core/engine/run.h"
 
 namespace pleat::test {
 namespace {
-
-std::vector<int32_t> some_tokens(int count, int salt) {
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < count; ++i) tokens.push_back((i * 2654435761u + unsigned(salt) * 97u) % 4096u);
-  return tokens;
-}
 
 std::vector<float> logits_of(int ranks, WeightFormat dtype, const std::vector<int32_t>& tokens, int chunk,
                              int threads = 1) {
@@ -24,10 +16,6 @@ std::vector<float> logits_of(int ranks, WeightFormat dtype, const std::vector<in
   with_engine(embedded_model(), ranks, options,
               [&](Engine& engine, Communicator& c) { logits = run_tokens(engine, c, tokens, chunk, false); });
   return logits;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 TEST(Invariance, LogitsHaveTheSameBitsOnAnyNumberOfRanks) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <numeric>
 
@@ -17,12 +16,6 @@ namespace pleat::test {
 namespace {
 
 constexpr int kVocab = 4096;
-
-std::vector<int32_t> some_tokens(int count, int salt) {
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < count; ++i) tokens.push_back((i * 2654435761u + unsigned(salt) * 97u) % 4096u);
-  return tokens;
-}
 
 struct Cache {
   std::optional<DType> dtype;
@@ -53,16 +46,12 @@ std::vector<float> run_request(Engine& engine, Communicator& communicator, const
   return all;
 }
 
-std::vector<float> logits_of(int ranks, const Cache& cache, const std::vector<int32_t>& tokens, int prompt, int chunk,
-                             const std::string& folder = embedded_model(), int threads = 1) {
+std::vector<float> cached_logits(int ranks, const Cache& cache, const std::vector<int32_t>& tokens, int prompt,
+                                 int chunk, const std::string& folder = embedded_model(), int threads = 1) {
   std::vector<float> logits;
   with_engine(folder, ranks, load_options(cache, threads),
               [&](Engine& engine, Communicator& c) { logits = run_request(engine, c, tokens, prompt, chunk); });
   return logits;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 const Cache kCaches[] = {{DType::i8, 1}, {std::nullopt, 0.6}, {DType::i8, 0.6}};
@@ -79,9 +68,9 @@ TEST(KeyChannels, NewestTokensBeginAtAPageAndAreAtLeastThirtyTwo) {
 TEST(KeyChannels, LogitsHaveTheSameBitsOnAnyNumberOfRanks) {
   const std::vector<int32_t> tokens = some_tokens(150, 1);
   for (const Cache& cache : kCaches) {
-    const std::vector<float> one = logits_of(1, cache, tokens, 90, 64);
+    const std::vector<float> one = cached_logits(1, cache, tokens, 90, 64);
     for (int ranks : {2, 3, 4})
-      EXPECT_TRUE(same_bits(one, logits_of(ranks, cache, tokens, 90, 64))) << ranks << " ranks, " << cache.share;
+      EXPECT_TRUE(same_bits(one, cached_logits(ranks, cache, tokens, 90, 64))) << ranks << " ranks, " << cache.share;
   }
 }
 
@@ -94,21 +83,21 @@ TEST(KeyChannels, RanksAndChunksGiveTheSameBitsInOtherFamiliesToo) {
   for (const char* family : {"qwen2", "smollm2", "gemma2", "bloom"}) {
     const std::string folder = fixture("families/") + family;
     const Cache cache{DType::i8, 0.5};
-    const std::vector<float> one = logits_of(1, cache, tokens, 21, 64, folder);
-    EXPECT_FALSE(same_bits(one, logits_of(1, {DType::i8, 1}, tokens, 21, 64, folder))) << family;
+    const std::vector<float> one = cached_logits(1, cache, tokens, 21, 64, folder);
+    EXPECT_FALSE(same_bits(one, cached_logits(1, {DType::i8, 1}, tokens, 21, 64, folder))) << family;
     for (int ranks : {2, 3, 4})
-      EXPECT_TRUE(same_bits(one, logits_of(ranks, cache, tokens, 21, 64, folder))) << family << ", " << ranks;
-    EXPECT_TRUE(same_bits(one, logits_of(2, cache, tokens, 21, 10, folder))) << family;
+      EXPECT_TRUE(same_bits(one, cached_logits(ranks, cache, tokens, 21, 64, folder))) << family << ", " << ranks;
+    EXPECT_TRUE(same_bits(one, cached_logits(2, cache, tokens, 21, 10, folder))) << family;
   }
 }
 
 TEST(KeyChannels, LogitsHaveTheSameBitsInChunksOfAnySizeAndOnThreads) {
   const std::vector<int32_t> tokens = some_tokens(150, 2);
   for (const Cache& cache : kCaches) {
-    const std::vector<float> together = logits_of(1, cache, tokens, 85, 64);
+    const std::vector<float> together = cached_logits(1, cache, tokens, 85, 64);
     for (int chunk : {1, 7, 16, 33})
-      EXPECT_TRUE(same_bits(together, logits_of(1, cache, tokens, 85, chunk))) << chunk << ", " << cache.share;
-    EXPECT_TRUE(same_bits(together, logits_of(1, cache, tokens, 85, 50, embedded_model(), 3)));
+      EXPECT_TRUE(same_bits(together, cached_logits(1, cache, tokens, 85, chunk))) << chunk << ", " << cache.share;
+    EXPECT_TRUE(same_bits(together, cached_logits(1, cache, tokens, 85, 50, embedded_model(), 3)));
   }
 }
 
@@ -116,7 +105,7 @@ TEST(KeyChannels, LogitsHaveTheSameBitsInChunksOfAnySizeAndOnThreads) {
 TEST(KeyChannels, ALogitDoesNotDependOnTheBatchOrOnTheSlot) {
   const std::vector<int32_t> tokens = some_tokens(110, 3);
   for (const Cache& cache : kCaches) {
-    const std::vector<float> alone = logits_of(1, cache, tokens, 50, 1);
+    const std::vector<float> alone = cached_logits(1, cache, tokens, 50, 1);
     with_engine(embedded_model(), 2, load_options(cache), [&](Engine& engine, Communicator& c) {
       for (const int mine : {0, 3}) {
         std::vector<float> logits;
@@ -149,19 +138,19 @@ TEST(KeyChannels, ALogitDoesNotDependOnTheBatchOrOnTheSlot) {
 
 TEST(KeyChannels, AllChannelsAreTheCacheAsItIsWithoutTheOption) {
   const std::vector<int32_t> tokens = some_tokens(100, 4);
-  const std::vector<float> plain = logits_of(1, {}, tokens, 0, 64);
-  EXPECT_TRUE(same_bits(plain, logits_of(1, {DType::bf16, 1}, tokens, 60, 64)));
-  EXPECT_TRUE(same_bits(plain, logits_of(1, {std::nullopt, 0.9999}, tokens, 60, 64))) << "no channel less";
-  EXPECT_FALSE(same_bits(plain, logits_of(1, {DType::i8, 1}, tokens, 60, 64)));
-  EXPECT_FALSE(same_bits(plain, logits_of(1, {std::nullopt, 0.6}, tokens, 60, 64)));
+  const std::vector<float> plain = cached_logits(1, {}, tokens, 0, 64);
+  EXPECT_TRUE(same_bits(plain, cached_logits(1, {DType::bf16, 1}, tokens, 60, 64)));
+  EXPECT_TRUE(same_bits(plain, cached_logits(1, {std::nullopt, 0.9999}, tokens, 60, 64))) << "no channel less";
+  EXPECT_FALSE(same_bits(plain, cached_logits(1, {DType::i8, 1}, tokens, 60, 64)));
+  EXPECT_FALSE(same_bits(plain, cached_logits(1, {std::nullopt, 0.6}, tokens, 60, 64)));
 }
 
 // Up to the first token that is 48 tokens older than a row after the prompt, everything is whole.
 TEST(KeyChannels, ThePromptAndTheFirstTokensAfterItSeeWholeKeys) {
   const std::vector<int32_t> tokens = some_tokens(120, 5);
-  const std::vector<float> plain = logits_of(1, {}, tokens, 0, 64);
+  const std::vector<float> plain = cached_logits(1, {}, tokens, 0, 64);
   for (const int prompt : {3, 20, 47, 80}) {
-    const std::vector<float> cut = logits_of(1, {std::nullopt, 0.5}, tokens, prompt, 33);
+    const std::vector<float> cut = cached_logits(1, {std::nullopt, 0.5}, tokens, prompt, 33);
     const int64_t whole = std::max(prompt, 47) * int64_t(kVocab);
     EXPECT_TRUE(std::equal(plain.begin(), plain.begin() + whole, cut.begin())) << prompt;
     EXPECT_FALSE(std::equal(plain.begin() + whole, plain.begin() + whole + kVocab, cut.begin() + whole)) << prompt;

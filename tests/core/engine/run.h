@@ -1,5 +1,6 @@
 #pragma once
 // Runs the engine on thread ranks for tests.
+#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
@@ -27,6 +28,17 @@ inline void with_engine(const std::string& folder, int ranks, const LoadOptions&
     stop.stop = true;
     broadcast_plan(communicator, stop);
   });
+}
+
+// Any tokens of the embedded model's vocabulary.
+inline std::vector<int32_t> some_tokens(int count, int salt) {
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back((i * 2654435761u + unsigned(salt) * 97u) % 4096u);
+  return tokens;
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 // One sequence's rows [begin, end) of `tokens`, the cache's pages in order from `first_page`.

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <random>
 
 #include "kernels/attention.h"
 #include "kernels/check.h"
@@ -11,13 +10,6 @@
 
 namespace pleat::test {
 namespace {
-
-std::vector<int32_t> some_tokens(size_t count) {
-  std::mt19937 random(11);
-  std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = int32_t(random() % 1000);
-  return tokens;
-}
 
 struct Scored {
   std::vector<int64_t> indices;
@@ -35,7 +27,7 @@ Scored run_score(Engine& engine, Communicator& communicator, const std::vector<i
 }
 
 TEST(Scoring, GivesTheLogitsOfEveryTokenThatHasAFollowingOneInItsWindow) {
-  const std::vector<int32_t> tokens = some_tokens(62);
+  const std::vector<int32_t> tokens = some_tokens(62, 11);
   LoadOptions load;
   load.engine.max_logit_rows = 8;
   with_engine(embedded_model(), 2, load, [&](Engine& engine, Communicator& communicator) {
@@ -77,7 +69,7 @@ TEST(Scoring, RunsTheExactPrefixAndPositionZeroDensely) {
       ScoringOptions options;
       options.window = 8;
       options.exact_prefix = prefix;
-      run_score(engine, communicator, some_tokens(16), options);
+      run_score(engine, communicator, some_tokens(16, 11), options);
       std::vector<int> expected;
       for (int window = 0; window < 2; ++window)
         for (int position = first_folded; position < 7; ++position) expected.push_back(position);
@@ -94,7 +86,7 @@ TEST(Scoring, RefusesAWindowThatDoesNotFitAndAnUnknownToken) {
     ScoringOptions options;
     for (const int window : {1, 65, int(engine.blueprint().max_positions) + 1}) {
       options.window = window;
-      EXPECT_THROW(run_score(engine, communicator, some_tokens(4), options), Error) << window;
+      EXPECT_THROW(run_score(engine, communicator, some_tokens(4, 11), options), Error) << window;
     }
     options.window = 64;
     EXPECT_THROW(run_score(engine, communicator, {0, int32_t(engine.blueprint().vocab)}, options), Error);

@@ -16,7 +16,7 @@ namespace pleat {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr int64_t kHidden = 64, kNeurons = 160;
+constexpr int64_t kTinyHidden = 64, kTinyNeurons = 160;
 
 struct Folder {
   fs::path path = fs::temp_directory_path() / ("pleat_folded_checkpoint_test." + std::to_string(getpid()));
@@ -42,16 +42,16 @@ void write_sharded(const fs::path& folder) {
                       block = "h." + std::to_string(layer) + ".mlp.";
     SafetensorsWriter out(folder / file);
     const std::vector<std::pair<std::string, std::vector<int64_t>>> tensors = {
-        {block + "c_fc.weight", {kHidden, kNeurons}},
-        {block + "c_fc.bias", {kNeurons}},
-        {block + "c_proj.weight", {kNeurons, kHidden}},
-        {block + "c_proj.bias", {kHidden}}};
+        {block + "c_fc.weight", {kTinyHidden, kTinyNeurons}},
+        {block + "c_fc.bias", {kTinyNeurons}},
+        {block + "c_proj.weight", {kTinyNeurons, kTinyHidden}},
+        {block + "c_proj.bias", {kTinyHidden}}};
     for (const auto& [name, shape] : tensors) {
       out.add(name, DType::f32, shape);
       index["weight_map"][name] = file;
     }
     if (layer == 0) {
-      out.add("wte.weight", DType::f32, {8, kHidden});
+      out.add("wte.weight", DType::f32, {8, kTinyHidden});
       index["weight_map"]["wte.weight"] = file;
     }
     out.begin();
@@ -61,7 +61,7 @@ void write_sharded(const fs::path& folder) {
     };
     for (const auto& [name, shape] : tensors)
       write(name, std::accumulate(shape.begin(), shape.end(), int64_t(1), std::multiplies<>()));
-    if (layer == 0) write("wte.weight", 8 * kHidden);
+    if (layer == 0) write("wte.weight", 8 * kTinyHidden);
     out.finish();
   }
   write_file(folder / "model.safetensors.index.json", index.dump());
@@ -73,17 +73,17 @@ std::vector<BuiltLayer> folded_layers(Context& ctx, const Checkpoint& dense, con
   for (int layer = 0; layer < 2; ++layer) {
     const FfnTensors ffn = read_ffn(dense, blueprint, layer);
     LayerFold fold;
-    fold.slope = random_table(1, kNeurons, 1, 31).data;
-    fold.intercept = random_table(1, kNeurons, 1, 32).data;
-    fold.low = random_table(1, kNeurons, 1, 33).data;
-    fold.high = random_table(1, kNeurons, 1, 34).data;
+    fold.slope = random_table(1, kTinyNeurons, 1, 31).data;
+    fold.intercept = random_table(1, kTinyNeurons, 1, 32).data;
+    fold.low = random_table(1, kTinyNeurons, 1, 33).data;
+    fold.high = random_table(1, kTinyNeurons, 1, 34).data;
     fold.predictor = gptq(ctx, ffn.up.view(), {}, 2);
     fold.fold = store_fold(ctx, fold_weight(ctx, ffn, fold), format);
     fold.bias = fold_bias(ffn, fold);
     std::vector<int32_t> order;
-    for (int32_t n = 0; n < kNeurons; ++n) order.push_back((n * 7 + layer) % kNeurons);
+    for (int32_t n = 0; n < kTinyNeurons; ++n) order.push_back((n * 7 + layer) % kTinyNeurons);
     fold.spec.fold_format = format;
-    out.push_back({reordered(fold, order), {}, order, kNeurons});
+    out.push_back({reordered(fold, order), {}, order, kTinyNeurons});
   }
   return out;
 }

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/text/byte_level.h"
+#include "core/text/tokenizer.h"
 #include "core/text/utf8.h"
 
 namespace pleat {
@@ -19,6 +20,11 @@ inline std::string file_text(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot open " + path.string());
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline const Tokenizer& embedded() {
+  static const Tokenizer tokenizer = Tokenizer::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m");
+  return tokenizer;
 }
 
 inline std::filesystem::path fixture(const std::string& name) {

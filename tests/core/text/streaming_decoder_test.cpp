@@ -2,16 +2,10 @@
 
 #include <random>
 
-#include "core/text/tokenizer.h"
 #include "tests/core/text/gpt2_tokenizer.h"
 
 namespace pleat {
 namespace {
-
-const Tokenizer& embedded() {
-  static const Tokenizer tokenizer = Tokenizer::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m");
-  return tokenizer;
-}
 
 std::vector<std::string> stream(const std::vector<int32_t>& ids) {
   StreamingDecoder decoder(embedded());

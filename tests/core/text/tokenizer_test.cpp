@@ -14,11 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-const Tokenizer& embedded() {
-  static const Tokenizer tokenizer = Tokenizer::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m");
-  return tokenizer;
-}
-
 std::string random_bytes(std::mt19937_64& random, size_t length) {
   std::string text(length, '\0');
   for (char& byte : text) byte = char(random());
