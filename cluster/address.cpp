@@ -34,9 +34,14 @@ bool refuses(const std::string& path) {
 
 }  // namespace
 
-std::string with_port(const std::string& address) {
+std::string with_default_port(const std::string& address, unsigned port) {
   const bool has_port = address.find(':') != std::string::npos && !address.ends_with(']');
-  return is_unix(address) || has_port ? address : address + ":" + std::to_string(kDefaultPort);
+  return is_unix(address) || has_port ? address : address + ":" + std::to_string(port);
+}
+
+std::string host_of(const std::string& address) {
+  if (address.starts_with('[')) return address.substr(1, address.find(']') - 1);
+  return address.substr(0, address.rfind(':'));
 }
 
 std::string with_port(const std::string& address, unsigned port) {

@@ -4,12 +4,14 @@
 
 namespace pleat {
 
-constexpr int kDefaultPort = 7532;
+constexpr unsigned kDefaultPort = 7532;
 
-// With the default port where the text has none.
-std::string with_port(const std::string& address);
+// With that port where the text has none.
+std::string with_default_port(const std::string& address, unsigned port = kDefaultPort);
 // Another port instead of the one it has; a unix socket has none and stays.
 std::string with_port(const std::string& address, unsigned port);
+// Without the port, and an IPv6 address without its brackets.
+std::string host_of(const std::string& address);
 // Only this host can reach it.
 bool is_loopback(const std::string& address);
 

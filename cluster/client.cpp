@@ -4,6 +4,7 @@
 #include <kj/async-io.h>
 
 #include "cluster/address.h"
+#include "cluster/connect.h"
 #include "cluster/refusal.h"
 #include "cluster/to_json.h"
 
@@ -57,19 +58,17 @@ auto with_errors(const std::string& address, Call&& call) {
 struct Client::State {
   std::string address;
   kj::AsyncIoContext io;
+  std::unique_ptr<Tls> tls;
   kj::Own<kj::AsyncIoStream> stream;
   capnp::TwoPartyClient rpc;
   rpc::Engine::Client engine;
 
-  State(const std::string& address_)
-      : address(with_port(address_)),
+  State(const std::string& address_, const TlsFiles& files)
+      : address(with_default_port(address_)),
         io(kj::setupAsyncIo()),
-        stream(with_errors(address,
-                           [&] {
-                             auto& network = io.provider->getNetwork();
-                             auto to = network.parseAddress(address.c_str()).wait(io.waitScope);
-                             return to->connect().wait(io.waitScope);
-                           })),
+        tls(files.any() ? std::make_unique<Tls>(files) : nullptr),
+        stream(with_errors(
+            address, [&] { return connect_to(io.provider->getNetwork(), address, tls.get()).wait(io.waitScope); })),
         rpc(*stream),
         engine(rpc.bootstrap().castAs<rpc::Engine>()) {}
 
@@ -79,7 +78,7 @@ struct Client::State {
   }
 };
 
-Client::Client(const std::string& address) : state_(std::make_unique<State>(address)) {}
+Client::Client(const std::string& address, const TlsFiles& tls) : state_(std::make_unique<State>(address, tls)) {}
 Client::~Client() = default;
 
 Completion Client::generate(const std::function<void(rpc::GenerateRequest::Builder)>& fill,

@@ -8,13 +8,14 @@
 #include <nlohmann/json.hpp>
 
 #include "cluster/messages.h"
+#include "cluster/tls_files.h"
 
 namespace pleat {
 
 class Client {
  public:
-  // Error(disconnected) if nobody answers there.
-  explicit Client(const std::string& address);
+  // Error(disconnected) if nobody answers there, or one who is not who it should be.
+  explicit Client(const std::string& address, const TlsFiles& tls = {});
   ~Client();
 
   // `fill` writes the request, `piece` sees what comes. Returns the completion, which holds everything. A Refusal, or

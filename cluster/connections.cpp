@@ -25,9 +25,12 @@ class Connections::Connection {
       : all_(all),
         stream_(kj::mv(stream)),
         network_(*stream_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits())),
-        rpc_(capnp::makeRpcServer(network_, kj::heap<EngineService>(all.service_, [self = self_] {
-                                    if (*self) (*self)->close_if_unread();
-                                  }))) {
+        rpc_(capnp::makeRpcServer(network_, kj::heap<EngineService>(all.service_,
+                                                                    [self = self_]() -> kj::Own<void> {
+                                                                      if (*self) (*self)->close_if_unread();
+                                                                      return kj::heap<Call>(self);
+                                                                    }))),
+        last_call_(all.service_.timer.now()) {
     all_.open_.push_back(this);
     ++all_.service_.connections;
   }
@@ -41,12 +44,37 @@ class Connections::Connection {
   kj::Promise<void> over() {
     auto paf = kj::newPromiseAndFulfiller<void>();
     close_ = kj::mv(paf.fulfiller);
-    return network_.onDisconnect().exclusiveJoin(kj::mv(paf.promise));
+    return network_.onDisconnect().exclusiveJoin(kj::mv(paf.promise)).exclusiveJoin(idle());
   }
   size_t unsent_bytes() { return network_.getCurrentQueueSize(); }
 
  private:
+  // While a call runs.
+  class Call {
+   public:
+    explicit Call(std::shared_ptr<Connection*> connection) : connection_(std::move(connection)) {
+      if (*connection_) ++(*connection_)->calls_;
+    }
+    ~Call() {
+      if (!*connection_) return;
+      --(*connection_)->calls_;
+      (*connection_)->last_call_ = (*connection_)->all_.service_.timer.now();
+    }
+    KJ_DISALLOW_COPY(Call);
+
+   private:
+    const std::shared_ptr<Connection*> connection_;
+  };
+
   const ServerLimits& limits() const { return all_.service_.terms.limits; }
+  // Ready when there has been no call for too long.
+  kj::Promise<void> idle() {
+    kj::Timer& timer = all_.service_.timer;
+    const kj::Duration patience = limits().idle_timeout_ms * kj::MILLISECONDS;
+    const kj::TimePoint end = (calls_ > 0 ? timer.now() : last_call_) + patience;
+    if (timer.now() >= end) return kj::READY_NOW;
+    return timer.atTime(end).then([this] { return idle(); });
+  }
   void close_if_unread() {
     if (int64_t(unsent_bytes()) > limits().unread_bytes()) close_->fulfill();
   }
@@ -57,6 +85,8 @@ class Connections::Connection {
   capnp::TwoPartyVatNetwork network_;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc_;
   kj::Own<kj::PromiseFulfiller<void>> close_;
+  int calls_ = 0;
+  kj::TimePoint last_call_;  // its end
 };
 
 void Connections::add(kj::Own<kj::AsyncIoStream> stream) {

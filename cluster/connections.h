@@ -10,8 +10,8 @@ class Connections final : private kj::TaskSet::ErrorHandler {
  public:
   explicit Connections(Service& service) : service_(service), tasks_(*this) {}
 
-  // Serves it until the client leaves. More than the limit allows are closed at once, and so is one whose client leaves
-  // more of its answers unread than the limit.
+  // Serves it until the client leaves. More than the limit allows are closed at once; so is one whose client leaves
+  // more of its answers unread than the limit, and one without a call for too long.
   void add(kj::Own<kj::AsyncIoStream> stream);
   // Ready when all answers have been handed to the system, or `patience` is over.
   kj::Promise<void> flush(kj::Duration patience);

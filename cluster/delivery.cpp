@@ -20,8 +20,9 @@ kj::Promise<void> sleep(kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>>& fulfille
 
 }  // namespace
 
-Delivery::Delivery(kj::Timer& timer, const ServerLimits& limits, kj::Maybe<rpc::Sink::Client> sink)
-    : timer_(timer), limits_(limits), sink_(kj::mv(sink)) {}
+Delivery::Delivery(kj::Timer& timer, const ServerLimits& limits, const Tokenizer& tokenizer,
+                   kj::Maybe<rpc::Sink::Client> sink)
+    : timer_(timer), limits_(limits), tokenizer_(tokenizer), sink_(kj::mv(sink)) {}
 
 kj::Promise<Outcome> Delivery::run(kj::Duration deadline) {
   auto delivered = pump().catch_([this](kj::Exception&& exception) {
@@ -69,7 +70,7 @@ kj::Promise<void> Delivery::pump() {
 
 kj::Promise<void> Delivery::send_piece(rpc::Sink::Client& sink) {
   auto request = sink.pushRequest();
-  write_piece(waiting_, request.initPiece());
+  write_piece(waiting_, tokenizer_, request.initPiece());
   waiting_ = {};
   return in_time(request.send());
 }

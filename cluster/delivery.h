@@ -11,6 +11,7 @@
 #include "cluster/exchange.h"
 #include "cluster/refusal.h"
 #include "cluster/server_limits.h"
+#include "core/text/tokenizer.h"
 
 namespace pleat {
 
@@ -19,7 +20,7 @@ using Outcome = std::variant<Completion, Refusal>;
 class Delivery {
  public:
   // Without a sink the completion alone is delivered.
-  Delivery(kj::Timer& timer, const ServerLimits& limits, kj::Maybe<rpc::Sink::Client> sink);
+  Delivery(kj::Timer& timer, const ServerLimits& limits, const Tokenizer& tokenizer, kj::Maybe<rpc::Sink::Client> sink);
 
   // What became of it; once. deadline: from now; 0: none.
   kj::Promise<Outcome> run(kj::Duration deadline);
@@ -44,6 +45,7 @@ class Delivery {
 
   kj::Timer& timer_;
   const ServerLimits& limits_;
+  const Tokenizer& tokenizer_;
   kj::Maybe<rpc::Sink::Client> sink_;
   Growth waiting_;  // for the sink
   std::optional<Completion> completion_;

@@ -7,7 +7,7 @@ class Dispatcher::Active {
   Active(Dispatcher& dispatcher, std::string id, int64_t tokens, kj::Maybe<rpc::Sink::Client> sink)
       : id(std::move(id)),
         tokens(tokens),
-        delivery(dispatcher.timer_, dispatcher.limits_, kj::mv(sink)),
+        delivery(dispatcher.timer_, dispatcher.limits_, dispatcher.tokenizer_, kj::mv(sink)),
         dispatcher(&dispatcher) {}
   ~Active() noexcept(false) {
     if (dispatcher) dispatcher->leave(*this);
@@ -20,11 +20,13 @@ class Dispatcher::Active {
   Dispatcher* dispatcher;  // nullptr once it is gone
 };
 
-Dispatcher::Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits)
+Dispatcher::Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits,
+                       const Tokenizer& tokenizer)
     : timer_(timer),
       orders_(orders),
       reports_(reports),
       limits_(limits),
+      tokenizer_(tokenizer),
       admission_(limits.requests, limits.tokens),
       drained_(nullptr) {
   auto paf = kj::newPromiseAndFulfiller<void>();

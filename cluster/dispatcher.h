@@ -11,7 +11,8 @@ namespace pleat {
 
 class Dispatcher {
  public:
-  Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits);
+  Dispatcher(kj::Timer& timer, Orders& orders, Reports& reports, const ServerLimits& limits,
+             const Tokenizer& tokenizer);
   ~Dispatcher() noexcept(false);
 
   // Hands on what the engine reports, for ever.
@@ -38,6 +39,7 @@ class Dispatcher {
   Orders& orders_;
   Reports& reports_;
   const ServerLimits& limits_;
+  const Tokenizer& tokenizer_;
   Admission admission_;
   std::map<std::string, Active*> active_;  // by request id
   bool draining_ = false;

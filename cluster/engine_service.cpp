@@ -11,8 +11,9 @@ const Refusal* refusal_of(const Outcome& outcome) { return std::get_if<Refusal>(
 
 capnp::Capability::Server::DispatchCallResult EngineService::dispatchCall(
     uint64_t interface_id, uint16_t method_id, capnp::CallContext<capnp::AnyPointer, capnp::AnyPointer> context) {
-  on_call_();
-  return rpc::Engine::Server::dispatchCall(interface_id, method_id, context);
+  auto call = on_call_();
+  DispatchCallResult result = rpc::Engine::Server::dispatchCall(interface_id, method_id, context);
+  return {result.promise.attach(kj::mv(call)), result.isStreaming};
 }
 
 template <class Context, class Work>
@@ -41,10 +42,10 @@ kj::Promise<void> EngineService::generate(GenerateContext context) {
     const bool streamed = sink != nullptr;
     return service_.dispatcher
         .start(read_request(request, service_.terms), kj::mv(sink), milliseconds(request.getDeadlineMs()))
-        .then([context, streamed](Outcome outcome) mutable {
+        .then([this, context, streamed](Outcome outcome) mutable {
           auto result = context.getResults().initResult();
           if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
-          write_completion(std::get<Completion>(outcome), streamed, result.initOk());
+          write_completion(std::get<Completion>(outcome), streamed, service_.terms.text.tokenizer, result.initOk());
         });
   });
 }

@@ -21,8 +21,9 @@ struct Service {
 
 class EngineService final : public rpc::Engine::Server {
  public:
-  // on_call: before each call.
-  EngineService(Service& service, kj::Function<void()> on_call) : service_(service), on_call_(kj::mv(on_call)) {}
+  // on_call: before each call; what it returns lives until the call's end.
+  EngineService(Service& service, kj::Function<kj::Own<void>()> on_call)
+      : service_(service), on_call_(kj::mv(on_call)) {}
 
  private:
   DispatchCallResult dispatchCall(uint64_t interface_id, uint16_t method_id,
@@ -40,7 +41,7 @@ class EngineService final : public rpc::Engine::Server {
   kj::Promise<void> answer(Context& context, Work&& work);
 
   Service& service_;
-  kj::Function<void()> on_call_;
+  kj::Function<kj::Own<void>()> on_call_;
 };
 
 }  // namespace pleat

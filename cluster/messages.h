@@ -28,9 +28,10 @@ std::vector<Request> read_requests(rpc::ScoreRequest::Reader request, const Mode
 std::vector<int32_t> read_tokens(capnp::List<int32_t>::Reader tokens, const ModelTerms& terms);
 
 void write_tokens(const std::vector<int32_t>& tokens, capnp::List<int32_t>::Builder out);
-void write_piece(const Growth& growth, rpc::Piece::Builder out);
+void write_piece(const Growth& growth, const Tokenizer& tokenizer, rpc::Piece::Builder out);
 // `streamed`: a sink had tokens, text and logprobs.
-void write_completion(const Completion& completion, bool streamed, rpc::Completion::Builder out);
+void write_completion(const Completion& completion, bool streamed, const Tokenizer& tokenizer,
+                      rpc::Completion::Builder out);
 void write_score(const Completion& completion, rpc::Score::Builder out);
 
 // For clients.

@@ -44,6 +44,7 @@ void ModelInfo::write(rpc::Info::Builder out) const {
   auto table = out.initShards(uint32_t(shards.size()));
   for (uint32_t rank = 0; rank < table.size(); ++rank) write_shard(shards[rank], table[rank]);
   out.setFoldReport(fold_report.c_str());
+  out.setIdentity(identity.c_str());
 }
 
 }  // namespace pleat

@@ -13,6 +13,7 @@ struct ModelInfo {
   Blueprint blueprint;
   std::vector<RankShare> shards;  // in rank order
   std::string fold_report;        // JSON; empty where there is none
+  std::string identity;           // the same where one server may go on with another's text
 
   void write(rpc::Info::Builder out) const;
 };

@@ -60,6 +60,10 @@ struct GenerateRequest {
   # Of requests that wait, higher ones go first; equal ones in order of arrival.
   deadlineMs @3 :UInt32;
   # From arrival; then the request ends with code deadlineExceeded. 0: none.
+  written @4 :List(Int32);
+  # The first tokens of a text that another server of the same identity (Info) began. The sink gets what comes after them,
+  # as if it had not been interrupted; counts, and a result without a sink, are those of the whole text, whose logprobs
+  # begin behind them.
 }
 
 struct Prompt {
@@ -119,6 +123,8 @@ struct Logprob {
   logprob @1 :Float32;
   best @2 :List(Logprob);
   # Best first; these have no best of their own.
+  bytes @3 :Data;
+  # The token's text: a part of a character where that is spread over several tokens.
 }
 
 struct ScoreRequest {
@@ -213,6 +219,8 @@ struct Info {
   foldReport @5 :Text;
   # JSON, as `pleat fold` left it beside the weights; empty where it did not.
   limits @6 :Limits;
+  identity @7 :Text;
+  # Servers of one identity hold the same model and run it in the same way: one goes on with a text that another began.
 }
 
 struct Blueprint {
@@ -266,6 +274,8 @@ struct Limits {
   # Of one RPC message; a longer one closes the connection.
   batch @12 :UInt32;
   # Texts written together.
+  idleTimeoutMs @13 :UInt32;
+  # A connection without a call for so long is closed.
 }
 
 struct Stats {

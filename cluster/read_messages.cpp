@@ -116,6 +116,7 @@ Request read_request(rpc::GenerateRequest::Reader in, const ModelTerms& terms) {
   request.sampling = read_sampling(in.getSampling(), terms);
   request.prompt = read_prompt(in.getPrompt(), terms);
   request.priority = in.getPriority();
+  request.written = read_tokens(in.getWritten(), terms);
   return request;
 }
 

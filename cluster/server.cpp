@@ -8,28 +8,60 @@
 #include "cluster/address.h"
 #include "cluster/connections.h"
 #include "cluster/engine_worker.h"
+#include "cluster/tls.h"
 #include "kernels/attention.h"
 
 namespace pleat {
 namespace {
 
 constexpr int kSendBuffer = 64 * 1024;  // of a connection; Linux doubles it, and a stream's flow window is as large
+constexpr int kHandshakes = 64;         // at a time
+constexpr auto kHandshakePatience = 10 * kj::SECONDS;
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
 constexpr auto kFlushPatience = 1 * kj::SECONDS;
 
 kj::Duration duration(std::chrono::milliseconds time) { return int64_t(time.count()) * kj::MILLISECONDS; }
 
-kj::Promise<void> accept_all(kj::ConnectionReceiver& receiver, kj::Timer& timer, Connections& connections) {
-  return receiver.accept()
-      .then([&connections](kj::Own<kj::AsyncIoStream> stream) {
-        stream->setsockopt(SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
-        connections.add(kj::mv(stream));
-      })
-      .catch_([&timer](kj::Exception&&) {  // no file descriptor is left, or the client is gone already
-        return timer.afterDelay(kAcceptPause);
-      })
-      .then([&] { return accept_all(receiver, timer, connections); });
-}
+// The door: connections come in, through a handshake where there is one.
+class Door : private kj::TaskSet::ErrorHandler {
+ public:
+  Door(kj::ConnectionReceiver& receiver, kj::Timer& timer, Connections& connections, Tls* tls)
+      : receiver_(receiver), timer_(timer), connections_(connections), tls_(tls), handshakes_(*this) {}
+
+  // For ever.
+  kj::Promise<void> accept() {
+    return receiver_.accept()
+        .then([this](kj::Own<kj::AsyncIoStream> stream) {
+          stream->setsockopt(SOL_SOCKET, SO_SNDBUF, &kSendBuffer, sizeof kSendBuffer);
+          if (tls_)
+            handshakes_.add(shake_hands(kj::mv(stream)));
+          else
+            connections_.add(kj::mv(stream));
+        })
+        .catch_([this](kj::Exception&&) {  // no file descriptor is left, or the client is gone already
+          return timer_.afterDelay(kAcceptPause);
+        })
+        .then([this] { return accept(); });
+  }
+
+ private:
+  kj::Promise<void> shake_hands(kj::Own<kj::AsyncIoStream> stream) {
+    if (shaking_ >= kHandshakes) return kj::READY_NOW;
+    ++shaking_;
+    auto secured = timer_.timeoutAfter(kHandshakePatience, tls_->accept(kj::mv(stream)));
+    return secured.attach(kj::defer([this] { --shaking_; })).then([this](kj::Own<kj::AsyncIoStream> inner) {
+      connections_.add(kj::mv(inner));
+    });
+  }
+  void taskFailed(kj::Exception&&) override {}  // a client's handshake, and that is all
+
+  kj::ConnectionReceiver& receiver_;
+  kj::Timer& timer_;
+  Connections& connections_;
+  Tls* const tls_;
+  int shaking_ = 0;
+  kj::TaskSet handshakes_;
+};
 
 // The first request to end drains, a second one cuts off what still runs.
 kj::Promise<void> obey(kj::AsyncInputStream& stop, Dispatcher& dispatcher, kj::Duration grace) {
@@ -53,7 +85,8 @@ class Server::Loop {
     int stop_fd;
   };
 
-  explicit Loop(const ServerOptions& options) : options_(options) {
+  explicit Loop(const ServerOptions& options)
+      : options_(options), tls_(options.tls.any() ? std::make_unique<Tls>(options.tls) : nullptr) {
     std::promise<std::string> bound;
     thread_ = std::thread([this, &bound] { run(bound); });
     try {
@@ -86,6 +119,7 @@ class Server::Loop {
   void talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model, kj::Promise<void> quit);
 
   const ServerOptions options_;
+  const std::unique_ptr<Tls> tls_;
   std::string address_, failure_;
   kj::Own<kj::CrossThreadPromiseFulfiller<const Model*>> open_;
   kj::Own<kj::CrossThreadPromiseFulfiller<void>> quit_;
@@ -98,7 +132,7 @@ void Server::Loop::run(std::promise<std::string>& bound) {
   auto quit = kj::newPromiseAndCrossThreadFulfiller<void>();
   open_ = kj::mv(open.fulfiller);
   quit_ = kj::mv(quit.fulfiller);
-  const std::string asked = with_port(options_.listen);
+  const std::string asked = with_default_port(options_.listen);
   kj::Own<kj::ConnectionReceiver> receiver;
   try {
     remove_stale_socket(asked);
@@ -125,16 +159,17 @@ void Server::Loop::run(std::promise<std::string>& bound) {
 void Server::Loop::talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model,
                         kj::Promise<void> quit) {
   kj::Timer& timer = io.provider->getTimer();
-  Dispatcher dispatcher(timer, orders, reports, model.limits);
+  Dispatcher dispatcher(timer, orders, reports, model.limits, model.text.tokenizer);
   const kj::Duration grace = duration(options_.grace);
   Service service{timer,      dispatcher, {model.text, model.limits, model.info.blueprint.max_positions},
                   model.info, grace,      timer.now()};
   Connections connections(service);
+  Door door(receiver, timer, connections, tls_.get());
   auto stop = io.lowLevelProvider->wrapInputFd(model.stop_fd);
   dispatcher.drained()
       .then([&](uint32_t) { return connections.flush(kFlushPatience); })
       .exclusiveJoin(dispatcher.run())
-      .exclusiveJoin(accept_all(receiver, timer, connections))
+      .exclusiveJoin(door.accept())
       .exclusiveJoin(obey(*stop, dispatcher, grace))
       .exclusiveJoin(kj::mv(quit))
       .wait(io.waitScope);

@@ -7,6 +7,7 @@
 
 #include "cluster/model_info.h"
 #include "cluster/server_limits.h"
+#include "cluster/tls_files.h"
 #include "core/engine/scheduler.h"
 #include "core/text/model_text.h"
 
@@ -14,6 +15,7 @@ namespace pleat {
 
 struct ServerOptions {
   std::string listen;                     // see address.h; port 0: any free one
+  TlsFiles tls;                           // none: clients come without
   std::chrono::milliseconds grace{0};     // for running requests when the server shall end
   std::chrono::milliseconds beat{10000};  // between signs of life for the other ranks while nothing runs
   ServerLimits limits;

@@ -21,6 +21,7 @@ void ServerLimits::write(rpc::Limits::Builder out) const {
   out.setConnections(uint32_t(connections));
   out.setMessageBytes(uint64_t(message_bytes()));
   out.setBatch(uint32_t(batch));
+  out.setIdleTimeoutMs(uint32_t(idle_timeout_ms));
 }
 
 }  // namespace pleat

@@ -18,6 +18,7 @@ struct ServerLimits {
   int64_t buffered_tokens = 1024;
   int64_t reader_timeout_ms = 30'000;
   int64_t connections = 256;
+  int64_t idle_timeout_ms = 600'000;
   int64_t batch = 0;  // the scheduler's
 
   // Prompts travel as text, as tokens or in messages, and the rest of a request is small beside them.

@@ -3,15 +3,25 @@
 namespace pleat {
 namespace {
 
-void write_logprobs(const std::vector<TokenLogprob>& logprobs, capnp::List<rpc::Logprob>::Builder out) {
+// A model's vocabulary may be larger than its tokenizer's: such tokens have no text.
+void write_bytes(int32_t token, const Tokenizer& tokenizer, rpc::Logprob::Builder out) {
+  if (token >= tokenizer.vocab_size()) return;
+  const std::string bytes = tokenizer.piece(token);
+  out.setBytes({reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()});
+}
+
+void write_logprobs(const std::vector<TokenLogprob>& logprobs, const Tokenizer& tokenizer,
+                    capnp::List<rpc::Logprob>::Builder out) {
   for (uint i = 0; i < out.size(); ++i) {
     const TokenLogprob& in = logprobs[i];
     out[i].setToken(in.token);
     out[i].setLogprob(in.logprob);
+    write_bytes(in.token, tokenizer, out[i]);
     auto best = out[i].initBest(uint(in.best.size()));
     for (uint j = 0; j < best.size(); ++j) {
       best[j].setToken(in.best[j].first);
       best[j].setLogprob(in.best[j].second);
+      write_bytes(in.best[j].first, tokenizer, best[j]);
     }
   }
 }
@@ -22,20 +32,22 @@ void write_tokens(const std::vector<int32_t>& tokens, capnp::List<int32_t>::Buil
   for (uint i = 0; i < out.size(); ++i) out.set(i, tokens[i]);
 }
 
-void write_piece(const Growth& growth, rpc::Piece::Builder out) {
+void write_piece(const Growth& growth, const Tokenizer& tokenizer, rpc::Piece::Builder out) {
   write_tokens(growth.tokens, out.initTokens(uint(growth.tokens.size())));
   out.setText(kj::StringPtr(growth.text.data(), growth.text.size()));
-  if (!growth.logprobs.empty()) write_logprobs(growth.logprobs, out.initLogprobs(uint(growth.logprobs.size())));
+  if (!growth.logprobs.empty())
+    write_logprobs(growth.logprobs, tokenizer, out.initLogprobs(uint(growth.logprobs.size())));
 }
 
-void write_completion(const Completion& completion, bool streamed, rpc::Completion::Builder out) {
+void write_completion(const Completion& completion, bool streamed, const Tokenizer& tokenizer,
+                      rpc::Completion::Builder out) {
   out.setFinishReason(completion.finish_reason == "stop" ? rpc::FinishReason::STOP : rpc::FinishReason::LENGTH);
   out.setPromptTokens(uint32_t(completion.prompt_tokens));
   out.setCompletionTokens(uint32_t(completion.tokens.size()));
   if (streamed) return;
   write_tokens(completion.tokens, out.initTokens(uint(completion.tokens.size())));
   out.setText(kj::StringPtr(completion.text.data(), completion.text.size()));
-  write_logprobs(completion.logprobs, out.initLogprobs(uint(completion.logprobs.size())));
+  write_logprobs(completion.logprobs, tokenizer, out.initLogprobs(uint(completion.logprobs.size())));
 }
 
 void write_score(const Completion& completion, rpc::Score::Builder out) {

@@ -9,6 +9,7 @@
 #include "cluster/refusal.h"
 #include "launcher/command.h"
 #include "launcher/request_flags.h"
+#include "launcher/tls_flags.h"
 
 namespace pleat {
 namespace {
@@ -19,6 +20,7 @@ struct AskOptions {
   std::string address;
   std::optional<std::string> prompt;
   bool chat = false, info = false, stats = false, drain = false, json = false;
+  TlsFiles tls;
   SamplingOptions sampling;
   int priority = 0;
   double deadline = 0, grace = 0;  // seconds
@@ -64,7 +66,7 @@ void generate(const AskOptions& options, Client& client) {
 }
 
 int ask(const AskOptions& options) {
-  Client client(options.address);
+  Client client(options.address, options.tls);
   const int indent = options.json ? -1 : 2;
   if (options.prompt) generate(options, client);
   if (options.info) std::cout << dump(client.info(), indent) << std::endl;
@@ -119,6 +121,7 @@ void add_ask(CLI::App& app, Command& command) {
       ->needs(drain);
   sub.add_flag("--json", options->json, "The answer as one JSON object a line");
   add_sampling_flags(sub, options->sampling);
+  add_client_tls_flags(sub, options->tls);
   sub.callback([options, &command] {
     if (!options->prompt && !options->info && !options->stats && !options->drain)
       throw CLI::RequiredError("--prompt, --info, --stats or --drain");

@@ -1,5 +1,6 @@
 #include "launcher/job_record.h"
 
+#include "cluster/http/openai_format.h"
 #include "kernels/check.h"
 #include "launcher/record_fields.h"
 
@@ -31,57 +32,13 @@ json body_of(const json& record) {
   return record["body"];
 }
 
-std::string dump(const ordered_json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-bool valid_utf8(const std::string& text) {
-  try {
-    json(text).dump();
-    return true;
-  } catch (const json::type_error&) {
-    return false;
-  }
-}
-
-// A token that is a part of a character is written as its bytes, as OpenAI does: "bytes:\xe2\x80".
-std::string printable(const std::string& piece) {
-  if (valid_utf8(piece)) return piece;
-  constexpr char digits[] = "0123456789abcdef";
-  std::string text = "bytes:";
-  for (const unsigned char byte : piece) text += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
-  return text;
-}
-
-ordered_json logprobs_of(const Completion& completion, const Tokenizer& tokenizer) {
-  if (completion.logprobs.empty()) return nullptr;
-  ordered_json tokens = ordered_json::array(), chosen = tokens, best = tokens, offsets = tokens;
-  int64_t offset = 0;  // in characters
+std::vector<ShownToken> shown(const Completion& completion, const Tokenizer& tokenizer) {
+  std::vector<ShownToken> tokens;
   for (const TokenLogprob& entry : completion.logprobs) {
-    const std::string piece = tokenizer.piece(entry.token);
-    tokens.push_back(printable(piece));
-    chosen.push_back(entry.logprob);
-    offsets.push_back(offset);
-    for (const char byte : piece) offset += (static_cast<unsigned char>(byte) & 0xc0) != 0x80;
-    ordered_json top = ordered_json::object();
-    for (const auto& [token, logprob] : entry.best) top[printable(tokenizer.piece(token))] = logprob;
-    best.push_back(std::move(top));
+    ShownToken& token = tokens.emplace_back(ShownToken{tokenizer.piece(entry.token), entry.logprob, {}});
+    for (const auto& [other, logprob] : entry.best) token.best.emplace_back(tokenizer.piece(other), logprob);
   }
-  return {{"tokens", tokens}, {"token_logprobs", chosen}, {"top_logprobs", best}, {"text_offset", offsets}};
-}
-
-// {"content": [{"token", "logprob", "top_logprobs"}]}
-ordered_json chat_logprobs_of(const Completion& completion, const Tokenizer& tokenizer) {
-  if (completion.logprobs.empty()) return nullptr;
-  const auto entry_of = [&](int32_t token, float logprob) {
-    return ordered_json{{"token", printable(tokenizer.piece(token))}, {"logprob", logprob}};
-  };
-  ordered_json content = ordered_json::array();
-  for (const TokenLogprob& entry : completion.logprobs) {
-    content.push_back(entry_of(entry.token, entry.logprob));
-    ordered_json best = ordered_json::array();
-    for (const auto& [token, logprob] : entry.best) best.push_back(entry_of(token, logprob));
-    content.back()["top_logprobs"] = best;
-  }
-  return {{"content", content}};
+  return tokens;
 }
 
 }  // namespace
@@ -121,15 +78,12 @@ ordered_json completion_body(const std::string& number, bool chat, const Complet
   else
     choice["text"] = completion.text;
   choice["finish_reason"] = completion.finish_reason;
-  choice["logprobs"] = chat ? chat_logprobs_of(completion, tokenizer) : logprobs_of(completion, tokenizer);
+  choice["logprobs"] = logprobs_json(chat, shown(completion, tokenizer), 0);
   return {{"id", (chat ? "chatcmpl-" : "cmpl-") + number},
           {"object", chat ? "chat.completion" : "text_completion"},
           {"model", model},
           {"choices", ordered_json::array({choice})},
-          {"usage",
-           {{"prompt_tokens", completion.prompt_tokens},
-            {"completion_tokens", generated},
-            {"total_tokens", completion.prompt_tokens + generated}}}};
+          {"usage", usage_json(completion.prompt_tokens, generated)}};
 }
 
 std::string completion_line(const JobRecord& record, const Completion& completion, const std::string& model,

@@ -10,10 +10,12 @@
 #include "cluster/address.h"
 #include "cluster/server.h"
 #include "launcher/command.h"
+#include "launcher/identity.h"
 #include "launcher/interrupt.h"
 #include "launcher/model_folder.h"
 #include "launcher/preflight.h"
 #include "launcher/request_flags.h"
+#include "launcher/tls_flags.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -26,6 +28,7 @@ struct ServeOptions {
   std::string model;
   bool dense = false;
   std::string listen = "127.0.0.1";
+  TlsFiles tls;
   double grace = 30;  // seconds
   ServerLimits limits;
   SchedulerOptions scheduler;
@@ -37,7 +40,11 @@ std::string text_of(const std::string& file) {
 }
 
 ModelInfo info_of(const ServeOptions& options, const Blueprint& blueprint, int ranks) {
-  ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json")};
+  const CommonOptions& common = options.common;
+  const std::string identity =
+      identity_of(options.model, concat(common.dtype, ' ', common.reduction, ' ', common.kv_format, ' ',
+                                        common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt));
+  ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json"), identity};
   const ShardPlan plan(sizes_of(blueprint), ranks, reduction_kind(options.common));
   for (int rank = 0; rank < ranks; ++rank)
     info.shards.push_back(share_of(blueprint, plan, rank, weight_format_named(options.common.dtype)));
@@ -45,9 +52,9 @@ ModelInfo info_of(const ServeOptions& options, const Blueprint& blueprint, int r
 }
 
 void say_ready(const ServeOptions& options, const std::string& address, int ranks) {
-  if (!options.common.quiet && !is_loopback(address))
+  if (!options.common.quiet && !is_loopback(address) && options.tls.authorities.empty())
     std::cerr << "anyone who reaches " << address
-              << " can use this server and stop it: there is no authentication yet\n";
+              << " can use this server and stop it: --tls-clients lets in only those with a certificate\n";
   if (!options.common.json) {
     std::cout << "listening on " << address << std::endl;
     return;
@@ -78,7 +85,7 @@ int serve(const ServeOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
     text = ModelText::open(options.model);
-    server.emplace(ServerOptions{options.listen, milliseconds(options.grace),
+    server.emplace(ServerOptions{options.listen, options.tls, milliseconds(options.grace),
                                  milliseconds(options.common.step_timeout / 4), options.limits});
   });
   if (!options.common.quiet) print_short_preflight(communicator);
@@ -121,12 +128,14 @@ void add_serve(CLI::App& app, Command& command) {
       "  pleat ask 127.0.0.1:7532 --prompt 'The shared library'\n"
       "SIGTERM to rank 0, or 'pleat ask ADDR --drain': nothing new is taken, what runs may finish within --grace, exit "
       "0.\n"
-      "There is no authentication yet: beyond this host listen only where everybody may use and stop the server.");
+      "Who reaches it may use and stop it. Beyond this host let in only those with a certificate by your authority:\n"
+      "  pleat serve --model DIR --listen HOST --tls-certificate CERT --tls-key KEY --tls-clients AUTHORITY");
   sub.add_option("--model", options->model, "Model folder")->required();
   sub.add_flag("--dense", options->dense, "Run a folded model densely");
   sub.add_option("--listen", options->listen,
                  "HOST, HOST:PORT or unix:PATH; without a port 7532, with port 0 any free one")
       ->capture_default_str();
+  add_server_tls_flags(sub, options->tls);
   sub.add_option("--grace", options->grace, "Seconds that running requests have when the server shall end")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();

@@ -46,10 +46,16 @@ void Batcher::submit(Request request, Done done, Token token) {
     request.prompt.push_back(*start);
   }
   validate(request, limits_.vocab, limits_.max_positions);
+  const std::vector<int32_t> written = std::move(request.written);
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(done), std::move(token), tokenizer_);
   sequence->limit = std::min(sequence->prompt + int64_t(sequence->sampling.max_tokens), limits_.max_positions);
   PLEAT_REQUIRE(pages_for(sequence->limit) <= limits_.pages, "prompt and max_tokens need ", sequence->limit,
                 " tokens of the key-value cache, which has ", limits_.pages * kPageTokens);
+  for (const int32_t token : written) {
+    PLEAT_REQUIRE(sequence->completion.finish_reason.empty(), "the text ended before the last of its written tokens");
+    grow(*sequence, token);
+  }
+  if (!sequence->completion.finish_reason.empty()) return sequence->done(std::move(sequence->completion));
   const auto behind = std::find_if(queue_.begin(), queue_.end(),
                                    [&](const auto& other) { return other->priority < sequence->priority; });
   queue_.insert(behind, std::move(sequence));
@@ -85,7 +91,7 @@ void Batcher::admit() {
 
 // Its pages; it starts behind those that another prompt has computed. False: there is no room yet.
 bool Batcher::reserve(Sequence& sequence) {
-  if (limits_.share_prefixes) sequence.shared = prefixes_.hold(sequence.tokens);
+  if (limits_.share_prefixes) sequence.shared = prefixes_.hold(sequence.prompt_tokens());
   const int64_t shared = int64_t(sequence.shared.pages.size());
   const int64_t missing = pages_for(sequence.limit) - shared;
   prefixes_.make_room(missing);
@@ -100,8 +106,9 @@ bool Batcher::reserve(Sequence& sequence) {
   return true;
 }
 
-// A row for every decoding sequence, so that no prompt delays a text; then prompts, in order of arrival, as far as they
-// fit.
+// A row for every decoding sequence, so that no prompt delays a text; then prompts, and what was written elsewhere, in
+// order of arrival, as far as they fit. A prompt and what follows it never share a step: the one runs densely and
+// decides what the other computes.
 bool Batcher::plan(StepPlan& plan) {
   admit();
   if (running_.empty()) {
@@ -118,8 +125,9 @@ bool Batcher::plan(StepPlan& plan) {
     if (sequence->decodes()) add_rows(plan, *sequence, 1);
   int64_t room = std::min<int64_t>(limits_.prefill_chunk, limits_.max_rows - int64_t(plan.rows.size()));
   for (const auto& sequence : running_) {
-    if (sequence->decodes()) continue;
-    const int64_t count = std::min(room, sequence->prompt - sequence->computed);
+    const int64_t end = sequence->computed < sequence->prompt ? sequence->prompt : int64_t(sequence->tokens.size());
+    if (sequence->computed == end) continue;  // it decodes
+    const int64_t count = std::min(room, end - sequence->computed);
     if (count == 0) break;
     add_rows(plan, *sequence, count);
     prompt_tokens_ += count;
@@ -151,12 +159,14 @@ void Batcher::add_rows(StepPlan& plan, Sequence& sequence, int64_t count) {
 
 void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> best) {
   const int64_t wanted = int64_t(wanting_.size());
+  if (limits_.share_prefixes)
+    for (const auto& sequence : running_)
+      if (sequence->computed == sequence->prompt)
+        prefixes_.keep(sequence->prompt_tokens(), sequence->pages, sequence->shared, sequence->own);
   PLEAT_ASSERT(mode_ != LogitsMode::full || (logits.rows == wanted && logits.cols == limits_.vocab));
   PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
-    if (limits_.share_prefixes && !sequence.decodes())
-      prefixes_.keep(sequence.tokens, sequence.pages, sequence.shared, sequence.own);
     if (mode_ == LogitsMode::argmax) {
       advance(sequence, best[size_t(i)]);
       continue;
@@ -187,15 +197,22 @@ int32_t Batcher::next_token(Sequence& sequence, std::span<const float> logits) {
 
 void Batcher::advance(Sequence& sequence, int32_t token) {
   ++generated_tokens_;
+  Piece piece{token, grow(sequence, token),
+              sequence.sampling.logprobs >= 0 ? &sequence.completion.logprobs.back() : nullptr};
+  if (sequence.token) sequence.token(sequence.id, piece);
+}
+
+// Returns the text that no later token takes back.
+std::string Batcher::grow(Sequence& sequence, int32_t token) {
   sequence.tokens.push_back(token);
-  Piece piece{token, {}, sequence.sampling.logprobs >= 0 ? &sequence.completion.logprobs.back() : nullptr};
+  std::string text;
   const bool ends = !sequence.sampling.ignore_eos && ends_text(token);
-  if (!ends) piece.text = sequence.text.push(token);
+  if (!ends) text = sequence.text.push(token);
   const char* reason = ends || sequence.text.stopped()                     ? "stop"
                        : int64_t(sequence.tokens.size()) == sequence.limit ? "length"
                                                                            : nullptr;
-  if (reason) piece.text += end(sequence, reason);
-  if (sequence.token) sequence.token(sequence.id, piece);
+  if (reason) text += end(sequence, reason);
+  return text;
 }
 
 bool Batcher::ends_text(int32_t token) const {

@@ -38,7 +38,7 @@ class Batcher {
 
   Batcher(const BatchLimits& limits, const Tokenizer& tokenizer);
 
-  // Queues it. Error(invalid) if it can never run.
+  // Queues it. Error(invalid) if it can never run. One that has been written to its end is done at once.
   void submit(Request request, Done done, Token token);
   // Ends it without a completion, waiting or running; its pages and its slot are free at once. False: there is none of
   // this id any more. Not from a callback.
@@ -54,13 +54,15 @@ class Batcher {
   int64_t running() const { return int64_t(running_.size()); }
   int64_t free_pages() const { return pool_.available() + prefixes_.unused(); }
   int64_t generated_tokens() const { return generated_tokens_; }
-  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed
+  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed, and those of texts begun elsewhere
   int64_t reused_tokens() const { return reused_tokens_; }  // of prompts, found in the cache
 
  private:
   struct Sequence {
     Sequence(Request request, Done done, Token token, const Tokenizer& tokenizer);
-    bool decodes() const { return int64_t(tokens.size()) > prompt; }
+    // Its next row is its newest token, and the only one that is not computed.
+    bool decodes() const { return computed >= prompt && computed + 1 == int64_t(tokens.size()); }
+    std::span<const int32_t> prompt_tokens() const { return std::span(tokens).first(size_t(prompt)); }
 
     std::string id;
     int priority;
@@ -86,6 +88,7 @@ class Batcher {
   int32_t next_token(Sequence& sequence, std::span<const float> logits);
   void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
   void advance(Sequence& sequence, int32_t token);
+  std::string grow(Sequence& sequence, int32_t token);
   std::string end(Sequence& sequence, const char* reason);
   bool ends_text(int32_t token) const;
 

@@ -1,5 +1,6 @@
 #include "core/engine/request.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/check.h"
@@ -8,12 +9,15 @@ namespace pleat {
 
 void validate(const Request& request, int64_t vocab, int64_t max_positions) {
   const SamplingOptions& sampling = request.sampling;
-  for (const auto* tokens : {&request.prompt, &request.given})
+  for (const auto* tokens : {&request.prompt, &request.given, &request.written})
     for (const int32_t token : *tokens)
       PLEAT_REQUIRE(token >= 0 && token < vocab, "the ", tokens == &request.prompt ? "prompt" : "continuation",
                     " has token ", token, ", but the model's vocabulary has ", vocab);
-  PLEAT_REQUIRE(int64_t(request.prompt.size() + request.given.size()) <= max_positions, "prompt and continuation have ",
-                request.prompt.size() + request.given.size(), " tokens, but the model's context has ", max_positions);
+  const size_t told = request.prompt.size() + request.given.size() + request.written.size();
+  PLEAT_REQUIRE(int64_t(told) <= max_positions, "prompt and continuation have ", told,
+                " tokens, but the model's context has ", max_positions);
+  PLEAT_REQUIRE(int64_t(request.written.size()) <= std::max(0, sampling.max_tokens), request.written.size(),
+                " tokens are written already, but max_tokens is ", sampling.max_tokens);
   PLEAT_REQUIRE(int64_t(request.prompt.size()) < max_positions, "the prompt has ", request.prompt.size(),
                 " tokens, but the model's context of ", max_positions, " leaves room for at most ", max_positions - 1);
   PLEAT_REQUIRE(std::isfinite(sampling.temperature) && sampling.temperature >= 0, "temperature is ",

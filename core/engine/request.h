@@ -26,6 +26,9 @@ struct Request {
   std::vector<int32_t> prompt;  // empty: one end-of-text token
   SamplingOptions sampling;
   std::vector<int32_t> given;  // if any: the tokens after the prompt, told and not chosen, to learn their logprobs
+  // The first tokens of a text that was begun elsewhere. They are computed as if chosen here, but not told again: the
+  // pieces are those that came after them, and the whole text is the one without an interruption.
+  std::vector<int32_t> written;
   int priority = 0;            // a higher one waits less: it goes before all lower ones that wait
 };
 

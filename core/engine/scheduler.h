@@ -43,7 +43,7 @@ class Scheduler {
   int64_t pages() const;  // of the key-value cache
   int64_t free_pages() const;
   int64_t generated_tokens() const;
-  int64_t prompt_tokens() const;  // computed
+  int64_t prompt_tokens() const;  // computed, and those of texts begun elsewhere
   int64_t reused_tokens() const;  // of prompts, found in the cache
 
  private:

@@ -11,18 +11,8 @@ nlohmann::ordered_json plain_message(const nlohmann::json& message) {
                 "each of 'messages' must be an object with a 'role'");
   nlohmann::ordered_json out = message;
   const nlohmann::json content = message.value("content", nlohmann::json());
-  if (!content.is_array()) {
-    PLEAT_REQUIRE(content.is_string() || content.is_null(), "a message's 'content' must be a text or a list of parts");
-    return out;
-  }
-  std::string text;
-  for (const nlohmann::json& part : content) {
-    PLEAT_REQUIRE(
-        part.is_object() && part.value("type", "") == "text" && part.contains("text") && part["text"].is_string(),
-        "a part of a message's 'content' is not of type \"text\"");
-    text += part["text"].get<std::string>();
-  }
-  out["content"] = text;
+  std::string text = message_text(content);
+  if (content.is_array()) out["content"] = std::move(text);
   return out;
 }
 
@@ -34,6 +24,20 @@ ModelText ModelText::open(const std::string& model) {
     text.chat = ChatTemplate::open(model);
   } catch (const Error& error) {  // only those who chat need it
     text.no_chat = error.what();
+  }
+  return text;
+}
+
+std::string message_text(const nlohmann::json& content) {
+  if (content.is_null()) return {};
+  if (content.is_string()) return content.get<std::string>();
+  PLEAT_REQUIRE(content.is_array(), "a message's 'content' must be a text or a list of parts");
+  std::string text;
+  for (const nlohmann::json& part : content) {
+    PLEAT_REQUIRE(
+        part.is_object() && part.value("type", "") == "text" && part.contains("text") && part["text"].is_string(),
+        "a part of a message's 'content' is not of type \"text\"");
+    text += part["text"].get<std::string>();
   }
   return text;
 }

@@ -22,4 +22,7 @@ struct ModelText {
   std::string no_chat;  // why there is none
 };
 
+// The text of a message's "content": a text, a list of text parts, or null. Error(invalid) for anything else.
+std::string message_text(const nlohmann::json& content);
+
 }  // namespace pleat

@@ -155,6 +155,23 @@ TEST(Messages, MoreConnectionsThanTheLimitAreClosed) {
   served.wait(first.engine().infoRequest().send());
 }
 
+TEST(Messages, AConnectionWithoutCallsIsClosedAfterAWhileAndOneThatWaitsIsNot) {
+  ServerLimits limits = wide_limits();
+  limits.idle_timeout_ms = 200;
+  ServedModel served(limits);
+  Caller idle(served), waits(served), asks(served);
+  Received received;
+  const auto slowly = [&](Received&) { return served.timer.afterDelay(50 * kj::MILLISECONDS); };
+  auto answer = ask(waits.engine(), some_request(1, 20), received, slowly).eagerlyEvaluate(nullptr);
+  served.wait(idle.engine().infoRequest().send());
+  const auto connections = [&] { return served.wait(asks.engine().statsRequest().send()).getStats().getConnections(); };
+  EXPECT_EQ(connections(), 3u);
+  EXPECT_TRUE(served.until([&] { return connections() == 2; })) << "asking keeps a connection, and so does waiting";
+  EXPECT_TRUE(served.until([&] { return connections() == 1 && received.done; }));
+  EXPECT_TRUE(served.wait(kj::mv(answer)).getResult().isOk());
+  EXPECT_EQ(received.all.tokens.size(), 20u);
+}
+
 TEST(Messages, ScoresAreThoseOfTheScorer) {
   const Tokenizer tokenizer = Tokenizer::open(embedded_model());
   const std::vector<std::string> texts = {" library", " of a train station", " is"};

@@ -27,9 +27,9 @@ class ServedModel {
       : io(kj::setupAsyncIo()),
         timer(io.provider->getTimer()),
         text_(ModelText::open(embedded_model())),
-        info_{"embedded", {}, {}, ""},
+        info_{"embedded", {}, {}, "", "embedded"},
         limits_(limits),
-        dispatcher(timer, orders_, reports_, limits_),
+        dispatcher(timer, orders_, reports_, limits_, text_.tokenizer),
         service_{timer, dispatcher, {text_, limits_, 512}, info_, 5 * kj::SECONDS, timer.now()},
         connections_(kj::heap<Connections>(service_)),
         running_(dispatcher.run().eagerlyEvaluate([](kj::Exception&& e) { ADD_FAILURE() << kj::str(e).cStr(); })) {

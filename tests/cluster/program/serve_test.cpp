@@ -1,19 +1,16 @@
 // `pleat serve` under mpirun and `pleat ask`, as a user runs them.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <regex>
 #include <sstream>
 #include <thread>
 
-#include "tests/launcher/program.h"
+#include "tests/cluster/program/served.h"
 
 namespace pleat::test {
 namespace {
@@ -21,66 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
-
-// `pleat serve` in the background, alone (ranks 0) or under mpirun.
-class Served {
- public:
-  explicit Served(int ranks, const std::string& flags = "", const std::string& listen = "127.0.0.1:0") {
-    const std::string command =
-        "exec env " + pleat_command("serve --model " + model() + " --listen " + listen + " " + flags, ranks);
-    pid_ = fork();
-    if (pid_ == 0) {
-      redirect("out", STDOUT_FILENO);
-      redirect("err", STDERR_FILENO);
-      execlp("sh", "sh", "-c", command.c_str(), nullptr);
-      _exit(127);
-    }
-    const std::regex ready("listening on (\\S+)\n");
-    for (std::smatch match; !ended() && address_.empty(); std::this_thread::sleep_for(10ms)) {
-      const std::string out = scratch_.read("out");
-      if (std::regex_search(out, match, ready)) address_ = match[1];
-    }
-  }
-  ~Served() {
-    if (pid_ > 0) kill(pid_, SIGKILL), waitpid(pid_, nullptr, 0);
-  }
-
-  const std::string& address() const { return address_; }
-  std::string errors() const { return scratch_.read("err"); }
-  pid_t pid() const { return pid_; }
-  Outcome ask(const std::string& flags) const { return pleat("ask " + address_ + " " + flags); }
-
-  // The guardian of a rank is mpirun's child, and the rank is the guardian's.
-  std::vector<pid_t> children(pid_t parent) const {
-    std::istringstream list(shell("cat /proc/" + std::to_string(parent) + "/task/*/children").out);
-    return {std::istream_iterator<pid_t>(list), {}};
-  }
-
-  // The exit code, -1 if it does not end in time.
-  int wait(std::chrono::milliseconds patience = 15s) {
-    for (const auto start = Clock::now(); Clock::now() - start < patience; std::this_thread::sleep_for(5ms))
-      if (ended()) return code_;
-    return -1;
-  }
-
- private:
-  void redirect(const char* name, int to) const {
-    dup2(open(scratch_.path(name).c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600), to);
-  }
-  bool ended() {
-    int status = 0;
-    if (pid_ > 0 && waitpid(pid_, &status, WNOHANG) == pid_) {
-      pid_ = 0;
-      code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    }
-    return pid_ == 0;
-  }
-
-  Scratch scratch_;
-  pid_t pid_ = 0;
-  int code_ = -1;
-  std::string address_;
-};
 
 constexpr const char* kPrompt = "--prompt 'The history of the' --max-tokens 20 --temperature 0.8 --seed 5";
 

@@ -545,6 +545,72 @@ TEST(Scheduler, GivenTokensGetTheLogprobsTheModelGivesThem) {
   }
 }
 
+// Cut at every token, and continued among others: what both wrote, one after the other, is the text without a cut.
+TEST(Scheduler, ATextBegunElsewhereGoesOnAsIfItHadNotBeenInterrupted) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    BatchLimits limits = small_limits();
+    limits.pages = 40;
+    limits.share_prefixes = seed % 2;
+    limits.prefill_chunk = int(1 + random() % 20);
+    limits.fold_prompt = seed % 3 == 0;
+    const Request request = random_request("whole", random);
+    std::vector<std::pair<int32_t, std::string>> pieces;  // of the text without a cut
+    Completion whole;
+    Batcher batcher(limits, byte_tokenizer());
+    FakeEngine engine(limits);
+    const auto finish = [&] {
+      for (StepPlan plan; batcher.plan(plan);) {
+        engine.step(plan);
+        ASSERT_FALSE(HasFatalFailure());
+        batcher.accept(engine.logits_view(), engine.best);
+      }
+    };
+    batcher.submit(
+        request, [&](Completion completion) { whole = std::move(completion); },
+        [&](const std::string&, const Piece& piece) { pieces.emplace_back(piece.token, piece.text); });
+    finish();
+    ASSERT_EQ(pieces.size(), whole.tokens.size());
+    std::map<std::string, std::vector<std::pair<int32_t, std::string>>> continued;
+    std::map<std::string, Completion> ends;
+    for (size_t cut = 0; cut <= pieces.size(); ++cut) {
+      Request rest = request;
+      rest.id = std::to_string(cut);
+      rest.written.assign(whole.tokens.begin(), whole.tokens.begin() + int64_t(cut));
+      continued[rest.id].assign(pieces.begin(), pieces.begin() + int64_t(cut));
+      batcher.submit(
+          rest, [&](Completion completion) { ends.emplace(completion.id, std::move(completion)); },
+          [&](const std::string& id, const Piece& piece) { continued[id].emplace_back(piece.token, piece.text); });
+    }
+    finish();
+    for (size_t cut = 0; cut <= pieces.size(); ++cut) {
+      const Completion& end = ends.at(std::to_string(cut));
+      EXPECT_EQ(continued[end.id], pieces) << cut;
+      EXPECT_EQ(end.text, whole.text) << cut;
+      EXPECT_EQ(end.tokens, whole.tokens) << cut;
+      EXPECT_EQ(end.finish_reason, whole.finish_reason) << cut;
+      EXPECT_EQ(end.prompt_tokens, whole.prompt_tokens) << cut;
+      ASSERT_EQ(end.logprobs.size(), whole.logprobs.empty() ? 0 : pieces.size() - cut);
+      for (size_t i = 0; i < end.logprobs.size(); ++i)
+        EXPECT_EQ(end.logprobs[i].logprob, whole.logprobs[cut + i].logprob) << cut;
+    }
+    EXPECT_EQ(batcher.free_pages(), limits.pages);
+    ASSERT_FALSE(HasFailure()) << "seed " << seed;
+  }
+}
+
+TEST(Scheduler, RefusesABegunTextThatCannotBe) {
+  Batcher batcher(small_limits(), byte_tokenizer());
+  Request request;
+  request.prompt = bytes_of("x");
+  request.sampling.max_tokens = 3;
+  for (const auto& written : {std::vector<int32_t>{'a', 'b', 'c', 'd'}, {'a', kEndOfText, 'c'}, {kBytesVocab}}) {
+    request.written = written;
+    EXPECT_THROW(batcher.submit(request, {}, {}), Error);
+  }
+  EXPECT_EQ(batcher.queued(), 0);
+}
+
 TEST(Scheduler, BadLogitsAreAnErrorThatNamesTheRequest) {
   BatchLimits limits = small_limits();
   Batcher batcher(limits, byte_tokenizer());

@@ -1,0 +1,69 @@
+#pragma once
+// What all clients of a router's HTTP door share.
+#include <kj/compat/http.h>
+
+#include <map>
+#include <string>
+
+#include "cluster/http/api_keys.h"
+#include "cluster/http/http_reply.h"
+#include "cluster/http/metrics.h"
+#include "cluster/http/openai_request.h"
+#include "cluster/router/session.h"
+
+namespace pleat {
+
+// A request without its body.
+struct HttpRequest {
+  kj::HttpMethod method;
+  std::string path;    // without what follows a '?'
+  std::string key;     // of "Authorization: Bearer KEY"; empty without
+  std::string client;  // its address
+};
+
+class Gateway {
+ public:
+  Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& router, const HttpLimits& limits,
+          const ApiKeys& keys);
+
+  kj::Promise<void> answer(const HttpRequest& request, kj::AsyncInputStream& body, kj::HttpService::Response& response);
+
+  // No new texts from now on.
+  void drain() { draining_ = true; }
+
+  kj::Timer& timer;
+  ReplicaSet& replicas;
+  const RouterOptions router;
+  const HttpLimits limits;
+  Metrics metrics;
+  kj::Own<kj::HttpHeaderTable> headers;
+  kj::HttpHeaderId authorization, origin;
+
+  // A client's texts, counted while it lives.
+  class Share {
+   public:
+    Share(Gateway& gateway, std::string client, int texts);
+    ~Share() noexcept(false);
+    KJ_DISALLOW_COPY(Share);
+
+   private:
+    Gateway& gateway_;
+    const std::string client_;
+    const int texts_;
+  };
+
+ private:
+  kj::Promise<void> get(const std::string& path, kj::HttpService::Response& response);
+  kj::Promise<void> models(const std::string& id, kj::HttpService::Response& response);
+  kj::Promise<void> generate(bool chat, const std::string& client, kj::AsyncInputStream& body,
+                             kj::HttpService::Response& response);
+  kj::Promise<void> start(OpenAiRequest request, const std::string& client, kj::HttpService::Response& response);
+  std::string replicas_json() const;
+
+  const ApiKeys keys_;
+  const int64_t start_;  // seconds since 1970
+  bool draining_ = false;
+  std::map<std::string, int> texts_;  // by client
+};
+
+}  // namespace pleat

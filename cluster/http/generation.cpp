@@ -1,0 +1,243 @@
+#include "cluster/http/generation.h"
+
+#include <ctime>
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+#include "cluster/messages.h"
+
+namespace pleat {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::string new_id(bool chat) {
+  std::random_device device;
+  char digits[25];
+  std::snprintf(digits, sizeof digits, "%08x%08x%08x", device(), device(), device());
+  return (chat ? "chatcmpl-" : "cmpl-") + std::string(digits);
+}
+
+std::string bytes_of(rpc::Logprob::Reader token) {
+  const auto bytes = token.getBytes();
+  return {reinterpret_cast<const char*>(bytes.begin()), bytes.size()};
+}
+
+std::vector<ShownToken> shown(capnp::List<rpc::Logprob>::Reader tokens) {
+  std::vector<ShownToken> all;
+  for (const auto in : tokens) {
+    ShownToken& token = all.emplace_back(ShownToken{bytes_of(in), in.getLogprob(), {}});
+    for (const auto best : in.getBest()) token.best.emplace_back(bytes_of(best), best.getLogprob());
+  }
+  return all;
+}
+
+const char* name_of(rpc::FinishReason reason) { return reason == rpc::FinishReason::STOP ? "stop" : "length"; }
+
+}  // namespace
+
+struct Generation::Choice {
+  int index = 0;
+  std::string text;
+  std::vector<ShownToken> tokens;  // with log probabilities, where asked for
+  int64_t offset = 0;              // characters of the tokens that were sent
+  bool begun = false;
+  kj::TimePoint last = kj::origin<kj::TimePoint>();  // token
+  std::optional<Routed> end;
+  kj::Own<Session> session;
+};
+
+Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService::Response& response)
+    : gateway_(gateway),
+      request_(std::move(request)),
+      response_(response),
+      start_(gateway.timer.now()),
+      id_(new_id(request_.chat)),
+      model_(gateway.replicas.facts() ? gateway.replicas.facts()->model : request_.model),
+      created_(std::time(nullptr)),
+      writing_(kj::Promise<void>(kj::READY_NOW).fork()) {
+  for (int i = 0; i < request_.choices(); ++i) {
+    auto choice = kj::heap<Choice>();
+    choice->index = i;
+    capnp::MallocMessageBuilder message;
+    auto out = message.initRoot<rpc::GenerateRequest>();
+    SamplingOptions sampling = request_.sampling;
+    sampling.seed += uint64_t(i % request_.n);
+    write_sampling(sampling, out.initSampling());
+    write_prompt(request_.prompts[size_t(i / request_.n)], out.initPrompt());
+    choice->session =
+        kj::heap<Session>(gateway.timer, gateway.replicas, gateway.router, out,
+                          [this, &choice = *choice](rpc::Piece::Reader piece) { return take(choice, piece); });
+    choices_.push_back(kj::mv(choice));
+  }
+  gateway_.metrics.texts += request_.choices();
+}
+
+Generation::~Generation() noexcept(false) {
+  gateway_.metrics.texts -= request_.choices();
+  for (const auto& choice : choices_) {
+    gateway_.metrics.moves += uint64_t(choice->session->moves());
+    if (!choice->end) ++gateway_.metrics.ends["abort"];
+  }
+}
+
+kj::Promise<void> Generation::run() {
+  auto refused = kj::newPromiseAndFulfiller<void>();
+  refused_ = kj::mv(refused.fulfiller);
+  kj::Vector<kj::Promise<void>> texts;
+  for (auto& choice : choices_) texts.add(write(*choice));
+  return kj::joinPromises(texts.releaseAsArray()).exclusiveJoin(kj::mv(refused.promise)).then([this] {
+    return refusal_ ? refuse(*refusal_) : finish();
+  });
+}
+
+kj::Promise<void> Generation::write(Choice& choice) {
+  return choice.session->run().then([this, &choice](Routed routed) { end(choice, std::move(routed)); });
+}
+
+kj::Promise<void> Generation::take(Choice& choice, rpc::Piece::Reader piece) {
+  measure(choice, piece.getTokens().size());
+  const std::string text(piece.getText().begin(), piece.getText().end());
+  std::vector<ShownToken> tokens = shown(piece.getLogprobs());
+  if (request_.stream) {
+    open();
+    if (text.empty() && tokens.empty()) return kj::READY_NOW;
+    return send(grown(choice, text, tokens));
+  }
+  choice.text += text;
+  choice.tokens.insert(choice.tokens.end(), std::make_move_iterator(tokens.begin()),
+                       std::make_move_iterator(tokens.end()));
+  return kj::READY_NOW;
+}
+
+void Generation::measure(Choice& choice, size_t tokens) {
+  const kj::TimePoint now = gateway_.timer.now();
+  if (!std::exchange(choice.begun, true)) {
+    gateway_.metrics.first_token.add(now - start_);
+    --tokens;
+  }
+  for (size_t i = 0; i < tokens; ++i) gateway_.metrics.between_tokens.add((now - choice.last) / int64_t(tokens));
+  choice.last = now;
+}
+
+void Generation::end(Choice& choice, Routed routed) {
+  if (routed.refusal) {
+    if (!refusal_) refusal_ = routed.refusal;
+    refused_->fulfill();
+  } else {
+    Metrics& metrics = gateway_.metrics;
+    metrics.whole_request.add(gateway_.timer.now() - start_);
+    metrics.prompt_tokens += routed.prompt_tokens;
+    metrics.generated_tokens += routed.completion_tokens;
+    ++metrics.ends[name_of(routed.reason)];
+  }
+  choice.end = std::move(routed);
+  if (!request_.stream || choice.end->refusal) return;
+  ordered_json event = grown(choice, "", {});
+  event["choices"][0]["finish_reason"] = name_of(choice.end->reason);
+  if (request_.chat) event["choices"][0]["delta"] = ordered_json::object();
+  open();
+  send(event);
+}
+
+kj::Promise<void> Generation::finish() {
+  if (!request_.stream) {
+    ++gateway_.metrics.responses[200];
+    return reply(response_, *gateway_.headers, 200, "application/json", whole());
+  }
+  if (request_.include_usage) {
+    ordered_json event = envelope(true);
+    event["choices"] = ordered_json::array();
+    event["usage"] = usage();
+    send(event);
+  }
+  return send_line("[DONE]");
+}
+
+kj::Promise<void> Generation::refuse(const Refusal& refusal) {
+  const HttpError error = http_error(refusal);
+  if (out_.get()) return send_line(error.body());
+  ++gateway_.metrics.responses[error.status];
+  return reply(response_, *gateway_.headers, error);
+}
+
+ordered_json Generation::envelope(bool part) const {
+  const char* kind = !request_.chat ? "text_completion" : part ? "chat.completion.chunk" : "chat.completion";
+  return {{"id", id_}, {"object", kind}, {"created", created_}, {"model", model_}};
+}
+
+// Each prompt counts once, however many texts it has.
+ordered_json Generation::usage() const {
+  int64_t prompt = 0, completion = 0;
+  for (const auto& choice : choices_) {
+    if (choice->index % request_.n == 0) prompt += choice->end->prompt_tokens;
+    completion += choice->end->completion_tokens;
+  }
+  return usage_json(prompt, completion);
+}
+
+// What a text grew by, as an event.
+ordered_json Generation::grown(Choice& choice, const std::string& text, const std::vector<ShownToken>& tokens) {
+  ordered_json part = {{"index", choice.index}};
+  if (request_.chat)
+    part["delta"] = {{"content", text}};
+  else
+    part["text"] = text;
+  part["logprobs"] = logprobs_json(request_.chat, tokens, choice.offset);
+  for (const ShownToken& token : tokens) choice.offset += characters(token.bytes);
+  part["finish_reason"] = nullptr;
+  ordered_json event = envelope(true);
+  event["choices"] = ordered_json::array({part});
+  if (request_.include_usage) event["usage"] = nullptr;
+  return event;
+}
+
+std::string Generation::whole() const {
+  ordered_json answer = envelope(false);
+  answer["choices"] = ordered_json::array();
+  for (const auto& choice : choices_) {
+    ordered_json one = {{"index", choice->index}};
+    if (request_.chat)
+      one["message"] = {{"role", "assistant"}, {"content", choice->text}};
+    else
+      one["text"] = choice->text;
+    one["logprobs"] = logprobs_json(request_.chat, choice->tokens, 0);
+    one["finish_reason"] = name_of(choice->end->reason);
+    answer["choices"].push_back(std::move(one));
+  }
+  answer["usage"] = usage();
+  return dump(answer);
+}
+
+void Generation::open() {
+  if (out_.get()) return;
+  ++gateway_.metrics.responses[200];
+  kj::HttpHeaders headers(*gateway_.headers);
+  headers.add("Content-Type", "text/event-stream; charset=utf-8");
+  headers.add("Cache-Control", "no-store");
+  headers.add("X-Accel-Buffering", "no");  // or nginx in front collects the events
+  out_ = response_.send(200, status_text(200), headers);
+  if (!request_.chat) return;
+  for (auto& choice : choices_) {
+    ordered_json event = grown(*choice, "", {});
+    event["choices"][0]["delta"] = {{"role", "assistant"}, {"content", ""}};
+    send(event);
+  }
+}
+
+kj::Promise<void> Generation::send(const ordered_json& event) { return send_line(dump(event)); }
+
+// After what is being written; ready when it is.
+kj::Promise<void> Generation::send_line(const std::string& data) {
+  auto line = kj::heap<std::string>("data: " + data + "\n\n");
+  writing_ = writing_.addBranch()
+                 .then([this, line = kj::mv(line)]() mutable {
+                   auto written = out_->write(line->data(), line->size());
+                   return written.attach(kj::mv(line));
+                 })
+                 .fork();
+  return writing_.addBranch();
+}
+
+}  // namespace pleat

@@ -1,0 +1,51 @@
+#pragma once
+// One request for texts over HTTP: as many sessions as it has texts, and what they write as one answer or as events.
+#include <optional>
+#include <vector>
+
+#include "cluster/http/gateway.h"
+
+namespace pleat {
+
+class Generation {
+ public:
+  Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService::Response& response);
+  ~Generation() noexcept(false);
+  KJ_DISALLOW_COPY(Generation);
+
+  // Ready when the answer has been written; once. Dropping the promise ends the texts.
+  kj::Promise<void> run();
+
+ private:
+  struct Choice;
+  kj::Promise<void> write(Choice& choice);
+  kj::Promise<void> take(Choice& choice, rpc::Piece::Reader piece);
+  void measure(Choice& choice, size_t tokens);
+  void end(Choice& choice, Routed routed);
+  kj::Promise<void> finish();
+  kj::Promise<void> refuse(const Refusal& refusal);
+
+  // The parts of an answer.
+  nlohmann::ordered_json envelope(bool part) const;
+  nlohmann::ordered_json usage() const;
+  nlohmann::ordered_json grown(Choice& choice, const std::string& text, const std::vector<ShownToken>& tokens);
+  std::string whole() const;
+
+  void open();
+  kj::Promise<void> send(const nlohmann::ordered_json& event);
+  kj::Promise<void> send_line(const std::string& data);
+
+  Gateway& gateway_;
+  const OpenAiRequest request_;
+  kj::HttpService::Response& response_;
+  const kj::TimePoint start_;
+  const std::string id_, model_;
+  const int64_t created_;  // seconds since 1970
+  std::vector<kj::Own<Choice>> choices_;
+  kj::Own<kj::AsyncOutputStream> out_;  // null until the first event
+  kj::ForkedPromise<void> writing_;
+  kj::Own<kj::PromiseFulfiller<void>> refused_;
+  std::optional<Refusal> refusal_;  // the first one
+};
+
+}  // namespace pleat

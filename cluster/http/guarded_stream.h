@@ -1,0 +1,50 @@
+#pragma once
+// A client's connection with its framing checked, and an eye on whether the client is still there.
+#include <kj/async-io.h>
+
+#include "cluster/http/framing.h"
+
+namespace pleat {
+
+class GuardedStream final : public kj::AsyncIoStream {
+ public:
+  // What kj-http reads in place of a header block that is not let through, so that its answers keep their order: a
+  // request for this path, which only says that fault() says what to answer.
+  static constexpr const char* kRefusedPath = "/.refused";
+
+  GuardedStream(kj::Own<kj::AsyncIoStream> inner, const FramingLimits& limits)
+      : inner_(kj::mv(inner)), framing_(limits) {}
+
+  const FramingFault& fault() const { return framing_.fault(); }
+  bool old() const { return framing_.old(); }
+  // Ready when the client has closed its side. It is watched only until it has sent a lot of further requests.
+  kj::Promise<void> client_left();
+
+  // Nothing more is read: after an answer that closes the connection.
+  void end();
+
+  // Fails where a body is malformed.
+  kj::Promise<size_t> tryRead(void* buffer, size_t least, size_t most) override;
+  kj::Promise<void> write(const void* buffer, size_t size) override { return inner_->write(buffer, size); }
+  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
+    return inner_->write(pieces);
+  }
+  kj::Promise<void> whenWriteDisconnected() override { return inner_->whenWriteDisconnected(); }
+  void shutdownWrite() override { inner_->shutdownWrite(); }
+  void getpeername(struct sockaddr* address, uint* length) override { inner_->getpeername(address, length); }
+
+ private:
+  kj::Promise<void> fill();
+  void take(size_t size);
+
+  kj::Own<kj::AsyncIoStream> inner_;
+  Framing framing_;
+  kj::byte buffer_[8192];
+  std::string checked_;  // and not read yet
+  bool left_ = false;    // the client has
+  bool ended_ = false;   // nothing comes after what is checked
+  bool reading_ = false;
+  kj::ForkedPromise<void> filling_ = kj::Promise<void>(kj::READY_NOW).fork();  // the last read, for all who wait for it
+};
+
+}  // namespace pleat

@@ -1,0 +1,78 @@
+#include "cluster/http/http_connection.h"
+
+namespace pleat {
+namespace {
+
+constexpr std::string_view kBearer = "Bearer ";
+
+kj::HttpServerSettings settings(const HttpLimits& limits, kj::HttpServerCallbacks& callbacks,
+                                kj::HttpServerErrorHandler& errors) {
+  kj::HttpServerSettings settings;
+  settings.pipelineTimeout = limits.idle_timeout;
+  settings.callbacks = callbacks;
+  settings.errorHandler = errors;
+  return settings;
+}
+
+}  // namespace
+
+HttpConnection::HttpConnection(Gateway& gateway, kj::Own<kj::AsyncIoStream> stream, std::string client)
+    : gateway_(gateway),
+      stream_(kj::mv(stream), gateway.limits.framing),
+      client_(std::move(client)),
+      server_(gateway.timer, *gateway.headers, static_cast<kj::HttpService&>(*this),
+              settings(gateway.limits, *this, *this)) {
+  ++gateway_.metrics.connections;
+}
+
+HttpConnection::~HttpConnection() noexcept(false) { --gateway_.metrics.connections; }
+
+kj::Promise<void> HttpConnection::run() { return server_.listenHttpCleanDrain(stream_).ignoreResult(); }
+
+kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
+                                          kj::AsyncInputStream& body, Response& response) {
+  closes_ = stream_.old() || headers.get(kj::HttpHeaderId::CONNECTION).orDefault("") == "close";
+  HttpRequest request{method, url.cStr(), {}, client_};
+  request.path = request.path.substr(0, request.path.find('?'));
+  if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
+    return refuse(response,
+                  {stream_.fault().status, "invalid_request_error", "badRequest", stream_.fault().sentence, 0});
+  if (is_from_elsewhere(headers))
+    return refuse(response, {403, "invalid_request_error", "otherOrigin", "pages of other sites may not ask here", 0});
+  KJ_IF_MAYBE (authorization, headers.get(gateway_.authorization)) {
+    const std::string value = authorization->cStr();
+    if (value.starts_with(kBearer)) request.key = value.substr(kBearer.size());
+  }
+  auto left = stream_.client_left().then(
+      []() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, "the client has left"); });
+  // kj-http would wait for a next request even after an answer that says that there will be none.
+  return gateway_.answer(request, body, response).exclusiveJoin(kj::mv(left)).then([this] {
+    if (closes_) stream_.end();
+  });
+}
+
+// A browser's request for a page of another site.
+bool HttpConnection::is_from_elsewhere(const kj::HttpHeaders& headers) const {
+  const std::string origin = headers.get(gateway_.origin).orDefault("").cStr();
+  const std::string host = headers.get(kj::HttpHeaderId::HOST).orDefault("").cStr();
+  return !origin.empty() && origin != "http://" + host && origin != "https://" + host;
+}
+
+kj::Promise<void> HttpConnection::handleClientProtocolError(kj::HttpHeaders::ProtocolError error, Response& response) {
+  const int status = error.statusCode == 501 ? 405 : 400;
+  return refuse(response, {status, "invalid_request_error", "badRequest", error.description.cStr(), 0});
+}
+
+kj::Promise<void> HttpConnection::handleApplicationError(kj::Exception exception, kj::Maybe<Response&> response) {
+  if (exception.getType() != kj::Exception::Type::DISCONNECTED)
+    KJ_IF_MAYBE (to, response)
+      return refuse(*to, {500, "server_error", "internal", exception.getDescription().cStr(), 0});
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> HttpConnection::refuse(Response& response, const HttpError& error) {
+  ++gateway_.metrics.responses[error.status];
+  return reply(response, *gateway_.headers, error);
+}
+
+}  // namespace pleat

@@ -1,0 +1,133 @@
+#include "cluster/http/metrics.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "kernels/check.h"
+
+namespace pleat {
+namespace {
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", value);
+  return text;
+}
+
+std::string quoted(const std::string& value) {
+  std::string out = "\"";
+  for (const char c : value) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c == '\n' ? ' ' : c;
+  }
+  return out + '"';
+}
+
+void begin(const std::string& name, const char* type, const std::string& help, std::string& out) {
+  out += concat("# HELP ", name, ' ', help, "\n# TYPE ", name, ' ', type, '\n');
+}
+
+void sample(const std::string& name, const std::string& labels, double value, std::string& out) {
+  out += concat(name, labels.empty() ? "" : "{" + labels + "}", ' ', number(value), '\n');
+}
+
+// One value of each replica; those that are not connected have none.
+struct ReplicaValue {
+  const char *name, *type, *help;
+  double (*of)(rpc::Stats::Reader stats);
+};
+
+double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+constexpr ReplicaValue kReplicaValues[] = {
+    {"vllm:num_requests_running", "gauge", "Texts that are being written",
+     [](rpc::Stats::Reader s) { return double(s.getRunning()); }},
+    {"vllm:num_requests_waiting", "gauge", "Requests that wait for their turn",
+     [](rpc::Stats::Reader s) { return double(s.getWaiting()); }},
+    {"vllm:kv_cache_usage_perc", "gauge", "Share of the key-value cache in use, 1 is all",
+     [](rpc::Stats::Reader s) {
+       return share(double(s.getKvPages()) - double(s.getKvPagesFree()), double(s.getKvPages()));
+     }},
+    {"vllm:prefix_cache_queries_total", "counter", "Tokens of prompts, computed or found in the cache",
+     [](rpc::Stats::Reader s) { return double(s.getPromptTokens() + s.getReusedTokens()); }},
+    {"vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that were found in the cache",
+     [](rpc::Stats::Reader s) { return double(s.getReusedTokens()); }},
+    {"pleat:replica_generated_tokens_total", "counter", "Tokens that the replica has written",
+     [](rpc::Stats::Reader s) { return double(s.getGeneratedTokens()); }},
+    {"pleat:replica_outstanding_tokens", "gauge", "Prompts and max_tokens that the replica has taken on",
+     [](rpc::Stats::Reader s) { return double(s.getOutstandingTokens()); }},
+    {"pleat:replica_overloaded_total", "counter", "Requests that the replica turned away because it was full",
+     [](rpc::Stats::Reader s) { return double(s.getOverloaded()); }},
+};
+
+void write_replicas(const ReplicaSet& replicas, const std::string& model, std::string& out) {
+  const auto labels = [&](const Replica& replica) { return concat(model, ",replica=", quoted(replica.address())); };
+  const auto each = [&](const char* name, const char* type, const char* help, auto&& of) {
+    begin(name, type, help, out);
+    for (const auto& replica : replicas.all()) sample(name, labels(*replica), double(of(*replica)), out);
+  };
+  each("pleat:replica_up", "gauge", "1: requests may go there", [](const Replica& r) { return r.usable(); });
+  each("pleat:replica_requests_total", "counter", "Texts, or what was left of them, that went there",
+       [](const Replica& r) { return r.requests(); });
+  each("pleat:replica_failures_total", "counter", "Texts that failed there, and lost connections",
+       [](const Replica& r) { return r.failures(); });
+  for (const ReplicaValue& value : kReplicaValues) {
+    begin(value.name, value.type, value.help, out);
+    for (const auto& replica : replicas.all())
+      if (replica->facts().stats.get()) sample(value.name, labels(*replica), value.of(*replica->facts().stats), out);
+  }
+}
+
+}  // namespace
+
+void Histogram::add(kj::Duration time) {
+  const double seconds = double(time / kj::MICROSECONDS) * 1e-6;
+  ++counts_[size_t(std::lower_bound(bounds_.begin(), bounds_.end(), seconds) - bounds_.begin())];
+  sum_ += seconds;
+}
+
+void Histogram::write(const std::string& name, const std::string& help, const std::string& labels,
+                      std::string& out) const {
+  begin(name, "histogram", help, out);
+  uint64_t count = 0;
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    count += counts_[i];
+    const std::string bound = i < bounds_.size() ? number(bounds_[i]) : "+Inf";
+    sample(name + "_bucket", concat(labels, ",le=\"", bound, '"'), double(count), out);
+  }
+  sample(name + "_sum", labels, sum_, out);
+  sample(name + "_count", labels, double(count), out);
+}
+
+Metrics::Metrics()
+    : first_token({.005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80}),
+      between_tokens({.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .5, 1, 2.5}),
+      whole_request({.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320}) {}
+
+std::string Metrics::text(const ReplicaSet& replicas) const {
+  std::string out;
+  const ReplicaFacts* facts = replicas.facts();
+  const std::string model = "model_name=" + quoted(facts ? facts->model : "");
+  const auto one = [&](const char* name, const char* type, const char* help, double value) {
+    begin(name, type, help, out);
+    sample(name, model, value, out);
+  };
+  one("vllm:prompt_tokens_total", "counter", "Tokens of the prompts of finished texts", double(prompt_tokens));
+  one("vllm:generation_tokens_total", "counter", "Tokens of finished texts", double(generated_tokens));
+  begin("vllm:request_success_total", "counter", "Finished texts, by reason", out);
+  for (const auto& [reason, count] : ends)
+    sample("vllm:request_success_total", concat(model, ",finished_reason=", quoted(reason)), double(count), out);
+  first_token.write("vllm:time_to_first_token_seconds", "From a request to its first token", model, out);
+  between_tokens.write("vllm:inter_token_latency_seconds", "From one token to the next", model, out);
+  whole_request.write("vllm:e2e_request_latency_seconds", "From a request to the end of its text", model, out);
+  one("pleat:moves_total", "counter", "Times a text went on at another replica", double(moves));
+  one("pleat:texts_running", "gauge", "Texts of this router that have not ended", double(texts));
+  one("pleat:http_connections", "gauge", "Open connections of clients", double(connections));
+  begin("pleat:http_responses_total", "counter", "Responses, by status", out);
+  for (const auto& [status, count] : responses)
+    sample("pleat:http_responses_total", concat("status=\"", status, '"'), double(count), out);
+  write_replicas(replicas, model, out);
+  return out;
+}
+
+}  // namespace pleat

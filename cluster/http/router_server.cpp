@@ -1,0 +1,169 @@
+#include "cluster/http/router_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <cstdio>
+
+#include "cluster/address.h"
+#include "cluster/connect.h"
+#include "cluster/http/http_connection.h"
+#include "cluster/router/address_file.h"
+#include "cluster/router/waiting.h"
+
+namespace pleat {
+namespace {
+
+constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
+constexpr auto kHandshake = 10 * kj::SECONDS;
+constexpr auto kLookAgain = 1 * kj::SECONDS;  // at the file of replicas
+constexpr auto kDrainTurn = 20 * kj::MILLISECONDS;
+
+// Without the port; "local" for a unix socket.
+std::string peer_of(kj::AsyncIoStream& stream) {
+  sockaddr_storage address = {};
+  uint length = sizeof address;
+  stream.getpeername(reinterpret_cast<sockaddr*>(&address), &length);
+  char text[INET6_ADDRSTRLEN] = "local";
+  if (address.ss_family == AF_INET)
+    inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&address)->sin_addr, text, sizeof text);
+  if (address.ss_family == AF_INET6)
+    inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr, text, sizeof text);
+  return text;
+}
+
+std::unique_ptr<Tls> tls_of(const TlsFiles& files) { return files.any() ? std::make_unique<Tls>(files) : nullptr; }
+
+ApiKeys keys_of(const std::string& file) { return file.empty() ? ApiKeys() : ApiKeys::read(file); }
+
+Connect over_sockets(kj::Network& network, Tls* tls) {
+  return [&network, tls](const std::string& address) { return connect_to(network, address, tls); };
+}
+
+}  // namespace
+
+struct RouterServer::State : private kj::TaskSet::ErrorHandler {
+  explicit State(const RouterServerOptions& options_)
+      : options(options_),
+        io(kj::setupAsyncIo()),
+        timer(io.provider->getTimer()),
+        http_tls(tls_of(options.http_tls)),
+        rpc_tls(tls_of(options.rpc_tls)),
+        replicas(timer, over_sockets(io.provider->getNetwork(), rpc_tls.get()), options.router),
+        gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys)),
+        file(options.replica_file),
+        tasks(*this) {}
+
+  void listen() {
+    const std::string asked = with_default_port(options.http, kHttpPort);
+    try {
+      remove_stale_socket(asked);
+      receiver = io.provider->getNetwork().parseAddress(asked.c_str()).wait(io.waitScope)->listen();
+      address = with_port(asked, receiver->getPort());
+    } catch (const kj::Exception& exception) {
+      throw Error(ErrorKind::invalid, concat("cannot listen on '", asked, "': ", exception.getDescription().cStr()));
+    }
+  }
+
+  // For ever.
+  kj::Promise<void> accept() {
+    return receiver->accept()
+        .then([this](kj::Own<kj::AsyncIoStream> stream) {
+          if (gateway.metrics.connections + handshakes < options.limits.connections) tasks.add(serve(kj::mv(stream)));
+        })
+        .catch_([this](kj::Exception&&) { return timer.afterDelay(kAcceptPause); })  // no file descriptor is left
+        .then([this] { return accept(); });
+  }
+  kj::Promise<void> serve(kj::Own<kj::AsyncIoStream> stream) {
+    std::string client = peer_of(*stream);
+    if (!http_tls) return serve(kj::mv(stream), std::move(client));
+    ++handshakes;
+    auto secured = within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long")
+                       .attach(kj::defer([this] { --handshakes; }));
+    return secured.then([this, client](kj::Own<kj::AsyncIoStream> inner) { return serve(kj::mv(inner), client); });
+  }
+  kj::Promise<void> serve(kj::Own<kj::AsyncIoStream> stream, std::string client) {
+    auto connection = kj::heap<HttpConnection>(gateway, kj::mv(stream), std::move(client));
+    auto over = connection->run();
+    return over.attach(kj::mv(connection));
+  }
+
+  // The replicas' file, for ever; a bad one changes nothing.
+  kj::Promise<void> watch_file() {
+    return timer.afterDelay(kLookAgain).then([this] {
+      try {
+        if (const auto addresses = file.changed()) replicas.set(*addresses);
+      } catch (const Error& error) {
+        std::fprintf(stderr, "pleat: %s; the replicas stay as they were\n", error.what());
+      }
+      return watch_file();
+    });
+  }
+  // Says once when a replica comes or goes, for ever.
+  kj::Promise<void> report() {
+    for (const auto& replica : replicas.all()) {
+      const std::string now = replica->trouble();
+      std::string& said = troubles.try_emplace(replica->address(), "not connected yet").first->second;
+      if (now == said) continue;
+      said = now;
+      std::fprintf(stderr, "replica %s: %s\n", replica->address().c_str(), now.empty() ? "ready" : now.c_str());
+    }
+    return timer.afterDelay(kLookAgain / 5).then([this] { return report(); });
+  }
+
+  kj::Promise<void> asked(kj::AsyncInputStream& stop) {
+    auto buffer = kj::heapArray<uint64_t>(1);
+    auto read = stop.read(buffer.begin(), sizeof(uint64_t));
+    return read.attach(kj::mv(buffer));
+  }
+  kj::Promise<void> without_texts() {
+    if (gateway.metrics.texts == 0) return timer.afterDelay(kDrainTurn);  // the last bytes of answers
+    return timer.afterDelay(kDrainTurn).then([this] { return without_texts(); });
+  }
+  // Ready when it shall end and has nothing left, or is told again.
+  kj::Promise<void> drained(kj::AsyncInputStream& stop) {
+    return asked(stop).then([this, &stop] {
+      gateway.drain();
+      const kj::Duration grace = int64_t(options.grace.count()) * kj::MILLISECONDS;
+      return without_texts().exclusiveJoin(timer.afterDelay(grace)).exclusiveJoin(asked(stop));
+    });
+  }
+
+  void taskFailed(kj::Exception&&) override {}  // a client's connection, and that is all
+
+  const RouterServerOptions options;
+  kj::AsyncIoContext io;
+  kj::Timer& timer;
+  std::unique_ptr<Tls> http_tls, rpc_tls;
+  ReplicaSet replicas;
+  Gateway gateway;
+  AddressFile file;
+  std::map<std::string, std::string> troubles;  // that were said, by address
+  int64_t handshakes = 0;
+  kj::Own<kj::ConnectionReceiver> receiver;
+  std::string address;
+  kj::TaskSet tasks;
+};
+
+RouterServer::RouterServer(const RouterServerOptions& options) : state_(std::make_unique<State>(options)) {
+  state_->listen();
+  if (options.replica_file.empty())
+    state_->replicas.set(options.replicas);
+  else
+    state_->replicas.set(*state_->file.changed());
+}
+
+RouterServer::~RouterServer() { remove_socket(state_->address); }
+
+const std::string& RouterServer::address() const { return state_->address; }
+
+void RouterServer::serve(int stop_fd) {
+  State& s = *state_;
+  auto stop = s.io.lowLevelProvider->wrapInputFd(stop_fd);
+  auto ended = s.drained(*stop).exclusiveJoin(s.accept());
+  if (!s.options.replica_file.empty()) ended = ended.exclusiveJoin(s.watch_file());
+  if (!s.options.quiet) ended = ended.exclusiveJoin(s.report());
+  ended.wait(s.io.waitScope);
+}
+
+}  // namespace pleat

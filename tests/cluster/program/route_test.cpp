@@ -1,0 +1,196 @@
+// `pleat route` in front of servers, as a user runs them, on sockets.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cluster/connect.h"
+#include "tests/cluster/program/http_client.h"
+#include "tests/cluster/program/served.h"
+
+namespace pleat::test {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+class Routed : public Background {
+ public:
+  explicit Routed(const std::string& flags) : Background(pleat_command("route --http 127.0.0.1:0 " + flags)) {
+    for (int i = 0; i < 500 && get("/ready") != 200; ++i) std::this_thread::sleep_for(10ms);
+  }
+  int get(const std::string& path) const { return HttpClient(address()).get(path); }
+  std::string page(const std::string& path) const {
+    HttpClient client(address());
+    client.get(path);
+    return client.body();
+  }
+};
+
+json completion(int tokens, bool stream) {
+  return {{"prompt", "The history of the"},
+          {"max_tokens", tokens},
+          {"temperature", 0.8},
+          {"seed", 5},
+          {"stream", stream},
+          {"ignore_eos", true},
+          {"logprobs", 0}};
+}
+
+std::string text_of(const std::string& address, int tokens) {
+  HttpClient client(address);
+  EXPECT_EQ(client.post("/v1/completions", completion(tokens, false).dump()), 200) << client.body();
+  return json::parse(client.body())["choices"][0]["text"];
+}
+
+struct Streamed {
+  std::string text;
+  std::vector<std::string> tokens;
+};
+
+// grown: with the number of tokens that have come.
+Streamed stream(const std::string& address, int tokens, const std::function<void(size_t)>& grown) {
+  HttpClient client(address);
+  Streamed streamed;
+  size_t at = 0;
+  bool done = false;
+  const int status = client.post("/v1/completions", completion(tokens, true).dump(), [&] {
+    for (size_t end = 0; (end = client.body().find("\n\n", at)) != std::string::npos; at = end + 2) {
+      const std::string data = client.body().substr(at + 6, end - at - 6);
+      if ((done = data == "[DONE]")) continue;
+      const json choice = json::parse(data)["choices"][0];
+      streamed.text += choice["text"];
+      if (choice["logprobs"].is_object())
+        for (const json& token : choice["logprobs"]["tokens"]) streamed.tokens.push_back(token);
+    }
+    grown(streamed.tokens.size());
+  });
+  EXPECT_EQ(status, 200);
+  EXPECT_TRUE(done) << client.body();
+  return streamed;
+}
+
+TEST(Route, AReplicaKilledInTheMiddleOfAStreamIsNotSeenInIt) {
+  const Outcome written =
+      pleat("generate --quiet --model " + model() +
+            " --prompt 'The history of the' --max-tokens 200 --temperature 0.8 --seed 5 --ignore-eos");
+  auto first = std::make_unique<Served>(0, "--threads 1"), second = std::make_unique<Served>(0, "--threads 1");
+  const Routed routed("--replica " + first->address() + " " + second->address());
+  const std::string expected = text_of(routed.address(), 200);
+  EXPECT_EQ(expected + "\n", written.out) << "what generate writes";
+  bool killed = false;
+  const Streamed streamed = stream(routed.address(), 200, [&](size_t tokens) {
+    if (tokens < 20 || std::exchange(killed, true)) return;
+    const json replicas = json::parse(routed.page("/v1/pleat/replicas"))["data"];
+    auto& victim = replicas[0]["load_tokens"] > 0 ? first : second;
+    EXPECT_GT(replicas[&victim == &first ? 0 : 1]["load_tokens"], 0);
+    kill(victim->pid(), SIGKILL);
+  });
+  EXPECT_TRUE(killed);
+  EXPECT_EQ(streamed.text, expected);
+  EXPECT_EQ(streamed.tokens.size(), 200u);
+  EXPECT_NE(routed.page("/metrics").find("pleat:moves_total{model_name=\"pleat-gpt2-9m\"} 1\n"), std::string::npos);
+  EXPECT_EQ(routed.get("/ready"), 200) << "one is left";
+  EXPECT_EQ(text_of(routed.address(), 200), expected);
+}
+
+TEST(Route, AReplicaStoppedInTheMiddleOfAStreamIsLeft) {
+  Served first(0, "--threads 1"), second(0, "--threads 1");
+  const Routed routed("--replica " + first.address() + " " + second.address());
+  const std::string expected = text_of(routed.address(), 200);
+  pid_t stopped = 0;
+  const Streamed streamed = stream(routed.address(), 200, [&](size_t tokens) {
+    if (tokens < 20 || stopped) return;
+    const json replicas = json::parse(routed.page("/v1/pleat/replicas"))["data"];
+    const Served& victim = replicas[0]["load_tokens"] > 0 ? first : second;
+    stopped = victim.pid();
+    kill(stopped, SIGSTOP);
+  });
+  EXPECT_EQ(streamed.text, expected);
+  kill(stopped, SIGCONT);
+}
+
+TEST(Route, WithNoReplicaLeftItIs503AndSigtermLetsTextsFinish) {
+  const Scratch scratch;
+  Served served(0, "--threads 1");
+  const std::string list = scratch.write("replicas", "# one so far\n" + served.address() + "\n");
+  Routed routed("--replicas " + list);
+  size_t seen = 0;
+  const Streamed streamed = stream(routed.address(), 200, [&](size_t tokens) {
+    if (seen == 0 && tokens > 10) kill(routed.pid(), SIGTERM);
+    seen = tokens > 10 ? tokens : 0;
+  });
+  EXPECT_EQ(streamed.tokens.size(), 200u);
+  EXPECT_EQ(routed.wait(), 0) << routed.errors();
+
+  Routed alone("--replicas " + list);
+  const Served other(0, "--threads 1");
+  scratch.write("replicas", other.address() + "\n");
+  for (int i = 0; i < 500 && alone.page("/v1/pleat/replicas").find(other.address()) == std::string::npos; ++i)
+    std::this_thread::sleep_for(10ms);
+  const json replicas = json::parse(alone.page("/v1/pleat/replicas"))["data"];
+  ASSERT_EQ(replicas.size(), 1u);
+  EXPECT_EQ(replicas[0]["address"], other.address());
+  scratch.write("replicas", "127.0.0.1:1\n");
+  for (int i = 0; i < 500 && alone.get("/ready") == 200; ++i) std::this_thread::sleep_for(10ms);
+  HttpClient client(alone.address());
+  EXPECT_EQ(client.post("/v1/completions", completion(2, false).dump()), 503) << client.body();
+}
+
+std::string tls(const std::string& name) { return std::string(PLEAT_SOURCE_DIR) + "/tests/fixtures/tls/" + name; }
+
+// The answer to a GET of /ready; empty where the connection fails.
+std::string over_tls(const std::string& address, const TlsFiles& files) {
+  auto io = kj::setupAsyncIo();
+  Tls tls(files);
+  const std::string request = "GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  try {
+    auto stream = connect_to(io.provider->getNetwork(), address, &tls).wait(io.waitScope);
+    stream->write(request.data(), request.size()).wait(io.waitScope);
+    return stream->readAllText().wait(io.waitScope).cStr();
+  } catch (const kj::Exception&) {
+    return "";
+  }
+}
+
+TEST(Route, TlsOnBothSidesLetsInOnlyThoseWithACertificate) {
+  const std::string server = " --tls-certificate " + tls("server.pem") + " --tls-key " + tls("server.key") + " ";
+  const std::string mutual = server + "--tls-clients " + tls("authority.pem");
+  const Served served(0, "--threads 1" + mutual);
+  ASSERT_NE(served.address(), "") << served.errors();
+  const std::string address = "localhost" + served.address().substr(served.address().rfind(':'));
+  const std::string trust = " --server-authorities " + tls("authority.pem");
+  const auto as = [&](const std::string& who) {
+    return trust + " --client-certificate " + tls(who + ".pem") + " --client-key " + tls(who + ".key");
+  };
+  const auto ask = [&](const std::string& to, const std::string& flags) {
+    return pleat("ask " + to + " --prompt x --max-tokens 2" + flags).code;
+  };
+  EXPECT_EQ(ask(address, as("client")), 0);
+  EXPECT_EQ(ask(address, ""), 1) << "without TLS";
+  EXPECT_EQ(ask(address, trust), 1) << "without a certificate";
+  EXPECT_EQ(ask(address, as("other-client")), 1) << "with one by somebody else";
+  EXPECT_EQ(ask(served.address(), as("client")), 1) << "the server is not who it should be: 127.0.0.1";
+
+  const Background routed(pleat_command("route --http 127.0.0.1:0 --replica " + address + as("client") + server));
+  ASSERT_NE(routed.address(), "") << routed.errors();
+  const std::string door = "localhost" + routed.address().substr(routed.address().rfind(':'));
+  TlsFiles trusting;
+  trusting.authorities = tls("authority.pem");
+  for (int i = 0; i < 200 && over_tls(door, trusting).find("\r\n\r\nready") == std::string::npos; ++i)
+    std::this_thread::sleep_for(50ms);
+  EXPECT_TRUE(over_tls(door, trusting).starts_with("HTTP/1.1 200 OK")) << routed.errors();
+  trusting.authorities = tls("other-client.pem");
+  EXPECT_EQ(over_tls(door, trusting), "") << "nobody vouches for it";
+  EXPECT_THROW(HttpClient(routed.address()).get("/ready"), std::runtime_error) << "without TLS";
+}
+
+TEST(Route, AWrongCommandLineIsOneSentence) {
+  EXPECT_EQ(pleat("route").code, 2);
+  EXPECT_EQ(pleat("route --replicas /nowhere/at-all").code, 2);
+  EXPECT_EQ(pleat("route --replica a --api-keys /nowhere/at-all").code, 2);
+  EXPECT_EQ(own_errors(pleat("route --replica a --http 999.1.1.1:0")).size(), 1u);
+}
+
+}  // namespace
+}  // namespace pleat::test
