@@ -33,7 +33,7 @@ rm -f "$out"/steps/*
 # The libraries that came along.
 export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-text() { tr -d '\000-\010\013-\037' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
+text() { tr -cd '\11\12\40-\176' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
 
 failed=0
 # record NAME STATUS SECONDS REASON: a line of steps.jsonl.
