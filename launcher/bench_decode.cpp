@@ -197,8 +197,9 @@ int bench_prefill(Communicator& communicator, const BenchOptions& options) {
   }
   if (communicator.rank() != 0) return 0;
   const Blueprint& b = subject.engine->blueprint();
-  const double products =
-      double(b.hidden) * double((b.heads * 2 + b.kv_heads * 2) * b.head_size + 2 * b.neurons) * b.layers;
+  const double products = double(b.hidden) *
+                          double((b.heads * 2 + b.kv_heads * 2) * b.head_size + (b.gated ? 3 : 2) * b.neurons) *
+                          b.layers;
   const double seconds = median(times), flops = 2 * products * options.tokens / seconds;
   if (options.common.json)
     std::printf("%s\n", nlohmann::json{{"shape", subjects.shape},

@@ -21,8 +21,9 @@ uint64_t process_token() {
 template <class T>
 std::vector<T> gathered(Communicator& communicator, const char* name, const T& mine) {
   std::vector<T> all(size_t(communicator.ranks()));
-  const std::vector<int64_t> counts(all.size(), int64_t(sizeof(T)));
-  communicator.all_gather(name, std::as_bytes(std::span(&mine, 1)), counts, reinterpret_cast<std::byte*>(all.data()));
+  const auto bytes = std::as_bytes(std::span(&mine, 1));
+  const std::vector<int64_t> counts(all.size(), int64_t(bytes.size()));
+  communicator.all_gather(name, bytes, counts, reinterpret_cast<std::byte*>(all.data()));
   return all;
 }
 

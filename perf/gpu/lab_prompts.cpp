@@ -1,6 +1,7 @@
 // Products of a prompt's rows.
 #include "kernels/cuda/blas_lt.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/transposed_rows.h"
 #include "lab_matrix.h"
 
 namespace pleat::lab {
@@ -38,6 +39,46 @@ void many_rows(Lab& lab, const char* kernel, const Matrix& w, WeightFormat forma
                    }});
 }
 
+// The same sums by leaves of the inputs, as an engine adds them that has the same bits on any number of ranks.
+void by_leaves(Lab& lab, const Matrix& w, WeightFormat format, int rows, int leaf_count) {
+  std::vector<int32_t> offsets;
+  for (int leaf = 0; leaf <= leaf_count; ++leaf)
+    offsets.push_back(int32_t(int64_t(w.width()) * leaf / leaf_count / kGroup * kGroup));
+  const cuda::DeviceLeaves leaves(offsets, std::vector<TreeNode>{{0, leaf_count}}, 0, lab.stream());
+  const cuda::DeviceArray<float> work(size_t(leaves.view().pending) * size_t(rows * w.rows()));
+  many_rows(lab, leaf_count == 1 ? "gemm by one leaf" : "gemm by leaves", w, format, rows,
+            [&](cuda::StreamHandle stream, const cuda::GemmInput& x, cuda::GemmProduct product) {
+              product.leaves = leaves.view();
+              product.work = work.data();
+              cuda::gemm(stream, x, product);
+            });
+}
+
+void transposition(Lab& lab, WeightFormat format, const Matrix& w) {
+  const cuda::TransposedRows room(w.rows(), w.width(), false);
+  cuda::Rows out;
+  lab.measure({.kernel = "TransposedRows::transpose",
+               .shape = concat(name_of(format), " [", w.rows(), ", ", w.width(), "]"),
+               .bytes = double(w.bytes()) + 2.0 * w.rows() * w.width(),
+               .check =
+                   [&] {
+                     const int input = w.rows() / 2;
+                     const std::vector<float> expected = w.row(input);
+                     std::vector<bf16> got(size_t(w.rows()));
+                     for (int output = 0; output < w.width(); output += 11) {
+                       cuda::copy_to_host(got.data(), out.data + output * out.stride, got.size() * 2,
+                                          lab.stream().get());
+                       lab.stream().wait();
+                       Sum weight;
+                       weight.add(1, expected[size_t(output)]);
+                       const float value = to_f32(got[size_t(input)]);  // rounded to bf16: 2^-8 is 2^16 roundings
+                       if (std::string wrong = weight.compare(value, 0x1p16, output); !wrong.empty()) return wrong;
+                     }
+                     return std::string();
+                   },
+               .call = [&](cuda::StreamHandle stream, int call) { out = room.transpose(stream, w.on_device(call)); }});
+}
+
 void preparation(Lab& lab, WeightFormat format, const Matrix& w, int rows) {
   const std::vector<float> x = random_values(size_t(rows * w.width()), 6);
   const cuda::DeviceArray<float> device_x(x, lab.stream());
@@ -73,6 +114,8 @@ void prompts(Lab& lab) {
        {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::int3}) {
     const Matrix w(lab, format, outputs, width, 1);
     for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) many_rows(lab, "gemm", w, format, rows, cuda::gemm);
+    for (const int leaves : {1, lab.size(32, 3)}) by_leaves(lab, w, format, lab.size(512, 33), leaves);
+    if (format != WeightFormat::f32) transposition(lab, format, w);
     if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
       cuda::BlasLt blas;
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)})

@@ -5,6 +5,7 @@
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/candidates.h"
 #include "kernels/cuda/embedding.h"
+#include "kernels/cuda/gathered_sum.h"
 #include "kernels/cuda/leaves.h"
 #include "kernels/cuda/norm.h"
 #include "lab_matrix.h"
@@ -129,6 +130,51 @@ void leaf_sums(Lab& lab, int rows, int d, int leaf_count) {
                    int) { cuda::sum_leaves(stream, leaves.view(), nullptr, parts.data(), rows * d, node.data()); }});
 }
 
+void gathered(Lab& lab, int ranks, int rows, int d) {
+  const std::vector<float> values = random_values(size_t(ranks) * size_t(rows * d), 1);
+  const cuda::DeviceArray<float> all(values, lab.stream()), out(size_t(rows * d));
+  lab.measure({.kernel = "sum_gathered",
+               .shape = concat(ranks, " of [", rows, ", ", d, "]"),
+               .bytes = 4.0 * double(values.size() + out.size()),
+               .check =
+                   [&] {
+                     std::vector<double> expected(out.size());
+                     for (size_t i = 0; i < values.size(); ++i) expected[i % expected.size()] += values[i];
+                     return compare_all(out.to_host(lab.stream()), expected, 1e-5);
+                   },
+               .call =
+                   [&](cuda::StreamHandle stream, int) {
+                     cuda::sum_gathered(stream, cuda::SumOrder::by_rank(ranks), rows, d, all.data(), out.data());
+                   }});
+}
+
+void heads(Lab& lab, int rows, int count, int head_size) {
+  const std::vector<float> values = random_values(size_t(rows * count * head_size), 1),
+                           weight = random_values(size_t(head_size), 2);
+  const cuda::DeviceArray<float> device_weight(weight, lab.stream());
+  cuda::DeviceArray<float> x(values, lab.stream());
+  bool first = true;
+  lab.measure({.kernel = "norm_heads",
+               .shape = concat("[", rows, ", ", count, " x ", head_size, "]"),
+               .bytes = 8.0 * double(values.size()),
+               .check =
+                   [&] {
+                     std::vector<double> expected;
+                     double squares = 0;
+                     for (int i = 0; i < head_size; ++i) squares += std::pow(values[size_t(i)], 2) / head_size;
+                     for (int i = 0; i < head_size; ++i)
+                       expected.push_back(values[size_t(i)] / std::sqrt(squares + 1e-5) * weight[size_t(i)]);
+                     return compare_all(x.to_host(lab.stream()), expected, 1e-5);
+                   },
+               .call =
+                   [&](cuda::StreamHandle stream, int) {
+                     if (first) x.copy_from(values, lab.stream());
+                     first = false;
+                     cuda::norm_heads(stream, rows, count, head_size, {device_weight.data(), nullptr, 1e-5f, false},
+                                      x.data(), count * head_size);
+                   }});
+}
+
 }  // namespace
 
 void rows(Lab& lab) {
@@ -138,6 +184,8 @@ void rows(Lab& lab) {
   embedding(lab, 16, vocab, d);
   for (const int k : {1, 40}) candidates(lab, lab.size(16, 3), vocab, k);
   leaf_sums(lab, lab.size(16, 2), d, 32);
+  gathered(lab, 8, lab.size(16, 2), d);
+  heads(lab, lab.size(16, 2), 32, lab.size(128, 36));
 }
 
 }  // namespace pleat::lab

@@ -27,12 +27,13 @@ bin=$(readlink -m "$bin")
 for program in pleat kernel_lab cuda_kernels_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
+rm -f "$out"/steps/*
 : >"$out/steps.jsonl"
 
 # The libraries that came along.
 export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-text() { tr -d '\000-\010\013-\037' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
+text() { tr -cd '\11\12\40-\176' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
 
 failed=0
 # record NAME STATUS SECONDS REASON: a line of steps.jsonl.
@@ -42,10 +43,15 @@ record() {
   [[ $2 != failed ]] || failed=1
 }
 skip() { record "$1" skipped 0 "$2"; }
-# step NAME LIMIT_SECONDS COMMAND...: what it prints goes to steps/NAME.out and .err.
+# step NAME LIMIT_SECONDS COMMAND...: what it prints goes to steps/NAME.out and .err. All together end before 8 minutes.
 step() {
-  local name=$1 limit=$2 start=$SECONDS code
+  local name=$1 limit=$2 start=$SECONDS left=$((465 - SECONDS)) code
   shift 2
+  if ((left < 5)); then
+    record "$name" failed 0 "no time was left for it"
+    return
+  fi
+  ((limit <= left)) || limit=$left
   timeout -k 5 "$limit" "$@" >"$out/steps/$name.out" 2>"$out/steps/$name.err" </dev/null
   code=$?
   case $code in
