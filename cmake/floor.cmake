@@ -46,7 +46,7 @@ function(pleat_tests name)
   # g++ 12 takes "text" + std::string for overlapping memory (GCC bug 105651).
   target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
   pleat_compile_quickly(${name})
-  target_compile_definitions(${name} PRIVATE PLEAT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" PLEAT_BUILD_DIR="${PROJECT_BINARY_DIR}")
+  target_compile_definitions(${name} PRIVATE PLEAT_SOURCE_DIR="${PLEAT_TEST_ROOT}" PLEAT_BUILD_DIR="${PROJECT_BINARY_DIR}")
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
 endfunction()

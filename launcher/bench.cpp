@@ -8,7 +8,7 @@ namespace pleat {
 namespace {
 
 void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const char* name, const char* help,
-              bool needs_model, int (*run)(Communicator&, const BenchOptions&)) {
+              bool needs_model, RunsOn runs_on, int (*run)(Communicator&, const BenchOptions&)) {
   CLI::App* sub = bench.add_subcommand(name, help);
   add_common_flags(*sub, options.common);
   add_rank_flags(*sub, options.common);
@@ -18,8 +18,9 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
       model->required();
     } else {
       add_cache_flags(*sub, options.common);
-      sub->add_option("--synthetic", options.synthetic,
-                      "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, smollm2-135m, small")
+      sub->add_option(
+             "--synthetic", options.synthetic,
+             "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, llama-3-8b, smollm2-135m, small, tiny")
           ->excludes(model);
       sub->add_option("--layers", options.layers, "layers of the synthetic shape (default: as many as fit in memory)")
           ->check(CLI::Range(1, 4096));
@@ -34,9 +35,9 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
           ->check(CLI::Range(1, 1 << 16));
     }
   }
-  sub->callback([&command, &options, run] {
-    command.run = [&options, run] {
-      return with_ranks(options.common, RunsOn::cpu,
+  sub->callback([&command, &options, run, runs_on] {
+    command.run = [&options, run, runs_on] {
+      return with_ranks(options.common, runs_on,
                         [&](Communicator& communicator) { return run(communicator, options); });
     };
   });
@@ -52,11 +53,11 @@ void add_bench(CLI::App& app, Command& command) {
       "         mpirun -np 2 pleat bench decode --model out/pleat-gpt2-9m-folded --batch 4");
   bench->require_subcommand(1);
   static BenchOptions options;
-  add_kind(*bench, command, options, "decode", "one token a sequence and step", true, bench_decode);
-  add_kind(*bench, command, options, "prefill", "a prompt in one step", true, bench_prefill);
+  add_kind(*bench, command, options, "decode", "one token a sequence and step", true, RunsOn::any_device, bench_decode);
+  add_kind(*bench, command, options, "prefill", "a prompt in one step", true, RunsOn::any_device, bench_prefill);
   add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
-           bench_load);
-  add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, bench_allreduce);
+           RunsOn::cpu, bench_load);
+  add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::cpu, bench_allreduce);
 }
 
 }  // namespace pleat

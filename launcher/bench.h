@@ -38,9 +38,9 @@ struct Subjects {
 
 Subjects make_subjects(Communicator& communicator, const BenchOptions& options);
 
-// Bytes per second of all ranks reading at once, on sets far larger than any cache; the best of a few passes.
-// Collective.
-double total_read_bandwidth(Communicator& communicator, Context& context);
+// Bytes per second of all ranks at once, on sets far larger than any cache; the best of a few passes: read from the
+// hosts' memory, or read and written in copies on the devices. Collective.
+double total_bandwidth(Communicator& communicator, Context& context, bool on_device);
 
 int bench_decode(Communicator& communicator, const BenchOptions& options);
 int bench_prefill(Communicator& communicator, const BenchOptions& options);

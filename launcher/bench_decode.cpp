@@ -46,6 +46,8 @@ struct Measurement {
   double phase_seconds[EngineStatistics::phases];  // a step, rank 0
   double phase_bytes[EngineStatistics::phases];    // a step, all ranks
   double bandwidth = 0;                            // bytes/s measured beside it
+  bool on_device = false;                          // where phases are not told apart, and the bandwidth is a copy's
+  bool counted = false;                            // the next three are
   double reduction = 0;                            // share of FFN bytes not read
   double fallback = 0;                             // share of neurons, per row
   double imbalance = 1;                            // fix-up rows, slowest rank / mean
@@ -55,10 +57,11 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   const EngineStatistics& mine = subject.engine->statistics();
   struct Share {
     double bytes[EngineStatistics::phases];
-    double read, dense, fallback;
+    double read, dense, fallback, elsewhere;
   } share{};
   const double steps = double(mine.steps);
   for (int phase = 0; phase < EngineStatistics::phases; ++phase) share.bytes[phase] = double(mine.bytes[phase]) / steps;
+  share.elsewhere = double(subject.engine->executor_bytes());
   share.read = double(mine.ffn_bytes_read);
   share.dense = double(mine.ffn_bytes_dense);
   for (int64_t count : mine.fallback) share.fallback += double(count);
@@ -67,6 +70,8 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   double read = 0, dense = 0, fallback = 0, most = 0;
   for (const Share& part : all) {
     for (int phase = 0; phase < EngineStatistics::phases; ++phase) m.phase_bytes[phase] += part.bytes[phase];
+    m.bytes += part.elsewhere;
+    m.on_device |= part.elsewhere > 0;
     read += part.read;
     dense += part.dense;
     fallback += part.fallback;
@@ -80,6 +85,7 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   for (double time : times) m.mean_seconds += time / double(times.size());
   if (dense == 0) return;
   const Blueprint& blueprint = subject.engine->blueprint();
+  m.counted = true;
   m.reduction = 1 - read / dense;
   m.fallback = fallback / double(std::max<int64_t>(1, mine.folded_rows)) / double(blueprint.layers * blueprint.neurons);
   m.imbalance = most * double(all.size()) / std::max(1.0, fallback);
@@ -93,16 +99,16 @@ const char* phase_name(int phase) {
 
 void print(const Subject& subject, const Measurement& m, int batch) {
   std::printf(
-      "%s: %.2f ms a step, %.2f tok/s, %.1f MB of weights a step, %.1f GB/s = %.0f%% of the read bandwidth (%.1f "
+      "%s: %.2f ms a step, %.2f tok/s, %.1f MB of weights a step, %.1f GB/s = %.0f%% of the %s bandwidth (%.1f "
       "GB/s)\n",
       subject.name.c_str(), m.seconds * 1e3, batch / m.seconds, m.bytes / 1e6, m.bytes / m.seconds / 1e9,
-      100 * m.bytes / m.seconds / m.bandwidth, m.bandwidth / 1e9);
-  if (subject.folded)
+      100 * m.bytes / m.seconds / m.bandwidth, m.on_device ? "device's copy" : "read", m.bandwidth / 1e9);
+  if (subject.folded && m.counted)
     std::printf(
         "  FFN bytes no longer read: %.1f%%; neurons computed exactly: %.2f%% a row; fix-up of the busiest rank / "
         "mean: %.2f\n",
         100 * m.reduction, 100 * m.fallback, m.imbalance);
-  for (int phase = 0; phase < EngineStatistics::phases; ++phase) {
+  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase) {
     if (m.phase_seconds[phase] <= 0) continue;
     std::printf("  %-11s %9.3f ms %5.1f%%", phase_name(phase), m.phase_seconds[phase] * 1e3,
                 100 * m.phase_seconds[phase] / m.mean_seconds);
@@ -122,12 +128,12 @@ nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) 
                       {"gb_per_second", m.bytes / m.seconds / 1e9},
                       {"read_bandwidth_gb_per_second", m.bandwidth / 1e9},
                       {"share_of_bandwidth", m.bytes / m.seconds / m.bandwidth}};
-  if (subject.folded) {
+  if (subject.folded && m.counted) {
     json["reduction"] = m.reduction;
     json["fallback"] = m.fallback;
     json["fixup_imbalance"] = m.imbalance;
   }
-  for (int phase = 0; phase < EngineStatistics::phases; ++phase)
+  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
     json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}, {"bytes", m.phase_bytes[phase]}};
   return json;
 }
@@ -143,7 +149,7 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
   int64_t step = 0;
   const int tokens = std::max(1, options.tokens / kRounds);
   for (int round = 0; round < kRounds; ++round) {
-    bandwidth.push_back(total_read_bandwidth(communicator, *subjects.context));
+    bandwidth.push_back(total_bandwidth(communicator, *subjects.context, options.common.device == "cuda"));
     for (size_t i = 0; i < subjects.all.size(); ++i) {
       Subject& subject = subjects.all[i];
       for (int token = -(round == 0 ? kWarmup : 0); token < tokens; ++token) {
@@ -191,8 +197,9 @@ int bench_prefill(Communicator& communicator, const BenchOptions& options) {
   }
   if (communicator.rank() != 0) return 0;
   const Blueprint& b = subject.engine->blueprint();
-  const double products =
-      double(b.hidden) * double((b.heads * 2 + b.kv_heads * 2) * b.head_size + 2 * b.neurons) * b.layers;
+  const double products = double(b.hidden) *
+                          double((b.heads * 2 + b.kv_heads * 2) * b.head_size + (b.gated ? 3 : 2) * b.neurons) *
+                          b.layers;
   const double seconds = median(times), flops = 2 * products * options.tokens / seconds;
   if (options.common.json)
     std::printf("%s\n", nlohmann::json{{"shape", subjects.shape},

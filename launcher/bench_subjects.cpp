@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/engine/device/device_executor.h"
 #include "kernels/attention.h"
 #include "kernels/stream_read.h"
 #include "launcher/bench.h"
@@ -23,8 +24,9 @@ Rotary plain_rotary(int head_size) {
   return rotary;
 }
 
-// The published shapes of GPT2-XL, Falcon-7B (one key-value head; attention and FFN side by side), Llama-2-7B (SwiGLU)
-// and SmolLM2-135M, and one of GPT-2's kind that runs in a second.
+// The published shapes of GPT2-XL, Falcon-7B (one key-value head; attention and FFN side by side), Llama-2-7B (SwiGLU),
+// Llama-3-8B (8 key-value heads) and SmolLM2-135M, and two of GPT-2's kind, one that runs in a second and one that an
+// emulated device runs.
 Blueprint shape_named(const std::string& name) {
   struct Shape {
     int64_t hidden, neurons, vocab;
@@ -34,8 +36,10 @@ Blueprint shape_named(const std::string& name) {
   static const std::map<std::string, Shape> shapes = {{"gpt2-xl", {1600, 6400, 50257, 48, 25, 25, Shape::gpt2}},
                                                       {"falcon-7b", {4544, 18176, 65024, 32, 71, 1, Shape::falcon}},
                                                       {"llama-2-7b", {4096, 11008, 32000, 32, 32, 32, Shape::llama}},
+                                                      {"llama-3-8b", {4096, 14336, 128256, 32, 32, 8, Shape::llama}},
                                                       {"smollm2-135m", {576, 1536, 49152, 30, 9, 3, Shape::llama}},
-                                                      {"small", {1024, 4096, 8192, 4, 16, 16, Shape::gpt2}}};
+                                                      {"small", {1024, 4096, 8192, 4, 16, 16, Shape::gpt2}},
+                                                      {"tiny", {128, 512, 512, 2, 2, 2, Shape::gpt2}}};
   const auto it = shapes.find(name);
   if (it == shapes.end()) {
     std::string known;
@@ -117,6 +121,7 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
                             std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator,
                                                      *subjects.context, engine_options(options)),
                             fold > 0, bytes});
+    if (options.common.device == "cuda") subjects.all.back().engine->run_on(device_executor());
   };
   const WeightFormat floats = weight_format_named(options.common.dtype);
   add("dense", floats, 0);
@@ -138,6 +143,7 @@ Subjects folder_subjects(Communicator& communicator, const BenchOptions& options
     load.reduction = reduction_kind(options.common);
     load.dense = !folded;
     load.engine = engine_options(options);
+    if (options.common.device == "cuda") load.executor = device_executor();
     if (folded && !subjects.all[0].engine->blueprint().fold) continue;
     LoadedModel model = load_model(options.model, communicator, load);
     subjects.layers = model.blueprint.layers;
@@ -164,17 +170,25 @@ Subjects make_subjects(Communicator& communicator, const BenchOptions& options) 
   return subjects;
 }
 
-double total_read_bandwidth(Communicator& communicator, Context& context) {
+namespace {
+
+double host_read_bandwidth(Context& context) {
   static const Buffer memory = [&] {
     Buffer buffer(size_t(3) << 29);  // 1.5 GiB
     for (size_t i = 0; i < buffer.bytes(); i += 4096) buffer.as<std::byte>()[i] = std::byte(i >> 12);
     return buffer;
   }();
+  return stream_read(context, memory);
+}
+
+}  // namespace
+
+double total_bandwidth(Communicator& communicator, Context& context, bool on_device) {
   double best = 0;
   for (int pass = 0; pass < 3; ++pass) {
     communicator.ledger().beat();
     communicator.barrier("bandwidth");
-    const double mine = stream_read(context, memory);
+    const double mine = on_device ? device_copy_bandwidth() : host_read_bandwidth(context);
     double sum = 0;
     for (double part : gather_values(communicator, "bandwidth", mine)) sum += part;
     best = std::max(best, sum);

@@ -26,6 +26,7 @@ void add_check(CLI::App& app, Command& command);
 void add_bench(CLI::App& app, Command& command);
 void add_serve(CLI::App& app, Command& command);
 void add_ask(CLI::App& app, Command& command);
+void add_launch(CLI::App& app, Command& command);
 void add_route(CLI::App& app, Command& command);
 
 struct CommonOptions {

@@ -100,7 +100,7 @@ class Guardian {
     if (signal <= 0 || signal == SIGCHLD) return;
     if (!ending_) ending_since_ = steady_ns();
     ending_ = true;
-    kill(child_, signal);
+    kill(child_, signal == SIGUSR1 ? SIGTERM : signal);
   }
 
   int verdict(int status) {
@@ -146,7 +146,7 @@ int run_guarded(int argc, char** argv, int (*body)(int argc, char** argv)) {
 
   sigset_t signals, before;
   sigemptyset(&signals);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, signal);
   sigprocmask(SIG_BLOCK, &signals, &before);
   const pid_t guardian = getpid();
   const pid_t child = fork();

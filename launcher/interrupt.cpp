@@ -16,7 +16,7 @@ volatile std::sig_atomic_t event = -1;
 
 void note(int signal) {
   const int before = errno;
-  noted = signal;
+  noted = signal == SIGUSR1 ? SIGTERM : signal;
   [[maybe_unused]] const int written = eventfd_write(event, 1);
   errno = before;
 }
@@ -27,6 +27,7 @@ void handle(void (*handler)(int)) {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
 }
 
 }  // namespace

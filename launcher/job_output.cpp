@@ -15,6 +15,11 @@
 namespace pleat {
 namespace {
 
+bool is_regular_file(int file) {
+  struct stat status = {};
+  return fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+}
+
 int64_t size_of_file(int file) {
   struct stat status = {};
   return fstat(file, &status) == 0 ? int64_t(status.st_size) : 0;
@@ -33,6 +38,7 @@ JobOutput::JobOutput(const std::string& path, bool resume) : path_(path) {
                   "'");
     PLEAT_REQUIRE(resume || size_of_file(file_) == 0, "output '", path,
                   "' exists already; --resume continues it, or choose another name");
+    PLEAT_REQUIRE(!resume || is_regular_file(file_), "'", path, "' is a device or a pipe: nothing there to resume");
     if (resume) read_records();
   } catch (...) {
     close(file_);

@@ -29,6 +29,7 @@ int run(int argc, char** argv) {
   add_bench(app, command);
   add_serve(app, command);
   add_ask(app, command);
+  add_launch(app, command);
   add_route(app, command);
   try {
     app.parse(argc, argv);

@@ -200,9 +200,10 @@ bool Engine::shares_prefixes() const {
 }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
-  if (s.options.kv_dtype || s.options.key_channels < 1)
-    throw Error(ErrorKind::unimplemented, "--kv-format and --key-channels do not run on a GPU yet");
-  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, s.pages * kPageTokens);
+  if (s.options.key_channels < 1) throw Error(ErrorKind::unimplemented, "--key-channels does not run on a GPU yet");
+  EngineOptions options = s.options;
+  options.kv_tokens = s.pages * kPageTokens;
+  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
 }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
@@ -286,6 +287,7 @@ MatrixView<const float> Engine::logits() const {
   return {values.data(), int64_t(s.logit_rows.size()), s.blueprint.vocab};
 }
 const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
+int64_t Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : 0; }
 
 void serve_steps(Engine& engine, Communicator& communicator) {
   StepPlan plan;

@@ -54,11 +54,13 @@ class StepExecutor {
   // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
   virtual MatrixView<const float> logits() const = 0;        // [wanted rows, V_r] after LogitsMode::full
   virtual std::span<const TokenCandidate> best() const = 0;  // [wanted rows]      after LogitsMode::argmax
+  // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
+  virtual int64_t weight_bytes() const = 0;
 };
-// Collective. kv_tokens: what the key-value cache must hold.
-using MakeExecutor =
-    std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
-                                                const ShardPlan& plan, Communicator& communicator, int64_t kv_tokens)>;
+// Collective. options: the engine's, kv_tokens being what the key-value cache must hold.
+using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
+                                                                 const ShardPlan& plan, Communicator& communicator,
+                                                                 const EngineOptions& options)>;
 
 // What the steps so far cost this rank.
 struct EngineStatistics {
@@ -98,6 +100,7 @@ class Engine {
   void run_on(const MakeExecutor& make);
   void set_ffn_hook(FfnHook* hook);
   void set_observer(StageObserver* observer);
+  int64_t executor_bytes() const;  // StepExecutor::weight_bytes(); 0 on the CPU
   const EngineStatistics& statistics() const;
   void reset_statistics();
 

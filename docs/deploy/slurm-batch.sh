@@ -10,5 +10,5 @@ set -euo pipefail
 : "${MODEL:?a folded or plain model folder that all nodes see}" "${INPUT:?a JSONL file}" "${OUTPUT:?where the answers go}"
 : "${PLEAT:=build/pleat}"
 
-# mpirun reads the allocation itself. The ranks choose their own number of threads from the cores that they are bound to.
-mpirun --map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" "$PLEAT" generate --model "$MODEL" --input "$INPUT" --output "$OUTPUT" --resume
+# Ranks, hosts and cores are the allocation's. Slurm's signals reach this process, which lets the step in flight end.
+exec "$PLEAT" launch -- generate --model "$MODEL" --input "$INPUT" --output "$OUTPUT" --resume

@@ -13,7 +13,4 @@ set -euo pipefail
 
 # Rank 0 runs on this node, where this script runs. Beyond it there is no authentication: choose a network that is yours.
 address="$(hostname):$PORT"
-mpirun --map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" "$PLEAT" serve --model "$MODEL" --listen "$address" --grace 90 &
-server=$!
-trap '"$PLEAT" ask "$address" --drain' TERM
-wait "$server" || wait "$server" # a trapped signal ends the first wait
+exec "$PLEAT" launch -- serve --model "$MODEL" --listen "$address" --grace 90

@@ -26,6 +26,13 @@ __global__ void __launch_bounds__(kThreads)
   up.data[blockIdx.x * up.stride + column] *= activated(activation, gate.data[blockIdx.x * gate.stride + column]);
 }
 
+__global__ void __launch_bounds__(kThreads) soft_cap_kernel(float cap, MatrixView<float> x) {
+  const int64_t column = int64_t(blockIdx.y) * kThreads + threadIdx.x;
+  if (column >= x.cols) return;
+  float& value = x.data[blockIdx.x * x.stride + column];
+  value = soft_capped(cap, value);
+}
+
 }  // namespace
 
 void activate(cudaStream_t stream, Activation activation, MatrixView<float> x) {
@@ -37,5 +44,7 @@ void activate_gated(cudaStream_t stream, Activation activation, MatrixView<const
                up.cols);
   launch(activate_gated_kernel, over(up, stream), activation, gate, up);
 }
+
+void soft_cap(cudaStream_t stream, float cap, MatrixView<float> x) { launch(soft_cap_kernel, over(x, stream), cap, x); }
 
 }  // namespace pleat::cuda

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention_rows.h"
-#include "kernels/cuda/attention_tile.h"
 
 namespace pleat::cuda {
 namespace {
@@ -109,10 +108,7 @@ void attention(cudaStream_t stream, MatrixView<const float> q, const PagedRows& 
                std::span<const int> kv_of_head, const AttentionScores& scores, int max_positions, float* work,
                MatrixView<float> out) {
   const int q_heads = int(kv_of_head.size());
-  PLEAT_ASSERT(q.rows == rows.count && out.rows == rows.count, q.rows, " queries, ", out.rows, " outputs, ", rows.count,
-               " rows");
-  PLEAT_ASSERT(q.cols == int64_t(q_heads) * cache.head_size && out.cols == q.cols, q.cols, " columns for ", q_heads,
-               " heads of ", cache.head_size);
+  check_attention(q, rows, cache, kv_of_head, out);
   AttentionWork all{.q = q.data,
                     .q_stride = q.stride,
                     .rows = rows,
@@ -126,15 +122,9 @@ void attention(cudaStream_t stream, MatrixView<const float> q, const PagedRows& 
   if (scores.window > 0 && scores.window < max_positions)
     all.splits = std::min(all.splits, splits_of_window(scores.window));
   if (all.groups.largest > 1) all.shape.heads = padded_heads(all.groups.largest);
-  PLEAT_REQUIRE(all.shape.shared_bytes() <= kSharedBytes, all.shape.heads, " query heads of size ", cache.head_size,
-                " to a kv head need ", all.shape.shared_bytes(), " bytes of shared memory, not ", kSharedBytes);
+  check_shared_bytes(all.shape.shared_bytes(), all.shape.heads, cache.head_size);
 
-  with_element(cache.dtype, [&]<class Element>(Element) {
-    if (cache.head_size % kQuad == 0)
-      attend<Element, kQuad>(all, stream);
-    else
-      attend<Element, 1>(all, stream);
-  });
+  with_reads_of(cache, [&]<class Element>(Element, auto run) { attend<Element, run()>(all, stream); });
   launch(combine_splits, {dim3(unsigned(rows.count), unsigned(q_heads)), kCombineThreads, 0, stream}, all, out.data,
          out.stride);
 }

@@ -1,12 +1,14 @@
 #pragma once
 // What attention's kernels agree on: what a row sees, how its positions are cut into splits and how these are added,
-// and which query heads read which kv head. Included by .cu files only.
+// which query heads read which kv head, what they ask of their arguments and how they read a cache. Included by .cu
+// files only.
 #include <algorithm>
 #include <span>
 
 #include "device_language.h"
 #include "kernels/check.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_tile.h"
 
 namespace pleat::cuda {
 
@@ -61,5 +63,29 @@ struct HeadGroups {
 
 // Rounded up to what threads take at once.
 inline int padded_heads(int heads) { return (heads + kHeadsAtOnce - 1) / kHeadsAtOnce * kHeadsAtOnce; }
+
+inline void check_attention(MatrixView<const float> q, const PagedRows& rows, const KvCache& cache,
+                            std::span<const int> kv_of_head, MatrixView<float> out) {
+  PLEAT_ASSERT(q.rows == rows.count && out.rows == rows.count, q.rows, " queries, ", out.rows, " outputs, ", rows.count,
+               " rows");
+  PLEAT_ASSERT(q.cols == std::ssize(kv_of_head) * cache.head_size && out.cols == q.cols, q.cols, " columns for ",
+               kv_of_head.size(), " heads of ", cache.head_size);
+}
+
+inline void check_shared_bytes(size_t bytes, int heads, int head_size) {
+  PLEAT_REQUIRE(bytes <= kSharedBytes, heads, " query heads of size ", head_size, " to a kv head need ", bytes,
+                " bytes of shared memory, not ", kSharedBytes);
+}
+
+// use(element, run) with an element of the cache's type, and how many neighbouring numbers are sure to be one token's.
+template <class Use>
+void with_reads_of(const KvCache& cache, Use use) {
+  with_element(cache.dtype, [&](auto element) {
+    if (cache.head_size % kQuad == 0)
+      use(element, std::integral_constant<int, kQuad>());
+    else
+      use(element, std::integral_constant<int, 1>());
+  });
+}
 
 }  // namespace pleat::cuda

@@ -44,7 +44,9 @@ Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocki
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void wait_for(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "the device's work failed"); }
 
-Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "no event"); }
+Event::Event(Kind kind) {
+  check(cudaEventCreateWithFlags(&event_, kind == timed ? cudaEventDefault : cudaEventDisableTiming), "no event");
+}
 Event::~Event() { cudaEventDestroy(event_); }
 void Event::record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "an event was not recorded"); }
 bool Event::passed() const {
@@ -52,6 +54,11 @@ bool Event::passed() const {
   if (error == cudaErrorNotReady) return false;
   check(error, "the device's work failed");
   return true;
+}
+float Event::milliseconds_since(const Event& before) const {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, before.event_, event_), "a time was not measured");
+  return milliseconds;
 }
 
 void* allocate(size_t bytes) {

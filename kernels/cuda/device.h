@@ -53,11 +53,14 @@ class Stream {
 // A point in a stream's work.
 class Event {
  public:
-  Event();
+  enum Kind { untimed, timed };
+  explicit Event(Kind kind = untimed);
   ~Event();
   Event(const Event&) = delete;
   void record(const Stream& stream);  // behind all that was enqueued
   bool passed() const;                // does not wait; throws where work before it failed
+  // From `before` to here, both timed and passed.
+  float milliseconds_since(const Event& before) const;
 
  private:
   CUevent_st* event_ = nullptr;

@@ -11,14 +11,14 @@ namespace pleat::cuda {
 
 // A rank's rows of the token embedding: those of the tokens [first_token, first_token + rows).
 struct TokenEmbedding {
-  Rows table;  // [rows, d] f32 or bf16
+  Rows table;  // [rows, d]
   int first_token = 0;
   float scale = 1;
 };
 
 // Learned positions: position p has row p + offset (GPT-2: 0, OPT: 2).
 struct PositionEmbedding {
-  Rows table;  // [positions + offset, d] f32 or bf16; no rows: the model has none
+  Rows table;  // [positions + offset, d]; no rows: the model has none
   int offset = 0;
 };
 

@@ -16,32 +16,26 @@ struct Exact {
   Activation activation;
 };
 
-// residual[r] of one neuron, in every lane of the warp.
+// The residual of one neuron in the row of this lane's number, below kRows: an activation is long, and a lane has one.
 template <int kRows>
-__device__ void residuals(const Exact& exact, const RowInput& x, int neuron, float (&residual)[kRows]) {
+__device__ float residual_of(const Exact& exact, const RowInput& x, int neuron) {
   const NeuronConstants& of = exact.constants;
   const bool gated = exact.gate.rows > 0;
-  float gate[kRows] = {};
+  float g = 0, u = 0;
 #pragma unroll 1
   for (int which = gated ? 0 : 1; which < 2; ++which) {
-    row_dots(which == 0 ? exact.gate : exact.up, neuron, x, residual);
+    float dots[kRows];
+    row_dots(which == 0 ? exact.gate : exact.up, neuron, x, dots);
+    g = u;
 #pragma unroll
-    for (int r = 0; r < kRows && which == 0; ++r) gate[r] = residual[r];
+    for (int r = 0; r < kRows; ++r)
+      if (int(threadIdx.x) % kWarp == r) u = dots[r];
   }
   const float c = of.lines.up_slope[neuron], f = of.lines.intercept[neuron];
-  const float up_bias = of.up_bias != nullptr ? of.up_bias[neuron] : 0.0f;
-  const float gate_bias = gated && of.gate_bias != nullptr ? of.gate_bias[neuron] : 0.0f;
-  const float e = gated ? of.lines.gate_slope[neuron] : 0.0f;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    const float u = residual[r] + up_bias;
-    if (gated) {
-      const float g = gate[r] + gate_bias;
-      residual[r] = (activated(exact.activation, g) - c) * u - (e * g + f);
-    } else {
-      residual[r] = activated(exact.activation, u) - (c * u + f);
-    }
-  }
+  if (of.up_bias != nullptr) u += of.up_bias[neuron];
+  if (gated && of.gate_bias != nullptr) g += of.gate_bias[neuron];
+  const float a = activated(exact.activation, gated ? g : u);
+  return gated ? (a - c) * u - (of.lines.gate_slope[neuron] * g + f) : a - (c * u + f);
 }
 
 // The neurons that a block has residuals of, in shared memory.
@@ -98,7 +92,7 @@ __device__ inline const uint16_t* protected_row(const Rows& down, int neuron) {
 }
 
 // Neighbouring threads have neighbouring words of a group's codes, each its columns l, 16 + l, 32 + l and 48 + l.
-template <int kBits, int kRows>
+template <int kRows>
 __device__ void add_low_bit(const Chunk<kRows>& chunk, const Rows& down, const RowInput& x, float* out) {
   const int groups = x.groups();
   for (int unit = int(threadIdx.x); unit < groups * 16; unit += kThreads) {
@@ -112,9 +106,9 @@ __device__ void add_low_bit(const Chunk<kRows>& chunk, const Rows& down, const R
         }
         return;
       }
-      const unsigned* const words = reinterpret_cast<const unsigned*>(row + int64_t(group) * 8 * kBits);
-      const int codes = code_word<kBits>([&](int i) { return words[i]; }, l);
-      const LowBitScales<kBits> scales(row, groups);
+      const unsigned* const words = reinterpret_cast<const unsigned*>(row + int64_t(group) * 8 * down.bits);
+      const int codes = code_word([&](int i) { return words[i]; }, down.bits, l);
+      const LowBitScales scales(row, down.bits, groups);
       const float scale = scales.scale(group), minimum = scales.minimum(group);
       for (int i = 0; i < 4; ++i) weight[i] = fmaf(scale, float(int8_t(codes >> 8 * i)), minimum);
     };
@@ -143,24 +137,9 @@ __device__ void add_floats(const Chunk<kRows>& chunk, const Rows& down, const Ro
 
 template <int kRows>
 __device__ void add_down(const Chunk<kRows>& chunk, const Rows& down, const RowInput& x, float* out) {
-  switch (down.bits) {
-    case 32:
-      return add_floats<float>(chunk, down, x, out);
-    case 16:
-      return add_floats<uint16_t>(chunk, down, x, out);
-    case 8:
-      return add_low_bit<8>(chunk, down, x, out);
-    case 6:
-      return add_low_bit<6>(chunk, down, x, out);
-    case 5:
-      return add_low_bit<5>(chunk, down, x, out);
-    case 4:
-      return add_low_bit<4>(chunk, down, x, out);
-    case 3:
-      return add_low_bit<3>(chunk, down, x, out);
-    default:
-      return add_low_bit<2>(chunk, down, x, out);
-  }
+  if (down.bits == 32) return add_floats<float>(chunk, down, x, out);
+  if (down.bits == 16) return add_floats<uint16_t>(chunk, down, x, out);
+  add_low_bit(chunk, down, x, out);
 }
 
 // A block a bin. Warps find the residuals of kTogether neurons, then threads add up those neurons' down rows, each its
@@ -180,14 +159,12 @@ __global__ void __launch_bounds__(kThreads)
     const int here = count - begin < kTogether ? count - begin : kTogether;
     for (int i = warp; i < here; i += kWarps) {
       const int which = selection.neuron[first + begin + i];
-      float mine[kRows];
-      residuals(exact, x, which, mine);
+      const float mine = residual_of<kRows>(exact, x, which);
+      // As the down row is multiplied with it: rounded where that is in bf16.
+      if (lane < kRows) residual[i * kRows + lane] = exact.down.bits == 16 ? rounded_to_bf16(mine) : mine;
       if (lane != 0) continue;
       neuron[i] = which;
       rows[i] = selection.rows[first + begin + i];
-      // As the down row is multiplied with it: rounded where that is in bf16.
-      for (int r = 0; r < kRows; ++r)
-        residual[i * kRows + r] = exact.down.bits == 16 ? rounded_to_bf16(mine[r]) : mine[r];
     }
     __syncthreads();
     add_down(Chunk<kRows>{here, neuron.data(), rows.data(), residual.data()}, exact.down, x, out);

@@ -5,6 +5,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/cuda/gemm_input.h"
+#include "kernels/cuda/leaves.h"
 #include "kernels/cuda/rows.h"
 
 namespace pleat::cuda {
@@ -14,15 +15,19 @@ namespace pleat::cuda {
 //   bf16      x rounded to bf16, on tensor cores, a fixed order over k
 //   low-bit   the arithmetic of kernels/low_bit.h on int8 tensor cores: over the groups g, ascending, y from 0,
 //               y = fma(s, fma(scale, codes . q, minimum * sum(q)), y)
-//             then y += x * weight for the protected inputs, ascending. These are matmul()'s bits on the CPU where it
-//             sums one leaf; multiply_rows() adds the same terms in another order.
-// An element's bits depend on its rows of x and w, not on the other rows nor on their number: prompts may be cut into
-// chunks anywhere.
+//             then y += x * weight for the protected inputs, ascending. These are matmul()'s bits on the CPU.
+// With leaves, which are ranges of the inputs, y is the nodes of that sum, without bias and activation: a leaf is
+// summed like a product of its own and they are added along the tree, whatever rank holds which of them. An element's
+// bits depend on its rows of x and w, not on the other rows nor on their number: prompts may be cut into chunks
+// anywhere. multiply_rows() adds the same terms in another order: a row that must keep its bits goes through the same
+// one of the two, however few rows there are.
 struct GemmProduct {
   Rows w;                       // [outputs, width]
   const float* bias = nullptr;  // [outputs] or nullptr
   std::optional<Activation> activation{};
-  MatrixView<float> y;  // [rows, outputs]
+  MatrixView<float> y;    // [rows, outputs], or the first of [nodes] such matrices, one behind the other
+  Leaves leaves{};        // low-bit: of whole groups of 64
+  float* work = nullptr;  // [leaves.pending][rows, outputs]
 };
 
 void gemm(StreamHandle stream, const GemmInput& x, const GemmProduct& product);

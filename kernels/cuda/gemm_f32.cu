@@ -12,10 +12,10 @@ constexpr int kPadded = kTile + 4;  // floats from input to input: a thread's wr
 using Own = Floats<kOwn>;
 
 // Inputs [begin, begin + kStep) of rows from `first` on, input by input; zeros beyond the ends.
-__device__ void copy_step(float* tile, const float* from, int64_t stride, int first, int rows, int begin, int width) {
+__device__ void copy_step(float* tile, const float* from, int64_t stride, int first, int rows, int begin, int end) {
   for (int i = int(threadIdx.x); i < kTile * kStep; i += kThreads) {
     const int row = i / kStep, k = i % kStep;
-    const bool exists = first + row < rows && begin + k < width;
+    const bool exists = first + row < rows && begin + k < end;
     tile[k * kPadded + row] = exists ? from[(first + row) * stride + begin + k] : 0.0f;
   }
 }
@@ -25,24 +25,33 @@ __global__ void __launch_bounds__(kThreads) gemm_f32_kernel(MatrixView<const flo
   const int row = int(blockIdx.x) * kTile, output = int(blockIdx.y) * kTile;
   const int own_row = int(threadIdx.x) / (kTile / kOwn) * kOwn, own_output = int(threadIdx.x) % (kTile / kOwn) * kOwn;
   float sums[kOwn][kOwn] = {};
-  for (int begin = 0; begin < w.width; begin += kStep) {
-    __syncthreads();
-    copy_step(x_tile.data(), x.data, x.stride, row, out.rows, begin, w.width);
-    copy_step(w_tile.data(), reinterpret_cast<const float*>(w.data), w.stride / 4, output, w.rows, begin, w.width);
-    __syncthreads();
-    for (int k = 0; k < min(kStep, w.width - begin); ++k) {
-      const Own a = Own::load(x_tile.data() + k * kPadded + own_row);
-      const Own b = Own::load(w_tile.data() + k * kPadded + own_output);
+  GemmLeaves leaves;
+  const auto for_each = [&](auto use) {
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i)
+    for (int i = 0; i < kOwn; ++i)
 #pragma unroll
-        for (int j = 0; j < kOwn; ++j) sums[i][j] = fmaf(a.at[i], b.at[j], sums[i][j]);
+      for (int j = 0; j < kOwn; ++j) use(row + own_row + i, output + own_output + j, sums[i][j]);
+  };
+  for (int part = 0; part < out.parts(); ++part) {
+    const int end = out.end(part, w.width);
+    for (int begin = out.begin(part); begin < end; begin += kStep) {
+      __syncthreads();
+      copy_step(x_tile.data(), x.data, x.stride, row, out.rows, begin, end);
+      copy_step(w_tile.data(), reinterpret_cast<const float*>(w.data), w.stride / 4, output, w.rows, begin, end);
+      __syncthreads();
+      for (int k = 0; k < min(kStep, end - begin); ++k) {
+        const Own a = Own::load(x_tile.data() + k * kPadded + own_row);
+        const Own b = Own::load(w_tile.data() + k * kPadded + own_output);
+#pragma unroll
+        for (int i = 0; i < kOwn; ++i)
+#pragma unroll
+          for (int j = 0; j < kOwn; ++j) sums[i][j] = fmaf(a.at[i], b.at[j], sums[i][j]);
+      }
     }
+    if (out.leaves.count > 0) leaves.end_leaf(part, out, for_each);
   }
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i)
-#pragma unroll
-    for (int j = 0; j < kOwn; ++j) out.put(row + own_row + i, output + own_output + j, sums[i][j]);
+  if (out.leaves.count > 0) return;
+  for_each([&](int at_row, int at_output, float sum) { out.put(at_row, at_output, sum); });
   if (!out.activates) return;
 #pragma unroll 1
   for (int at = 0; at < kOwn * kOwn; ++at) out.activate(row + own_row + at / kOwn, output + own_output + at % kOwn);

@@ -1,6 +1,6 @@
 #include "kernels/cuda/gemm_kernels.h"
 #include "kernels/cuda/gemm_tile.h"
-#include "kernels/cuda/row_dots.h"
+#include "kernels/cuda/low_bit_codes.h"
 
 namespace pleat::cuda {
 namespace {
@@ -35,7 +35,7 @@ __device__ void decode(const unsigned char* codes, unsigned char* operand) {
     int decoded[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      decoded[i] = code_word<kBits>([&](int word) { return words[word]; }, 8 * half + 4 * piece + i);
+      decoded[i] = code_word([&](int word) { return words[word]; }, kBits, 8 * half + 4 * piece + i);
     *reinterpret_cast<int4*>(operand + piece_at(output, 2 * half + piece)) =
         make_int4(decoded[0], decoded[1], decoded[2], decoded[3]);
   }
@@ -48,7 +48,7 @@ __device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int outp
   if (group >= groups) return {0, 0};
   if (int(threadIdx.x) < kTileRows) {
     if (output + at >= w.rows) return {0, 0};
-    const LowBitScales<kBits> scales(w.data + (output + at) * w.stride, groups);
+    const LowBitScales scales(w.data + (output + at) * w.stride, kBits, groups);
     return {scales.scale(group), scales.minimum(group)};
   }
   if (row + at >= x.x.rows) return {0, 0};
@@ -57,16 +57,18 @@ __device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int outp
 }
 
 template <int kBits>
-__device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Rows& w, int row, int output,
-                              Sums& sums) {
+__device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Rows& w, int row, int output, int begin,
+                              int end, Sums& sums) {
   for (int protected_input = 0; protected_input < w.protected_input_count; ++protected_input) {
-    const float* const values = x.x.data + w.protected_inputs[protected_input];
+    const int input = w.protected_inputs[protected_input];
+    if (input < begin || input >= end) continue;
+    const float* const values = x.x.data + input;
     float weight[kOutputFragments][2];
 #pragma unroll
     for (int i = 0; i < 2 * kOutputFragments; ++i) {
       const int at = min(output + tile.output(i / 2) + i % 2, w.rows - 1);
       weight[i / 2][i % 2] =
-          from_bf16(LowBitScales<kBits>(w.data + at * w.stride, x.groups()).protected_weights[protected_input]);
+          from_bf16(LowBitScales(w.data + at * w.stride, kBits, x.groups()).protected_weights[protected_input]);
     }
 #pragma unroll
     for (int i = 0; i < 2 * kRowFragments; ++i) {
@@ -103,28 +105,33 @@ __global__ void __launch_bounds__(kGemmThreads, 1) gemm_low_bit_kernel(GemmInput
   Sums sums = {};
   float2 next = scales_of<kBits>(x, w, row, output, 0);
   for (int group = 0; group < kStages - 1; ++group) start(group);
-  for (int group = 0; group < groups; ++group) {
-    wait_for_copies<kStages - 2>();
-    __syncthreads();  // of all threads; and what is filled next has been read
-    start(group + kStages - 1);
-    const unsigned char* const stage = stages + group % kStages * kStageBytes;
-    decode<kBits>(stage + kOperandBytes, decoded);
-    of_outputs[threadIdx.x] = next;  // of rows, for the second half of the threads
-    next = scales_of<kBits>(x, w, row, output, group + 1);
-    __syncthreads();
-    tile.for_fragments(stage, decoded, [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
-      int dots[4] = {};
-      for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[half]);
+  GemmLeaves leaves;
+  for (int part = 0; part < out.parts(); ++part) {
+    const int begin = out.begin(part), end = out.end(part, w.width);
+    for (int group = begin / 64; group * 64 < end; ++group) {
+      wait_for_copies<kStages - 2>();
+      __syncthreads();  // of all threads; and what is filled next has been read
+      start(group + kStages - 1);
+      const unsigned char* const stage = stages + group % kStages * kStageBytes;
+      decode<kBits>(stage + kOperandBytes, decoded);
+      of_outputs[threadIdx.x] = next;  // of rows, for the second half of the threads
+      next = scales_of<kBits>(x, w, row, output, group + 1);
+      __syncthreads();
+      tile.for_fragments(stage, decoded, [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
+        int dots[4] = {};
+        for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[half]);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
-        const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
-        sums[i][j][e] = fmaf(of_row.x, term, sums[i][j][e]);
-      }
-    });
+        for (int e = 0; e < 4; ++e) {
+          const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
+          const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
+          sums[i][j][e] = fmaf(of_row.x, term, sums[i][j][e]);
+        }
+      });
+    }
+    add_protected<kBits>(tile, x, w, row, output, begin, end, sums);
+    if (out.leaves.count > 0) leaves.end_leaf(part, out, [&](auto use) { for_sums(tile, row, output, sums, use); });
   }
-  add_protected<kBits>(tile, x, w, row, output, sums);
-  put_sums(tile, row, output, sums, out);
+  if (out.leaves.count == 0) put_sums(tile, row, output, sums, out);
 }
 
 template <int kBits>

@@ -24,13 +24,22 @@ __device__ inline int piece_at(int row, int piece) {
   return (row * kStepPieces + (piece ^ row / 2 % kStepPieces)) * kPiece;
 }
 
-// Starts to copy bytes [begin, begin + kStepBytes) of rows from `first` on; zeros beyond `rows` and `row_bytes`.
+// Starts to copy bytes [begin, begin + kStepBytes) of rows from `first` on; zeros beyond `rows` and `end`. Where a leaf
+// begins between two pieces, bf16 numbers are copied one by one: they must lie in the tile as they do on any rank.
 __device__ inline void start_operand(unsigned char* operand, const unsigned char* from, int64_t stride, int first,
-                                     int rows, int begin, int row_bytes) {
+                                     int rows, int begin, int end) {
   for (int i = int(threadIdx.x); i < kTileRows * kStepPieces; i += kGemmThreads) {
     const int row = i / kStepPieces, piece = i % kStepPieces, at = begin + piece * kPiece;
-    const int bytes = first + row < rows ? max(0, min(kPiece, row_bytes - at)) : 0;
-    copy_async<kPiece>(operand + piece_at(row, piece), bytes > 0 ? from + (first + row) * stride + at : from, bytes);
+    const int bytes = first + row < rows ? max(0, min(kPiece, end - at)) : 0;
+    unsigned char* const to = operand + piece_at(row, piece);
+    const unsigned char* const source = bytes > 0 ? from + (first + row) * stride + at : from;
+    if (begin % kPiece == 0) {
+      copy_async<kPiece>(to, source, bytes);
+      continue;
+    }
+    for (int byte = 0; byte < kPiece; byte += 2)
+      *reinterpret_cast<uint16_t*>(to + byte) =
+          byte < bytes ? *reinterpret_cast<const uint16_t*>(source + byte) : uint16_t(0);
   }
 }
 
@@ -78,6 +87,17 @@ struct WarpTile {
 };
 
 using Sums = float[kRowFragments][kOutputFragments][4];
+
+// Calls use(row, output, sum) for each of the thread's sums of a tile at (row, output).
+template <class Use>
+__device__ void for_sums(const WarpTile& tile, int row, int output, Sums& sums, Use use) {
+#pragma unroll
+  for (int i = 0; i < kRowFragments; ++i)
+#pragma unroll
+    for (int j = 0; j < kOutputFragments; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) use(row + tile.row(i) + e / 2 * 8, output + tile.output(j) + e % 2, sums[i][j][e]);
+}
 
 // Element e of fragment (i, j), counted from the tile's corner at (row, output), goes to `out`.
 __device__ inline void put_sums(const WarpTile& tile, int row, int output, const Sums& sums, const GemmOutput& out) {

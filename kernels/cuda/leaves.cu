@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Appends what comes after each leaf of the node; returns how many sums wait at most.
+// Appends what comes after each leaf of the node; returns how many sums there are at most, the newest included.
 int append(TreeNode node, std::vector<uint8_t>& after) {
   if (node.leaves() == 1) {
     after.push_back(0);
@@ -44,7 +44,8 @@ DeviceLeaves::DeviceLeaves(std::span<const int32_t> offsets, std::span<const Tre
   std::vector<uint8_t> after;
   for (const TreeNode& node : nodes) {
     PLEAT_ASSERT(node.begin == first_leaf + int(after.size()), "a node from leaf ", node.begin);
-    PLEAT_REQUIRE(append(node, after) <= Leaves::kMaxPending, "a tree of at most ", Leaves::kMaxPending, " levels");
+    pending_ = std::max(pending_, append(node, after) - 1);
+    PLEAT_REQUIRE(pending_ <= Leaves::kMaxPending, "a tree of at most ", Leaves::kMaxPending, " levels");
     after.back() |= Leaves::kEnds;
   }
   PLEAT_ASSERT(after.size() + 1 == offsets.size(), after.size(), " leaves, ", offsets.size(), " offsets");
@@ -52,7 +53,7 @@ DeviceLeaves::DeviceLeaves(std::span<const int32_t> offsets, std::span<const Tre
   alone_ = {std::span<const uint8_t>(std::vector<uint8_t>(after.size(), Leaves::kEnds)), stream};
 }
 
-Leaves DeviceLeaves::view() const { return {offsets_.data(), after_.data(), int(after_.size()), nodes_}; }
+Leaves DeviceLeaves::view() const { return {offsets_.data(), after_.data(), int(after_.size()), nodes_, pending_}; }
 Leaves DeviceLeaves::each_alone() const {
   return {offsets_.data(), alone_.data(), int(alone_.size()), int(alone_.size())};
 }

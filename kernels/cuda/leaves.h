@@ -17,6 +17,7 @@ struct Leaves {
   const int32_t* offsets = nullptr;       // [count + 1] first input, or bin, of each leaf, closed by the end
   const uint8_t* after = nullptr;         // [count]
   int count = 0, nodes = 0;
+  int pending = 0;  // the most sums that wait at a time
 };
 
 class DeviceLeaves {
@@ -29,7 +30,7 @@ class DeviceLeaves {
   Leaves each_alone() const;
 
  private:
-  int nodes_ = 0;
+  int nodes_ = 0, pending_ = 0;
   DeviceArray<int32_t> offsets_;
   DeviceArray<uint8_t> after_, alone_;
 };

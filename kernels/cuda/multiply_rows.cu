@@ -21,43 +21,40 @@ struct Products {
   int count;
 };
 
+// A warp's product of one output: all lanes together, or with leaves every kLeafLanes lanes a leaf, then lane r puts
+// row r's sums on its stack. (One loop for both: what it sums is most of a kernel's code.)
 template <int kRows>
-__device__ void multiply_row(const Product& product, int output) {
-  float sum[kRows];
-  row_dots(product.of.w, output, product.x, sum);
-  const float bias = product.of.bias != nullptr ? product.of.bias[output] : 0.0f;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r)
-    if (int(threadIdx.x) % kWarp == r % kWarp && r < product.x.rows)
-      product.of.y[int64_t(r) * product.of.y_stride + output] = sum[r] + bias;
-}
-
-// Every kLeafLanes lanes a leaf, then lane r puts row r's sums on its stack.
-template <int kRows>
-__device__ void multiply_leaves(const Product& product, int output, float* sums) {
+__device__ void multiply_row(const Product& product, int output, float* sums) {
   const Leaves& leaves = product.of.leaves;
   const int lane = int(threadIdx.x) % kWarp;
+  const bool whole = leaves.count == 0;
   LeafStack stack;
   float* to = product.of.y + int64_t(lane) * product.of.y_stride + output;
-  for (int first = 0; first < leaves.count; first += kLeavesAtOnce) {
-    const int mine = first + lane / kLeafLanes;
-    Part part{0, 0, lane % kLeafLanes, kLeafLanes};
-    if (mine < leaves.count) part.begin = leaves.offsets[mine], part.end = leaves.offsets[mine + 1];
+  for (int first = 0; first < (whole ? 1 : leaves.count); first += kLeavesAtOnce) {
+    Part part{0, product.x.width, lane, kWarp};
+    if (!whole) {
+      const int mine = first + lane / kLeafLanes;
+      part = {0, 0, lane % kLeafLanes, kLeafLanes};
+      if (mine < leaves.count) part.begin = leaves.offsets[mine], part.end = leaves.offsets[mine + 1];
+    }
     float sum[kRows];
     part_dots(product.of.w, output, product.x, part, sum);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      for (int with = kLeafLanes / 2; with > 0; with /= 2) sum[r] += __shfl_xor_sync(~0u, sum[r], with);
-      if (lane % kLeafLanes == 0) sums[lane / kLeafLanes * kRows + r] = sum[r];
+      for (int with = part.lanes / 2; with > 0; with /= 2) sum[r] += __shfl_xor_sync(~0u, sum[r], with);
+      if (lane % part.lanes == 0) sums[lane / part.lanes * kRows + r] = sum[r];
     }
     __syncwarp();
-    if (lane < product.x.rows)
+    if (lane < product.x.rows && whole) {
+      *to = sums[lane] + (product.of.bias != nullptr ? product.of.bias[output] : 0.0f);
+    } else if (lane < product.x.rows) {
       for (int leaf = first; leaf < first + kLeavesAtOnce && leaf < leaves.count; ++leaf) {
         float node = 0;
         if (!stack.push(sums[(leaf - first) * kRows + lane], leaves.after[leaf], node)) continue;
         *to = node;
         to += int64_t(product.x.rows) * product.of.y_stride;
       }
+    }
     __syncwarp();
   }
 }
@@ -72,10 +69,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_rows_kernel(Products p
   while (which < products.count && output >= products.at[which].of.w.rows) output -= products.at[which++].of.w.rows;
   if (which == products.count) return;
   const Product& product = products.at[which];
-  if (product.of.leaves.count == 0)
-    multiply_row<kRows>(product, output);
-  else
-    multiply_leaves<kRows>(product, output, sums.data() + warp * kLeavesAtOnce * kRows);
+  multiply_row<kRows>(product, output, sums.data() + warp * kLeavesAtOnce * kRows);
 }
 
 }  // namespace

@@ -23,4 +23,12 @@ struct Addend {
 //   residual, y [rows, d] f32; y may be added.x.
 void add_norm(StreamHandle stream, int rows, int d, const Addend& added, const Norm& norm, float* residual, float* y);
 
+// residual += norm_of_x(x + bias), y = norm(residual): where a sub-layer's output is normalised before it is added.
+//   x, residual, y [rows, d] f32; y may be x; bias [d] or nullptr
+void add_normed(StreamHandle stream, int rows, int d, const float* x, const float* bias, const Norm& norm_of_x,
+                const Norm& norm, float* residual, float* y);
+
+// Every head of x in place.   x [rows, heads * head_size], x_stride from row to row; norm: of [head_size]
+void norm_heads(StreamHandle stream, int rows, int heads, int head_size, const Norm& norm, float* x, int x_stride);
+
 }  // namespace pleat::cuda

@@ -4,7 +4,6 @@
 #include <climits>
 
 #include "kernels/cuda/attention_rows.h"
-#include "kernels/cuda/attention_tile.h"
 
 namespace pleat::cuda {
 namespace {
@@ -145,11 +144,7 @@ void attend(const PrefillWork& work, cudaStream_t stream) {
 
 void prefill_attention(cudaStream_t stream, MatrixView<const float> q, const PagedRows& rows, const KvCache& cache,
                        std::span<const int> kv_of_head, const AttentionScores& scores, MatrixView<float> out) {
-  const int q_heads = int(kv_of_head.size());
-  PLEAT_ASSERT(q.rows == rows.count && out.rows == rows.count, q.rows, " queries, ", out.rows, " outputs, ", rows.count,
-               " rows");
-  PLEAT_ASSERT(q.cols == int64_t(q_heads) * cache.head_size && out.cols == q.cols, q.cols, " columns for ", q_heads,
-               " heads of ", cache.head_size);
+  check_attention(q, rows, cache, kv_of_head, out);
   PrefillWork work{.q = q.data,
                    .q_stride = q.stride,
                    .rows = rows,
@@ -166,15 +161,9 @@ void prefill_attention(cudaStream_t stream, MatrixView<const float> q, const Pag
   };
   take_rows(std::max(1, kHeadsTogether / std::max(1, work.groups.largest)));
   while (work.block_rows > 1 && work.shared_bytes() > kSharedBytes) take_rows(work.block_rows - 1);
-  PLEAT_REQUIRE(work.shared_bytes() <= kSharedBytes, work.groups.largest, " query heads of size ", cache.head_size,
-                " to a kv head need ", work.shared_bytes(), " bytes of shared memory, not ", kSharedBytes);
+  check_shared_bytes(work.shared_bytes(), work.groups.largest, cache.head_size);
 
-  with_element(cache.dtype, [&]<class Element>(Element) {
-    if (cache.head_size % kQuad == 0)
-      attend<Element, kQuad>(work, stream);
-    else
-      attend<Element, 1>(work, stream);
-  });
+  with_reads_of(cache, [&]<class Element>(Element, auto run) { attend<Element, run()>(work, stream); });
 }
 
 }  // namespace pleat::cuda

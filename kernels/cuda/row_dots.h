@@ -1,45 +1,12 @@
 #pragma once
 // Products of one row of weights with a few rows of x, by the lanes of a warp. Included by .cu files only.
 #include "device_language.h"
+#include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_input.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/sums.h"
 
 namespace pleat::cuda {
-
-__device__ inline float from_bf16(uint16_t bits) { return __uint_as_float(unsigned(bits) << 16); }
-
-// Word l of a group's codes in `kBits` bits: byte i is the code of weight 16 i + l (kernels/low_bit_row.h), at 8 bits
-// less 128. `words`: the group's 2 kBits words.
-template <int kBits, class Words>
-__device__ int code_word(Words words, int l) {
-  if constexpr (kBits == 8) {
-    return int(words(l) ^ 0x80808080u);
-  } else {
-    unsigned out = 0;
-    int first = 0, offset = 0;
-    for (int plane = 4; plane > 0; plane /= 2) {
-      if ((kBits & plane) == 0) continue;
-      const unsigned mask = ((1u << plane) - 1) * 0x01010101u;
-      out |= (words(offset + l % (2 * plane)) >> plane * (l / (2 * plane)) & mask) << first;
-      offset += 2 * plane;
-      first += plane;
-    }
-    return int(out);
-  }
-}
-
-// What stands behind a row's codes.
-template <int kBits>
-struct LowBitScales {
-  const uint16_t *scales, *minimums, *protected_weights;
-  __device__ LowBitScales(const unsigned char* row, int groups)
-      : scales(reinterpret_cast<const uint16_t*>(row + int64_t(groups) * 8 * kBits)),
-        minimums(scales + groups),
-        protected_weights(kBits == 8 ? minimums : minimums + groups) {}
-  __device__ float scale(int group) const { return from_bf16(scales[group]); }
-  __device__ float minimum(int group) const { return kBits == 8 ? 0.0f : from_bf16(minimums[group]); }
-};
 
 // Who adds up which inputs: lane `lane` of `lanes` takes its part of the inputs [begin, end).
 struct Part {
@@ -49,22 +16,13 @@ struct Part {
 
 // sum[r] += the part's product with row r of x: every `lanes`th group, then every `lanes`th protected input. A part
 // begins with a group, or is empty.
-template <int kBits, int kRows>
+template <int kRows>
 __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
                                  float (&sum)[kRows]) {
-  const LowBitScales<kBits> scales(row, in.groups());
+  const LowBitScales scales(row, w.bits, in.groups());
   for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
-    unsigned words[2 * kBits];
-    const uint2* const from = reinterpret_cast<const uint2*>(row + int64_t(group) * 8 * kBits);
-#pragma unroll
-    for (int i = 0; i < kBits; ++i) {
-      const uint2 pair = from[i];
-      words[2 * i] = pair.x;
-      words[2 * i + 1] = pair.y;
-    }
     int codes[16];
-#pragma unroll
-    for (int l = 0; l < 16; ++l) codes[l] = code_word<kBits>([&](int i) { return words[i]; }, l);
+    load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
     const float scale = scales.scale(group), minimum = scales.minimum(group);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -131,26 +89,9 @@ __device__ void part_dots(const Rows& w, int index, const RowInput& in, const Pa
   const unsigned char* const row = w.data + index * w.stride;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = 0;
-  switch (w.bits) {
-    case 32:
-      return add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
-    case 16:
-      return add_bf16_dots(reinterpret_cast<const uint16_t*>(row), in, part, sum);
-    case 8:
-      return add_low_bit_dots<8>(w, row, in, part, sum);
-    case 6:
-      return add_low_bit_dots<6>(w, row, in, part, sum);
-    case 5:
-      return add_low_bit_dots<5>(w, row, in, part, sum);
-    case 4:
-      return add_low_bit_dots<4>(w, row, in, part, sum);
-    case 3:
-      return add_low_bit_dots<3>(w, row, in, part, sum);
-    case 2:
-      return add_low_bit_dots<2>(w, row, in, part, sum);
-    default:
-      return add_low_bit_dots<1>(w, row, in, part, sum);
-  }
+  if (w.bits == 32) return add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
+  if (w.bits == 16) return add_bf16_dots(reinterpret_cast<const uint16_t*>(row), in, part, sum);
+  add_low_bit_dots(w, row, in, part, sum);
 }
 
 // sum[r] = row `index` of w times row r of x, in every lane.   in.rows <= kRows; all lanes of the warp must call it.

@@ -2,15 +2,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "kernels/low_bit_row.h"
 
 namespace pleat::cuda {
 namespace {
 
-void refuse_planes(WeightFormat format) {
-  if (has_planes(format))
-    throw Error(ErrorKind::unimplemented, concat("matrices in ", name_of(format), " do not run on a GPU"));
+// Calls each(begin, end) for shares of the rows, a thread each where there are many: a model has billions of weights.
+template <class Each>
+void in_shares(int64_t rows, Each each) {
+  const int64_t shares = std::clamp<int64_t>(rows / 1024, 1, std::max(1u, std::thread::hardware_concurrency()));
+  std::vector<std::thread> others;
+  for (int64_t share = 1; share < shares; ++share)
+    others.emplace_back(each, rows * share / shares, rows * (share + 1) / shares);
+  each(0, rows / shares);
+  for (std::thread& other : others) other.join();
 }
 
 Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
@@ -25,7 +32,7 @@ Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
 }  // namespace
 
 DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
-  refuse_planes(rows.format());
+  PLEAT_ASSERT(!has_planes(rows.format()), "neurons in ", name_of(rows.format()));
   shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.stride_bytes());
   data_ = {std::span(reinterpret_cast<const unsigned char*>(rows.row(0)), size_t(rows.neurons() * shape_.stride)),
            stream};
@@ -46,22 +53,24 @@ DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
   const int64_t loud_at = bits == 8 ? minimums_at : minimums_at + groups * 2;
   shape_ = shape(bits, matrix.outputs(), width, (loud_at + int64_t(loud.size()) * 2 + 63) / 64 * 64);
   std::vector<unsigned char> bytes(static_cast<size_t>(matrix.outputs() * shape_.stride));
-  std::vector<float> values(static_cast<size_t>(width));
-  for (int64_t output = 0; output < matrix.outputs(); ++output) {
-    unsigned char* const row = &bytes[size_t(output * shape_.stride)];
-    const auto put = [&](int64_t at, bf16 value) { std::memcpy(row + at, &value, sizeof value); };
-    for (int64_t group = 0; group < groups; ++group) {
-      unsigned codes[kGroup] = {};
-      for (int64_t k = group * kGroup; k < std::min(width, (group + 1) * kGroup); ++k)
-        codes[k % kGroup] = matrix.code(output, k);
-      write_group(codes, bits, row + group * 8 * bits);
-      put(scales_at + 2 * group, matrix.scale(output, group));
-      if (bits < 8) put(minimums_at + 2 * group, matrix.minimum(output, group));
+  in_shares(matrix.outputs(), [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(width));
+    for (int64_t output = begin; output < end; ++output) {
+      unsigned char* const row = &bytes[size_t(output * shape_.stride)];
+      const auto put = [&](int64_t at, bf16 value) { std::memcpy(row + at, &value, sizeof value); };
+      for (int64_t group = 0; group < groups; ++group) {
+        unsigned codes[kGroup] = {};
+        for (int64_t k = group * kGroup; k < std::min(width, (group + 1) * kGroup); ++k)
+          codes[k % kGroup] = matrix.code(output, k);
+        write_group(codes, bits, row + group * 8 * bits);
+        put(scales_at + 2 * group, matrix.scale(output, group));
+        if (bits < 8) put(minimums_at + 2 * group, matrix.minimum(output, group));
+      }
+      if (loud.empty()) continue;
+      matrix.row(output, values.data());
+      for (size_t i = 0; i < loud.size(); ++i) put(loud_at + 2 * int64_t(i), to_bf16(values[size_t(loud[i])]));
     }
-    if (loud.empty()) continue;
-    matrix.row(output, values.data());
-    for (size_t i = 0; i < loud.size(); ++i) put(loud_at + 2 * int64_t(i), to_bf16(values[size_t(loud[i])]));
-  }
+  });
   data_ = {std::span<const unsigned char>(bytes), stream};
   protected_inputs_ = {std::span(loud), stream};
 }
@@ -69,20 +78,24 @@ DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
 namespace {
 
 DeviceRows rows_of(const PackedMatrix& matrix, const Stream& stream) {
-  refuse_planes(matrix.format());
-  if (is_low_bit(matrix.format())) return {matrix.low_bit(), stream};
-  NeuronRows rows(matrix.format(), matrix.outputs(), matrix.inputs());
-  std::vector<float> values(static_cast<size_t>(matrix.inputs()));
-  for (int64_t output = 0; output < matrix.outputs(); ++output) {
-    matrix.column(output, values.data());
-    rows.pack(output, 0, {values.data(), DType::f32, 1, matrix.inputs(), matrix.inputs(), 1});
-  }
+  const bool planes = has_planes(matrix.format());
+  if (is_low_bit(matrix.format()) && !planes) return {matrix.low_bit(), stream};
+  NeuronRows rows(planes ? WeightFormat::bf16 : matrix.format(), matrix.outputs(), matrix.inputs());
+  in_shares(matrix.outputs(), [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(matrix.inputs()));
+    for (int64_t output = begin; output < end; ++output) {
+      matrix.column(output, values.data());
+      rows.pack(output, 0, {values.data(), DType::f32, 1, matrix.inputs(), matrix.inputs(), 1});
+    }
+  });
   return {rows, stream};
 }
 
 }  // namespace
 
 DeviceRows::DeviceRows(const PackedMatrix& matrix, const Stream& stream) : DeviceRows(rows_of(matrix, stream)) {}
+
+int64_t DeviceRows::bytes() const { return int64_t(data_.size() + protected_row_weights_.size() * sizeof(uint16_t)); }
 
 Rows DeviceRows::view() const {
   Rows out = shape_;

@@ -23,7 +23,7 @@ struct Rows {
   int protected_row_count = 0;
 };
 
-// A copy on the device. Error(unimplemented) for matrices in planes.
+// A copy on the device. Matrices in planes are widened to bf16: no kernel here multiplies planes.
 class DeviceRows {
  public:
   DeviceRows() = default;
@@ -31,6 +31,7 @@ class DeviceRows {
   DeviceRows(const PackedMatrix& matrix, const Stream& stream);  // a row an output
   DeviceRows(const LowBitMatrix& matrix, const Stream& stream);  // a row an output
   Rows view() const;
+  int64_t bytes() const;  // of weights
 
  private:
   Rows shape_;

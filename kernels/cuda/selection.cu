@@ -8,10 +8,6 @@ namespace {
 
 constexpr int kWarps = 8;
 
-struct All {
-  __device__ bool operator()(int64_t, int) const { return true; }
-};
-
 struct Range {
   const float *z, *low, *high;
   __device__ bool operator()(int64_t at, int neuron) const { return z[at] < low[neuron] || z[at] > high[neuron]; }
@@ -35,6 +31,15 @@ struct Missed {
     const float line = lines.gate_slope[neuron] * gate[at] + lines.intercept[neuron];
     const float missed = (activated(activation, gate[at]) - lines.up_slope[neuron]) * up[at] - line;
     return fabsf(missed) * factor[neuron] > threshold;
+  }
+};
+
+struct Chosen {
+  const int32_t* slots;
+  const uint8_t* chosen;
+  int neurons;
+  __device__ bool operator()(int64_t at, int neuron) const {
+    return chosen[int64_t(slots[at / neurons]) * neurons + neuron] != 0;
   }
 };
 
@@ -89,8 +94,10 @@ SelectionView DeviceSelection::view() const {
   return {bin_offsets_.data(), int(count_.size()), neuron_.data(), rows_.data(), count_.data()};
 }
 
-void select_all(cudaStream_t stream, int rows, const DeviceSelection& selection) {
-  select(stream, rows, All{}, selection);
+int64_t DeviceSelection::selected(const Stream& stream) const {
+  int64_t all = 0;
+  for (const int32_t in_bin : count_.to_host(stream)) all += in_bin;
+  return all;
 }
 
 void select_by_range(cudaStream_t stream, int rows, const float* z, const float* low, const float* high,
@@ -107,6 +114,11 @@ void select_by_residual(cudaStream_t stream, int rows, const float* up, const fl
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection) {
   select(stream, rows, Missed{up, gate, activation, lines, factor, threshold}, selection);
+}
+
+void select_chosen(cudaStream_t stream, int rows, const int32_t* slots, const uint8_t* chosen,
+                   const DeviceSelection& selection) {
+  select(stream, rows, Chosen{slots, chosen, selection.neurons()}, selection);
 }
 
 }  // namespace pleat::cuda

@@ -23,6 +23,7 @@ class DeviceSelection {
   DeviceSelection(std::span<const int32_t> bin_offsets, const Stream& stream);
   SelectionView view() const;
   int neurons() const { return neurons_; }
+  int64_t selected(const Stream& stream) const;  // of the union; waits for the stream
 
  private:
   int neurons_;
@@ -31,9 +32,6 @@ class DeviceSelection {
 };
 
 // All replace the selection's content. Values are [rows, neurons], rows <= kMaxRows.
-
-// Every neuron, for every row.
-void select_all(StreamHandle stream, int rows, const DeviceSelection& selection);
 
 // z~ outside [low, high] (predict_selection() in kernels/predictor.h).   low, high [neurons]
 void select_by_range(StreamHandle stream, int rows, const float* z, const float* low, const float* high,
@@ -54,5 +52,9 @@ struct DeviceLines {
 void select_by_residual(StreamHandle stream, int rows, const float* up, const float* gate, Activation activation,
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection);
+
+// What each row's slot holds (kernels/cuda/prompt_choice.h).   slots [rows]; chosen [slots, neurons] 0 or 1
+void select_chosen(StreamHandle stream, int rows, const int32_t* slots, const uint8_t* chosen,
+                   const DeviceSelection& selection);
 
 }  // namespace pleat::cuda

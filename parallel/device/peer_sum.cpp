@@ -1,8 +1,10 @@
 #include "parallel/device/peer_sum.h"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <random>
+#include <thread>
 
 namespace pleat {
 namespace {
@@ -19,8 +21,9 @@ uint64_t process_token() {
 template <class T>
 std::vector<T> gathered(Communicator& communicator, const char* name, const T& mine) {
   std::vector<T> all(size_t(communicator.ranks()));
-  const std::vector<int64_t> counts(all.size(), int64_t(sizeof(T)));
-  communicator.all_gather(name, std::as_bytes(std::span(&mine, 1)), counts, reinterpret_cast<std::byte*>(all.data()));
+  const auto bytes = std::as_bytes(std::span(&mine, 1));
+  const std::vector<int64_t> counts(all.size(), int64_t(bytes.size()));
+  communicator.all_gather(name, bytes, counts, reinterpret_cast<std::byte*>(all.data()));
   return all;
 }
 
@@ -73,7 +76,7 @@ PeerSum::~PeerSum() {
   for (const std::shared_ptr<Memory>& peer : peers_) peer->abort.store(1);
 }
 
-// A look takes some 0.1 us at least: a wait does not end before the deadline.
+// A look takes some 0.1 us at least: a wait does not end before the deadline, and if looks take longer, wait() ends it.
 const cuda::AllReduce& PeerSum::side() {
   side_.spins = unsigned(std::min<int64_t>(communicator_.timeout().count() / 100, ~0u));
   return side_;
@@ -90,14 +93,27 @@ void PeerSum::all_reduce_add_norm(cuda::StreamHandle stream, const char*, const 
   cuda::all_reduce_add_norm(stream, side(), orders_.of(exchange), rows, d, mine, bias, norm, residual, y);
 }
 
+// By the host's clock: past the deadline this rank's kernels are told to wait no longer.
 void PeerSum::wait(const cuda::Stream& stream) {
-  stream.wait();
+  using Clock = std::chrono::steady_clock;
+  end_.record(stream);
+  const Clock::time_point deadline = Clock::now() + communicator_.timeout();
+  cuda::HostWord& abort = peers_[size_t(communicator_.rank())]->abort;
+  bool late = false;
+  for (; !end_.passed(); std::this_thread::yield())
+    if (!late && Clock::now() > deadline) {
+      late = true;
+      abort.store(1);
+    }
   const cuda::AllReduceStatus status(status_.load());
-  if (!status.failed) return;
-  if (status.aborted) throw Error(ErrorKind::peer_lost, "");  // who left says why
-  const std::string late = communicator_.speak();
+  if (!status.failed) {
+    if (late) abort.store(0);  // it was the work that took long, no wait
+    return;
+  }
+  if (status.aborted && !late) throw Error(ErrorKind::peer_lost, "");  // who left says why
+  const std::string said = communicator_.speak();
   throw Error(ErrorKind::peer_lost,
-              late + concat(late.empty() ? "" : "; ", "rank ", communicator_.rank(), " waited for rank ", status.rank,
+              said + concat(said.empty() ? "" : "; ", "rank ", communicator_.rank(), " waited for rank ", status.rank,
                             " in a sum on its device, ", describe(communicator_.ledger())));
 }
 

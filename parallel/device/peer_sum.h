@@ -35,6 +35,7 @@ class PeerSum final : public DeviceSum {
   std::vector<std::shared_ptr<Memory>> peers_;  // [ranks], alive as long as a rank may look at them
   cuda::DeviceArray<unsigned> counters_;
   cuda::HostWord status_;
+  cuda::Event end_;  // of what a wait is for
   SumOrders orders_;
 };
 

@@ -1,5 +1,7 @@
 #include "core/engine/device/device_executor.h"
 
+#include <algorithm>
+
 #include "core/engine/device/device_step.h"
 #include "kernels/cuda/device.h"
 #include "parallel/device/device_inventory.h"
@@ -11,11 +13,28 @@ MakeExecutor device_executor() {
   if (const std::string why = cuda::why_no_device(); !why.empty())
     throw Error(ErrorKind::unimplemented, concat("no CUDA device can be used: ", why));
   return [](const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
-            int64_t kv_tokens) {
+            const EngineOptions& options) {
     const std::vector<RankDevice> devices = take_devices(communicator);
     check_devices(devices, PeerSum::possible(communicator));  // threads, which only tests have, may share one
-    return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, kv_tokens);
+    return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
   };
+}
+
+double device_copy_bandwidth() {
+  const size_t bytes = size_t(std::min(int64_t(1) << 30, cuda::device_info().memory_free / 4));
+  const cuda::Stream stream;
+  const cuda::DeviceArray<std::byte> from(bytes), to(bytes);
+  cuda::zero(from.data(), bytes, stream.get());
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
+    begin.record(stream);
+    cuda::copy_on_device(to.data(), from.data(), bytes, stream.get());
+    end.record(stream);
+    stream.wait();
+    best = std::max(best, 2e3 * double(bytes) / double(end.milliseconds_since(begin)));
+  }
+  return best;
 }
 
 }  // namespace pleat

@@ -1,24 +1,52 @@
 // The FFN of a pass: densely, or the rows of neurons that are selected.
 #include "core/engine/device/device_state.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/multiply_rows.h"
 
 namespace pleat {
 
-void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
+// up = act(z), or act(g) u, of all neurons that the layer holds.
+void DeviceStep::State::activations(const DeviceLayer& layer) {
   const DeviceFfn& f = layer.ffn;
-  const cuda::Rows w = f.up.view(), down = f.down.view();
-  const cuda::RowInput x = input(normed, d, w);
+  const cuda::Rows w = f.up.view();
   const int h = w.rows;
+  if (h == 0) return;
+  const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
   if (blueprint.gated) {
-    cuda::multiply_rows(handle(), x,
-                        {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
-    cuda::activate_gated(handle(), blueprint.activation, {gate.data(), shape.rows, h}, {up.data(), shape.rows, h});
+    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
+    keep_lines(layer);
+    cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   } else {
-    cuda::multiply_rows(handle(), x, {{w, f.up_bias.data(), up.data(), h}});
-    cuda::activate(handle(), blueprint.activation, {up.data(), shape.rows, h});
+    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}});
+    keep_lines(layer);
+    cuda::activate(handle(), blueprint.activation, of_up);
   }
-  cuda::multiply_rows(handle(), input(up, h, down), {{down, nullptr, ffn_nodes(), d, layer.leaves.view()}});
+}
+
+void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
+  activations(layer);
+  if (shape.prompt && layer.folded && by_prompt(layer.spec.selection)) remember_prompts(layer);
+  const cuda::Leaves leaves = layer.leaves.view();
+  if (leaves.count == 0) return;
+  const cuda::Rows down =
+      layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
+  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}});
+}
+
+// Selection static: C, and densely the neurons that are left.
+void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
+  const cuda::Rows fold = layer.fold.fold.view(), down = layer.ffn.down.view();
+  const int h = layer.shards.neurons;
+  if (fold.rows > 0)
+    multiply(
+        normed, d,
+        {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
+  activations(layer);
+  if (h > 0)
+    multiply(up, h, {{down, nullptr, of_held.data(), d, layer.leaves.each_alone()}});
+  else
+    cuda::zero(of_held.data(), of_held.size() * sizeof(float), handle());
+  cuda::sum_leaves(handle(), weights.of_leaves.view(), fold.rows > 0 ? of_leaves.data() : nullptr, of_held.data(),
+                   shape.rows * d, ffn_nodes());
 }
 
 // Who of a layer's neurons is exact.   input: of C and the predictors
@@ -46,14 +74,21 @@ void DeviceStep::State::select(const DeviceLayer& layer, const cuda::RowInput& x
       return cuda::select_by_gate(handle(), shape.rows, gate.data(), f.center.data(), f.factor.data(), f.threshold,
                                   selection);
     }
-    default:
-      require_for_device(false, "selections prompt, core and static");
+    case SelectionKind::prompt:
+    case SelectionKind::core: {
+      const size_t index = size_t(&layer - weights.layers.data());
+      return cuda::select_chosen(handle(), shape.rows, uploaded(RowsUpload::slots), prompt_chosen[index].data(),
+                                 selection);
+    }
+    case SelectionKind::all:
+    case SelectionKind::hot:
+      PLEAT_ASSERT(false, "no neurons to choose");
   }
 }
 
 void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x,
-                               const cuda::DeviceSelection& selection, bool folded) {
-  const auto line = [&](const DeviceVector& of) { return folded && of.size() > 0 ? of.data() : weights.zeros.data(); };
+                               const cuda::DeviceSelection& selection) {
+  const auto line = [&](const DeviceVector& of) { return of.size() > 0 ? of.data() : weights.zeros.data(); };
   const cuda::NeuronConstants constants{
       layer.ffn.up_bias.data(),
       layer.ffn.gate_bias.data(),
@@ -64,40 +99,46 @@ void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x
   else
     cuda::fix_up(handle(), x, layer.ffn.up.view(), layer.ffn.down.view(), constants, blueprint.activation, selection,
                  of_bins.data());
-  const bool has_lines = folded && layer.fold.fold.view().rows > 0;
+  const bool has_lines = layer.fold.fold.view().rows > 0;
   cuda::sum_leaves(handle(), layer.bins.view(), has_lines ? of_leaves.data() : nullptr, of_bins.data(), shape.rows * d,
                    ffn_nodes());
 }
 
-// Rows of neurons: those that are selected, or densely all of them.
-void DeviceStep::State::gathered_ffn(const DeviceLayer& layer, bool folded) {
+// C, and the rows of the neurons that are selected.
+void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
   const cuda::DeviceSelection& selection = selections[size_t(&layer - weights.layers.data())];
   const DeviceFold& f = layer.fold;
   const cuda::Rows fold = f.fold.view(), predictor = f.predictor.view();
-  if (!folded) {
-    cuda::select_all(handle(), shape.rows, selection);
-  } else {
-    const bool predicts_range = layer.spec.selection == SelectionKind::range;
-    const cuda::RowInput x = input(normed, d, predictor.rows > 0 ? predictor : fold);
-    const cuda::RowProduct of_fold{
-        fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)};
-    const cuda::RowProduct of_predictor{predictor, layer.ffn.up_bias.data(), up.data(), selection.neurons()};
-    if (fold.rows > 0 && predicts_range)
-      cuda::multiply_rows(handle(), x, {of_fold, of_predictor});
-    else if (predicts_range)
-      cuda::multiply_rows(handle(), x, {of_predictor});
-    else if (fold.rows > 0)
-      cuda::multiply_rows(handle(), x, {of_fold});
-    select(layer, x, selection);
-  }
-  fix_up(layer, input(normed, d, layer.ffn.up.view()), selection, folded);
+  const bool predicts_range = layer.spec.selection == SelectionKind::range;
+  const cuda::RowInput x = input(normed, d, predictor.rows > 0 ? predictor : fold);
+  const cuda::RowProduct of_fold{
+      fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)};
+  const cuda::RowProduct of_predictor{predictor, layer.ffn.up_bias.data(), up.data(), selection.neurons()};
+  if (fold.rows > 0 && predicts_range)
+    cuda::multiply_rows(handle(), x, {of_fold, of_predictor});
+  else if (predicts_range)
+    cuda::multiply_rows(handle(), x, {of_predictor});
+  else if (fold.rows > 0)
+    cuda::multiply_rows(handle(), x, {of_fold});
+  select(layer, x, selection);
+  fix_up(layer, input(normed, d, layer.ffn.up.view()), selection);
+}
+
+// What decides is read whole, of the rest the rows that are selected.
+int64_t DeviceStep::State::folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const {
+  const DeviceFold& f = layer.fold;
+  int64_t bytes = f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
+  if (layer.spec.selection == SelectionKind::gate || layer.spec.selection == SelectionKind::threshold)
+    bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
+  if (layer.spec.selection == SelectionKind::hot) return bytes + layer.ffn.bytes();
+  if (selection.neurons() == 0) return bytes;
+  return bytes + layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
 }
 
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
+  if (!folded) return dense_ffn(layer);
   if (layer.leaves.view().count == 0) return;
-  if (layer.by_neuron) return gathered_ffn(layer, folded && layer.folded);
-  require_for_device(!layer.folded, "selections prompt, core and static");
-  dense_ffn(layer);
+  layer.spec.selection == SelectionKind::hot ? held_ffn(layer) : folded_ffn(layer);
 }
 
 }  // namespace pleat

@@ -1,13 +1,17 @@
 #pragma once
-// A device step's insides: device_step.cpp (order of things, attention), device_ffn.cpp.
+// A device step's insides: device_state.cpp (memory), device_step.cpp (order of things), device_attention.cpp,
+// device_ffn.cpp and device_logits.cpp.
 #include <map>
 #include <span>
 
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
 #include "kernels/cuda/candidates.h"
+#include "kernels/cuda/gemm_input.h"
 #include "kernels/cuda/kv_append.h"
+#include "kernels/cuda/multiply_rows.h"
 #include "kernels/cuda/paged_rows.h"
+#include "kernels/cuda/transposed_rows.h"
 #include "kernels/kv_cache.h"
 #include "parallel/device/device_sum.h"
 
@@ -19,46 +23,76 @@ struct RotaryOnDevice {
   cuda::DeviceRotary rule;
 };
 
-// What of the rows the launches of a pass depend on; all else they read on the device. Few shapes, so that each can be
-// a captured graph: rows beyond the plan's are copies of its last one.
+constexpr int kPromptRows = 512;  // of a pass over prompts
+
+// What of the rows the launches of a pass depend on; all else they read on the device. Generated tokens have few
+// shapes, so that each can be a captured graph: rows beyond the plan's are copies of its last one.
 struct PassShape {
-  int rows = 0;         // 1, 2, 4, 8 or 16
+  int rows = 0;         // of generated tokens 1, 2, 4, 8 or 16
   int table_pages = 0;  // of the longest row's page table, a power of two or all that there can be
-  bool folded = false;
+  bool prompt = false;  // densely, by the kernels for many rows; else folded, by those for few
   auto operator<=>(const PassShape&) const = default;
+};
+
+// Where a pass's rows lie in what it uploads.
+struct RowsUpload {
+  int capacity = 0;  // rows; each of these begins behind so many of the one before
+  enum Part { tokens, positions, table_of, slots, ends, page_tables };
+  size_t at(Part part) const { return size_t(part) * size_t(capacity); }
 };
 
 // The order of a step's launches.
 struct DeviceStep::State {
   State(const Blueprint& blueprint, const Weights& host, const ShardPlan& plan, Communicator& communicator,
-        int64_t kv_tokens);
+        const EngineOptions& options);
+  void make_cache(const EngineOptions& options, bool wide);
+  void make_work_space(int slots);
 
-  // Rows [begin, end) of a plan, up to the end of all work: at most kMaxRows, all folded or none.
-  void pass(const StepPlan& step_plan, int begin, int end);
-  void upload_rows(const StepPlan& step_plan, int begin, int end);
+  // Prompts' rows first, so that a step's rows make few passes; `result_of` keeps the plan's order.
+  void order_rows(const StepPlan& step_plan);
+  // These rows of a plan, up to the end of all work: at most most_rows(folded), all folded or none.
+  void pass(const StepPlan& step_plan, std::span<const int32_t> rows);
+  int most_rows(bool folded) const { return folded ? cuda::kMaxRows : upload.capacity; }
+  void upload_rows(const StepPlan& step_plan, std::span<const int32_t> rows);
   // A shape that comes again is captured, from then on one launch runs its layers.
   void run_layers(int64_t step);
   void layers(int64_t step);
   void embed();
-  void normalise(const DeviceNorm& norm);           // normed = norm(residual)
-  void attend(int layer);                           // normed -> this rank's nodes of the attention's output
+  void normalise(const DeviceNorm& norm);  // normed = norm(residual)
+  void attend(int layer);                  // normed -> this rank's nodes of the attention's output
+  AttentionScores scores(int layer) const;
   void ffn(const DeviceLayer& layer, bool folded);  // normed -> its nodes of the FFN's output
   // residual += the sum of all ranks' nodes + bias; normed = norm(residual)
+  void add(const char* name, const TreeExchange& exchange, const float* mine, const float* bias,
+           const DeviceNorm& of_output, const DeviceNorm& next);
   void add_attention(const DeviceLayer& layer);
   void add_ffn(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
   void add_both(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
   void dense_ffn(const DeviceLayer& layer);
-  void gathered_ffn(const DeviceLayer& layer, bool folded);
+  void activations(const DeviceLayer& layer);  // normed -> up
+  void folded_ffn(const DeviceLayer& layer);
+  void held_ffn(const DeviceLayer& layer);    // of selection static
+  void keep_lines(const DeviceLayer& layer);  // before activations: what a prompt is judged by
+  void remember_prompts(const DeviceLayer& layer);
+  // Of a layer's tokens that came in a prompt, or were generated.
+  bool runs_folded(const DeviceLayer& layer, bool prompt) const {
+    return layer.folded && (!prompt || layer.spec.selection == SelectionKind::hot);
+  }
   void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
-  void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection,
-              bool folded);
-  void head();  // normed -> device_logits, of all rows
-  // Wait for the pass and keep what the plan wants of these rows.
-  void read_logits(std::span<const StepRow> rows);
-  void read_best(std::span<const StepRow> rows);
+  void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
+  int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
+  int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
+  void head(int first, int count);  // normed -> device_logits, of rows [first, first + count)
+  // Waits for the pass and keeps what the plan wants of these rows.
+  void read_results(std::span<const int32_t> rows, LogitsMode mode);
+  void read_logits(std::span<const int32_t> rows);
+  void read_best(std::span<const int32_t> rows);
 
+  // Products of x [rows, width] by the kernels of this pass.
+  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);
+  const int32_t* uploaded(RowsUpload::Part part) const { return device_rows.data() + upload.at(part); }
   cuda::StreamHandle handle() const { return stream.get(); }
   cuda::Norm rule(const DeviceNorm& norm) const;
   float* ffn_nodes() const { return nodes.data() + attention_nodes * shape.rows * d; }
@@ -80,15 +114,29 @@ struct DeviceStep::State {
   std::vector<KvCache> caches;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
+  std::vector<int32_t> ordered;    // the plan's rows as they are taken
+  std::vector<int32_t> result_of;  // [plan's rows] which result a row's is, -1: it wants none
+  RowsUpload upload;
   PassShape shape;                                           // of the pass that runs
+  int64_t passes[2] = {};                                    // of the last step: of prompts, of generated tokens
   std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
-  cuda::DeviceArray<int32_t> device_rows, table_of;
-  DeviceVector residual, normed, query_key_value, attended, up, gate, attention_work, device_logits;
-  DeviceVector nodes;               // attention's, then the FFN's [rows, d]
-  DeviceVector of_leaves, of_bins;  // of a folded FFN: [leaves][rows, d], [bins][rows, d]
-  cuda::QuantisedRows by_hidden, by_neurons, by_heads;
+  cuda::DeviceArray<int32_t> device_rows;
+  DeviceVector residual, normed, query_key_value, attended, up, gate, attention_work;
+  DeviceVector device_logits;                     // [kMaxRows, vocab]
+  DeviceVector nodes;                             // attention's, then the FFN's [rows, d]
+  DeviceVector of_leaves, of_bins;                // of a folded FFN: [leaves][rows, d], [bins][rows, d]
+  std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
+  // Of prompts.
+  cuda::GemmRows many_rows;
+  DeviceVector gemm_work;
+  cuda::TransposedRows down_by_output;
+  DeviceVector of_held;  // of selection static [leaves][rows, d]
+  // Of selections prompt and core: what is kept for each layer, [slots, neurons] or nothing, and work space.
+  std::vector<DeviceVector> prompt_scores;
+  std::vector<cuda::DeviceArray<uint8_t>> prompt_chosen;
+  DeviceVector prompt_values, squares, square_nodes, squared_norms;
   cuda::PinnedArray<float> host_logits;
   std::vector<float> logits;
   cuda::CandidateFinder finder;

@@ -8,16 +8,19 @@ namespace pleat {
 
 class DeviceStep : public StepExecutor {
  public:
-  // Collective. kv_tokens: the cache's capacity. Error(unimplemented) where the model has something that the device
-  // code lacks.
+  // Collective. options.kv_tokens: the cache's capacity. Error(unimplemented) where the model has something that the
+  // device code lacks.
   DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
-             int64_t kv_tokens);
+             const EngineOptions& options);
   ~DeviceStep() override;
 
-  // A plan of any number of rows, kMaxRows of them at a time, prompts' and generated tokens apart.
+  // A plan of any number of rows, generated tokens kMaxRows of them at a time and prompts' kPromptRows. The two go
+  // through other kernels, which add in other orders: how a token came decides, not how many rows there are, so that
+  // its bits depend on its sequence alone.
   void step(const StepPlan& plan) override;
   MatrixView<const float> logits() const override;
   std::span<const TokenCandidate> best() const override;
+  int64_t weight_bytes() const override;
 
  private:
   struct State;

@@ -83,15 +83,16 @@ DeviceFold upload(const FoldedFfn& fold, const cuda::Stream& stream) {
 
 DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPlan& plan, int rank,
                    const cuda::Stream& stream) {
-  require_for_device(w.attention_output_norm.weight.empty() && w.ffn_output_norm.weight.empty() &&
-                         w.attention.query_norm.weight.empty() && w.attention.key_norm.weight.empty(),
-                     "norms of heads and of sub-layers' outputs");
   DeviceLayer out;
   out.attention_norm = upload(w.attention_norm, stream);
   out.ffn_norm = upload(w.ffn_norm, stream);
   out.attention.query_key_value = upload(w.attention.query_key_value, stream);
   out.attention.output = upload(w.attention.output, stream);
   out.attention.query_key_value_bias = upload(w.attention.query_key_value_bias, stream);
+  out.attention.query_norm = upload(w.attention.query_norm, stream);
+  out.attention.key_norm = upload(w.attention.key_norm, stream);
+  out.attention.output_norm = upload(w.attention_output_norm, stream);
+  out.ffn.output_norm = upload(w.ffn_output_norm, stream);
   out.spec = w.spec;
   out.folded = w.folded;
   out.by_neuron = w.by_neuron;
@@ -99,6 +100,11 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
   std::vector<int64_t> bins_of_leaves;
   out.bin_offsets = bins(w.neuron_offsets, bins_of_leaves);
   out.leaves = leaves(w.neuron_offsets, nodes, plan.reduction(), stream);
+  const std::vector<int32_t> shards(w.neuron_offsets.begin(), w.neuron_offsets.end());
+  out.shard_offsets = {std::span<const int32_t>(shards), stream};
+  out.shards = {out.shard_offsets.data(), int(shards.size()) - 1, int(shards.back()), 0};
+  for (int shard = 0; shard < out.shards.count; ++shard)
+    out.shards.largest = std::max(out.shards.largest, shards[size_t(shard) + 1] - shards[size_t(shard)]);
   out.bins = leaves(bins_of_leaves, nodes, plan.reduction(), stream);
   const Vector none, &attention_bias = w.attention.output_bias, &with = parallel_residual ? attention_bias : none;
   out.biases.attention = upload(attention_bias, stream);
@@ -142,6 +148,14 @@ DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint,
   for (int64_t head = 0; head <= plan.heads(rank).size(); ++head) head_offsets.push_back(head * blueprint.head_size);
   out.heads = leaves(head_offsets, plan.attention_exchange().nodes[size_t(rank)], plan.reduction(), stream);
   out.fold_inputs = leaves(plan.fold_offsets(rank), plan.ffn_exchange().nodes[size_t(rank)], plan.reduction(), stream);
+  const std::vector<TreeNode>& ffn_nodes = plan.ffn_exchange().nodes[size_t(rank)];
+  const auto counted = [&](int64_t count) {
+    std::vector<int64_t> offsets;
+    for (int64_t i = 0; i <= count; ++i) offsets.push_back(i);
+    return offsets;
+  };
+  out.of_shards = leaves(counted(plan.ffn_leaves(rank).size()), ffn_nodes, plan.reduction(), stream);
+  out.of_leaves = leaves(counted(out.fold_inputs.view().count), ffn_nodes, plan.reduction(), stream);
   out.zeros = upload(Vector(size_t(most)), stream);
   return out;
 }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/fix_up.h"
 #include "kernels/cuda/leaves.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/prompt_choice.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/selection.h"
 
@@ -22,12 +23,16 @@ struct DeviceAttention {
   cuda::DeviceRows query_key_value;  // [(q + 2 kv) * hd, d]
   cuda::DeviceRows output;           // [d, q * hd]
   DeviceVector query_key_value_bias;
+  DeviceNorm query_norm, key_norm;  // [hd], of every head
+  DeviceNorm output_norm;           // [d]
 };
 
 // Matrices of an FFN. `down` stands by neuron, [h, d], where its rows are gathered, else by output, [d, h].
 struct DeviceFfn {
   cuda::DeviceRows gate, up, down;  // gate and up [h, d]
   DeviceVector gate_bias, up_bias;
+  DeviceNorm output_norm;  // [d]
+  int64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
 };
 
 // What every rank adds after a sum, or nothing. Where attention and FFN are added together, both biases.
@@ -51,6 +56,8 @@ struct DeviceLayer {
   bool by_neuron = false;
   std::vector<int32_t> bin_offsets;  // of its neurons, see cuda::SelectionView
   cuda::DeviceLeaves leaves, bins;   // of the FFN's tree: offsets of neurons, and of bins
+  cuda::DeviceArray<int32_t> shard_offsets;
+  cuda::Shards shards;  // virtual ones, of its neurons
   DeviceBiases biases;
   DeviceFfn ffn;
   DeviceFold fold;
@@ -61,8 +68,9 @@ struct DeviceWeights {
   DeviceVector head_bias;
   DeviceNorm embedding_norm, final_norm;
   std::vector<DeviceLayer> layers;
-  cuda::DeviceLeaves heads, fold_inputs;  // leaves of the attention's tree, and the FFN's for C's inputs
-  DeviceVector zeros;                     // [the most neurons of a layer]
+  cuda::DeviceLeaves heads, fold_inputs;    // leaves of the attention's tree, and the FFN's for C's inputs
+  cuda::DeviceLeaves of_shards, of_leaves;  // the FFN's for what is there of each virtual shard, and of each leaf
+  DeviceVector zeros;                       // [the most neurons of a layer]
 };
 
 // Error(unimplemented): "<what> do not run on a GPU yet".

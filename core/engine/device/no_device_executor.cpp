@@ -3,9 +3,16 @@
 
 namespace pleat {
 
-MakeExecutor device_executor() {
+namespace {
+
+[[noreturn]] void refuse() {
   throw Error(ErrorKind::unimplemented,
               "this build has no CUDA backend: install the CUDA toolkit, so that nvcc is found, and build again");
 }
+
+}  // namespace
+
+MakeExecutor device_executor() { refuse(); }
+double device_copy_bandwidth() { refuse(); }
 
 }  // namespace pleat

@@ -92,5 +92,17 @@ TEST(CudaActivation, KeepsNotANumber) {
   }
 }
 
+TEST(CudaActivation, SoftCapsByTheStrides) {
+  const Stream stream;
+  const std::vector<float> x = {-100, -1, 0.5f, 77, 3, 200};
+  const DeviceArray<float> device(x, stream);
+  soft_cap(stream.get(), 30, MatrixView<float>(device.data(), 2, 2, 3));
+  const std::vector<float> got = device.to_host(stream);
+  for (const size_t i : {0, 1, 3, 4})
+    EXPECT_NEAR(got[i], 30 * std::tanh(double(x[i]) / 30), 1e-5 * std::fabs(x[i])) << i;
+  EXPECT_EQ(got[2], x[2]);
+  EXPECT_EQ(got[5], x[5]);
+}
+
 }  // namespace
 }  // namespace pleat::cuda

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "../vectors.h"
+#include "../low_bit_rows_fixture.h"
 #include "kernels/cuda/device.h"
 
 namespace pleat::cuda {
@@ -109,6 +109,26 @@ TEST(CudaEmbedding, OfTheRanksAddsUpToTheWholeBitForBit) {
     const std::vector<float> other = embedded(d, table, split, kVocab - split, 1.7f, nullptr, stream);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += other[i];
     EXPECT_TRUE(same_bits(sum, whole)) << "split at " << split;
+  }
+}
+
+// A head that is the embedding too may be in low bits, with inputs of its own in bf16.
+TEST(Embedding, OfATableInLowBitsHasItsWeights) {
+  const Stream stream;
+  constexpr int kWidth = 130;
+  for (const WeightFormat format : kLowBitFormats) {
+    const RandomRows w(format, kVocab, kWidth, 3, {3, 64, kWidth - 1});
+    const DeviceRows table(w.rows, stream);
+    const DeviceArray<int32_t> token_ids(kTokens, stream);
+    const DeviceArray<float> out(kTokens.size() * size_t(kWidth));
+    embed(stream.get(), int(kTokens.size()), kWidth, token_ids.data(), {table.view()}, nullptr, {}, out.data());
+    const std::vector<float> got = out.to_host(stream);
+    for (size_t row = 0; row < kTokens.size(); ++row)
+      for (int k = 0; k < kWidth; ++k) {
+        const size_t group = size_t(kTokens[row] * w.groups() + k / 64);
+        const double tolerance = std::fabs(w.weight(kTokens[row], k)) * 0x1p-22 + std::fabs(w.minimum[group]) * 0x1p-22;
+        ASSERT_NEAR(got[row * size_t(kWidth) + size_t(k)], w.weight(kTokens[row], k), tolerance) << name_of(format);
+      }
   }
 }
 

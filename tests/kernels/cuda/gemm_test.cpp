@@ -48,6 +48,16 @@ struct Operands {
   }
   std::vector<float> multiply(const Rows& w) { return multiply(w, std::nullopt, 0, rows); }
 
+  // The nodes [leaves.nodes][rows, outputs] of inputs [first_input, first_input + w.width).
+  std::vector<float> multiply_leaves(const Rows& w, const Leaves& leaves, int first_input = 0) {
+    const DeviceArray<float> nodes(size_t(leaves.nodes * rows * outputs)),
+        work(size_t(leaves.pending * rows * outputs));
+    const MatrixView<const float> in(device_x.data() + first_input, rows, w.width, x_stride());
+    gemm(stream.get(), room.prepare(stream.get(), in, w),
+         {w, nullptr, std::nullopt, {nodes.data(), rows, outputs}, leaves, work.data()});
+    return nodes.to_host(stream);
+  }
+
   Stream stream;
   int rows, width, outputs;
   std::vector<float> x, bias;
@@ -118,6 +128,40 @@ TEST_P(Gemm, AnActivationGivesWhatItGivesApart) {
   }
 }
 
+// Leaves of any length, one of them empty, and not all at multiples of 16 bytes; low-bit ones of whole groups.
+TEST_P(Gemm, LeavesAreProductsOfTheirOwnAndAddedAlongTheTree) {
+  constexpr int kRows = 19, kWidth = 330, kOutputs = 37;
+  const bool low = is_low_bit(GetParam());
+  const std::vector<int32_t> offsets =
+      low ? std::vector<int32_t>{0, 64, 64, 192, 320, kWidth} : std::vector<int32_t>{0, 6, 70, 70, 167, kWidth};
+  const int count = int(offsets.size()) - 1;
+  const std::vector<TreeNode> nodes = {{0, 3}, {3, 5}};
+  const RandomRows w(GetParam(), kOutputs, kWidth, 7, some_inputs(GetParam(), kWidth));
+  Operands operands(kRows, kWidth, kOutputs, 3);
+  const DeviceRows device_w(w.rows, operands.stream);
+  const DeviceLeaves leaves(offsets, nodes, 0, operands.stream);
+
+  const std::vector<float> alone = operands.multiply_leaves(device_w.view(), leaves.each_alone());
+  for (int leaf = 0; leaf < count; ++leaf)
+    for (int row = 0; row < kRows; ++row) {
+      std::vector<float> x(operands.row_of_x(row), operands.row_of_x(row) + kWidth);
+      for (int k = 0; k < kWidth; ++k)
+        if (k < offsets[size_t(leaf)] || k >= offsets[size_t(leaf) + 1]) x[size_t(k)] = 0;
+      for (int n = 0; n < kOutputs; ++n) {
+        const Near expected = dot(w, x.data(), n);
+        ASSERT_NEAR(alone[size_t((leaf * kRows + row) * kOutputs + n)], expected.value, expected.tolerance)
+            << "leaf " << leaf << ", row " << row << ", output " << n;
+      }
+    }
+
+  const std::vector<float> sums = operands.multiply_leaves(device_w.view(), leaves.view());
+  const auto leaf = [&](int index, size_t i) { return alone[size_t(index) * kRows * kOutputs + i]; };
+  for (size_t i = 0; i < size_t(kRows) * kOutputs; ++i) {
+    ASSERT_EQ(sums[i], (leaf(0, i) + leaf(1, i)) + leaf(2, i)) << i;  // [0, 3) is cut at 2
+    ASSERT_EQ(sums[size_t(kRows) * kOutputs + i], leaf(3, i) + leaf(4, i)) << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, Gemm, testing::ValuesIn(kFormats),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
@@ -150,6 +194,34 @@ TEST(Gemm, OfLowBitsHasTheCpusBits) {
       const DeviceRows device_w(w, operands.stream);
       EXPECT_TRUE(same_bits(operands.multiply(device_w.view()), expected)) << bits << " bits";
     }
+}
+
+// A rank that has the last leaves only: they begin elsewhere in its memory, between two pieces of 16 bytes or not.
+TEST(Gemm, ALeafHasTheSameBitsOnAnyRank) {
+  constexpr int kRows = 5, kWidth = 130, kOutputs = 33;
+  const std::vector<int32_t> offsets = {0, 6, 70, kWidth};
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+    const RandomRows w(format, kOutputs, kWidth, 7);
+    Operands operands(kRows, kWidth, kOutputs, 3);
+    const DeviceRows device_w(w.rows, operands.stream);
+    const DeviceLeaves leaves(offsets, std::vector<TreeNode>{{0, 1}, {1, 2}, {2, 3}}, 0, operands.stream);
+    const std::vector<float> all = operands.multiply_leaves(device_w.view(), leaves.view());
+    for (int first = 1; first < 3; ++first) {
+      const int width = kWidth - offsets[size_t(first)];
+      NeuronRows part(format, kOutputs, width);
+      const std::vector<float> weights(w.weights.begin(), w.weights.end());
+      part.pack(0, 0, {&weights[size_t(offsets[size_t(first)])], DType::f32, kOutputs, width, kWidth, 1});
+      std::vector<int32_t> own;
+      std::vector<TreeNode> nodes;
+      for (int leaf = first; leaf <= 3; ++leaf) own.push_back(offsets[size_t(leaf)] - offsets[size_t(first)]);
+      for (int leaf = first; leaf < 3; ++leaf) nodes.push_back({leaf, leaf + 1});
+      const DeviceLeaves of_rank(own, nodes, first, operands.stream);
+      const DeviceRows device_part(part, operands.stream);
+      const std::vector<float> got =
+          operands.multiply_leaves(device_part.view(), of_rank.view(), offsets[size_t(first)]);
+      EXPECT_TRUE(same_bits(got.data(), &all[size_t(first) * kRows * kOutputs], got.size())) << name_of(format);
+    }
+  }
 }
 
 TEST(Gemm, RefusesAnInputPreparedForAnotherFormat) {

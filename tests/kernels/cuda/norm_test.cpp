@@ -55,5 +55,46 @@ TEST(CudaNorm, TermsAndTheirBiasAreAddedInOrder) {
   EXPECT_TRUE(same_bits(residual.to_host(stream), expected));
 }
 
+TEST(CudaNorm, ASubLayersOutputIsNormalisedBeforeItIsAdded) {
+  const Stream stream;
+  const int rows = 2, d = 130;
+  const std::vector<float> x = random_floats(size_t(rows * d), 1), before = random_floats(size_t(rows * d), 2, 3),
+                           weight = random_floats(size_t(d), 3), next = random_floats(size_t(d), 4),
+                           bias = random_floats(size_t(d), 5);
+  const DeviceArray<float> device_x(x, stream), residual(before, stream), device_weight(weight, stream),
+      device_next(next, stream), device_bias(bias, stream);
+  add_normed(stream.get(), rows, d, device_x.data(), device_bias.data(), {device_weight.data(), nullptr, 1e-5f, false},
+             {device_next.data(), nullptr, 1e-5f, false}, residual.data(), device_x.data());
+  Context ctx(1, false);
+  std::vector<float> sum = x, expected(x.size()), residual_expected = before;
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += bias[i % d];
+  rms_norm(ctx, {sum.data(), rows, d}, weight.data(), 1e-5f, {sum.data(), rows, d});
+  for (size_t i = 0; i < sum.size(); ++i) residual_expected[i] += sum[i];
+  rms_norm(ctx, {residual_expected.data(), rows, d}, next.data(), 1e-5f, {expected.data(), rows, d});
+  const std::vector<float> got = device_x.to_host(stream), got_residual = residual.to_host(stream);
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got_residual[i], residual_expected[i], kTolerance * (1 + std::abs(residual_expected[i]))) << i;
+    ASSERT_NEAR(got[i], expected[i], kTolerance * (1 + std::abs(expected[i]))) << i;
+  }
+}
+
+TEST(CudaNorm, HeadsAreNormalisedOneByOne) {
+  const Stream stream;
+  const int rows = 3, heads = 5, head_size = 36, stride = heads * head_size + 7;
+  const std::vector<float> x = random_floats(size_t(rows * stride), 1), weight = random_floats(size_t(head_size), 2);
+  const DeviceArray<float> device_x(x, stream), device_weight(weight, stream);
+  norm_heads(stream.get(), rows, heads, head_size, {device_weight.data(), nullptr, 1e-5f, false}, device_x.data(),
+             stride);
+  Context ctx(1, false);
+  std::vector<float> expected = x;
+  for (int row = 0; row < rows; ++row) {
+    const MatrixView<float> of_row(&expected[size_t(row * stride)], heads, head_size);
+    rms_norm(ctx, of_row, weight.data(), 1e-5f, of_row);
+  }
+  const std::vector<float> got = device_x.to_host(stream);
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], expected[i], kTolerance * (1 + std::abs(expected[i]))) << i;
+}
+
 }  // namespace
 }  // namespace pleat::cuda

@@ -84,5 +84,19 @@ TEST(DeviceSelection, ByGateAndByResidualIsWhatTheirScoresSay) {
   });
 }
 
+TEST(DeviceSelection, HoldsWhatTheRowsSlotsChose) {
+  const Stream stream;
+  const DeviceSelection selection(kBins, stream);
+  std::vector<uint8_t> chosen(size_t(2 * kNeurons));
+  for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = i * 2654435761u >> 13 & 1;
+  const std::vector<int32_t> slots = {1, 0, 1};
+  const DeviceArray<uint8_t> device_chosen(chosen, stream);
+  const DeviceArray<int32_t> device_slots(slots, stream);
+  select_chosen(stream.get(), 3, device_slots.data(), device_chosen.data(), selection);
+  expect_selected(selection, stream, 3,
+                  [&](int row, int n) { return chosen[size_t(slots[size_t(row)] * kNeurons + n)] != 0; });
+  EXPECT_GT(selection.selected(stream), 0);
+}
+
 }  // namespace
 }  // namespace pleat::cuda

@@ -44,11 +44,11 @@ TEST(Device, GeneratesTheSameTextOnTwoRanks) {
 }
 
 TEST(Device, RefusesWhatDoesNotRunThereYet) {
-  for (const std::string command : {"inspect", "generate --prompt x --kv-format int8"}) {
+  for (const std::string command : {"inspect", "generate --prompt x --key-channels 0.6"}) {
     const Outcome outcome = on_the_device(command + " --model " + model());
     EXPECT_EQ(outcome.code, 2) << outcome.err;
     EXPECT_EQ(own_errors(outcome).size(), 1u) << outcome.err;
-    EXPECT_NE(outcome.err.find(command == "inspect" ? "runs on the CPU" : "do not run on a GPU yet"), std::string::npos)
+    EXPECT_NE(outcome.err.find(command == "inspect" ? "runs on the CPU" : "does not run on a GPU yet"), std::string::npos)
         << outcome.err;
   }
 }

@@ -1,0 +1,80 @@
+// A pass's products, and its attention.
+#include <algorithm>
+
+#include "core/engine/device/device_state.h"
+#include "kernels/attention.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/prefill_attention.h"
+
+namespace pleat {
+
+cuda::RowInput DeviceStep::State::input(const DeviceVector& x, int width, const cuda::Rows& w) {
+  if (w.bits > 8) return cuda::RowInput::of_floats(x.data(), shape.rows, width);
+  return quantisers.at(width).quantise(handle(), x.data(), shape.rows, w.protected_inputs, w.protected_input_count);
+}
+
+void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products) {
+  if (!shape.prompt) {
+    const auto low = std::ranges::find_if(products, [](const cuda::RowProduct& p) { return p.w.bits <= 8; });
+    return cuda::multiply_rows(handle(), input(x, width, (low != products.end() ? low : products.begin())->w),
+                               products);
+  }
+  for (const cuda::RowProduct& product : products) {
+    if (product.w.rows == 0) continue;
+    const MatrixView<const float> of(x.data() + product.first_input, shape.rows, product.w.width, width);
+    cuda::gemm(handle(), many_rows.prepare(handle(), of, product.w),
+               {product.w,
+                product.bias,
+                std::nullopt,
+                {product.y, shape.rows, product.w.rows, product.y_stride},
+                product.leaves,
+                gemm_work.data()});
+  }
+}
+
+AttentionScores DeviceStep::State::scores(int layer) const {
+  AttentionScores scores;
+  scores.scale = blueprint.attention_scale;
+  scores.soft_cap = blueprint.attention_soft_cap;
+  scores.window = blueprint.attention[size_t(layer)].window;
+  if (blueprint.positions == PositionKind::alibi) {
+    scores.slopes = slopes.data();
+    scores.slope_scale = blueprint.alibi_scale;
+    scores.bias_in_bf16 = blueprint.alibi_in_bf16;
+  }
+  return scores;
+}
+
+void DeviceStep::State::attend(int index) {
+  if (q_width == 0) return;
+  const DeviceAttention& a = weights.layers[size_t(index)].attention;
+  const int width = q_width + 2 * kv_width, head_size = blueprint.head_size;
+  const cuda::Rows output = a.output.view();
+  const cuda::PagedRows paged{shape.rows, uploaded(RowsUpload::positions), uploaded(RowsUpload::table_of),
+                              uploaded(RowsUpload::page_tables), shape.table_pages};
+  multiply(normed, d, {{a.query_key_value.view(), a.query_key_value_bias.data(), query_key_value.data(), width}});
+  const auto columns = [&](int begin, int count) {
+    return MatrixView<float>(query_key_value.data() + begin, shape.rows, count, width);
+  };
+  const MatrixView<float> q = columns(0, q_width), k = columns(q_width, kv_width);
+  if (a.query_norm.weight.size() > 0)
+    cuda::norm_heads(handle(), shape.rows, q_width / head_size, head_size, rule(a.query_norm), q.data, width);
+  if (a.key_norm.weight.size() > 0)
+    cuda::norm_heads(handle(), shape.rows, kv_width / head_size, head_size, rule(a.key_norm), k.data, width);
+  const int kind = blueprint.attention[size_t(index)].rotary;
+  const bool rotates = blueprint.positions == PositionKind::rotary && kind >= 0;
+  const KvCache& cache = caches[size_t(index)];
+  cuda::append_kv(handle(), rotates ? rotaries[size_t(kind)].rule : cuda::DeviceRotary{}, q, k,
+                  columns(q_width + kv_width, kv_width), paged, cache);
+  const MatrixView<float> out(attended.data(), shape.rows, q_width);
+  if (shape.prompt)
+    cuda::prefill_attention(handle(), q, paged, cache, kv_of_head, scores(index), out);
+  else
+    cuda::attention(handle(), q, paged, cache, kv_of_head, scores(index),
+                    std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),
+                    out);
+  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}});
+}
+
+}  // namespace pleat

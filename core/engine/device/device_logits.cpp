@@ -1,0 +1,68 @@
+// The head, for the rows that want it, and what the last step read.
+#include <algorithm>
+
+#include "core/engine/device/device_state.h"
+#include "kernels/cuda/activation.h"
+
+namespace pleat {
+
+using cuda::kMaxRows;
+
+// Always by the kernels for few rows: a prompt wants the logits of its last one.
+void DeviceStep::State::head(int first, int count) {
+  const cuda::Rows w = weights.head.view();
+  const float* const bias = weights.head_bias.size() > 0 ? weights.head_bias.data() : nullptr;
+  const float* const x = normed.data() + int64_t(first) * d;
+  cuda::RowInput in = cuda::RowInput::of_floats(x, count, d);
+  if (w.bits <= 8) in = quantisers.at(d).quantise(handle(), x, count, w.protected_inputs, w.protected_input_count);
+  cuda::multiply_rows(handle(), in, {{w, bias, device_logits.data(), vocab}});
+  if (blueprint.logit_soft_cap > 0)
+    cuda::soft_cap(handle(), float(blueprint.logit_soft_cap), {device_logits.data(), count, vocab});
+}
+
+void DeviceStep::State::read_results(std::span<const int32_t> rows, LogitsMode mode) {
+  const int count = int(rows.size());
+  for (int first = 0; first < count; first += kMaxRows) {
+    const auto some = rows.subspan(size_t(first), size_t(std::min(kMaxRows, count - first)));
+    if (std::ranges::all_of(some, [&](int32_t row) { return result_of[size_t(row)] < 0; })) continue;
+    head(first, int(some.size()));
+    if (mode == LogitsMode::full)
+      read_logits(some);
+    else
+      read_best(some);
+  }
+  sum->wait(stream);
+}
+
+void DeviceStep::State::read_logits(std::span<const int32_t> rows) {
+  cuda::copy_to_host(host_logits.data(), device_logits.data(), rows.size() * size_t(vocab) * sizeof(float), handle());
+  sum->wait(stream);
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+      std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
+}
+
+void DeviceStep::State::read_best(std::span<const int32_t> rows) {
+  finder.find(handle(), int(rows.size()), 1, device_logits.data(), device_best.data(), logit_sums.data());
+  cuda::copy_to_host(host_best.data(), device_best.data(), rows.size() * sizeof(cuda::Candidate), handle());
+  sum->wait(stream);
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+      best[size_t(result)] = {host_best[i].value, host_best[i].token};
+}
+
+int64_t DeviceStep::State::bytes_of_pass(bool folded) const {
+  int64_t bytes = weights.head.bytes();
+  for (size_t index = 0; index < weights.layers.size(); ++index) {
+    const DeviceLayer& layer = weights.layers[index];
+    bytes += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
+    bytes += runs_folded(layer, !folded) ? folded_bytes(layer, selections[index]) : layer.ffn.bytes();
+  }
+  return bytes;
+}
+
+int64_t DeviceStep::weight_bytes() const {
+  return state_->passes[0] * state_->bytes_of_pass(false) + state_->passes[1] * state_->bytes_of_pass(true);
+}
+
+}  // namespace pleat

@@ -1,0 +1,128 @@
+#include "core/engine/device/device_state.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/attention.h"
+#include "parallel/device/make_device_sum.h"
+
+namespace pleat {
+
+using cuda::kMaxRows;
+
+namespace {
+
+void check_blueprint(const Blueprint& blueprint) {
+  require_for_device(blueprint.norm_place == NormPlace::before, "norms behind the sub-layers");
+  require_for_device(blueprint.embedding == blueprint.hidden, "embeddings of another width");
+}
+
+// Of a pass. Selection static keeps every leaf's sums of its rows.
+int prompt_rows(const Weights& weights) {
+  const auto keeps_leaves = [](const LayerWeights& layer) { return layer.spec.selection == SelectionKind::hot; };
+  return std::ranges::any_of(weights.layers, keeps_leaves) ? kPromptRows / 8 : kPromptRows;
+}
+
+}  // namespace
+
+DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const ShardPlan& plan_,
+                         Communicator& communicator_, const EngineOptions& options)
+    : blueprint((check_blueprint(blueprint_), blueprint_)),
+      plan(plan_),
+      communicator(communicator_),
+      rank(communicator.rank()),
+      weights(device_weights(host, blueprint, plan, rank, stream)),
+      d(int(blueprint.hidden)),
+      q_width(int(plan.heads(rank).size()) * blueprint.head_size),
+      kv_width(int(plan.kv_heads(rank).size()) * blueprint.head_size),
+      vocab(int(plan.vocab(rank).size())),
+      attention_nodes(int(plan.attention_exchange().nodes[size_t(rank)].size())),
+      joint_exchange(plan.joint_exchange()),
+      embedding_exchange(communicator.ranks(), communicator.ranks()),
+      upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(host)))},
+      most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
+      host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
+      device_rows(host_rows.size()),
+      many_rows(upload.capacity, std::max({d, q_width, int(weights.zeros.size())})),
+      host_logits(size_t(kMaxRows) * size_t(vocab)),
+      finder(kMaxRows, int(plan.vocab(rank).begin), vocab, 0),  // logits are capped before
+      device_best(kMaxRows),
+      logit_sums(kMaxRows),
+      host_best(kMaxRows) {
+  sum = make_device_sum(communicator, plan.reduction(), joint_exchange.most_nodes * int64_t(upload.capacity) * d);
+  const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
+  for (int64_t head = heads.begin; head < heads.end; ++head)
+    kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
+  for (const Rotary& rotary : blueprint.rotaries) {
+    RotaryOnDevice& there = rotaries.emplace_back();
+    there.frequency = {std::span<const float>(rotary.frequency), stream};
+    there.rule = {there.frequency.data(), rotary.dims(), rotary.magnitude, rotary.interleaved};
+  }
+  if (!blueprint.alibi_slopes.empty())
+    slopes = {std::span<const float>(blueprint.alibi_slopes).subspan(size_t(heads.begin), size_t(heads.size())),
+              stream};
+  make_cache(options, host.head.format() == WeightFormat::f32);
+  make_work_space(options.max_sequences);
+}
+
+void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
+  KvCache cache;
+  cache.dtype = options.kv_dtype.value_or(wide ? DType::f32 : DType::bf16);
+  cache.kv_heads = int(plan.kv_heads(rank).size());
+  cache.head_size = blueprint.head_size;
+  cache.pages = (options.kv_tokens + kPageTokens - 1) / kPageTokens;
+  const int64_t half = (cache.pages * cache.kv_heads * cache.block_bytes() + 15) / 16 * 16;
+  cache_memory = cuda::DeviceArray<std::byte>(size_t(2 * half * blueprint.layers));
+  for (int layer = 0; layer < blueprint.layers; ++layer) {
+    cache.keys = cache_memory.data() + layer * 2 * half;
+    cache.values = cache_memory.data() + (layer * 2 + 1) * half;
+    caches.push_back(cache);
+  }
+}
+
+void DeviceStep::State::make_work_space(int slots) {
+  size_t most_bins = 0, inputs_by_neuron = 0;
+  int pending = weights.heads.view().pending;
+  bool keeps_leaves = false, by_prompts = false, wide = false;
+  for (const DeviceLayer& layer : weights.layers) {
+    neurons = std::max(neurons, layer.bin_offsets.back());
+    most_bins = std::max(most_bins, layer.bin_offsets.size() - 1);
+    pending = std::max(pending, layer.leaves.view().pending);
+    selections.emplace_back(layer.bin_offsets, stream);
+    if (layer.by_neuron) inputs_by_neuron = std::max(inputs_by_neuron, size_t(layer.bin_offsets.back()));
+    wide |= layer.by_neuron && layer.ffn.down.view().bits == 32;
+    keeps_leaves |= layer.folded && layer.spec.selection == SelectionKind::hot;
+    const bool by_prompt_here = layer.folded && by_prompt(layer.spec.selection);
+    by_prompts |= by_prompt_here;
+    const size_t remembered = by_prompt_here ? size_t(slots) * size_t(layer.bin_offsets.back()) : 0;
+    prompt_scores.emplace_back(remembered);
+    cuda::zero(prompt_chosen.emplace_back(remembered).data(), remembered, handle());
+  }
+  for (const int width : {d, q_width}) quantisers.try_emplace(width, width);
+  for (const DeviceLayer& layer : weights.layers) quantisers.try_emplace(layer.shards.neurons, layer.shards.neurons);
+  const auto room = [](int64_t rows, int64_t width) { return DeviceVector(size_t(rows * width)); };
+  const int64_t rows = upload.capacity, ffn_nodes = int64_t(plan.ffn_exchange().nodes[size_t(rank)].size());
+  const int64_t fold_leaves = weights.fold_inputs.view().count;
+  residual = room(rows, d);
+  normed = room(rows, d);
+  query_key_value = room(rows, q_width + 2 * kv_width);
+  attended = room(rows, q_width);
+  up = room(rows, neurons);
+  gate = room(rows, neurons);
+  nodes = room(rows, (attention_nodes + ffn_nodes) * d);
+  gemm_work = room(rows, int64_t(pending) * d);
+  of_leaves = room(keeps_leaves ? rows : kMaxRows, fold_leaves * d);
+  of_bins = room(kMaxRows, int64_t(most_bins) * d);
+  if (keeps_leaves) of_held = room(rows, fold_leaves * d);
+  if (inputs_by_neuron > 0) down_by_output = {int(inputs_by_neuron), d, wide};
+  if (by_prompts) {
+    prompt_values = room(rows, neurons);
+    squares = room(rows, std::max<int64_t>(1, plan.ffn_leaves(rank).size()));
+    square_nodes = room(rows, std::max<int64_t>(1, ffn_nodes));
+    squared_norms = room(rows, 1);
+  }
+  attention_work = DeviceVector(
+      cuda::attention_work(kMaxRows, int(kv_of_head.size()), blueprint.head_size, int(blueprint.max_positions)));
+  device_logits = room(kMaxRows, vocab);
+}
+
+}  // namespace pleat

@@ -1,0 +1,25 @@
+#!/bin/bash
+# Four servers, each on a node of its own, and a router with an HTTP door before them.   sbatch docs/deploy/slurm-replicas.sh
+# A server that fails starts again, and meanwhile the others go on with its texts.
+#SBATCH --job-name=pleat-replicas
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=2
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+: "${MODEL:?a folded or plain model folder that all nodes see}"
+: "${PLEAT:=build/pleat}" "${PORT:=7532}" "${HTTP:=$(hostname):8000}" "${RANKS:=${SLURM_NTASKS_PER_NODE:-2}}"
+
+# Without --api-keys and TLS (docs/serving.md) who reaches a port can use it: choose a network that is yours.
+replicas=() jobs=()
+for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+  srun --nodes=1 --ntasks=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --nodelist="$node" --overlap \
+    env -u SLURM_JOB_ID "$PLEAT" launch -n "$RANKS" -- serve --model "$MODEL" --listen "$node:$PORT" --grace 60 &
+  jobs+=($!)
+  replicas+=("$node:$PORT")
+done
+"$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &
+jobs+=($!)
+trap 'kill -TERM "${jobs[@]}" 2>/dev/null || true' TERM
+for job in "${jobs[@]}"; do wait "$job" || wait "$job"; done # a trapped signal ends the first wait

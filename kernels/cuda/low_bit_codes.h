@@ -1,0 +1,72 @@
+#pragma once
+// Weights in low bits as they lie in a row (kernels/low_bit_row.h). The number of bits is an argument: one kernel does
+// for all formats, and where it is a constant nothing of the choice is left. Included by .cu files only.
+#include "device_language.h"
+
+namespace pleat::cuda {
+
+__device__ inline float from_bf16(uint16_t bits) { return __uint_as_float(unsigned(bits) << 16); }
+
+// Word l of the plane that holds kPlane bits of each of a group's codes.   words: the plane's 2 kPlane words
+template <int kPlane, class Words>
+__device__ unsigned plane_word(Words words, int l) {
+  constexpr unsigned kMask = ((1u << kPlane) - 1) * 0x01010101u;
+  return words(l % (2 * kPlane)) >> kPlane * (l / (2 * kPlane)) & kMask;
+}
+
+// Word l of a group's codes in `bits` bits: byte i is the code of weight 16 i + l, at 8 bits less 128. The planes of 4,
+// 2 and 1 bits stand in this order, each further up in the code.   words: the group's 2 bits words
+template <class Words>
+__device__ int code_word(Words words, int bits, int l) {
+  if (bits == 8) return int(words(l) ^ 0x80808080u);
+  const auto behind = [&](int planes) { return [=](int i) { return words(2 * planes + i); }; };
+  unsigned out = 0;
+  if (bits & 4) out = plane_word<4>(words, l);
+  if (bits & 2) out |= plane_word<2>(behind(bits & 4), l) << (bits & 4);
+  if (bits & 1) out |= plane_word<1>(behind(bits & 6), l) << (bits & 6);
+  return int(out);
+}
+
+template <int kPlane>
+__device__ void add_plane(const uint2* from, int first, int (&codes)[16]) {
+  unsigned words[2 * kPlane];
+#pragma unroll
+  for (int i = 0; i < kPlane; ++i) {
+    const uint2 pair = from[i];
+    words[2 * i] = pair.x;
+    words[2 * i + 1] = pair.y;
+  }
+#pragma unroll
+  for (int l = 0; l < 16; ++l) codes[l] |= int(plane_word<kPlane>([&](int i) { return words[i]; }, l) << first);
+}
+
+// All words of the group at `group`, a multiple of 8 bytes, each read once.
+__device__ inline void load_codes(const unsigned char* group, int bits, int (&codes)[16]) {
+  const uint2* const pairs = reinterpret_cast<const uint2*>(group);
+#pragma unroll
+  for (int l = 0; l < 16; ++l) codes[l] = 0;
+  if (bits == 8) {
+    add_plane<8>(pairs, 0, codes);
+#pragma unroll
+    for (int l = 0; l < 16; ++l) codes[l] ^= int(0x80808080u);
+    return;
+  }
+  if (bits & 4) add_plane<4>(pairs, 0, codes);
+  if (bits & 2) add_plane<2>(pairs + (bits & 4), bits & 4, codes);
+  if (bits & 1) add_plane<1>(pairs + (bits & 6), bits & 6, codes);
+}
+
+// What stands behind a row's codes.
+struct LowBitScales {
+  const uint16_t *scales, *minimums, *protected_weights;
+  bool symmetric;  // 8 bits have no minimums
+  __device__ LowBitScales(const unsigned char* row, int bits, int groups)
+      : scales(reinterpret_cast<const uint16_t*>(row + int64_t(groups) * 8 * bits)),
+        minimums(scales + groups),
+        protected_weights(bits == 8 ? minimums : minimums + groups),
+        symmetric(bits == 8) {}
+  __device__ float scale(int group) const { return from_bf16(scales[group]); }
+  __device__ float minimum(int group) const { return symmetric ? 0.0f : from_bf16(minimums[group]); }
+};
+
+}  // namespace pleat::cuda

@@ -1,0 +1,58 @@
+#include "kernels/cuda/transposed_rows.h"
+
+#include "kernels/cuda/weight_at.h"
+
+namespace pleat::cuda {
+namespace {
+
+constexpr int kTile = 64, kThreads = 256;  // a block has 64 rows of w and one group of 64 columns
+
+int64_t stride_of(int inputs, int bytes) { return (int64_t(inputs) * bytes + 15) / 16 * 16; }
+
+__device__ inline void store(float* to, float value) { *to = value; }
+__device__ inline void store(__nv_bfloat16* to, float value) { *to = __float2bfloat16_rn(value); }
+
+template <class Weight>
+__global__ void __launch_bounds__(kThreads) transpose_kernel(Rows w, unsigned char* out, int64_t stride) {
+  __shared__ SharedArray<float, kTile*(kTile + 1)> tile;
+  const int first_row = int(blockIdx.x) * kTile, first_column = int(blockIdx.y) * kTile;
+  for (int i = int(threadIdx.x); i < kTile * kTile; i += kThreads) {
+    const int row = i / kTile, column = i % kTile;
+    const bool exists = first_row + row < w.rows && first_column + column < w.width;
+    const float weight = exists ? weight_at(w, first_row + row, first_column + column) : 0.0f;
+    tile[column * (kTile + 1) + row] = weight;
+  }
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < kTile * kTile; i += kThreads) {
+    const int column = i / kTile, row = i % kTile;
+    if (first_row + row < w.rows && first_column + column < w.width)
+      store(reinterpret_cast<Weight*>(out + (first_column + column) * stride) + first_row + row,
+            tile[column * (kTile + 1) + row]);
+  }
+}
+
+}  // namespace
+
+TransposedRows::TransposedRows(int inputs, int outputs, bool wide)
+    : data_(size_t(outputs * stride_of(inputs, wide ? 4 : 2))) {}
+
+Rows TransposedRows::transpose(cudaStream_t stream, const Rows& w) const {
+  Rows out;
+  out.bits = w.bits == 32 ? 32 : 16;
+  out.rows = w.width;
+  out.width = w.rows;
+  out.stride = stride_of(w.rows, out.bits / 8);
+  out.data = data_.data();
+  PLEAT_ASSERT(size_t(out.rows * out.stride) <= data_.size(), "[", w.rows, ", ", w.width, "] in room for ",
+               data_.size(), " bytes");
+  if (w.rows == 0) return out;
+  const auto tiles = [](int count) { return unsigned((count + kTile - 1) / kTile); };
+  const Launch how{dim3(tiles(w.rows), tiles(w.width)), kThreads, 0, stream};
+  if (out.bits == 32)
+    launch(transpose_kernel<float>, how, w, data_.data(), out.stride);
+  else
+    launch(transpose_kernel<__nv_bfloat16>, how, w, data_.data(), out.stride);
+  return out;
+}
+
+}  // namespace pleat::cuda

@@ -1,0 +1,116 @@
+#include "launcher/mpirun_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "kernels/check.h"
+#include "parallel/cores.h"
+
+extern char** environ;
+
+namespace pleat {
+namespace {
+
+// The first hardware thread of each core stands for it.
+int count_cores() {
+  const CoreSet usable = cores_of_process(0);
+  std::set<std::string> cores;
+  for (size_t cpu = 0; cpu < usable.size(); ++cpu) {
+    if (!usable[cpu]) continue;
+    std::ifstream file(concat("/sys/devices/system/cpu/cpu", cpu, "/topology/thread_siblings_list"));
+    std::string siblings;
+    cores.insert(file >> siblings ? siblings : std::to_string(cpu));
+  }
+  return std::max(1, int(cores.size()));
+}
+
+int number(const std::map<std::string, std::string>& environment, const char* name) {
+  const auto found = environment.find(name);
+  return found == environment.end() ? 0 : std::atoi(found->second.c_str());
+}
+
+bool starts_with(const std::string& text, const char* beginning) { return text.rfind(beginning, 0) == 0; }
+
+void check(const LaunchOptions& options) {
+  static const std::set<std::string> runs_on_ranks = {"serve", "generate", "eval", "bench", "check"};
+  PLEAT_REQUIRE(!options.command.empty(),
+                "nothing to launch: end the line with -- and a subcommand, like -- serve ...");
+  PLEAT_REQUIRE(runs_on_ranks.count(options.command[0]), "'", options.command[0],
+                "' does not run on ranks; launch starts serve, generate, eval, bench and check");
+  PLEAT_REQUIRE(options.hosts.empty() || std::filesystem::is_regular_file(options.hosts), "there is no host file ",
+                options.hosts);
+}
+
+bool is_batch_job(const std::vector<std::string>& command) {
+  return command[0] == "generate" && std::any_of(command.begin(), command.end(), [](const std::string& word) {
+           return word == "--output" || starts_with(word, "--output=");
+         });
+}
+
+}  // namespace
+
+Surroundings surroundings() {
+  Surroundings all;
+  all.program = std::filesystem::read_symlink("/proc/self/exe").string();
+  all.cores = count_cores();
+  all.root = geteuid() == 0;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string text = *entry;
+    const size_t equals = text.find('=');
+    if (equals != std::string::npos) all.environment[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return all;
+}
+
+MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& around, bool again) {
+  check(options);
+  const bool slurm = around.environment.count("SLURM_JOB_ID") && options.hosts.empty();
+  MpirunCommand out;
+  out.ranks = options.ranks > 0 ? options.ranks : slurm ? number(around.environment, "SLURM_NTASKS") : 0;
+  PLEAT_REQUIRE(out.ranks > 0,
+                "how many ranks? -n 4, say; inside a Slurm allocation with --ntasks its number is taken");
+
+  out.words = {"mpirun", "--quiet", "-np", std::to_string(out.ranks)};
+  const auto add = [&](std::initializer_list<std::string> words) { out.words.insert(out.words.end(), words); };
+  const int a_rank = slurm                   ? number(around.environment, "SLURM_CPUS_PER_TASK")
+                     : options.hosts.empty() ? around.cores / out.ranks
+                                             : 0;
+  if (!options.hosts.empty()) add({"--hostfile", options.hosts});
+  if (a_rank > 0)
+    add({"--map-by", concat("slot:PE=", a_rank), "--bind-to", "core"});
+  else
+    add({"--bind-to", "none"});
+  if (!slurm && options.hosts.empty() && a_rank == 0) add({"--oversubscribe"});
+
+  // Ranks of one host may not read each other's memory everywhere; they need not.
+  if (!around.environment.count("OMPI_MCA_btl_vader_single_copy_mechanism"))
+    out.environment["OMPI_MCA_btl_vader_single_copy_mechanism"] = "none";
+  if (around.root) {
+    out.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
+    out.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+  }
+  if (!options.interface.empty()) {
+    add({"--mca", "btl_tcp_if_include", options.interface, "--mca", "oob_tcp_if_include", options.interface});
+    // NCCL knows interfaces by name only.
+    if (options.interface.find('/') == std::string::npos) out.environment["NCCL_SOCKET_IFNAME"] = options.interface;
+  }
+  // Open MPI takes its own variables to other hosts, and nobody else's.
+  std::set<std::string> carried;
+  for (const auto& variables : {around.environment, out.environment})
+    for (const auto& [name, value] : variables)
+      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_")) carried.insert(name);
+  for (const std::string& name : carried) add({"-x", name});
+
+  add({around.program});
+  out.words.insert(out.words.end(), options.command.begin(), options.command.end());
+  const bool resumes = std::find(out.words.begin(), out.words.end(), "--resume") != out.words.end();
+  if (again && is_batch_job(options.command) && !resumes) add({"--resume"});
+  return out;
+}
+
+}  // namespace pleat

@@ -1,0 +1,41 @@
+#pragma once
+// How `pleat launch` calls mpirun: which ranks where, on which cores, over which network, with which environment.
+#include <map>
+#include <string>
+#include <vector>
+
+namespace pleat {
+
+struct LaunchOptions {
+  int ranks = 0;                     // 0: the tasks of the Slurm allocation
+  std::string hosts;                 // an Open MPI host file, lines "NAME slots=N"; empty: Slurm's hosts, or this one
+  std::string interface;             // or a network like 10.0.0.0/8; empty: Open MPI and NCCL choose
+  int restarts = 5;                  // failures in a row after which it gives up
+  bool json = false;                 // events as JSON
+  std::vector<std::string> command;  // the subcommand and its flags
+};
+
+// What the command depends on beside the options.
+struct Surroundings {
+  std::string program;                             // pleat's own path
+  int cores = 1;                                   // of this host that this process may use, not their hardware threads
+  bool root = false;                               // Open MPI refuses root unless told twice
+  std::map<std::string, std::string> environment;  // of this process
+};
+
+Surroundings surroundings();
+
+struct MpirunCommand {
+  int ranks = 0;
+  std::vector<std::string> words;                  // mpirun's argv
+  std::map<std::string, std::string> environment;  // added to this process's own
+};
+
+// Error(invalid) where the options say nothing that can be run. `again`: after a failure; a batch job then continues
+// its output.
+//
+// Cores: on this host alone each rank is bound to its share of them, in a Slurm allocation to its task's; elsewhere, or
+// with more ranks than cores, nothing is bound and the ranks of a host share it.
+MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool again);
+
+}  // namespace pleat

@@ -1,0 +1,131 @@
+// Products of a prompt's rows.
+#include "kernels/cuda/blas_lt.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/transposed_rows.h"
+#include "lab_matrix.h"
+
+namespace pleat::lab {
+namespace {
+
+constexpr int kSamples = 61;
+
+// multiply(stream, x, product): by whom.
+template <class Multiply>
+void many_rows(Lab& lab, const char* kernel, const Matrix& w, WeightFormat format, int rows, Multiply multiply) {
+  const std::vector<float> x = random_values(size_t(rows * w.width()), 5);
+  const cuda::DeviceArray<float> device_x(x, lab.stream()), y(size_t(rows * w.rows()));
+  cuda::GemmRows room(rows, w.width());
+  const cuda::GemmInput input = room.prepare(lab.stream().get(), {device_x.data(), rows, w.width()}, w.on_device(0));
+  lab.measure({.kernel = kernel,
+               .shape = shape_of("w", format, w, rows),
+               .bytes = double(w.bytes()) + 4.0 * rows * (w.width() + w.rows()),
+               .flops = 2.0 * rows * w.rows() * w.width(),
+               .check =
+                   [&] {
+                     const std::vector<float> got = y.to_host(lab.stream());
+                     for (int sample = 0; sample < kSamples; ++sample) {
+                       const int row = sample * 37 % rows, output = int(int64_t(sample) * 7919 % w.rows());
+                       const int at = row * w.rows() + output;
+                       const Sum expected = w.times(&x[size_t(row * w.width())], output);
+                       // Tensor cores round towards 0.
+                       if (std::string wrong = expected.compare(got[size_t(at)], 2.0 * w.width(), at); !wrong.empty())
+                         return wrong;
+                     }
+                     return std::string();
+                   },
+               .call =
+                   [&](cuda::StreamHandle stream, int call) {
+                     multiply(stream, input, {w.on_device(call), nullptr, std::nullopt, {y.data(), rows, w.rows()}});
+                   }});
+}
+
+// The same sums by leaves of the inputs, as an engine adds them that has the same bits on any number of ranks.
+void by_leaves(Lab& lab, const Matrix& w, WeightFormat format, int rows, int leaf_count) {
+  std::vector<int32_t> offsets;
+  for (int leaf = 0; leaf <= leaf_count; ++leaf)
+    offsets.push_back(int32_t(int64_t(w.width()) * leaf / leaf_count / kGroup * kGroup));
+  const cuda::DeviceLeaves leaves(offsets, std::vector<TreeNode>{{0, leaf_count}}, 0, lab.stream());
+  const cuda::DeviceArray<float> work(size_t(leaves.view().pending) * size_t(rows * w.rows()));
+  many_rows(lab, leaf_count == 1 ? "gemm by one leaf" : "gemm by leaves", w, format, rows,
+            [&](cuda::StreamHandle stream, const cuda::GemmInput& x, cuda::GemmProduct product) {
+              product.leaves = leaves.view();
+              product.work = work.data();
+              cuda::gemm(stream, x, product);
+            });
+}
+
+void transposition(Lab& lab, WeightFormat format, const Matrix& w) {
+  const cuda::TransposedRows room(w.rows(), w.width(), false);
+  cuda::Rows out;
+  lab.measure({.kernel = "TransposedRows::transpose",
+               .shape = concat(name_of(format), " [", w.rows(), ", ", w.width(), "]"),
+               .bytes = double(w.bytes()) + 2.0 * w.rows() * w.width(),
+               .check =
+                   [&] {
+                     const int input = w.rows() / 2;
+                     const std::vector<float> expected = w.row(input);
+                     std::vector<bf16> got(size_t(w.rows()));
+                     for (int output = 0; output < w.width(); output += 11) {
+                       cuda::copy_to_host(got.data(), out.data + output * out.stride, got.size() * 2,
+                                          lab.stream().get());
+                       lab.stream().wait();
+                       Sum weight;
+                       weight.add(1, expected[size_t(output)]);
+                       const float value = to_f32(got[size_t(input)]);  // rounded to bf16: 2^-8 is 2^16 roundings
+                       if (std::string wrong = weight.compare(value, 0x1p16, output); !wrong.empty()) return wrong;
+                     }
+                     return std::string();
+                   },
+               .call = [&](cuda::StreamHandle stream, int call) { out = room.transpose(stream, w.on_device(call)); }});
+}
+
+void preparation(Lab& lab, WeightFormat format, const Matrix& w, int rows) {
+  const std::vector<float> x = random_values(size_t(rows * w.width()), 6);
+  const cuda::DeviceArray<float> device_x(x, lab.stream());
+  cuda::GemmRows room(rows, w.width());
+  cuda::GemmInput out;
+  lab.measure({.kernel = "GemmRows::prepare",
+               .shape = concat(name_of(format), " [", rows, ", ", w.width(), "]"),
+               .bytes = double(rows) * w.width() * (format == WeightFormat::bf16 ? 6 : 5),
+               .check =
+                   [&] {
+                     if (format != WeightFormat::bf16) return std::string();  // the product's check is its check
+                     std::vector<bf16> row(static_cast<size_t>(w.width()));
+                     const int last = rows - 1;
+                     cuda::copy_to_host(row.data(), out.operand + last * out.stride, row.size() * 2,
+                                        lab.stream().get());
+                     lab.stream().wait();
+                     for (int k = 0; k < w.width(); ++k)
+                       if (row[size_t(k)].bits != to_bf16(x[size_t(last * w.width() + k)]).bits)
+                         return concat("input ", k, " is ", to_f32(row[size_t(k)]));
+                     return std::string();
+                   },
+               .call =
+                   [&](cuda::StreamHandle stream, int call) {
+                     out = room.prepare(stream, {device_x.data(), rows, w.width()}, w.on_device(call));
+                   }});
+}
+
+}  // namespace
+
+void prompts(Lab& lab) {
+  const int outputs = lab.size(8192, 70), width = lab.size(4096, 192);
+  for (const WeightFormat format :
+       {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::int3}) {
+    const Matrix w(lab, format, outputs, width, 1);
+    for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) many_rows(lab, "gemm", w, format, rows, cuda::gemm);
+    for (const int leaves : {1, lab.size(32, 3)}) by_leaves(lab, w, format, lab.size(512, 33), leaves);
+    if (format != WeightFormat::f32) transposition(lab, format, w);
+    if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
+      cuda::BlasLt blas;
+      for (const int rows : {lab.size(32, 7), lab.size(512, 33)})
+        many_rows(lab, "BlasLt::gemm", w, format, rows,
+                  [&](cuda::StreamHandle stream, const cuda::GemmInput& x, const cuda::GemmProduct& product) {
+                    blas.gemm(stream, x, product);
+                  });
+    }
+    if (format == WeightFormat::bf16 || format == WeightFormat::int8) preparation(lab, format, w, lab.size(512, 33));
+  }
+}
+
+}  // namespace pleat::lab

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# perf/gpu/run_all.sh [--bin FOLDER] [--out FOLDER] [--tiny]: all that is to be known of one GPU, in under 8 minutes:
+# the kernels' and the engine's tests, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
+# It needs the programs of FOLDER or FOLDER.tar.gz (`cmake --build --preset gpu` leaves both as build-gpu/gpu), the source
+# tree around it and no network. Each step has its own time limit and none stops the others.
+#   OUT/results.json  what each step said and took, and why it failed
+#   OUT/results.svg   the picture of it, by plot.py where there is Python
+#   --tiny            sizes for the emulator's programs, which a test runs
+# Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU or a program is missing.
+set -uo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+bin=build-gpu/gpu out=out/gpu tiny=
+while (($#)); do
+  case $1 in
+    --bin) bin=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --tiny) tiny=1; shift ;;
+    *) echo "run_all.sh: unknown argument '$1'" >&2; exit 2 ;;
+  esac
+done
+
+mkdir -p "$out/steps"
+if [[ ! -d $bin && -f $bin.tar.gz ]]; then
+  tar -C "$out" -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
+fi
+bin=$(readlink -m "$bin")
+for program in pleat kernel_lab cuda_kernels_test cuda_engine_test; do
+  [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
+done
+rm -f "$out"/steps/*
+: >"$out/steps.jsonl"
+
+# The libraries that came along.
+export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+text() { tr -cd '\11\12\40-\176' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
+
+failed=0
+# record NAME STATUS SECONDS REASON: a line of steps.jsonl.
+record() {
+  printf '{"step": "%s", "status": "%s", "seconds": %s, "reason": "%s"}\n' "$1" "$2" "$3" "$4" >>"$out/steps.jsonl"
+  echo "$2 $1 ($3 s)${4:+: ${4:0:300}}"
+  [[ $2 != failed ]] || failed=1
+}
+skip() { record "$1" skipped 0 "$2"; }
+# step NAME LIMIT_SECONDS COMMAND...: what it prints goes to steps/NAME.out and .err. All together end before 8 minutes.
+step() {
+  local name=$1 limit=$2 start=$SECONDS left=$((465 - SECONDS)) code
+  shift 2
+  if ((left < 5)); then
+    record "$name" failed 0 "no time was left for it"
+    return
+  fi
+  ((limit <= left)) || limit=$left
+  timeout -k 5 "$limit" "$@" >"$out/steps/$name.out" 2>"$out/steps/$name.err" </dev/null
+  code=$?
+  case $code in
+    0) record "$name" passed $((SECONDS - start)) "" ;;
+    124 | 137) record "$name" failed $((SECONDS - start)) "longer than $limit s" ;;
+    *) record "$name" failed $((SECONDS - start)) \
+      "exit code $code: $( (grep -hE 'FAILED|"valid":false' "$out/steps/$name.out" | head -20; tail -3 "$out/steps/$name.err") | text)" ;;
+  esac
+}
+
+"$bin/kernel_lab" tiny none >"$out/steps/device.out" 2>"$out/steps/device.err"
+if (($? != 0)); then
+  tail -1 "$out/steps/device.err" >&2
+  exit 2
+fi
+size=full kernels= engine= sanitized=*Gemm.*:*Multiply*:*FixUp*:*PrefillAttention*:*AllReduce*:*Norm*:*PromptChoice*:*Transposed*
+shapes="falcon-7b llama-3-8b" layers=3 batches="1 4 16 64" tokens=24 prompt=1024
+if [[ $tiny ]]; then
+  size=tiny kernels=--gtest_filter=*Norm* engine=--gtest_filter=*gpt2*
+  shapes=tiny layers=1 batches=3 tokens=4 prompt=20
+fi
+
+step kernel_tests 120 "$bin/cuda_kernels_test" $kernels
+step engine_tests 90 "$bin/cuda_engine_test" $engine
+step kernel_lab 100 "$bin/kernel_lab" "$size"
+for shape in $shapes; do
+  for batch in $batches; do
+    step "decode-$shape-$batch" 60 "$bin/pleat" bench decode --device cuda --json --quiet --synthetic "$shape" \
+      --layers $layers --fold 0.8 --weights int4 --batch "$batch" --tokens $tokens
+  done
+  step "prefill-$shape" 40 "$bin/pleat" bench prefill --device cuda --json --quiet --synthetic "$shape" --layers $layers \
+    --tokens $prompt
+done
+if [[ $tiny ]]; then
+  skip transformers "the emulator is no match for it"
+elif python3 -c 'import torch, transformers' 2>/dev/null; then
+  step transformers 60 python3 perf/gpu/transformers_speed.py $layers
+else
+  skip transformers "Python has no torch and transformers here"
+fi
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
+for tool in memcheck racecheck; do
+  if [[ $tiny || ! $sanitizer ]]; then
+    skip $tool "there is no compute-sanitizer here"
+  else
+    step $tool 70 "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="$sanitized"
+  fi
+done
+skip nccl "the programs are built without MPI and NCCL, and two processes need both"
+
+# One JSON: the steps, and every line of JSON that they printed.
+{
+  printf '{"machine": "%s",\n "date": "%s",\n "device": %s,\n' "$(uname -srm)" "$(date -u +%FT%TZ)" "$(head -1 "$out/steps/device.out")"
+  printf ' "steps": [%s],\n' "$(paste -sd, "$out/steps.jsonl")"
+  printf ' "lines": {'
+  sep=
+  for lines in "$out"/steps/*.out; do
+    found=$(grep -E '^\{.*\}$' "$lines" | paste -sd,)
+    [[ $found ]] || continue
+    printf '%s\n  "%s": [%s]' "$sep" "$(basename "$lines" .out)" "$found"
+    sep=,
+  done
+  printf '\n }\n}\n'
+} >"$out/results.json"
+if command -v python3 >/dev/null; then
+  python3 perf/gpu/plot.py "$out/results.json" "$out/results.svg" || failed=1
+else
+  echo "no picture: there is no Python here; run perf/gpu/plot.py $out/results.json elsewhere"
+fi
+exit $failed
