@@ -29,6 +29,9 @@ endfunction()
 
 # Eight files a compilation: for those whose time goes into the same headers' templates (nlohmann::json, CLI11, Eigen).
 function(pleat_compile_together name)
+  if(NOT PLEAT_UNITY)
+    return()
+  endif()
   set_target_properties(${name} PROPERTIES UNITY_BUILD ON)
   # g++ takes a file that another one includes for a header.
   target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)

@@ -44,8 +44,14 @@ std::string quoted(const std::string& word) {
   const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
   if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
   std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
+  for (const char c : word) {
+    if (c == '\'')
+      out += "'\\''";
+    else
+      out += c;
+  }
+  out += '\'';
+  return out;
 }
 
 // What the job says on stderr: passed on as it comes, its last own line ("pleat: ...") kept as the cause of an end.
@@ -168,7 +174,7 @@ class Supervisor {
     child_ = -1;
     end_leftovers();
     while (!errors.ended()) errors.pass_on();
-    const Ending ending = ending_of(*status, seconds_since(begin));
+    Ending ending = ending_of(*status, seconds_since(begin));
     const std::string cause = ending.code == 0 ? "done" : errors.cause();
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%.1f", ending.seconds);
