@@ -20,6 +20,11 @@ for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   replicas+=("$node:$PORT")
 done
 "$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &
-jobs+=($!)
-trap 'kill -TERM "${jobs[@]}" 2>/dev/null || true' TERM
-for job in "${jobs[@]}"; do wait "$job" || wait "$job"; done # a trapped signal ends the first wait
+router=$!
+# srun would kill its servers at SIGTERM, so they are asked to drain.
+drain() {
+  kill -TERM "$router"
+  for replica in "${replicas[@]}"; do "$PLEAT" ask "$replica" --drain & done
+}
+trap drain TERM
+for job in "${jobs[@]}" "$router"; do wait "$job" || wait "$job"; done # a trapped signal ends the first wait

@@ -116,7 +116,7 @@ class Ranks : public testing::Test {
 };
 
 constexpr auto kDeadline = 1500ms;
-constexpr auto kInTime = kDeadline + 2s;
+constexpr auto kInTime = kDeadline + 15s;  // on a busy machine mpirun takes its time to end
 
 TEST_F(Ranks, EndInOrderWithTheSameBitsForEveryNumberOfRanks) {
   for (const int ranks : {1, 2, 3, 5}) {

@@ -16,8 +16,8 @@ finish() {
 }
 trap finish EXIT
 
-# Any three free ports would do; these are unlikely to be taken.
-port=$((20000 + RANDOM % 20000))
+# Below the ports that the kernel gives to outgoing connections.
+port=$((12000 + RANDOM % 20000))
 export SLURM_CONF=$folder/slurm.conf
 mkdir "$folder/state" "$folder/spool"
 cat >"$SLURM_CONF" <<EOF
@@ -87,3 +87,17 @@ wait_for 60 answers
 scancel --batch --signal=TERM "$job"
 wait_for 60 has_state "$job" COMPLETED
 echo "slurm-serve.sh: served and drained"
+
+# A server on each node (here one) and a router: the same text over HTTP, and an end in order.
+export PORT=$((port + 60)) HTTP=127.0.0.1:$((port + 61)) RANKS=2
+job=$(submit docs/deploy/slurm-replicas.sh)
+body='{"prompt": "The shared library", "max_tokens": 12, "temperature": 0}'
+answers_http() {
+  exec 3<>"/dev/tcp/127.0.0.1/${HTTP#*:}" || return 1
+  printf 'POST /v1/completions HTTP/1.1\r\nHost: pleat\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' ${#body} "$body" >&3
+  grep -qF "\"text\":\"$text\"" <&3
+}
+wait_for 60 answers_http
+scancel --batch --signal=TERM "$job"
+wait_for 60 has_state "$job" COMPLETED
+echo "slurm-replicas.sh: served over HTTP and drained"
