@@ -95,10 +95,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   });
   if (!options.common.quiet) print_short_preflight(communicator);
 
-  ModelOptions folder{options.model, options.dense, cache_options(options.common)};
-  folder.engine.max_sequences = options.scheduler.max_batch;
-  folder.engine.max_logit_rows = options.scheduler.max_batch;
-  folder.engine.max_rows = options.scheduler.prefill_chunk + options.scheduler.max_batch;
+  const ModelOptions folder{options.model, options.dense, engine_options(options.common, options.scheduler)};
   LoadedModel model = load_on_ranks(folder, options.common, communicator);
 
   const InterruptGuard interrupt;

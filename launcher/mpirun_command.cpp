@@ -46,6 +46,21 @@ void check(const LaunchOptions& options) {
                 options.hosts);
 }
 
+// As a shell takes it.
+std::string quoted(const std::string& word) {
+  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) {
+    if (c == '\'')
+      out += "'\\''";
+    else
+      out += c;
+  }
+  out += '\'';
+  return out;
+}
+
 bool is_batch_job(const std::vector<std::string>& command) {
   return command[0] == "generate" && std::any_of(command.begin(), command.end(), [](const std::string& word) {
            return word == "--output" || starts_with(word, "--output=");
@@ -111,6 +126,15 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
   const bool resumes = std::find(out.words.begin(), out.words.end(), "--resume") != out.words.end();
   if (again && is_batch_job(options.command) && !resumes) add({"--resume"});
   return out;
+}
+
+std::string shell_line(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) {
+    if (!line.empty()) line += ' ';
+    line += quoted(word);
+  }
+  return line;
 }
 
 }  // namespace pleat

@@ -38,4 +38,7 @@ struct MpirunCommand {
 // with more ranks than cores, nothing is bound and the ranks of a host share it.
 MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool again);
 
+// The words as a shell takes them.
+std::string shell_line(const std::vector<std::string>& words);
+
 }  // namespace pleat

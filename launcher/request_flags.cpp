@@ -32,4 +32,12 @@ void add_scheduler_flags(CLI::App& app, SchedulerOptions& options) {
   app.add_flag("--fold-prompt", options.fold_prompt, "Run prompts folded too");
 }
 
+EngineOptions engine_options(const CommonOptions& common, const SchedulerOptions& scheduler) {
+  EngineOptions engine = cache_options(common);
+  engine.max_sequences = scheduler.max_batch;
+  engine.max_logit_rows = scheduler.max_batch;
+  engine.max_rows = scheduler.prefill_chunk + scheduler.max_batch;
+  return engine;
+}
+
 }  // namespace pleat

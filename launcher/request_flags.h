@@ -2,10 +2,7 @@
 // Flags of the commands that make requests, and of those that run them.
 #include "core/engine/request.h"
 #include "core/engine/scheduler.h"
-
-namespace CLI {
-class App;
-}
+#include "launcher/command.h"
 
 namespace pleat {
 
@@ -13,5 +10,8 @@ namespace pleat {
 void add_sampling_flags(CLI::App& app, SamplingOptions& sampling);
 // --batch, --prefill-chunk and --fold-prompt.
 void add_scheduler_flags(CLI::App& app, SchedulerOptions& options);
+
+// The engine's options for what a scheduler with these asks of it.
+EngineOptions engine_options(const CommonOptions& common, const SchedulerOptions& scheduler);
 
 }  // namespace pleat

@@ -19,6 +19,7 @@
 
 #include "kernels/check.h"
 #include "launcher/guardian.h"
+#include "launcher/job_errors.h"
 #include "launcher/launch_event.h"
 #include "launcher/together.h"
 
@@ -27,7 +28,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr double kLongRun = 60, kLongestWait = 60;  // seconds
-constexpr size_t kLongestLine = 4096;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -38,60 +38,6 @@ bool is_in_path(const std::string& program) {
     if (access((folder + "/" + program).c_str(), X_OK) == 0) return true;
   return false;
 }
-
-// As a shell takes it.
-std::string quoted(const std::string& word) {
-  const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string out = "'";
-  for (const char c : word) {
-    if (c == '\'')
-      out += "'\\''";
-    else
-      out += c;
-  }
-  out += '\'';
-  return out;
-}
-
-// What the job says on stderr: passed on as it comes, its last own line ("pleat: ...") kept as the cause of an end.
-class JobErrors {
- public:
-  explicit JobErrors(int fd) : fd_(fd) {}
-  ~JobErrors() { close(fd_); }
-  JobErrors(const JobErrors&) = delete;
-
-  int fd() const { return fd_; }
-  bool ended() const { return ended_; }
-  const std::string& cause() const { return cause_; }
-
-  void pass_on() {
-    char bytes[kLongestLine];
-    const ssize_t count = read(fd_, bytes, sizeof bytes);
-    if (count <= 0) {
-      ended_ = count == 0 || (errno != EINTR && errno != EAGAIN);
-      return;
-    }
-    [[maybe_unused]] const auto written = write(STDERR_FILENO, bytes, size_t(count));
-    for (const char byte : std::string_view(bytes, size_t(count))) {
-      if (byte == '\n' || byte == '\r')
-        finish_line();
-      else if (line_.size() < kLongestLine)
-        line_ += byte;
-    }
-  }
-
- private:
-  void finish_line() {
-    constexpr std::string_view own = "pleat: ";
-    if (line_.rfind(own, 0) == 0) cause_ = line_.substr(own.size());
-    line_.clear();
-  }
-
-  int fd_;
-  bool ended_ = false;
-  std::string line_, cause_;
-};
 
 struct Ending {
   int code = 0;        // 128 + signal where one ended it
@@ -158,9 +104,9 @@ class Supervisor {
     close(ends[1]);
     JobErrors errors(ends[0]);
     if (child_ < 0) throw Error(ErrorKind::failed, concat("cannot fork: ", strerror(errno)));
-    std::string line;
-    for (const std::string& word : command.words) line += (line.empty() ? "" : " ") + quoted(word);
-    say("start", concat(command.ranks, command.ranks == 1 ? " rank" : " ranks", ", pid ", child_, ": ", line),
+    say("start",
+        concat(command.ranks, command.ranks == 1 ? " rank" : " ranks", ", pid ", child_, ": ",
+               shell_line(command.words)),
         {{"pid", child_}, {"ranks", command.ranks}, {"command", command.words}});
 
     std::optional<int> status;

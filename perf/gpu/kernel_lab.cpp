@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/check.h"
+#include "kernels/cuda/copy_bandwidth.h"
 #include "lab.h"
 
 namespace pleat::lab {
@@ -18,24 +19,9 @@ namespace {
 constexpr int64_t kCacheBytes = int64_t(256) << 20;  // more than any device's
 constexpr int kRounds = 7;
 
-double copy_bandwidth(const cuda::Stream& stream, size_t bytes) {
-  const cuda::DeviceArray<std::byte> from(bytes), to(bytes);
-  cuda::zero(from.data(), bytes, stream.get());
-  double best = 0;
-  for (int round = 0; round < kRounds; ++round) {
-    cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
-    begin.record(stream);
-    cuda::copy_on_device(to.data(), from.data(), bytes, stream.get());
-    end.record(stream);
-    stream.wait();
-    best = std::max(best, 2e3 * double(bytes) / double(end.milliseconds_since(begin)));
-  }
-  return best;
-}
-
 }  // namespace
 
-Lab::Lab(bool tiny) : tiny_(tiny), copy_bandwidth_(copy_bandwidth(stream_, tiny ? 1 << 20 : 1 << 30)) {
+Lab::Lab(bool tiny) : tiny_(tiny), copy_bandwidth_(cuda::copy_bandwidth(stream_, tiny ? 1 << 20 : 1 << 30)) {
   const cuda::DeviceInfo device = cuda::device_info();
   std::printf("%s\n", nlohmann::json{{"device", device.name},
                                      {"compute_capability", concat(device.major, ".", device.minor)},

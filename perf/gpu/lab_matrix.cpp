@@ -75,6 +75,17 @@ Sum Matrix::times(const float* x, int index, int begin, int end) const {
   return sum;
 }
 
+std::string compare_products(const Matrix& w, const std::vector<float>& x, const std::vector<float>& y, int rows,
+                             int samples, double ulps) {
+  for (int sample = 0; sample < samples; ++sample) {
+    const int row = sample * 37 % rows, output = int(int64_t(sample) * 7919 % w.rows());
+    const int at = row * w.rows() + output;
+    const Sum expected = w.times(&x[size_t(row * w.width())], output);
+    if (std::string wrong = expected.compare(y[size_t(at)], ulps, at); !wrong.empty()) return wrong;
+  }
+  return {};
+}
+
 std::string shape_of(const char* what, WeightFormat format, const Matrix& w, int rows) {
   return concat(what, " ", name_of(format), " [", w.rows(), ", ", w.width(), "], ", rows, rows == 1 ? " row" : " rows");
 }

@@ -29,6 +29,11 @@ class Matrix {
   std::vector<cuda::DeviceRows> copies_;
 };
 
+// Empty where `samples` of the products y [rows, w.rows()] of x [rows, w.width()] are right within `ulps` units in the
+// last place of their terms' sum; else what is wrong.
+std::string compare_products(const Matrix& w, const std::vector<float>& x, const std::vector<float>& y, int rows,
+                             int samples, double ulps);
+
 std::string shape_of(const char* what, WeightFormat format, const Matrix& w, int rows);
 
 }  // namespace pleat::lab

@@ -27,17 +27,7 @@ void few_rows(Lab& lab, const Matrix& w, WeightFormat format, int rows, int leaf
        .shape = shape_of("w", format, w, rows),
        .bytes = double(w.bytes()) + 4.0 * rows * (w.width() + w.rows()),
        .flops = 2.0 * rows * w.rows() * w.width(),
-       .check =
-           [&] {
-             const std::vector<float> got = y.to_host(lab.stream());
-             for (int sample = 0; sample < kSamples * rows; ++sample) {
-               const int row = sample % rows, output = int(int64_t(sample) * 7919 % w.rows());
-               const int at = row * w.rows() + output;
-               const Sum expected = w.times(&x[size_t(row * w.width())], output);
-               if (std::string wrong = expected.compare(got[size_t(at)], w.width(), at); !wrong.empty()) return wrong;
-             }
-             return std::string();
-           },
+       .check = [&] { return compare_products(w, x, y.to_host(lab.stream()), rows, kSamples * rows, w.width()); },
        .call =
            [&](cuda::StreamHandle stream, int call) {
              cuda::multiply_rows(stream, input, {{w.on_device(call), nullptr, y.data(), w.rows(), leaves.view()}});

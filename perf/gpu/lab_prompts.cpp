@@ -21,18 +21,8 @@ void many_rows(Lab& lab, const char* kernel, const Matrix& w, WeightFormat forma
                .bytes = double(w.bytes()) + 4.0 * rows * (w.width() + w.rows()),
                .flops = 2.0 * rows * w.rows() * w.width(),
                .check =
-                   [&] {
-                     const std::vector<float> got = y.to_host(lab.stream());
-                     for (int sample = 0; sample < kSamples; ++sample) {
-                       const int row = sample * 37 % rows, output = int(int64_t(sample) * 7919 % w.rows());
-                       const int at = row * w.rows() + output;
-                       const Sum expected = w.times(&x[size_t(row * w.width())], output);
-                       // Tensor cores round towards 0.
-                       if (std::string wrong = expected.compare(got[size_t(at)], 2.0 * w.width(), at); !wrong.empty())
-                         return wrong;
-                     }
-                     return std::string();
-                   },
+                   // Tensor cores round towards 0.
+               [&] { return compare_products(w, x, y.to_host(lab.stream()), rows, kSamples, 2.0 * w.width()); },
                .call =
                    [&](cuda::StreamHandle stream, int call) {
                      multiply(stream, input, {w.on_device(call), nullptr, std::nullopt, {y.data(), rows, w.rows()}});

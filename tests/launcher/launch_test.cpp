@@ -83,6 +83,10 @@ TEST(MpirunCommand, ABatchJobThatIsStartedAgainResumes) {
   EXPECT_EQ(line_of(options, eight_cores(), true), line_of(options, eight_cores()));
 }
 
+TEST(MpirunCommand, ItsLineCanBePastedIntoAShell) {
+  EXPECT_EQ(shell_line({"mpirun", "-np", "2", "it's", "a b", "", "$x"}), "mpirun -np 2 'it'\\''s' 'a b' '' '$x'");
+}
+
 TEST(MpirunCommand, RefusesWhatCannotBeRun) {
   LaunchOptions options;
   options.command = {"serve"};

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/engine/device/device_step.h"
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/copy_bandwidth.h"
 #include "parallel/device/device_inventory.h"
 #include "parallel/device/peer_sum.h"
 
@@ -22,19 +22,7 @@ MakeExecutor device_executor() {
 
 double device_copy_bandwidth() {
   const size_t bytes = size_t(std::min(int64_t(1) << 30, cuda::device_info().memory_free / 4));
-  const cuda::Stream stream;
-  const cuda::DeviceArray<std::byte> from(bytes), to(bytes);
-  cuda::zero(from.data(), bytes, stream.get());
-  double best = 0;
-  for (int round = 0; round < 5; ++round) {
-    cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
-    begin.record(stream);
-    cuda::copy_on_device(to.data(), from.data(), bytes, stream.get());
-    end.record(stream);
-    stream.wait();
-    best = std::max(best, 2e3 * double(bytes) / double(end.milliseconds_since(begin)));
-  }
-  return best;
+  return cuda::copy_bandwidth(cuda::Stream(), bytes);
 }
 
 }  // namespace pleat

@@ -48,7 +48,8 @@ TEST(Device, RefusesWhatDoesNotRunThereYet) {
     const Outcome outcome = on_the_device(command + " --model " + model());
     EXPECT_EQ(outcome.code, 2) << outcome.err;
     EXPECT_EQ(own_errors(outcome).size(), 1u) << outcome.err;
-    EXPECT_NE(outcome.err.find(command == "inspect" ? "runs on the CPU" : "does not run on a GPU yet"), std::string::npos)
+    EXPECT_NE(outcome.err.find(command == "inspect" ? "runs on the CPU" : "does not run on a GPU yet"),
+              std::string::npos)
         << outcome.err;
   }
 }
