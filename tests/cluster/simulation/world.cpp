@@ -1,0 +1,209 @@
+#include "tests/cluster/simulation/world.h"
+
+#include <algorithm>
+
+#include "tests/cluster/simulation/chance.h"
+
+namespace pleat::test {
+namespace {
+
+constexpr auto kLongest = 120 * kj::SECONDS;  // for all requests to end; for everything to come to rest
+constexpr auto kNoticed = 5 * kj::SECONDS;    // after the end of a fault the router knows of it
+
+class World {
+ public:
+  World(uint64_t seed, bool prints)
+      : timer_(kj::origin<kj::TimePoint>()),
+        wait_scope_(loop_),
+        record_(timer_, prints),
+        chance_(seed),
+        random_(mixed(seed)),
+        options_(chance_.router_options()),
+        replicas_(
+            timer_, [this](const std::string& address) { return connect(address); }, options_) {
+    const ReplicaTerms terms = chance_.replica_terms();
+    std::vector<std::string> addresses;
+    for (int number = 0; number < chance_.replicas(); ++number) {
+      addresses.push_back(std::to_string(number));
+      servers_.push_back(std::make_unique<SimulatedReplica>(
+          timer_, record_, terms, [this](auto prompt, int64_t written) { asked(prompt, written); }, number,
+          random_.another()));
+      servers_.back()->start();
+    }
+    replicas_.set(addresses);
+  }
+
+  Tally live() {
+    faults_ = chance_.faults();
+    for (ClientPlan& plan : chance_.clients()) add(std::move(plan));
+    if (!pass_until([&] { return all_ended() && faults_.empty(); })) record_.broken("a request never ends");
+    if (!pass_until([&] { return at_rest(); })) record_.broken("the world does not come to rest");
+    // And it is as good as new.
+    const size_t before = clients_.size();
+    for (ClientPlan& plan : chance_.late_clients(timer_.now())) add(std::move(plan));
+    if (!pass_until([&] { return all_ended() && at_rest(); })) record_.broken("a late request never ends");
+    for (size_t i = before; i < clients_.size(); ++i)
+      if (clients_[i]->end() != SimulatedClient::End::whole) record_.broken("a late client got no text");
+    for (const auto& server : servers_) server->check_at_rest();
+    for (const auto& replica : replicas_.all())
+      if (replica->load() != 0) record_.broken("the router counts ", replica->load(), " tokens at rest");
+    return tally();
+  }
+
+ private:
+  void add(ClientPlan plan) {
+    const int number = int(clients_.size());
+    plan.number = number;
+    clients_.push_back(
+        std::make_unique<SimulatedClient>(timer_, record_, replicas_, options_, std::move(plan), random_.another()));
+  }
+  void asked(std::span<const ToyCell> prompt, int64_t written) { clients_[Chance::client_of(prompt)]->asked(written); }
+  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::string& address) {
+    return servers_[size_t(std::stoi(address))]->connect(chance_.cable_quality());
+  }
+
+  // The event loop runs dry, whoever computes has a turn, and time goes on to what comes next.
+  template <class Condition>
+  bool pass_until(Condition&& over) {
+    const kj::TimePoint end = timer_.now() + kLongest;
+    while (timer_.now() < end && record_.first_broken().empty()) {
+      wait_scope_.poll();
+      bool turned = false;
+      for (const auto& server : servers_) turned |= server->turn();
+      if (turned) continue;
+      if (over()) return true;
+      kj::TimePoint next = end;
+      const auto sooner = [&](kj::Maybe<kj::TimePoint> event) {
+        KJ_IF_MAYBE (time, event) next = std::min(next, *time);
+      };
+      sooner(timer_.nextEvent());
+      for (const auto& server : servers_) sooner(server->next_turn());
+      if (!faults_.empty()) sooner(faults_.front().at);
+      if (noticed_ > timer_.now()) sooner(noticed_);
+      timer_.advanceTo(std::max(next, timer_.now()));
+      befall();
+    }
+    return !record_.first_broken().empty();
+  }
+
+  void befall() {
+    while (!faults_.empty() && timer_.now() >= faults_.front().at) {
+      const Fault fault = faults_.front();
+      faults_.erase(faults_.begin());
+      happen(fault);
+    }
+    for (const auto& server : servers_)
+      if (server->drained()) {
+        server->end(true);
+        come_back(server.get(), chance_.absence());
+      }
+  }
+
+  void happen(const Fault& fault) {
+    SimulatedReplica& server = *servers_[size_t(fault.replica)];
+    if (fault.kind == Fault::start) {
+      if (!server.up()) server.start();
+      return;
+    }
+    if (!server.up()) return;
+    ++happened_;
+    noticed_ = std::max(noticed_, timer_.now() + fault.lasts + kNoticed);
+    switch (fault.kind) {
+      case Fault::kill:
+      case Fault::power_off:
+        server.end(fault.kind == Fault::kill);
+        return come_back(&server, fault.lasts);
+      case Fault::drain:
+        return server.drain(fault.lasts);
+      case Fault::stall:
+        return server.stall(timer_.now() + fault.lasts);
+      case Fault::reset:
+        return server.reset();
+      case Fault::deaf:
+      case Fault::mute:
+        return server.half_open(fault.kind == Fault::deaf);
+      case Fault::hang:
+        record_.note("replica ", fault.replica, " hangs");
+        return server.hang(timer_.now() + fault.lasts);
+      case Fault::freeze:
+        server.hang(timer_.now() + fault.lasts);
+        return server.stall(timer_.now() + fault.lasts);
+      case Fault::start:
+        return;
+    }
+  }
+  void come_back(const SimulatedReplica* server, kj::Duration after) {
+    const auto is_it = [&](const auto& known) { return known.get() == server; };
+    const auto number = std::find_if(servers_.begin(), servers_.end(), is_it) - servers_.begin();
+    const Fault start{Fault::start, timer_.now() + after, int(number), 0 * kj::SECONDS};
+    const auto later = std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > start.at; });
+    faults_.insert(later, start);
+  }
+
+  bool all_ended() const {
+    return std::all_of(clients_.begin(), clients_.end(),
+                       [](const auto& client) { return client->end() != SimulatedClient::End::none; });
+  }
+  // As the router sees it, too.
+  bool at_rest() const {
+    return timer_.now() >= noticed_ &&
+           std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->at_rest(); }) &&
+           std::all_of(replicas_.all().begin(), replicas_.all().end(),
+                       [](const auto& replica) { return replica->usable() && replica->load() == 0; });
+  }
+
+  Tally tally() const {
+    Tally tally;
+    tally.worlds = 1;
+    tally.faults = happened_;
+    for (const auto& client : clients_) {
+      tally.moved += client->moves() > 0;
+      tally.whole += client->end() == SimulatedClient::End::whole;
+      tally.left += client->end() == SimulatedClient::End::left;
+      if (client->end() != SimulatedClient::End::refused) continue;
+      ++tally.refused;
+      tally.late += client->refusal() == rpc::Error::Code::DEADLINE_EXCEEDED;
+      tally.slow += client->refusal() == rpc::Error::Code::SLOW_READER;
+    }
+    tally.turned_away = tally.refused - tally.late - tally.slow;
+    tally.digest = record_.digest();
+    tally.broken = record_.first_broken();
+    return tally;
+  }
+
+  kj::TimerImpl timer_;  // outlives the loop, which keeps cancelled calls until its own end
+  kj::EventLoop loop_;
+  kj::WaitScope wait_scope_;
+  Record record_;
+  Chance chance_;
+  Random random_;
+  std::vector<Fault> faults_;  // to come, in order
+  int64_t happened_ = 0;
+  kj::TimePoint noticed_ = kj::origin<kj::TimePoint>();
+  const RouterOptions options_;
+  std::vector<std::unique_ptr<SimulatedReplica>> servers_;
+  ReplicaSet replicas_;
+  std::vector<std::unique_ptr<SimulatedClient>> clients_;
+};
+
+}  // namespace
+
+void Tally::add(const Tally& other) {
+  worlds += other.worlds;
+  whole += other.whole;
+  moved += other.moved;
+  refused += other.refused;
+  left += other.left;
+  faults += other.faults;
+  turned_away += other.turned_away;
+  late += other.late;
+  slow += other.slow;
+  if (broken.empty()) broken = other.broken;
+}
+
+Tally live_through(uint64_t seed, bool prints) {
+  World world(seed, prints);
+  return world.live();
+}
+
+}  // namespace pleat::test
