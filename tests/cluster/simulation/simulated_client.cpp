@@ -7,6 +7,7 @@ namespace {
 
 using Code = rpc::Error::Code;
 
+constexpr auto kLate = 1 * kj::SECONDS;           // a word's way where nothing is wrong, some of it lost
 constexpr auto kDoorPatience = 10 * kj::SECONDS;  // of a router with a client that takes nothing
 
 void write(const ClientPlan& plan, rpc::GenerateRequest::Builder out) {
@@ -89,6 +90,9 @@ void SimulatedClient::leave() {
 
 void SimulatedClient::over(const Routed& routed) {
   moves_ = session_->moves();
+  const bool prompt = plan_.manner == Manner::reads && !plan_.meets_faults && plan_.deadline_ms > 0;
+  if (prompt && timer_.now() > plan_.arrives + plan_.deadline_ms * kj::MILLISECONDS + kLate)
+    record_.broken("client ", plan_.number, " waits on behind its deadline of ", plan_.deadline_ms, " ms");
   if (!routed.refusal) {
     check_whole(routed);
     return close(End::whole);

@@ -29,7 +29,7 @@ struct Counts {
 }  // namespace
 
 struct SimulatedReplica::Process {
-  Process(kj::Timer& timer, const ReplicaTerms& terms, const ToyEngine::Progress& progress)
+  Process(kj::Timer& timer, Record& record, const ReplicaTerms& terms, const ToyEngine::Progress& progress)
       : limits(terms.limits),
         engine(terms.batch, progress),
         scheduler(terms.batch, toy_text().tokenizer, [this](StepPlan& plan) { return engine.compute(plan); }),
@@ -37,7 +37,9 @@ struct SimulatedReplica::Process {
         dispatcher(timer, orders, reports, limits, toy_text().tokenizer),
         service{timer, dispatcher, {toy_text(), limits, kToyPositions}, info, 5 * kj::SECONDS, timer.now()},
         connections(kj::heap<Connections>(service)),
-        running(dispatcher.run().eagerlyEvaluate(nullptr)),
+        running(dispatcher.run().eagerlyEvaluate([&record](kj::Exception&& exception) {
+          record.broken("a dispatcher fails: ", exception.getDescription());
+        })),
         drained(dispatcher.drained()
                     .then([this](uint32_t) { return connections->flush(1 * kj::SECONDS); })
                     .then([this] { over = true; })
@@ -66,7 +68,7 @@ void SimulatedReplica::start() {
   record_.note("replica ", number_, " starts");
   unreachable_ = false;
   free_at_ = timer_.now();
-  process_ = std::make_unique<Process>(timer_, terms_, progress_);
+  process_ = std::make_unique<Process>(timer_, record_, terms_, progress_);
 }
 
 void SimulatedReplica::end(bool told) {
@@ -147,6 +149,7 @@ kj::Maybe<kj::TimePoint> SimulatedReplica::next_turn() const {
   return nullptr;
 }
 
+// After a turn: whoever left before it has no text there any more.
 void SimulatedReplica::check_bounds() {
   const Counts counts(process_->dispatcher);
   const EngineCounts engine = process_->reports.counts();
@@ -156,7 +159,7 @@ void SimulatedReplica::check_bounds() {
   };
   most("requests", counts.requests, terms_.limits.requests);
   if (counts.requests > 1) most("tokens", counts.tokens, terms_.limits.tokens);
-  most("requests in its engine", engine.waiting + engine.running, terms_.limits.requests);
+  most("texts that are written or wait", engine.waiting + engine.running, counts.requests);
   most("running texts", engine.running, terms_.batch.max_batch);
   most("connections", process_->service.connections, terms_.limits.connections);
   most("pages", engine.free_pages, terms_.batch.pages);

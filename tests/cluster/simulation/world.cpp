@@ -57,7 +57,11 @@ class World {
     clients_.push_back(
         std::make_unique<SimulatedClient>(timer_, record_, replicas_, options_, std::move(plan), random_.another()));
   }
-  void asked(std::span<const ToyCell> prompt, int64_t written) { clients_[Chance::client_of(prompt)]->asked(written); }
+  void asked(std::span<const ToyCell> prompt, int64_t written) {
+    const size_t client = Chance::client_of(prompt);
+    if (client >= clients_.size()) return record_.broken("an engine has a prompt that nobody sent");
+    clients_[client]->asked(written);
+  }
   kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::string& address) {
     return servers_[size_t(std::stoi(address))]->connect(chance_.cable_quality());
   }
@@ -68,9 +72,7 @@ class World {
     const kj::TimePoint end = timer_.now() + kLongest;
     while (timer_.now() < end && record_.first_broken().empty()) {
       wait_scope_.poll();
-      bool turned = false;
-      for (const auto& server : servers_) turned |= server->turn();
-      if (turned) continue;
+      if (turn()) continue;
       if (over()) return true;
       kj::TimePoint next = end;
       const auto sooner = [&](kj::Maybe<kj::TimePoint> event) {
@@ -84,6 +86,17 @@ class World {
       befall();
     }
     return !record_.first_broken().empty();
+  }
+
+  // Of all who compute; false: none has anything to do now.
+  bool turn() {
+    bool turned = false;
+    try {
+      for (const auto& server : servers_) turned |= server->turn();
+    } catch (const Error& error) {
+      record_.broken("an engine fails: ", error.what());
+    }
+    return turned;
   }
 
   void befall() {
