@@ -1,8 +1,8 @@
 """chaos.py PLEAT MODEL [--seconds 60]: a router, two replicas on three hosts of this machine, 16 streaming clients, and faults.
 
 One replica is a job of four ranks on two hosts, the other has the third host; both run under `pleat launch`. While the
-clients stream, links are cut, a rank and a replica are killed and come back. Every request has to end with its text or
-with a clear 503. Exit codes: 0 so it was, 1 it was not, 77 there can be no network namespaces here.
+clients stream, links are cut, a rank and a replica are killed and come back. Every request has to end with its text, or
+with a clear 503 before it begins: a text that has begun is never without a replica for as long as a router waits. Exit codes: 0 so it was, 1 it was not, 77 there can be no network namespaces here.
 """
 
 import argparse
@@ -148,11 +148,11 @@ def run(pleat, model, folder, seconds):
     say("both replicas are back")
     restarts = two_hosts.restarts()
     moves = metric(router, "pleat:moves_total")
-    counts = {ending: crowd.counts[ending] for ending in ("whole", "refused", "wrong", "lost")}
+    counts = {ending: crowd.counts[ending] for ending in ("whole", "refused", "broken off", "wrong", "lost")}
     print("".join(f"{ending} {count}, " for ending, count in counts.items()) + f"moved {moves}, jobs started again {restarts}", flush=True)
     for oddity in crowd.oddities[:10]:
         print(f"chaos: {oddity}")
-    return counts["wrong"] == counts["lost"] == 0 and min(counts["whole"], moves, restarts) > 0
+    return counts["broken off"] == counts["wrong"] == counts["lost"] == 0 and min(counts["whole"], moves, restarts) > 0
 
 
 def main():

@@ -10,11 +10,11 @@ PATIENCE = 60  # seconds that an answer may stand still
 
 
 class Refused(Exception):
-    """With a status, or in the place of an event."""
+    """With a status, or, where the text has begun, as an event."""
 
-    def __init__(self, status, code):
-        super().__init__(f"{status} {code}")
-        self.status, self.code = status, code
+    def __init__(self, status, error, begun=False):
+        super().__init__(f"{status}: {error['message']}")
+        self.status, self.begun = status, begun
 
 
 def stream(address, request):
@@ -25,8 +25,7 @@ def stream(address, request):
         connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         if answer.status != 200:
-            error = json.loads(answer.read())["error"]
-            raise Refused(answer.status, error["code"])
+            raise Refused(answer.status, json.loads(answer.read())["error"])
         text, reason = "", None
         for line in answer:
             if not line.startswith(b"data: "):
@@ -38,7 +37,7 @@ def stream(address, request):
                 return text, reason
             event = json.loads(data)
             if "error" in event:
-                raise Refused(503 if event["error"]["code"] == "draining" else 500, event["error"]["code"])
+                raise Refused(503 if event["error"]["code"] == "draining" else 500, event["error"], True)
             text += event["choices"][0]["text"]
             reason = event["choices"][0]["finish_reason"] or reason
         raise ValueError("the stream ended without an end")
@@ -70,11 +69,13 @@ class Clients:
                 time.sleep(0.5)
 
     def ask(self, request):
-        """One of whole, refused, wrong, lost; and a sentence about the last two."""
+        """One of whole, refused, broken off, wrong, lost; and a sentence about the last three."""
         try:
             text, _ = stream(self.address, request)
         except Refused as refused:
-            return ("refused", None) if refused.status == 503 else ("wrong", f"refused with {refused}")
+            if refused.status != 503:
+                return "wrong", f"refused with {refused}"
+            return ("broken off", str(refused)) if refused.begun else ("refused", None)
         except (OSError, http.client.HTTPException, ValueError) as error:
             return "lost", f"{type(error).__name__}: {error}"
         expected = self.whole[request["seed"]]
