@@ -43,7 +43,7 @@ ReplicaTerms Chance::replica_terms() {
   limits.requests = random_.between(4, 24);
   limits.buffered_tokens = random_.between(8, 40);
   limits.reader_timeout_ms = 5000;
-  limits.connections = 6;
+  limits.connections = 12;
   limits.idle_timeout_ms = 10'000;
   limits.complete(kToyPositions, batch.pages * kPageTokens);
   terms_.step = random_.between(5 * kj::MILLISECONDS, 80 * kj::MILLISECONDS);
@@ -102,6 +102,24 @@ std::vector<ClientPlan> Chance::clients() {
     plan.meets_faults = !calm_;
     plan.most_ahead = int64_t(kWindowBytes / kLeastMessage) + 1 + terms_.limits.buffered_tokens + 1;
     some_manner(plan);
+  }
+  return plans;
+}
+
+std::vector<CallerPlan> Chance::callers() {
+  std::vector<CallerPlan> plans(size_t(random_.between(0, 4)));
+  for (CallerPlan& plan : plans) {
+    plan.number = int(kCallers) + int(&plan - plans.data());
+    plan.replica = int(random_.between(0, replicas_ - 1));
+    plan.arrives = kj::origin<kj::TimePoint>() + random_.between(kFirst, kLast);
+    plan.request = some_request(size_t(plan.number));
+    plan.meets_faults = !calm_;
+    if (random_.chance(30)) plan.leaves_after = random_.between(5 * kj::MILLISECONDS, 1 * kj::SECONDS);
+    if (random_.chance(50)) continue;
+    plan.given.resize(size_t(random_.between(1, 4)));
+    for (auto& given : plan.given)
+      for (int64_t count = random_.between(1, 12); count > 0; --count)
+        given.push_back(int32_t(random_.between(0, kToyVocab - 1)));
   }
   return plans;
 }

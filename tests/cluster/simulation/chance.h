@@ -4,6 +4,7 @@
 
 #include "cluster/router/router_options.h"
 #include "tests/cluster/simulation/cable.h"
+#include "tests/cluster/simulation/simulated_caller.h"
 #include "tests/cluster/simulation/simulated_client.h"
 #include "tests/cluster/simulation/simulated_replica.h"
 
@@ -37,12 +38,14 @@ class Chance {
   ReplicaTerms replica_terms();
   CableQuality cable_quality();
   std::vector<ClientPlan> clients();
+  std::vector<CallerPlan> callers();
   // After all that: as many as run together, who all have to get their texts.
   std::vector<ClientPlan> late_clients(kj::TimePoint now);
   std::vector<Fault> faults();  // in order of time
   kj::Duration absence() { return random_.between(100 * kj::MILLISECONDS, 6 * kj::SECONDS); }
 
-  // Whose prompt this is: it says so at its end.
+  // Whose prompt this is: it says so at its end. Those who ask without the router have numbers from kCallers.
+  static constexpr size_t kCallers = 1000;
   static size_t client_of(std::span<const ToyCell> prompt);
 
  private:

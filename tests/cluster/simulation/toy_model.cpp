@@ -64,4 +64,17 @@ WholeText whole_text(const Request& request) {
   return whole.finish_reason = "length", whole;
 }
 
+std::vector<float> toy_logprobs(const std::vector<int32_t>& prompt, const std::vector<int32_t>& given) {
+  Sampler sampler(kToyVocab);
+  std::vector<ToyCell> cells;
+  for (const int32_t token : prompt) cells.push_back({token, false});
+  std::vector<float> logits(kToyVocab), logprobs;
+  for (const int32_t token : given) {
+    toy_logits(cells, logits.data());
+    logprobs.push_back(sampler.logprob(logits, token, 0).logprob);
+    cells.push_back({token, true});
+  }
+  return logprobs;
+}
+
 }  // namespace pleat::test

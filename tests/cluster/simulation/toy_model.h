@@ -31,4 +31,7 @@ struct WholeText {
 // What the request's text is, whatever happens.
 WholeText whole_text(const Request& request);
 
+// The log probabilities of the tokens that follow a prompt.
+std::vector<float> toy_logprobs(const std::vector<int32_t>& prompt, const std::vector<int32_t>& given);
+
 }  // namespace pleat::test

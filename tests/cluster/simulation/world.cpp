@@ -36,6 +36,7 @@ class World {
   Tally live() {
     faults_ = chance_.faults();
     for (ClientPlan& plan : chance_.clients()) add(std::move(plan));
+    for (CallerPlan& plan : chance_.callers()) add(std::move(plan));
     if (!pass_until([&] { return all_ended() && faults_.empty(); })) record_.broken("a request never ends");
     if (!pass_until([&] { return at_rest(); })) record_.broken("the world does not come to rest");
     // And it is as good as new.
@@ -57,8 +58,15 @@ class World {
     clients_.push_back(
         std::make_unique<SimulatedClient>(timer_, record_, replicas_, options_, std::move(plan), random_.another()));
   }
+  void add(CallerPlan plan) {
+    const auto connect = [this, replica = size_t(plan.replica)] {
+      return servers_[replica]->connect(chance_.cable_quality());
+    };
+    callers_.push_back(std::make_unique<SimulatedCaller>(timer_, record_, std::move(plan), connect));
+  }
   void asked(std::span<const ToyCell> prompt, int64_t written) {
     const size_t client = Chance::client_of(prompt);
+    if (client >= Chance::kCallers) return;
     if (client >= clients_.size()) return record_.broken("an engine has a prompt that nobody sent");
     clients_[client]->asked(written);
   }
@@ -155,7 +163,8 @@ class World {
 
   bool all_ended() const {
     return std::all_of(clients_.begin(), clients_.end(),
-                       [](const auto& client) { return client->end() != SimulatedClient::End::none; });
+                       [](const auto& client) { return client->end() != SimulatedClient::End::none; }) &&
+           std::all_of(callers_.begin(), callers_.end(), [](const auto& caller) { return caller->over(); });
   }
   // As the router sees it, too.
   bool at_rest() const {
@@ -179,6 +188,7 @@ class World {
       tally.slow += client->refusal() == rpc::Error::Code::SLOW_READER;
     }
     tally.turned_away = tally.refused - tally.late - tally.slow;
+    for (const auto& caller : callers_) tally.called += caller->answered();
     tally.digest = record_.digest();
     tally.broken = record_.first_broken();
     return tally;
@@ -197,6 +207,7 @@ class World {
   std::vector<std::unique_ptr<SimulatedReplica>> servers_;
   ReplicaSet replicas_;
   std::vector<std::unique_ptr<SimulatedClient>> clients_;
+  std::vector<std::unique_ptr<SimulatedCaller>> callers_;
 };
 
 }  // namespace
@@ -207,6 +218,7 @@ void Tally::add(const Tally& other) {
   moved += other.moved;
   refused += other.refused;
   left += other.left;
+  called += other.called;
   faults += other.faults;
   turned_away += other.turned_away;
   late += other.late;
