@@ -139,7 +139,7 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
 std::vector<Fault> Chance::faults() {
   std::vector<Fault> faults;
   for (int64_t count = calm_ ? 0 : random_.between(1, 7); count > 0; --count) {
-    const auto kind = Fault::Kind(random_.between(Fault::kill, Fault::freeze));
+    const auto kind = Fault::Kind(random_.between(Fault::kill, Fault::unlist));
     const kj::TimePoint at = kj::origin<kj::TimePoint>() + random_.between(kFirst, kLast);
     const int replica = int(random_.between(0, replicas_ - 1));
     faults.push_back({kind, at, replica, absence()});

@@ -13,6 +13,7 @@ namespace pleat::test {
 struct Fault {
   enum Kind {
     start,      // again, after one of those below
+    list,       // it again
     kill,       // its system ends its connections
     power_off,  // nobody hears of it
     drain,
@@ -22,11 +23,12 @@ struct Fault {
     mute,    // nothing comes from it any more
     hang,    // it computes nothing, but answers
     freeze,  // neither
+    unlist,  // the router's list lacks it
   };
   Kind kind;
   kj::TimePoint at;
   int replica;
-  kj::Duration lasts;  // the absence, the grace, the stall
+  kj::Duration lasts = 0 * kj::SECONDS;  // the absence, the grace, the stall
 };
 
 class Chance {

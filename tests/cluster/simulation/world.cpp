@@ -1,6 +1,7 @@
 #include "tests/cluster/simulation/world.h"
 
 #include <algorithm>
+#include <set>
 
 #include "tests/cluster/simulation/chance.h"
 
@@ -22,15 +23,14 @@ class World {
         replicas_(
             timer_, [this](const std::string& address) { return connect(address); }, options_) {
     const ReplicaTerms terms = chance_.replica_terms();
-    std::vector<std::string> addresses;
     for (int number = 0; number < chance_.replicas(); ++number) {
-      addresses.push_back(std::to_string(number));
+      listed_.insert(std::to_string(number));
       servers_.push_back(std::make_unique<SimulatedReplica>(
           timer_, record_, terms, [this](auto prompt, int64_t written) { asked(prompt, written); }, number,
           random_.another()));
       servers_.back()->start();
     }
-    replicas_.set(addresses);
+    list();
   }
 
   Tally live() {
@@ -113,10 +113,10 @@ class World {
       faults_.erase(faults_.begin());
       happen(fault);
     }
-    for (const auto& server : servers_)
-      if (server->drained()) {
-        server->end(true);
-        come_back(server.get(), chance_.absence());
+    for (size_t replica = 0; replica < servers_.size(); ++replica)
+      if (servers_[replica]->drained()) {
+        servers_[replica]->end(true);
+        later({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
       }
   }
 
@@ -126,6 +126,10 @@ class World {
       if (!server.up()) server.start();
       return;
     }
+    if (fault.kind == Fault::list) {
+      listed_.insert(std::to_string(fault.replica));
+      return list();
+    }
     if (!server.up()) return;
     ++happened_;
     noticed_ = std::max(noticed_, timer_.now() + fault.lasts + kNoticed);
@@ -133,7 +137,7 @@ class World {
       case Fault::kill:
       case Fault::power_off:
         server.end(fault.kind == Fault::kill);
-        return come_back(&server, fault.lasts);
+        return later({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
       case Fault::drain:
         return server.drain(fault.lasts);
       case Fault::stall:
@@ -149,16 +153,24 @@ class World {
       case Fault::freeze:
         server.hang(timer_.now() + fault.lasts);
         return server.stall(timer_.now() + fault.lasts);
+      case Fault::unlist:
+        listed_.erase(std::to_string(fault.replica));
+        list();
+        return later({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
       case Fault::start:
+      case Fault::list:
         return;
     }
   }
-  void come_back(const SimulatedReplica* server, kj::Duration after) {
-    const auto is_it = [&](const auto& known) { return known.get() == server; };
-    const auto number = std::find_if(servers_.begin(), servers_.end(), is_it) - servers_.begin();
-    const Fault start{Fault::start, timer_.now() + after, int(number), 0 * kj::SECONDS};
-    const auto later = std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > start.at; });
-    faults_.insert(later, start);
+  void later(const Fault& fault) {
+    faults_.insert(std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > fault.at; }),
+                   fault);
+  }
+  void list() {
+    std::string all;
+    for (const std::string& address : listed_) all += ' ' + address;
+    record_.note("the router's list:", all.c_str());
+    replicas_.set({listed_.begin(), listed_.end()});
   }
 
   bool all_ended() const {
@@ -201,6 +213,7 @@ class World {
   Chance chance_;
   Random random_;
   std::vector<Fault> faults_;  // to come, in order
+  std::set<std::string> listed_;
   int64_t happened_ = 0;
   kj::TimePoint noticed_ = kj::origin<kj::TimePoint>();
   const RouterOptions options_;
