@@ -105,21 +105,24 @@ def kill_rank(host):
 
 
 def faults(seconds, two_hosts, one_host):
-    """When, what is said, what is done. The last ones only where there is time for them."""
+    """When, what is said, what is done."""
     far, lone = two_hosts.machines[1], one_host.machines[0]
     planned = [
         (0.10 * seconds, f"the link to {far.name} is cut, for less than the step timeout", far.cut),
         (0.10 * seconds + 1, f"the link to {far.name} is back", far.mend),
-        (0.25 * seconds, f"a rank on {far.name} is killed", lambda: kill_rank(far)),
-        (0.40 * seconds, f"the link to {lone.name} is cut", lone.cut),
-        (0.40 * seconds + 4, f"the link to {lone.name} is back", lone.mend),
-        (0.70 * seconds, f"the replica on {lone.name} is killed", one_host.kill),
-        (0.70 * seconds + 2, f"the replica on {lone.name} is started", one_host.start),
-        (0.70 * seconds + 0.5, f"and a rank on {far.name}: nobody is left", lambda: kill_rank(far)),
-        (0.83 * seconds, f"the link to {far.name} is cut, for more than the step timeout", far.cut),
-        (0.83 * seconds + STEP_TIMEOUT + 3, f"the link to {far.name} is back", far.mend),
+        (0.22 * seconds, f"a rank on {far.name} is killed", lambda: kill_rank(far)),
+        (0.36 * seconds, f"the link to {lone.name} is cut", lone.cut),
+        (0.36 * seconds + 4, f"the link to {lone.name} is back", lone.mend),
+        (0.75 * seconds, f"the replica on {lone.name} is killed", one_host.kill),
+        (0.75 * seconds + 2, f"the replica on {lone.name} is started", one_host.start),
     ]
-    return sorted(planned if seconds >= 60 else planned[:7], key=lambda fault: fault[0])
+    if seconds >= 60:
+        planned += [
+            (0.50 * seconds, f"the link to {far.name} is cut, for more than the step timeout", far.cut),
+            (0.50 * seconds + STEP_TIMEOUT + 3, f"the link to {far.name} is back", far.mend),
+            (0.75 * seconds + 0.5, f"and a rank on {far.name}: nobody is left", lambda: kill_rank(far)),
+        ]
+    return sorted(planned, key=lambda fault: fault[0])
 
 
 def run(pleat, model, folder, seconds):
