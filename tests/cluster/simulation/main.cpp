@@ -1,5 +1,6 @@
 // simulation --seeds FIRST COUNT: lives through so many worlds and stops at the first broken promise.
 // simulation --seed N: lives through that one and prints what happens in it.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>

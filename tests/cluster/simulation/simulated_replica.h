@@ -1,5 +1,6 @@
 #pragma once
 // A server as it runs, but for what computes, the sockets, the threads and the time: processes of it come and go.
+#include <algorithm>
 #include <memory>
 #include <vector>
 

@@ -11,7 +11,7 @@ namespace pleat::test {
 
 class ToyEngine {
  public:
-  // Where a text stands that the engine was asked to go on with: its prompt's last token, and how many it has.
+  // Told of each text that grows: its prompt, and how many tokens follow that now.
   using Progress = std::function<void(std::span<const ToyCell> prompt, int64_t written)>;
   ToyEngine(const BatchLimits& limits, Progress progress);
 

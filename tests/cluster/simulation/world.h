@@ -1,9 +1,7 @@
 #pragma once
 // A router, its replicas, their clients and what befalls them, all of it decided by one number.
-#include <map>
-
-#include "tests/cluster/simulation/simulated_client.h"
-#include "tests/cluster/simulation/simulated_replica.h"
+#include <cstdint>
+#include <string>
 
 namespace pleat::test {
 
