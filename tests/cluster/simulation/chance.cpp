@@ -131,7 +131,7 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.arrives = now;
     plan.request = some_request(clients_++);
     plan.request.sampling.max_tokens = std::min(plan.request.sampling.max_tokens, 8);
-    plan.may_be_turned_away = false;
+    plan.comes_again = true;
   }
   return plans;
 }

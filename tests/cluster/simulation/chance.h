@@ -41,7 +41,7 @@ class Chance {
   CableQuality cable_quality();
   std::vector<ClientPlan> clients();
   std::vector<CallerPlan> callers();
-  // After all that: as many as run together, who all have to get their texts.
+  // After all that: as many as run together, who all have to get their texts, be it when they come again.
   std::vector<ClientPlan> late_clients(kj::TimePoint now);
   std::vector<Fault> faults();  // in order of time
   kj::Duration absence() { return random_.between(100 * kj::MILLISECONDS, 6 * kj::SECONDS); }

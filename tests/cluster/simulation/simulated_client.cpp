@@ -40,6 +40,7 @@ void SimulatedClient::arrive() {
   capnp::MallocMessageBuilder message;
   auto request = message.initRoot<rpc::GenerateRequest>();
   write(plan_, request);
+  running_ = kj::READY_NOW;  // of an attempt before
   session_ = std::make_unique<Session>(timer_, replicas_, options_, request,
                                        [this](rpc::Piece::Reader piece) { return take(piece); });
   running_ = session_->run()
@@ -98,6 +99,14 @@ void SimulatedClient::over(const Routed& routed) {
     return close(End::whole);
   }
   refusal_ = routed.refusal->code();
+  const uint32_t wait_ms = routed.refusal->retry_after_ms();
+  const bool turned_away = refusal_ == Code::QUEUE_FULL || refusal_ == Code::DRAINING;
+  if (turned_away && wait_ms == 0) record_.broken("client ", plan_.number, " is not told when to come again");
+  if (turned_away && plan_.comes_again && pieces_ == 0) {
+    record_.note("client ", plan_.number, " comes again in ", wait_ms, " ms");
+    arriving_ = timer_.afterDelay(wait_ms * kj::MILLISECONDS).then([this] { arrive(); }).eagerlyEvaluate(nullptr);
+    return;
+  }
   if (!may_be_refused(refusal_)) record_.broken("client ", plan_.number, " is refused: ", routed.refusal->what());
   close(End::refused);
 }
@@ -116,9 +125,9 @@ void SimulatedClient::check_whole(const Routed& routed) {
 bool SimulatedClient::may_be_refused(Code code) const {
   switch (code) {
     case Code::QUEUE_FULL:
-      return plan_.may_be_turned_away;
+      return !plan_.comes_again;
     case Code::DRAINING:
-      return plan_.meets_faults && plan_.may_be_turned_away;
+      return plan_.meets_faults && !plan_.comes_again;
     case Code::DEADLINE_EXCEEDED:
       return plan_.deadline_ms > 0 && timer_.now() >= plan_.arrives + plan_.deadline_ms * kj::MILLISECONDS;
     case Code::SLOW_READER:

@@ -20,8 +20,9 @@ struct ClientPlan {
   uint32_t deadline_ms = 0;             // 0: none
   size_t patience = SIZE_MAX;           // pieces, after which it stops reading, leaves or fails
   kj::Duration pace = 0 * kj::SECONDS;  // a piece, at most
-  bool may_be_turned_away = true, meets_faults = true;
-  int64_t most_ahead = 0;  // tokens that a replica may write for a client that takes none
+  bool meets_faults = true;
+  bool comes_again = false;  // when it is told to, until it gets its text
+  int64_t most_ahead = 0;    // tokens that a replica may write for a client that takes none
 };
 
 class SimulatedClient {
