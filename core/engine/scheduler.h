@@ -18,12 +18,24 @@ struct SchedulerOptions {
   bool fold_prompt = false;  // prompts folded too
 };
 
+struct BatchLimits;  // batcher.h
+
+// What a step gave for its wanted rows, valid until the next one; see Batcher::accept.
+struct StepResult {
+  MatrixView<const float> logits;
+  std::span<const int32_t> best;
+};
+
 class Scheduler {
  public:
+  // Computes a plan on all ranks. One without rows only says that this rank is alive, or that steps stop.
+  using Compute = std::function<StepResult(StepPlan& plan)>;
   using Done = std::function<void(Completion)>;
   using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer, const SchedulerOptions& options);
+  // Over whatever computes: a simulator has a rule in the engine's place.
+  Scheduler(const BatchLimits& limits, const Tokenizer& tokenizer, Compute compute);
   ~Scheduler();
 
   // Queues it. Error(invalid) if it can never run (longer than the context, impossible sampling).
