@@ -127,6 +127,7 @@ void Dispatcher::write(rpc::Stats::Builder out) const {
   out.setPromptTokens(uint64_t(engine.prompt_tokens));
   out.setReusedTokens(uint64_t(engine.reused_tokens));
   out.setGeneratedTokens(uint64_t(engine.generated_tokens));
+  out.setPreemptions(uint64_t(engine.preemptions));
   out.setAccepted(uint64_t(accepted_));
   out.setCompleted(uint64_t(completed_));
   out.setCancelled(uint64_t(cancelled_));

@@ -20,9 +20,9 @@ class Worker {
   std::vector<Report> take_reports() { return std::exchange(reports_, {}); }
 
   EngineCounts counts() const {
-    return {scheduler_.queued(),          scheduler_.running(),       scheduler_.pages(),
-            scheduler_.free_pages(),      scheduler_.prompt_tokens(), scheduler_.reused_tokens(),
-            scheduler_.generated_tokens()};
+    return {scheduler_.queued(),           scheduler_.running(),       scheduler_.pages(),
+            scheduler_.free_pages(),       scheduler_.prompt_tokens(), scheduler_.reused_tokens(),
+            scheduler_.generated_tokens(), scheduler_.preemptions()};
   }
 
  private:

@@ -61,7 +61,7 @@ struct Report {
 struct EngineCounts {
   int64_t waiting = 0, running = 0;
   int64_t pages = 0, free_pages = 0;
-  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;  // since the start
+  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0, preemptions = 0;  // since the start
 };
 
 // From the computing thread.

@@ -57,7 +57,8 @@ struct GenerateRequest {
   prompt @0 :Prompt;
   sampling @1 :Sampling;
   priority @2 :Int16;
-  # Of requests that wait, higher ones go first; equal ones in order of arrival.
+  # Of requests that wait, higher ones go first; equal ones in order of arrival. Where pages run out the lowest that runs
+  # gives way, of equal ones the newest.
   deadlineMs @3 :UInt32;
   # From arrival; then the request ends with code deadlineExceeded. 0: none.
   written @4 :List(Int32);
@@ -307,4 +308,6 @@ struct Stats {
   # Invalid, or while draining.
   reusedTokens @18 :UInt64;
   # Of prompts, found in the cache and not computed again.
+  preemptions @19 :UInt64;
+  # Times a text gave its pages to another one and was computed again later.
 }

@@ -66,6 +66,7 @@ Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService:
     sampling.seed += uint64_t(i % request_.n);
     write_sampling(sampling, out.initSampling());
     write_prompt(request_.prompts[size_t(i / request_.n)], out.initPrompt());
+    out.setPriority(int16_t(request_.priority));
     choice->session =
         kj::heap<Session>(gateway.timer, gateway.replicas, gateway.router, out,
                           [this, &choice = *choice](rpc::Piece::Reader piece) { return take(choice, piece); });

@@ -52,6 +52,8 @@ constexpr ReplicaValue kReplicaValues[] = {
      [](rpc::Stats::Reader s) { return double(s.getPromptTokens() + s.getReusedTokens()); }},
     {"vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that were found in the cache",
      [](rpc::Stats::Reader s) { return double(s.getReusedTokens()); }},
+    {"vllm:num_preemptions_total", "counter", "Times a text gave its pages to another one",
+     [](rpc::Stats::Reader s) { return double(s.getPreemptions()); }},
     {"pleat:replica_generated_tokens_total", "counter", "Tokens that the replica has written",
      [](rpc::Stats::Reader s) { return double(s.getGeneratedTokens()); }},
     {"pleat:replica_outstanding_tokens", "gauge", "Prompts and max_tokens that the replica has taken on",

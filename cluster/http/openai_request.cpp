@@ -85,8 +85,18 @@ uint64_t random_seed() {
   return uint64_t(device()) << 32 | device();
 }
 
+// As vLLM's, where a lower one goes first.
+int read_priority(const json& body) {
+  constexpr int kMost = std::numeric_limits<int16_t>::max();
+  const json priority = body.value("priority", json());
+  PLEAT_REQUIRE(priority.is_null() || (priority.is_number_integer() && priority >= -kMost && priority <= kMost),
+                "'priority' must be an integer from ", -kMost, " to ", kMost);
+  return priority.is_null() ? 0 : -priority.get<int>();
+}
+
 SamplingOptions read_sampling(const json& body, bool chat, const OpenAiLimits& limits) {
-  constexpr std::array<std::string_view, 6> others = {"prompt", "messages", "n", "stream", "stream_options", "model"};
+  constexpr std::array<std::string_view, 7> others = {"prompt",         "messages", "n",       "stream",
+                                                      "stream_options", "model",    "priority"};
   SamplingOptions defaults;
   defaults.temperature = 1;
   defaults.max_tokens = chat ? limits.max_tokens : std::min(kCompletionTokens, limits.max_tokens);
@@ -122,6 +132,7 @@ OpenAiRequest read_openai_request(const std::string& text, bool chat, const Open
   PLEAT_REQUIRE(request.prompts.size() <= size_t(limits.choices) && request.choices() <= limits.choices,
                 "the request asks for more than ", limits.choices, " texts");
   request.sampling = read_sampling(body, chat, limits);
+  request.priority = read_priority(body);
   return request;
 }
 

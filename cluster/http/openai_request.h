@@ -22,6 +22,7 @@ struct OpenAiRequest {
   int n = 1;          // texts of each prompt
   std::vector<OpenAiPrompt> prompts;
   SamplingOptions sampling;
+  int priority = 0;  // as rpc::GenerateRequest's, where a higher one goes first
 
   int choices() const { return n * int(prompts.size()); }
 };

@@ -72,5 +72,6 @@ int64_t Scheduler::free_pages() const { return state_->batcher.free_pages(); }
 int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_tokens(); }
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
 int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
+int64_t Scheduler::preemptions() const { return state_->batcher.preemptions(); }
 
 }  // namespace pleat
