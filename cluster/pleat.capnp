@@ -279,6 +279,18 @@ struct Limits {
   # A connection without a call for so long is closed.
 }
 
+struct LayerStats {
+  # Of the folded tokens, on rank 0: a sample of all ranks where there are several.
+  neurons @0 :UInt32;
+  # That rank 0 holds, where each token or prompt chooses which of them are computed exactly; else 0.
+  exact @1 :UInt64;
+  # Chosen, summed over the tokens: exact / (neurons * foldedTokens) is the fallback rate.
+  recallNeeded @2 :UInt64;
+  recallFound @3 :UInt64;
+  # Of sampled tokens: neurons that their exact values call for, and those of them that the predictor chose. 0 where no
+  # predictor chooses.
+}
+
 struct Stats {
   uptimeMs @0 :UInt64;
   draining @1 :Bool;
@@ -310,4 +322,11 @@ struct Stats {
   # Of prompts, found in the cache and not computed again.
   preemptions @19 :UInt64;
   # Times a text gave its pages to another one and was computed again later.
+
+  foldedTokens @20 :UInt64;
+  # Of those computed since the start, that ran folded.
+  stepSeconds @21 :Float64;
+  collectiveSeconds @22 :Float64;
+  # That rank 0 spent in steps, and of these in collectives, waiting for other ranks included.
+  layers @23 :List(LayerStats);
 }

@@ -73,5 +73,6 @@ int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_t
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
 int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
 int64_t Scheduler::preemptions() const { return state_->batcher.preemptions(); }
+const EngineStatistics& Scheduler::statistics() const { return state_->engine.statistics(); }
 
 }  // namespace pleat

@@ -42,9 +42,10 @@ class Scheduler {
   int64_t pages() const;  // of the key-value cache
   int64_t free_pages() const;
   int64_t generated_tokens() const;
-  int64_t prompt_tokens() const;  // computed, and those of texts begun before
-  int64_t reused_tokens() const;  // of prompts, found in the cache
-  int64_t preemptions() const;    // times a sequence gave way
+  int64_t prompt_tokens() const;               // computed, and those of texts begun before
+  int64_t reused_tokens() const;               // of prompts, found in the cache
+  int64_t preemptions() const;                 // times a sequence gave way
+  const EngineStatistics& statistics() const;  // of rank 0
 
  private:
   struct State;
