@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cluster/http/json_body.h"
 #include "cluster/http/sampling_fields.h"
 #include "cluster/messages.h"
 #include "kernels/check.h"
@@ -16,25 +17,11 @@ namespace {
 using nlohmann::json;
 
 constexpr int kCompletionTokens = 16;  // OpenAI's default
-constexpr size_t kDepth = 32;          // of nested values; a request has five
 
 bool flag(const json& object, const char* name) {
   const json value = object.value(name, json());
   PLEAT_REQUIRE(value.is_null() || value.is_boolean(), "'", name, "' must be true or false");
   return value.is_boolean() && value.get<bool>();
-}
-
-// Deep nesting is no request, and reading it takes the stack.
-json parse(const std::string& body) {
-  size_t deepest = 0;
-  const auto shallow = [&](int depth, json::parse_event_t, json&) {
-    deepest = std::max(deepest, size_t(depth));
-    return deepest <= kDepth;
-  };
-  json parsed = json::parse(body, shallow, false);
-  PLEAT_REQUIRE(!parsed.is_discarded() && deepest <= kDepth, "the body is not JSON");
-  PLEAT_REQUIRE(parsed.is_object(), "the body is not a JSON object");
-  return parsed;
 }
 
 std::vector<int32_t> read_tokens(const json& list) {
@@ -110,7 +97,10 @@ SamplingOptions read_sampling(const json& body, bool chat, const OpenAiLimits& l
 }  // namespace
 
 OpenAiRequest read_openai_request(const std::string& text, bool chat, const OpenAiLimits& limits) {
-  const json body = parse(text);
+  return read_openai_request(read_object(text, "the body"), chat, limits);
+}
+
+OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimits& limits) {
   OpenAiRequest request;
   request.chat = chat;
   request.stream = flag(body, "stream");
