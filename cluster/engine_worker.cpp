@@ -1,5 +1,6 @@
 #include "cluster/engine_worker.h"
 
+#include <numeric>
 #include <utility>
 
 namespace pleat {
@@ -44,8 +45,23 @@ Report& EngineWorker::add(const std::string& id) {
 }
 
 EngineCounts EngineWorker::counts() const {
-  return {scheduler_.queued(),        scheduler_.running(),       scheduler_.pages(),           scheduler_.free_pages(),
-          scheduler_.prompt_tokens(), scheduler_.reused_tokens(), scheduler_.generated_tokens()};
+  const EngineStatistics& engine = scheduler_.statistics();
+  EngineCounts counts;
+  counts.waiting = scheduler_.queued();
+  counts.running = scheduler_.running();
+  counts.pages = scheduler_.pages();
+  counts.free_pages = scheduler_.free_pages();
+  counts.prompt_tokens = scheduler_.prompt_tokens();
+  counts.reused_tokens = scheduler_.reused_tokens();
+  counts.generated_tokens = scheduler_.generated_tokens();
+  counts.preemptions = scheduler_.preemptions();
+  counts.folded_rows = engine.folded_rows;
+  counts.step_seconds = std::accumulate(std::begin(engine.seconds), std::end(engine.seconds), 0.0);
+  counts.collective_seconds = engine.seconds[EngineStatistics::collective];
+  for (size_t layer = 0; layer < engine.fallback.size(); ++layer)
+    counts.layers.push_back(
+        {engine.choices[layer], engine.fallback[layer], engine.needed[layer], engine.found[layer]});
+  return counts;
 }
 
 void work_for(Orders& orders, Reports& reports, Scheduler& scheduler, std::chrono::milliseconds beat) {

@@ -200,6 +200,7 @@ void Engine::State::folded_ffn(int layer, const StepPlan& step_plan, int64_t row
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
   statistics.gathered[size_t(layer)] += selection.count();
   count_bytes(w, selection.count());
+  if (measures_recall && row == dense_rows) measure_recall(layer, {input.data, 1, d});
 }
 
 int64_t Engine::State::gathered_bytes(const LayerWeights& w) const {

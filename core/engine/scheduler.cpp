@@ -35,17 +35,20 @@ struct Scheduler::State {
   int64_t pages;
   Batcher batcher;
   Compute compute;
-  StepPlan plan;
+  StepPlan plan{};
+  EngineStatistics none{};  // of what is no engine
+  const EngineStatistics* statistics = &none;
 };
 
 Scheduler::Scheduler(const BatchLimits& limits, const Tokenizer& tokenizer, Compute compute)
-    : state_(new State{limits.pages, Batcher(limits, tokenizer), std::move(compute), {}}) {}
+    : state_(new State{limits.pages, Batcher(limits, tokenizer), std::move(compute)}) {}
 
 Scheduler::Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer,
                      const SchedulerOptions& options)
     : Scheduler(limits_of(engine, options), tokenizer,
                 [&](StepPlan& plan) { return compute_on(engine, communicator, plan); }) {
   PLEAT_ASSERT(communicator.rank() == 0, "rank 0 decides");
+  state_->statistics = &engine.statistics();
 }
 Scheduler::~Scheduler() = default;
 
@@ -81,5 +84,7 @@ int64_t Scheduler::free_pages() const { return state_->batcher.free_pages(); }
 int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_tokens(); }
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
 int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
+int64_t Scheduler::preemptions() const { return state_->batcher.preemptions(); }
+const EngineStatistics& Scheduler::statistics() const { return *state_->statistics; }
 
 }  // namespace pleat

@@ -1,7 +1,6 @@
 #pragma once
 // Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching,
-// chunked prefill), prompts that begin in the same way sharing pages. Admission reserves the pages of prompt +
-// max_tokens, so a running sequence never has to give way.
+// chunked prefill), prompts that begin in the same way sharing pages, and who gives way when pages run out (batcher.h).
 #include <functional>
 #include <memory>
 #include <string>
@@ -55,8 +54,10 @@ class Scheduler {
   int64_t pages() const;  // of the key-value cache
   int64_t free_pages() const;
   int64_t generated_tokens() const;
-  int64_t prompt_tokens() const;  // computed, and those of texts begun elsewhere
-  int64_t reused_tokens() const;  // of prompts, found in the cache
+  int64_t prompt_tokens() const;               // computed, and those of texts begun before
+  int64_t reused_tokens() const;               // of prompts, found in the cache
+  int64_t preemptions() const;                 // times a sequence gave way
+  const EngineStatistics& statistics() const;  // of rank 0
 
  private:
   struct State;
