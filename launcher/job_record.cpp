@@ -1,6 +1,7 @@
 #include "launcher/job_record.h"
 
 #include "cluster/http/openai_format.h"
+#include "core/checkpoint/json_file.h"
 #include "kernels/check.h"
 #include "launcher/record_fields.h"
 
@@ -46,10 +47,13 @@ std::vector<ShownToken> shown(const Completion& completion, const Tokenizer& tok
 JobRecord parse_record(const std::string& text, int64_t line, const SamplingOptions& defaults, const ModelText& model) {
   JobRecord record;
   record.line = line;
-  const json parsed = json::parse(text, nullptr, false);
-  if (!parsed.is_object()) {
+  json parsed;
+  try {
+    parsed = parse_json(text, concat("line ", line));
+    PLEAT_REQUIRE(parsed.is_object(), "line ", line, " is not a JSON object");
+  } catch (const Error& error) {
     record.error_code = "invalid_json";
-    record.error_message = concat("line ", line, parsed.is_discarded() ? " is not JSON" : " is not a JSON object");
+    record.error_message = error.what();
     return record;
   }
   try {
