@@ -2,13 +2,14 @@
 """One HTML page of what was measured, pictures inside: plot.py OUT.html FOLDER. It shows what FOLDER has of
 
   scaling.json        perf/scaling.py
-  decode.jsonl        pleat bench decode --profile --json
+  decode.jsonl        pleat bench decode --profile --json, and pleat bench prefill --json for the roofline
   points.jsonl        perf/fold_curves.py
   folded/             pleat fold: fold_report.json, and the ranges in model.safetensors
 """
 import html
 import io
 import json
+import math
 import pathlib
 import struct
 import sys
@@ -83,26 +84,29 @@ def predicted_scaling(scaling):
 
 
 def roofline(lines):
-    """Every phase that streams weights: a product of B rows does B operations a byte of bf16, and more a byte of less."""
+    """The phases that multiply bf16 matrices: each byte of them takes part in one operation for every row of the step."""
     figure, panel = plt.subplots(figsize=(8, 4.5))
-    peak = max(line["read_bandwidth_gb_per_second"] for line in lines)
-    for line in lines:
-        for number, (phase, found) in enumerate(line.get("phases", {}).items()):
-            if found["ms"] > 0 and found["bytes"] > 0:
-                panel.plot(found["bytes"] / 1e6, found["bytes"] / found["ms"] / 1e6, "os^vDPX*"[number % 8],
-                           color=COLOURS.get(line["subject"]))
-                panel.annotate(phase, (found["bytes"] / 1e6, found["bytes"] / found["ms"] / 1e6), fontsize=7, xytext=(4, 2),
-                               textcoords="offset points")
-    panel.axhline(peak, color="black", linestyle="--", label=f"read bandwidth, {peak:.1f} GB/s")
-    panel.set(title="phases of a decode step (grey dense, red folded): bound by bytes", xlabel="MB of weights a step", ylabel="GB/s",
-              xscale="log")
-    panel.set_ylim(bottom=0)
-    panel.legend()
+    decoding = [line for line in lines if "phases" in line]
+    bandwidth = max(line["read_bandwidth_gb_per_second"] for line in decoding)
+    compute = max((line["gflop_per_second"] for line in lines if "gflop_per_second" in line), default=math.inf)
+    rows = [2 ** (i / 8) for i in range(65)]
+    panel.plot(rows, [min(bandwidth * r, compute) for r in rows], color="black",
+               label=f"{bandwidth:.1f} GB/s read; {compute:.0f} GFLOP/s in a prompt's products")
+    for number, phase in enumerate(("attention", "dense FFN", "head")):
+        for subject, colour in COLOURS.items():
+            found = [(line["batch"], line["phases"][phase]) for line in decoding
+                     if line["subject"] == subject and line["phases"].get(phase, {}).get("bytes", 0) > 0]
+            if found:
+                panel.plot([batch for batch, _ in found], [batch * f["bytes"] / f["ms"] / 1e6 for batch, f in found], "os^"[number],
+                           color=colour, label=f"{subject}: {phase}")
+    panel.set(title="roofline of a decode step", xlabel="operations a byte = rows of the step", ylabel="GFLOP/s", xscale="log", yscale="log")
+    panel.legend(fontsize=7)
     panel.grid(alpha=.3)
     return svg(figure)
 
 
 def step_breakdown(lines):
+    lines = [line for line in lines if "phases" in line]
     figure, panel = plt.subplots(figsize=(9, 1 + .6 * len(lines)))
     phases = list(dict.fromkeys(phase for line in lines for phase in line.get("phases", {})))
     left = [0] * len(lines)

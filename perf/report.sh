@@ -12,8 +12,9 @@ mkdir -p "$out"
   "$pleat" fold --quiet --model $model --text examples/calibration.txt --out "$out/folded" --reduction 0.75
 if [ ! -e "$out/decode.jsonl" ]; then
   for batch in 1 4 16; do
-    "$pleat" bench decode --quiet --json --profile --model "$out/folded" --batch $batch
+    "$pleat" bench decode --quiet --json --profile --model "$out/folded" --batch $batch --tokens 128
   done >"$out/decode.jsonl.part"
+  "$pleat" bench prefill --quiet --json --model "$out/folded" --tokens 256 >>"$out/decode.jsonl.part"
   mv "$out/decode.jsonl.part" "$out/decode.jsonl"
 fi
 python3 perf/plot.py "$out/report.html" "$out"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Strong and weak scaling under mpirun, a model fitted to it, and what the model says of 1 to 1024 GPUs.
 
-scaling.py PLEAT OUT.json [--ranks 1,2,3,4] [--shape small] [--layers 4] [--fold 0.75] [--tokens 64] [--predict falcon-7b,llama-3-8b]
+scaling.py PLEAT OUT.json [--ranks 1,2,3,4] [--shape small] [--layers 4] [--fold 0.75] [--tokens 64] [--predict gpt2-xl,falcon-7b]
 
 Strong: the same model on more ranks. Weak: `layers` times the ranks, so that each reads as many bytes. A rank has one thread.
 Fitted: latency and bandwidth of an all-reduce for each number of ranks, and on one rank the kernels' share of the read
@@ -33,8 +33,8 @@ def decode(args, ranks, layers):
 
 
 def fit_all_reduce(links):
-    """(alpha, beta): seconds = alpha + beta * bytes, by least squares of relative errors, so that small sums count as well."""
-    points = [(1 / (p["p50_us"] * 1e-6), p["bytes"] / (p["p50_us"] * 1e-6)) for p in links]
+    """(alpha, beta): seconds = alpha + beta * bytes, by least squares of relative errors, over sums as large as a decode step's."""
+    points = [(1 / (p["p50_us"] * 1e-6), p["bytes"] / (p["p50_us"] * 1e-6)) for p in links if p["bytes"] <= 256 << 10]
     aa, ab, bb = (sum(f(a, b) for a, b in points) for f in (lambda a, b: a * a, lambda a, b: a * b, lambda a, b: b * b))
     a1, b1 = sum(a for a, _ in points), sum(b for _, b in points)
     determinant = aa * bb - ab * ab
@@ -49,11 +49,10 @@ def fit_kernels(line):
     return share, (rank["compute_ms"] - rank["kernels_ms"]) * 1e-3
 
 
-def predicted_step(line, ranks, kernels, link, hidden):
-    """Seconds of a step: the slowest rank's bytes at its part of the bandwidth, and the sums."""
+def predicted_step(line, ranks, kernels, link, hidden, bandwidth):
+    """Seconds of a step: the slowest rank's bytes at its part of the bandwidth (B/s), and the sums."""
     share, outside = kernels
     alpha, beta = link
-    bandwidth = line["read_bandwidth_gb_per_second"] * 1e9
     fixup = line["phases"].get("fix-up", {}).get("bytes", 0) if "fallback" in line else 0
     read = line["weight_bytes_per_step"] + fixup * (line.get("fixup_imbalance", 1) - 1)
     sums = line["ranks"][0]["collectives"] * (alpha + beta * 4 * hidden) if ranks > 1 else 0
@@ -88,16 +87,16 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--fold", type=float, default=0.75)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--predict", default="falcon-7b,llama-3-8b")
+    parser.add_argument("--predict", default="gpt2-xl,falcon-7b")
     args = parser.parse_args()
     ranks_list = [int(r) for r in args.ranks.split(",")]
     if ranks_list[0] != 1:
         sys.exit("scaling.py: --ranks begins with 1, to which the others are compared")
     strong, weak, links = measure(args, ranks_list)
-    hidden = model.SHAPES[args.shape][0]
+    hidden, cores = model.SHAPES[args.shape][0], len(os.sched_getaffinity(0))
     fitted = {ranks: fit_all_reduce(found) for ranks, found in links.items()}
     fitted[1] = (0, 0)
-    out = {"shape": args.shape, "layers": args.layers, "cores": len(os.sched_getaffinity(0)), "measured": {},
+    out = {"shape": args.shape, "layers": args.layers, "cores": cores, "measured": {},
            "all_reduce": {r: {"measured": links[r], "alpha_us": a * 1e6, "gb_per_second": 1e-9 / b if b > 0 else None}
                           for r, (a, b) in fitted.items() if r > 1}, "kernels": {}, "predicted": {}, "traffic": []}
     for subject in strong[1]:
@@ -109,8 +108,11 @@ def main():
                 line = runs[ranks][subject]
                 points.append(point(line, ranks, runs[1][subject], kind))
                 outside = kernels[1] * (ranks if kind == "weak" else 1)
-                points[-1]["predicted_tokens_per_second"] = 1 / predicted_step(line, ranks, (kernels[0], outside), fitted[ranks],
-                                                                               hidden)
+                # Ranks that share a core take turns: each reads as if it were alone, and together they read no faster.
+                running = runs[max(r for r in ranks_list if r <= max(1, cores))][subject]
+                bandwidth = min(line["read_bandwidth_gb_per_second"], running["read_bandwidth_gb_per_second"]) * 1e9
+                step = predicted_step(line, ranks, (kernels[0], outside), fitted[ranks], hidden, bandwidth)
+                points[-1]["predicted_tokens_per_second"] = 1 / step
             out["measured"].setdefault(kind, {})[subject] = points
     folded = strong[ranks_list[-1]]["folded"]
     folding = {"reduction": strong[1]["folded"]["reduction"], "imbalance": folded["fixup_imbalance"],
