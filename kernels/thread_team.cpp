@@ -1,6 +1,7 @@
 #include "kernels/thread_team.h"
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -29,6 +30,8 @@ struct ThreadTeam::State {
   void (*work)(void*, int) = nullptr;
   void* context = nullptr;
   bool stopping = false;
+  int64_t barriers = 0;
+  std::chrono::steady_clock::duration waited{0};  // at them
 
   // Each on its own cache line: they are written by different threads.
   alignas(64) std::atomic<int> round{0};       // one more publishes work, context and stopping
@@ -90,10 +93,16 @@ void ThreadTeam::run_erased(void (*work)(void*, int), void* context) {
   state.context = context;
   state.publish();
   work(context, 0);
-  for (int left = state.unfinished.load(std::memory_order_acquire); left != 0;) {
-    left = state.wait_for_change(state.unfinished, left);
-  }
+  ++state.barriers;
+  int left = state.unfinished.load(std::memory_order_acquire);
+  if (left == 0) return;
+  const auto start = std::chrono::steady_clock::now();
+  while (left != 0) left = state.wait_for_change(state.unfinished, left);
+  state.waited += std::chrono::steady_clock::now() - start;
 }
+
+int64_t ThreadTeam::barriers() const { return state_->barriers; }
+double ThreadTeam::barrier_seconds() const { return std::chrono::duration<double>(state_->waited).count(); }
 
 void ThreadTeam::reset_next() { state_->next.store(0, std::memory_order_relaxed); }
 int64_t ThreadTeam::take_next() { return state_->next.fetch_add(1, std::memory_order_relaxed); }

@@ -15,6 +15,10 @@ class ThreadTeam {
   ThreadTeam(const ThreadTeam&) = delete;
 
   int threads() const;
+  // Since start: how often the members met at the end of their work (never where there is one), and how long the caller
+  // waited for the others there.
+  int64_t barriers() const;
+  double barrier_seconds() const;
 
   // Calls work(member) once on every member and returns when all are done. `work` must not throw. No allocation.
   template <class Work>

@@ -35,6 +35,9 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
           ->check(CLI::Range(1, 1 << 16));
     }
   }
+  if (std::string(name) == "decode")
+    sub->add_flag("--profile", options.profile,
+                  "also where each rank's time goes: kernels, barriers, collectives, waiting");
   sub->callback([&command, &options, run, runs_on] {
     command.run = [&options, run, runs_on] {
       return with_ranks(options.common, runs_on,

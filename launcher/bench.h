@@ -16,8 +16,9 @@ struct BenchOptions {
   double fold = 0;        // also measure the shape folded at this reduction (a folded folder: always)
   std::string weights;    // also measure the shape with its matrices in this low-bit format; empty: not
   int batch = 1;
-  int context = 128;  // tokens before the first measured one
-  int tokens = 32;    // measured steps
+  int context = 128;     // tokens before the first measured one
+  int tokens = 32;       // measured steps
+  bool profile = false;  // also where the time of decoding went, rank by rank
 };
 
 // One model to measure; several may share a context.

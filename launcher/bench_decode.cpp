@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "launcher/bench.h"
+#include "launcher/step_profile.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -51,6 +52,7 @@ struct Measurement {
   double reduction = 0;                            // share of FFN bytes not read
   double fallback = 0;                             // share of neurons, per row
   double imbalance = 1;                            // fix-up rows, slowest rank / mean
+  std::vector<RankProfile> profile;                // [ranks] where it was asked for
 };
 
 void summarise(Communicator& communicator, const Subject& subject, const std::vector<double>& times, Measurement& m) {
@@ -118,6 +120,7 @@ void print(const Subject& subject, const Measurement& m, int batch) {
                   100 * m.phase_bytes[phase] / m.phase_seconds[phase] / m.bandwidth);
     std::printf("\n");
   }
+  print(m.profile);
 }
 
 nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) {
@@ -135,6 +138,7 @@ nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) 
   }
   for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
     json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}, {"bytes", m.phase_bytes[phase]}};
+  for (const RankProfile& rank : m.profile) json["ranks"].push_back(to_json(rank));
   return json;
 }
 
@@ -166,6 +170,7 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
   for (size_t i = 0; i < subjects.all.size(); ++i) {
     results[i].bandwidth = median(bandwidth);
     summarise(communicator, subjects.all[i], times[i], results[i]);
+    if (options.profile) results[i].profile = step_profile(communicator, subjects.all[i].engine->statistics());
   }
   if (communicator.rank() != 0) return 0;
   if (options.common.json) {

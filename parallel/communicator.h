@@ -75,13 +75,16 @@ class Communicator {
   // where another rank of this host has spoken.
   virtual std::string speak() const = 0;
 
-  // Seconds spent inside collectives since start (waiting included), and bytes this rank sent.
+  // Since start: seconds spent inside collectives, those of them in which nothing could be done before another rank
+  // had come, and bytes this rank sent.
   double seconds() const { return seconds_; }
+  double wait_seconds() const { return double(waited_ns_) * 1e-9; }
   int64_t bytes_sent() const { return bytes_sent_; }
 
  protected:
   Communicator(int rank, int ranks, Ledger* ledger) : rank_(rank), ranks_(ranks), ledger_(ledger) {}
   const int64_t& timeout_ns() const { return timeout_ns_; }
+  int64_t& waited_ns() { return waited_ns_; }
 
   virtual void do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) = 0;
   virtual void do_all_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) = 0;
@@ -97,6 +100,7 @@ class Communicator {
   Ledger* ledger_;
   int64_t timeout_ns_ = 60'000'000'000;
   double seconds_ = 0;
+  int64_t waited_ns_ = 0;
   int64_t bytes_sent_ = 0;
 };
 

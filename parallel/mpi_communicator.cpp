@@ -71,7 +71,8 @@ class MpiCommunicator final : public Communicator {
       : Communicator(rank, int(peers.size()), const_cast<Ledger*>(peers[rank].ledger)),
         ledgers_(std::move(ledgers)),
         region_(std::move(region)) {
-    Watch watch(rank, std::move(peers), timeout_ns(), SharedExchange::blamed(region_.data()), oversubscribed);
+    Watch watch(rank, std::move(peers), timeout_ns(), waited_ns(), SharedExchange::blamed(region_.data()),
+                oversubscribed);
     if (one_host) {
       shared_.emplace(region_.data(), rank, ranks(), std::move(watch));
     } else {

@@ -28,8 +28,7 @@ std::atomic<int32_t>& SharedExchange::blamed(std::byte* region) {
 }
 
 SharedExchange::SharedExchange(std::byte* region, int rank, int ranks, Watch watch)
-    : region_(region),
-      rank_(rank),
+    : rank_(rank),
       ranks_(ranks),
       watch_(std::move(watch)),
       mailboxes_(reinterpret_cast<Mailbox*>(region + kHeaderBytes)),

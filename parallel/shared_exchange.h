@@ -40,7 +40,6 @@ class SharedExchange {
   void two_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out);
   void share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n);
 
-  std::byte* const region_;
   const int rank_, ranks_;
   Watch watch_;
   Mailbox* const mailboxes_;  // [ranks]

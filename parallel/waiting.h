@@ -35,11 +35,14 @@ class Backoff {
 // Knows the peers and the deadline; decides that one is lost.
 class Watch {
  public:
-  // `blamed`: shared by the ranks of this host; the first to give up sets it and speaks for all.
-  Watch(int rank, std::vector<Peer> peers, const int64_t& timeout_ns, std::atomic<int32_t>& blamed, bool oversubscribed)
+  // `blamed`: shared by the ranks of this host; the first to give up sets it and speaks for all. `waited_ns`: grows by
+  // the length of every wait.
+  Watch(int rank, std::vector<Peer> peers, const int64_t& timeout_ns, int64_t& waited_ns, std::atomic<int32_t>& blamed,
+        bool oversubscribed)
       : rank_(rank),
         peers_(std::move(peers)),
         timeout_ns_(timeout_ns),
+        waited_ns_(waited_ns),
         blamed_(blamed),
         oversubscribed_(oversubscribed) {}
 
@@ -56,6 +59,7 @@ class Watch {
       backoff.step();
       if (backoff.long_wait()) check(backoff.start_ns(), behind);
     }
+    if (backoff.start_ns() != 0) waited_ns_ += steady_ns() - backoff.start_ns();
   }
 
  private:
@@ -67,6 +71,7 @@ class Watch {
   const int rank_;
   const std::vector<Peer> peers_;  // [ranks]
   const int64_t& timeout_ns_;
+  int64_t& waited_ns_;
   std::atomic<int32_t>& blamed_;
   const bool oversubscribed_;
 };

@@ -58,6 +58,8 @@ void JobOutput::read_records() {
                   number, " of '", path_, "' is no record of a batch job; --resume does not touch such a file");
     const auto error = record.find("error");
     if (error != record.end() && error->is_object() && error->contains("line")) {
+      PLEAT_REQUIRE(error->at("line").is_number_integer(), "line ", number, " of '", path_,
+                    "' is an error record whose 'line' is no number; --resume does not touch such a file");
       lines_.insert(error->at("line").get<int64_t>());
     } else {
       ids_.insert(record["custom_id"].get<std::string>());

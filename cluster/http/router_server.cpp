@@ -45,7 +45,7 @@ Connect over_sockets(kj::Network& network, Tls* tls) {
 
 }  // namespace
 
-struct RouterServer::State : private kj::TaskSet::ErrorHandler {
+struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
   explicit State(const RouterServerOptions& options_)
       : options(options_),
         io(kj::setupAsyncIo()),

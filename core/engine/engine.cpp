@@ -175,7 +175,9 @@ void Engine::State::embed() {
       weights.token_embedding.unpack(token - vocab.begin, out);
   }
   std::vector<float>& embedded = e == d ? x : normed;
+  lap(EngineStatistics::other);
   communicator.tree_all_reduce("embedding", embedding_exchange, sum.data(), rows * e, embedded.data());
+  lap(EngineStatistics::collective);
   if (blueprint.embedding_scale != 1)
     for (int64_t i = 0; i < rows * e; ++i) embedded[size_t(i)] *= blueprint.embedding_scale;
   if (e != d) matmul(context, view(embedded, e), weights.embedding_input, nullptr, view(x, d));
@@ -227,8 +229,14 @@ void Engine::State::start_statistics() {
   }
 }
 
+EngineStatistics::Waits Engine::State::waits_so_far() {
+  return {context.team().barriers(), context.team().barrier_seconds(), communicator.ledger().collectives,
+          communicator.seconds(),    communicator.wait_seconds(),      communicator.bytes_sent()};
+}
+
 void Engine::State::begin(const StepPlan& step_plan) {
   last_lap = std::chrono::steady_clock::now();
+  waits_before = waits_so_far();
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   measures_recall = exact_selection && (step_plan.step + 1) % options.recall_every == 0;
@@ -250,10 +258,19 @@ void Engine::State::count_step() {
   statistics.rows += rows;
   statistics.folded_rows += rows - dense_rows;
   statistics.folded_steps += rows > dense_rows;
+  const EngineStatistics::Waits now = waits_so_far();
+  EngineStatistics::Waits& all = statistics.waits;
+  all.barriers += now.barriers - waits_before.barriers;
+  all.barrier_seconds += now.barrier_seconds - waits_before.barrier_seconds;
+  all.collectives += now.collectives - waits_before.collectives;
+  all.collective_seconds += now.collective_seconds - waits_before.collective_seconds;
+  all.peer_seconds += now.peer_seconds - waits_before.peer_seconds;
+  all.bytes_sent += now.bytes_sent - waits_before.bytes_sent;
 }
 
 void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   last_lap = std::chrono::steady_clock::now();
+  waits_before = waits_so_far();
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   executor->step(step_plan);

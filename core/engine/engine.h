@@ -79,6 +79,14 @@ struct EngineStatistics {
   enum Phase { attention, dense_ffn, fold, predictor, fixup, collective, head, other, phases };
   double seconds[phases] = {};
   int64_t bytes[phases] = {};  // weight bytes streamed
+  struct Waits {
+    int64_t barriers = 0;  // of this rank's threads
+    double barrier_seconds = 0;
+    int64_t collectives = 0;
+    double collective_seconds = 0;
+    double peer_seconds = 0;  // of them, waiting for another rank
+    int64_t bytes_sent = 0;
+  } waits;
 };
 
 class Engine {

@@ -62,6 +62,7 @@ struct Engine::State {
   void start_statistics();
   void allocate_cache();
 
+  EngineStatistics::Waits waits_so_far();  // since the start of the process's team and communicator
   // Time and weight bytes since the previous lap belong to `phase`.
   void lap(EngineStatistics::Phase phase, size_t bytes = 0);
   void observe(const char* name, int layer, MatrixView<const float> value) {
@@ -121,6 +122,7 @@ struct Engine::State {
   StageObserver* observer = nullptr;
   EngineStatistics statistics;
   std::chrono::steady_clock::time_point last_lap;
+  EngineStatistics::Waits waits_before;  // the step
 };
 
 }  // namespace pleat

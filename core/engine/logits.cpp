@@ -38,6 +38,7 @@ void Engine::State::compute_logits(LogitsMode mode) {
   lap(EngineStatistics::head, weights.head.bytes());
   if (mode == LogitsMode::full) return gather_logits(local);
   for (int64_t i = 0; i < wanted; ++i) candidates[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
+  lap(EngineStatistics::head);
   gather_best(std::span(candidates).first(size_t(wanted)));
 }
 

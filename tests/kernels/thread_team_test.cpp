@@ -64,6 +64,8 @@ TEST_P(ThreadTeams, TheCallerWaitsForASlowMember) {
     done[member] = 1;
   });
   EXPECT_EQ(done, std::vector<int>(threads, 1));
+  EXPECT_EQ(team.barriers(), threads > 1 ? 1 : 0);
+  EXPECT_GE(team.barrier_seconds(), threads > 1 ? 0.015 : 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ThreadTeams,

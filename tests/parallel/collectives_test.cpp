@@ -223,5 +223,17 @@ TEST(Collectives, StaySilentAboutARankWhoseGuardianHasSpoken) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
 }
 
+TEST(Collectives, WaitingForALateRankIsCountedApartFromTheRest) {
+  run_ranks(3, [](Communicator& communicator) {
+    communicator.barrier("start");
+    const double before = communicator.wait_seconds();
+    if (communicator.rank() == 1) std::this_thread::sleep_for(200ms);
+    communicator.barrier("end");
+    const double waited = communicator.wait_seconds() - before;
+    EXPECT_TRUE(communicator.rank() == 1 ? waited < 0.1 : waited > 0.1) << waited;
+    EXPECT_GE(communicator.seconds(), communicator.wait_seconds());
+  });
+}
+
 }  // namespace
 }  // namespace pleat

@@ -1,0 +1,15 @@
+// A file that --resume shall go on with.
+#include "launcher/job_output.h"
+
+#include "tests/fuzz/fuzz.h"
+
+using namespace pleat;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const fuzz::MemoryFile file(fuzz::text_of(data, size));
+  // What a resumed file holds after the first time, the second finds whole.
+  if (fuzz::accepts([&] { JobOutput(file.path(), true); }))
+    fuzz::expect(fuzz::accepts([&] { JobOutput(file.path(), true).append("{\"custom_id\": \"a\"}"); }),
+                 "a file that was resumed can be resumed again");
+  return 0;
+}
