@@ -139,7 +139,7 @@ TEST(Http, WrongRequestsAreSentences) {
   world["a"];
   Door door(world);
   const std::pair<const char*, const char*> bodies[] = {
-      {"", "the body is not JSON"},
+      {"", "the body is not valid JSON, at byte 1"},
       {"[]", "the body is not a JSON object"},
       {"{}", "'prompt' must be a text, token ids, or a list of these"},
       {R"({"prompt": []})", "'prompt' is an empty list"},
