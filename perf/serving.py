@@ -16,7 +16,6 @@ import json
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ def arguments():
     parser.add_argument("--model", default="models/pleat-gpt2-9m")
     parser.add_argument("--json")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=9, help="of the overhead's, whose median counts")
+    parser.add_argument("--rounds", type=int, default=15, help="of the overhead's, the least of which counts")
     return parser.parse_args()
 
 
@@ -108,9 +107,9 @@ def http_token(address, tokens):
     return 1e6 * (measured.tokens[-1] - measured.tokens[0]) / (tokens - 1)
 
 
-def overhead(ask, server, router, rounds, short=20, long=420):
-    """What a token takes at the client beyond the engine's own step, which the server counts in the same run: medians. And
-    the processors' time for it over HTTP, which others on the machine do not lengthen."""
+def overhead(ask, server, router, rounds, short=20, long=220):
+    """What a token takes at the client beyond the engine's own step, which the server counts in the same run: the least of
+    all rounds, each for itself, since others on the machine only ever add. And the processors' time for it over HTTP."""
     def engine():
         stats = json.loads(subprocess.run((*ask, server.address, "--stats", "--json"), check=True, capture_output=True).stdout)
         return stats["stepSeconds"], stats["generatedTokens"]
@@ -126,7 +125,7 @@ def overhead(ask, server, router, rounds, short=20, long=420):
         return 1e6 * (run_seconds(*ask, server.address, *text, str(long)) - run_seconds(*ask, server.address, *text, str(short))) / (
             long - short)
 
-    steps, over_rpc, over_http, busy = [], [], [], []
+    steps, over_rpc, over_http, busy = [], [], [], []  # microseconds a token
 
     def http():
         before = router.busy_us(), server.busy_us(but_first=True)
@@ -137,11 +136,10 @@ def overhead(ask, server, router, rounds, short=20, long=420):
     for _ in range(rounds):
         for measure, over in ((rpc, over_rpc), (http, over_http)):
             taken, step = beside_own_step(measure)
-            over.append(taken - step)
+            over.append(taken)
             steps.append(step)
-    return {"step_us": statistics.median(steps), "rpc_us": statistics.median(over_rpc),
-            "http_us": statistics.median(over_http), "router_busy_us": statistics.median(b[0] for b in busy),
-            "server_busy_us": statistics.median(b[1] for b in busy)}
+    return {"step_us": min(steps), "rpc_us": min(over_rpc) - min(steps), "http_us": min(over_http) - min(steps),
+            "router_busy_us": min(b[0] for b in busy), "server_busy_us": min(b[1] for b in busy)}
 
 
 def run_seconds(*command):

@@ -57,7 +57,9 @@ class BatchRunner::Answer final : public kj::HttpService::Response {
     status = int(code);
     return kj::heap<Body>(body);
   }
-  kj::Own<kj::WebSocket> acceptWebSocket(const kj::HttpHeaders&) override { KJ_UNIMPLEMENTED("no web sockets here"); }
+  kj::Own<kj::WebSocket> acceptWebSocket(const kj::HttpHeaders&) override {
+    throw Error(ErrorKind::unimplemented, "a batch has no web sockets");
+  }
 
  private:
   class Body final : public kj::AsyncOutputStream {

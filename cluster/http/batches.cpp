@@ -21,7 +21,7 @@ std::string text_field(const json& body, const char* name) {
 }
 
 json metadata_of(const json& body) {
-  const json metadata = body.value("metadata", json());
+  json metadata = body.value("metadata", json());
   PLEAT_REQUIRE(metadata.is_null() || (metadata.is_object() && metadata.size() <= kMetadata),
                 "'metadata' must be an object of at most ", kMetadata, " texts");
   for (const auto& [name, value] : metadata.items())
