@@ -127,6 +127,17 @@ void Dispatcher::write(rpc::Stats::Builder out) const {
   out.setPromptTokens(uint64_t(engine.prompt_tokens));
   out.setReusedTokens(uint64_t(engine.reused_tokens));
   out.setGeneratedTokens(uint64_t(engine.generated_tokens));
+  out.setPreemptions(uint64_t(engine.preemptions));
+  out.setFoldedTokens(uint64_t(engine.folded_rows));
+  out.setStepSeconds(engine.step_seconds);
+  out.setCollectiveSeconds(engine.collective_seconds);
+  auto layers = out.initLayers(uint32_t(engine.layers.size()));
+  for (uint32_t i = 0; i < layers.size(); ++i) {
+    layers[i].setNeurons(uint32_t(engine.layers[i].choices));
+    layers[i].setExact(uint64_t(engine.layers[i].fallback));
+    layers[i].setRecallNeeded(uint64_t(engine.layers[i].needed));
+    layers[i].setRecallFound(uint64_t(engine.layers[i].found));
+  }
   out.setAccepted(uint64_t(accepted_));
   out.setCompleted(uint64_t(completed_));
   out.setCancelled(uint64_t(cancelled_));

@@ -35,7 +35,7 @@ void Orders::put(Order order) {
 
 std::vector<Order> Orders::take(std::chrono::milliseconds patience) {
   std::unique_lock lock(mutex_);
-  any_.wait_for(lock, patience, [this] { return !orders_.empty(); });
+  if (patience > std::chrono::milliseconds(0)) any_.wait_for(lock, patience, [this] { return !orders_.empty(); });
   return std::exchange(orders_, {});
 }
 

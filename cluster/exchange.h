@@ -58,10 +58,19 @@ struct Report {
   std::optional<Error> error;
 };
 
+// What rank 0 has counted of a layer's generated tokens (EngineStatistics).
+struct LayerCounts {
+  int64_t choices = 0, fallback = 0, needed = 0, found = 0;
+};
+
 struct EngineCounts {
   int64_t waiting = 0, running = 0;
   int64_t pages = 0, free_pages = 0;
-  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;  // since the start
+  // since the start
+  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0, preemptions = 0;
+  int64_t folded_rows = 0;
+  double step_seconds = 0, collective_seconds = 0;
+  std::vector<LayerCounts> layers;
 };
 
 // From the computing thread.

@@ -57,7 +57,8 @@ struct GenerateRequest {
   prompt @0 :Prompt;
   sampling @1 :Sampling;
   priority @2 :Int16;
-  # Of requests that wait, higher ones go first; equal ones in order of arrival.
+  # Of requests that wait, higher ones go first; equal ones in order of arrival. Where pages run out the lowest that runs
+  # gives way, of equal ones the newest.
   deadlineMs @3 :UInt32;
   # From arrival; then the request ends with code deadlineExceeded. 0: none.
   written @4 :List(Int32);
@@ -278,6 +279,18 @@ struct Limits {
   # A connection without a call for so long is closed.
 }
 
+struct LayerStats {
+  # Of the folded tokens, on rank 0: a sample of all ranks where there are several.
+  neurons @0 :UInt32;
+  # That rank 0 holds, where each token or prompt chooses which of them are computed exactly; else 0.
+  exact @1 :UInt64;
+  # Chosen, summed over the tokens: exact / (neurons * foldedTokens) is the fallback rate.
+  recallNeeded @2 :UInt64;
+  recallFound @3 :UInt64;
+  # Of sampled tokens: neurons that their exact values call for, and those of them that the predictor chose. 0 where no
+  # predictor chooses.
+}
+
 struct Stats {
   uptimeMs @0 :UInt64;
   draining @1 :Bool;
@@ -307,4 +320,13 @@ struct Stats {
   # Invalid, or while draining.
   reusedTokens @18 :UInt64;
   # Of prompts, found in the cache and not computed again.
+  preemptions @19 :UInt64;
+  # Times a text gave its pages to another one and was computed again later.
+
+  foldedTokens @20 :UInt64;
+  # Of those computed since the start, that ran folded.
+  stepSeconds @21 :Float64;
+  collectiveSeconds @22 :Float64;
+  # That rank 0 spent in steps, and of these in collectives, waiting for other ranks included.
+  layers @23 :List(LayerStats);
 }

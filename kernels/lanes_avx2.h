@@ -232,6 +232,10 @@ struct Avx2Lanes {
               _mm256_and_si256(_mm256_srlv_epi32(codes, high), mask)};
     }
   }
+  static I look_up(I codes, const uint64_t* table) {
+    const __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table));
+    return {_mm256_shuffle_epi8(bytes, codes.low), _mm256_shuffle_epi8(bytes, codes.high)};
+  }
   static I dot_lanes(I codes, const int8_t* q) {
     const I bytes = load_int(q);
     return {dot(_mm256_setzero_si256(), codes.low, bytes.low), dot(_mm256_setzero_si256(), codes.high, bytes.high)};

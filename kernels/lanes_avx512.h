@@ -172,6 +172,10 @@ struct Avx512Lanes {
       return _mm512_and_si512(_mm512_maskz_srlv_epi32(0xffff, codes, shift), mask);
     }
   }
+  static I look_up(I codes, const uint64_t* table) {
+    const I bytes = _mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128((const __m128i*)table));
+    return _mm512_shuffle_epi8(bytes, codes);
+  }
   static I dot_lanes(I codes, const int8_t* q) { return _mm512_dpbusd_epi32(zero_int(), codes, load_int(q)); }
   static I dot_lanes_around_128(I codes, const int8_t* q) {
     return _mm512_sub_epi32(dot_lanes(codes, q), dot_lanes(_mm512_set1_epi8(-128), q));

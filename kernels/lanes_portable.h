@@ -195,7 +195,18 @@ struct PortableLanes {
       return word >> bits * (i / (2 * bits)) & ((1u << bits) - 1) * 0x01010101u;
     });
   }
-  // The dot product of each lane's four unsigned bytes (at most 63) with the same lane's four signed bytes at q [64].
+  // Each byte of a code, 0 to 15, becomes that byte of the table.
+  static I look_up(I codes, const uint64_t* table) {
+    return each_int([&](int i) {
+      uint32_t out = 0;
+      for (int b = 0; b < 4; ++b) {
+        const uint32_t code = codes.lane[i] >> (8 * b) & 15;
+        out |= uint32_t(table[code / 8] >> (code % 8 * 8) & 0xff) << (8 * b);
+      }
+      return out;
+    });
+  }
+  // The dot product of each lane's four unsigned bytes (at most 127) with the same lane's four signed bytes at q [64].
   static I dot_lanes(I codes, const int8_t* q) {
     return each_int([&](int i) {
       int32_t sum = 0;

@@ -5,9 +5,30 @@
 
 namespace pleat {
 
-// The codes of a group, four a lane.
+// Sums of scales by signs: byte c is sum_p A_p [bit p of c].
+template <int planes>
+struct PlaneSumTable {
+  uint64_t bytes[2];
+
+  [[gnu::always_inline]] explicit PlaneSumTable(const uint8_t* scales) {
+    bytes[0] = scales[0] * 0x0100010001000100u + scales[1] * 0x0101000001010000u;  // no byte is above 127
+    if constexpr (planes > 2) bytes[0] += scales[2] * 0x0101010100000000u;
+    bytes[1] = bytes[0];
+    if constexpr (planes > 3) bytes[1] += scales[3] * 0x0101010101010101u;
+  }
+};
+
+// A format of rows.
+template <int bits_, bool planes_>
+struct RowForm {
+  static constexpr int bits = bits_;
+  static constexpr bool planes = planes_;
+  static constexpr int64_t group_bytes = 8 * bits;  // of codes
+};
+
+// The bits of a group's codes, four a lane.
 template <class Lanes, int bits>
-[[gnu::always_inline]] inline typename Lanes::I group_codes(const uint8_t* codes) {
+[[gnu::always_inline]] inline typename Lanes::I code_bits(const uint8_t* codes) {
   constexpr int kWidest = bits & 8 ? 8 : bits & 4 ? 4 : 2;
   typename Lanes::I out = Lanes::template spread<kWidest>(codes);
   if constexpr ((bits & 2) != 0 && kWidest > 2)
@@ -15,6 +36,14 @@ template <class Lanes, int bits>
   if constexpr ((bits & 1) != 0)
     out = Lanes::add_shifted(out, Lanes::template spread<1>(codes + 8 * (bits & 6)), bits & 6);
   return out;
+}
+
+// The codes of a group, four a lane.
+template <class Lanes, class Form>
+[[gnu::always_inline]] inline typename Lanes::I group_codes(const LowBitRow& row, int64_t group) {
+  const typename Lanes::I codes = code_bits<Lanes, Form::bits>(row.codes + group * Form::group_bytes);
+  if constexpr (!Form::planes) return codes;
+  return Lanes::look_up(codes, PlaneSumTable<Form::bits>(row.planes + group * Form::bits).bytes);
 }
 
 constexpr int64_t kGroupsAtOnce = 16;  // whose scales fill the lanes
@@ -32,9 +61,10 @@ template <class Lanes, int bits, class Use>
 }
 
 // R dot products with the same row; at[r]: row r's first group.
-template <class Lanes, int bits, int R>
+template <class Lanes, class Form, int R>
 void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
   using F = typename Lanes::F;
+  constexpr int bits = Form::bits;
   const LowBitRow weights = task.weights, next = task.next;
   F code_sum[R], minimum_sum[R];
   for (int r = 0; r < R; ++r) code_sum[r] = minimum_sum[r] = Lanes::set1(0.0f);
@@ -49,7 +79,7 @@ void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
         minimum_sum[r] = Lanes::fma(minimum, Lanes::load_part(task.sums + at[r] + begin, n), minimum_sum[r]);
     }
     for (int64_t group = 0; group < n; ++group) {
-      const typename Lanes::I codes = group_codes<Lanes, bits>(weights.codes + (begin + group) * 8 * bits);
+      const typename Lanes::I codes = group_codes<Lanes, Form>(weights, begin + group);
       for (int r = 0; r < R; ++r) {
         const int8_t* q = task.q + (at[r] + begin + group) * 64;
         typename Lanes::I sum;
@@ -79,11 +109,10 @@ struct GroupScales {
   }
 };
 
-// The weights of a group: weights[i] are 16 i to 16 i + 15.
-template <class Lanes, int bits>
-[[gnu::always_inline]] inline void group_weights(const uint8_t* group, float scale, float minimum,
+// The weights of a group, given its codes: weights[i] are 16 i to 16 i + 15.
+template <class Lanes>
+[[gnu::always_inline]] inline void group_weights(typename Lanes::I codes, float scale, float minimum,
                                                  typename Lanes::F* weights) {
-  const typename Lanes::I codes = group_codes<Lanes, bits>(group);
   const typename Lanes::F scales = Lanes::set1(scale), minimums = Lanes::set1(minimum);
   weights[0] = Lanes::fma(scales, Lanes::template byte<0>(codes), minimums);
   weights[1] = Lanes::fma(scales, Lanes::template byte<1>(codes), minimums);
@@ -91,8 +120,9 @@ template <class Lanes, int bits>
   weights[3] = Lanes::fma(scales, Lanes::template byte<3>(codes), minimums);
 }
 
-template <class Lanes, int bits>
+template <class Lanes, class Form>
 void unpack_low_bit(const UnpackLowBit& task) {
+  constexpr int bits = Form::bits;
   constexpr int64_t kRowsAhead = 16;  // of which a strip is a few cache lines too far apart for the processor
   const int64_t begin = task.column / 64, end = (task.column + task.columns + 63) / 64;
   for (int64_t row = 0; row < task.rows; ++row) {
@@ -106,8 +136,8 @@ void unpack_low_bit(const UnpackLowBit& task) {
       const GroupScales<Lanes, bits> scales(weights, first);
       for (int64_t group = 0; group < n; ++group) {
         typename Lanes::F values[4];
-        group_weights<Lanes, bits>(weights.codes + (first + group) * 8 * bits, scales.scale[group],
-                                   scales.minimum[group], values);
+        group_weights<Lanes>(group_codes<Lanes, Form>(weights, first + group), scales.scale[group],
+                             scales.minimum[group], values);
         for (int i = 0; i < 4; ++i) {
           const int64_t column = (first + group) * 64 + 16 * i - task.column;
           if (column >= 0 && column < task.columns) Lanes::store(task.out + row * task.stride + column, values[i]);
@@ -117,38 +147,44 @@ void unpack_low_bit(const UnpackLowBit& task) {
   }
 }
 
-// Calls use.operator()<bits>().
+// Calls use.operator()<the RowForm>().
 template <class Use>
-[[gnu::always_inline]] inline void for_row_bits(int bits, Use use) {
-  switch (bits) {
+[[gnu::always_inline]] inline void for_row_form(int bits, const LowBitRow& row, Use use) {
+  switch (row.planes ? -bits : bits) {
+    case -2:
+      return use.template operator()<RowForm<2, true>>();
+    case -3:
+      return use.template operator()<RowForm<3, true>>();
+    case -4:
+      return use.template operator()<RowForm<4, true>>();
     case 2:
-      return use.template operator()<2>();
+      return use.template operator()<RowForm<2, false>>();
     case 3:
-      return use.template operator()<3>();
+      return use.template operator()<RowForm<3, false>>();
     case 4:
-      return use.template operator()<4>();
+      return use.template operator()<RowForm<4, false>>();
     case 5:
-      return use.template operator()<5>();
+      return use.template operator()<RowForm<5, false>>();
     case 6:
-      return use.template operator()<6>();
+      return use.template operator()<RowForm<6, false>>();
     default:
-      return use.template operator()<8>();
+      return use.template operator()<RowForm<8, false>>();
   }
 }
 
 template <class Lanes>
 void low_bit_dots_kernel(const LowBitDots& task) {
-  for_row_bits(task.bits, [&]<int bits>() {
+  for_row_form(task.bits, task.weights, [&]<class Form>() {
     for_set_bits(
         task.rows, [&](int row) { return row * task.stride; },
-        [&](const int64_t* at, int k) { dot_low_bit<Lanes, bits, 4>(task, at, task.out + k); },
-        [&](const int64_t* at, int k) { dot_low_bit<Lanes, bits, 1>(task, at, task.out + k); });
+        [&](const int64_t* at, int k) { dot_low_bit<Lanes, Form, 4>(task, at, task.out + k); },
+        [&](const int64_t* at, int k) { dot_low_bit<Lanes, Form, 1>(task, at, task.out + k); });
   });
 }
 
 template <class Lanes>
 void unpack_low_bit_kernel(const UnpackLowBit& task) {
-  for_row_bits(task.bits, [&]<int bits>() { unpack_low_bit<Lanes, bits>(task); });
+  for_row_form(task.bits, task.weights, [&]<class Form>() { unpack_low_bit<Lanes, Form>(task); });
 }
 
 }  // namespace pleat

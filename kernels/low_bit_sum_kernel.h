@@ -8,7 +8,10 @@ namespace pleat {
 constexpr int kMostTogether = 16;  // neurons
 
 // Neurons whose sum of code * q stays within 16 bits. 8 bits are added as two halves.
-constexpr int neurons_together(int bits) { return bits == 6 ? 4 : bits == 5 ? 8 : kMostTogether; }
+template <class Form>
+constexpr int neurons_together() {
+  return Form::planes ? 2 : Form::bits == 6 ? 4 : Form::bits == 5 ? 8 : kMostTogether;
+}
 
 // What is summed of each row of x and group: [rows][groups, rounded up to what fills the lanes].
 struct LowBitSums {
@@ -24,12 +27,13 @@ struct LowBitSums {
   int32_t* codes_of(int row, int64_t group) { return codes + (row * groups + group) * 64; }
 };
 
-template <class Lanes, int bits>
+template <class Lanes, class Form>
 class AddLowBitKernel {
   using F = typename Lanes::F;
   using I = typename Lanes::I;
-  static constexpr float kMiddle = 1 << (bits - 1);
-  static constexpr int kTogether = neurons_together(bits), kHalves = bits == 8 ? 2 : 1;
+  static constexpr int bits = Form::bits;
+  static constexpr float kMiddle = Form::planes ? 64 : 1 << (bits - 1);
+  static constexpr int kTogether = neurons_together<Form>(), kHalves = bits == 8 ? 2 : 1;
 
  public:
   explicit AddLowBitKernel(const AddLowBit& task) : task_(task) {
@@ -122,10 +126,10 @@ class AddLowBitKernel {
   }
 
   // The codes of a group, two neurons' side by side.
-  [[gnu::always_inline]] void deal_pairs(const uint8_t* const* codes, int pairs, int64_t at) {
+  [[gnu::always_inline]] void deal_pairs(const LowBitRow* rows, int pairs, int64_t group) {
     for (int pair = 0; pair < pairs; ++pair) {
-      const I one = group_codes<Lanes, bits>(codes[2 * pair] + at),
-              two = group_codes<Lanes, bits>(codes[2 * pair + 1] + at);
+      const I one = group_codes<Lanes, Form>(rows[2 * pair], group),
+              two = group_codes<Lanes, Form>(rows[2 * pair + 1], group);
       uint8_t(*const to)[128] = sums_.pairs[pair];
       if constexpr (bits == 8) {
         Lanes::store_pairs(to[0], Lanes::template unpack<0>(one, 15), Lanes::template unpack<0>(two, 15));
@@ -141,11 +145,12 @@ class AddLowBitKernel {
   void add_block(int64_t first) {
     const int64_t last = task_.count - 1, left = task_.count - first, row_bytes = sums_.groups * 8 * bits;
     const int neurons = int(left < kTogether ? left : kTogether), pairs = (neurons + 1) / 2;
-    const uint8_t *codes[kTogether], *next[kTogether];
+    LowBitRow mine[kTogether];
+    const uint8_t* next[kTogether];
     uint32_t rows = 0;
     for (int k = 0; k < 2 * pairs; ++k) {
       const int64_t i = first + k, ahead = i + kTogether;
-      codes[k] = weights(i < last ? i : last).codes;
+      mine[k] = weights(i < last ? i : last);
       next[k] = weights(ahead < last ? ahead : last).codes;
       if (i <= last) rows |= task_.masks[i];
     }
@@ -159,8 +164,8 @@ class AddLowBitKernel {
       const int64_t at = group * 8 * bits, ahead = at + kBytesAhead;
       if (at % 64 < 8 * bits)
         for (int k = 0; k < neurons; ++k)
-          Lanes::prefetch(ahead < row_bytes ? codes[k] + ahead : next[k] + (ahead - row_bytes));
-      deal_pairs(codes, pairs, at);
+          Lanes::prefetch(ahead < row_bytes ? mine[k].codes + ahead : next[k] + (ahead - row_bytes));
+      deal_pairs(mine, pairs, group);
       for (int r = 0; r < count; ++r) {
         int32_t* const to = sums_.codes_of(row[r], group);
         for (int half = 0; half < kHalves; ++half) {
@@ -199,7 +204,7 @@ class AddLowBitKernel {
 
 template <class Lanes>
 void add_low_bit_kernel(const AddLowBit& task) {
-  for_row_bits(task.bits, [&]<int bits>() { AddLowBitKernel<Lanes, bits>(task).run(); });
+  for_row_form(task.bits, task.weights, [&]<class Form>() { AddLowBitKernel<Lanes, Form>(task).run(); });
 }
 
 }  // namespace pleat

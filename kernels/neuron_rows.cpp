@@ -6,6 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/low_bit_row.h"
 #include "kernels/panel_product.h"
+#include "kernels/planes.h"
 #include "kernels/weight_copy.h"
 
 namespace pleat {
@@ -38,6 +39,10 @@ NeuronRows::NeuronRows(WeightFormat format, int64_t neurons, int64_t width)
 }
 
 int64_t NeuronRows::protected_weights_offset() const {
+  return plane_scales_offset() + (has_planes(format_) ? round_up(groups() * bits_of(format_), sizeof(bf16)) : 0);
+}
+
+int64_t NeuronRows::plane_scales_offset() const {
   const int bits = bits_of(format_);
   return groups() * (8 * bits + (bits == 8 ? 1 : 2) * int64_t(sizeof(bf16)));
 }
@@ -50,7 +55,9 @@ int64_t NeuronRows::row_bytes() const {
 LowBitRow NeuronRows::low_bit_row(int64_t neuron) const {
   const std::byte* codes = row(neuron);
   const bf16* scales = reinterpret_cast<const bf16*>(codes + groups() * 8 * bits_of(format_));
-  return {reinterpret_cast<const uint8_t*>(codes), scales, scales + groups()};
+  const uint8_t* const planes =
+      has_planes(format_) ? reinterpret_cast<const uint8_t*>(codes) + plane_scales_offset() : nullptr;
+  return {reinterpret_cast<const uint8_t*>(codes), scales, scales + groups(), planes};
 }
 
 const bf16* NeuronRows::protected_weights(int64_t neuron) const {
@@ -93,10 +100,10 @@ void read_group(const uint8_t* codes, int64_t bytes, int bits, unsigned* group) 
 }  // namespace
 
 void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale,
-                              const bf16* minimum) {
+                              const bf16* minimum, const uint8_t* plane_scales) {
   PLEAT_ASSERT(is_low_bit(format_) && neuron >= 0 && neuron + rows <= neurons_, neuron, " + ", rows, " of ", neurons_);
   const int bits = bits_of(format_);
-  PLEAT_ASSERT((minimum == nullptr) == (bits == 8), bits, " bits");
+  PLEAT_ASSERT((minimum == nullptr) == (bits == 8) && (plane_scales != nullptr) == has_planes(format_), bits, " bits");
   const int64_t code_bytes = (width_ * bits + 7) / 8, group_bytes = 8 * bits;
   for (int64_t row = 0; row < rows; ++row, codes += code_bytes) {
     std::byte* const to = data_.as<std::byte>() + (neuron + row) * stride_bytes_;
@@ -108,6 +115,10 @@ void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes
     bf16* const scales = reinterpret_cast<bf16*>(to + groups() * group_bytes);
     std::copy_n(scale + row * groups(), groups(), scales);
     if (minimum) std::copy_n(minimum + row * groups(), groups(), scales + groups());
+    if (!plane_scales) continue;
+    for (int64_t group = 0; group < groups(); ++group)
+      plane_scale_values(plane_scales + (row * groups() + group) * bits, bits,
+                         reinterpret_cast<uint8_t*>(to) + plane_scales_offset() + group * bits);
   }
 }
 

@@ -11,7 +11,7 @@
 namespace pleat {
 
 // [neurons, d], rows 64-byte aligned. Low-bit weights are what low_bit.h says, in groups of kGroup along the row, of a
-// down matrix too, and lie as low_bit_row.h says.
+// down matrix too, and lie as low_bit_row.h says; so do binary-coded planes, whose scales are shared along the row too.
 class NeuronRows {
  public:
   NeuronRows() = default;
@@ -20,8 +20,10 @@ class NeuronRows {
   // f32 and bf16: copies block rows (inputs = neurons, outputs = columns) to the corner (neuron, column).
   void pack(int64_t neuron, int64_t column, const WeightBlock& block);
   // Low-bit: neurons from `neuron` on as checkpoints store them, see LowBitMatrix::pack(); scale and minimum
-  // [rows, ceil(width / 64)].
-  void pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum);
+  // [rows, ceil(width / 64)]. Of planes also plane_scales [rows, ceil(width / 64) * planes], scales as planes.h encodes
+  // them: Error(invalid) for one, or a sum of them, out of bounds.
+  void pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum,
+                    const uint8_t* plane_scales = nullptr);
 
   // Low-bit: inputs held in bf16 instead, as in LowBitMatrix, for rows that x is multiplied with. Ascending; once,
   // before pack_protected(). Best before pack_low_bit() too: rows that outgrow their stride move to new memory.
@@ -60,6 +62,7 @@ class NeuronRows {
                     int64_t stride) const;
 
  private:
+  int64_t plane_scales_offset() const;
   int64_t protected_weights_offset() const;
 
   WeightFormat format_ = WeightFormat::f32;
@@ -117,7 +120,7 @@ struct Residual {
 //     f_n = r_n scale_ng, for each group g of 64 outputs, over the leaf's other neurons in S(row), ascending,
 //       s   = max |f_n| / 127,   q_n = round(f_n / s) to nearest, ties to even
 //       m   = fma(r_n, fma(2^(bits - 1), scale_ng, minimum_ng), m), from 0     8 bits: m = 0
-//       out = out + fma(s, sum of q_n code_n - 2^(bits - 1) sum of q_n, m)
+//       out = out + fma(s, sum of q_n code_n - 2^(bits - 1) sum of q_n, m)     planes: 64 for 2^(bits - 1)
 //     the sums of integers exact: activations quantised as in low_bit.h, to which a weight's middle is an exact term.
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
             const Residual& residual, Activation activation, const Selection& selection, float* leaves);

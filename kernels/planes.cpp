@@ -42,6 +42,17 @@ uint8_t plane_scale_byte(int value) {
   return bytes[size_t(value)];
 }
 
+void plane_scale_values(const uint8_t* scales, int planes, uint8_t* values) {
+  int sum = 0;
+  for (int plane = 0; plane < planes; ++plane) {
+    PLEAT_REQUIRE(is_plane_scale(scales[plane]), "a scale of planes is the byte ", int(scales[plane]),
+                  ", which stands for no sum of two powers of two");
+    sum += plane_scale_value(scales[plane]);
+    values[plane] = uint8_t(plane_scale_value(scales[plane]));
+  }
+  PLEAT_REQUIRE(sum <= kPlaneLimit, "the scales of planes add up to ", sum, ", more than ", kPlaneLimit);
+}
+
 PlanesMatrix::PlanesMatrix(int planes, int64_t outputs, int64_t inputs)
     : ProtectedInputs(outputs, inputs), planes_(planes) {
   PLEAT_REQUIRE(planes >= 2 && planes <= 4, "a matrix has 2 to 4 planes, not ", planes);
@@ -82,14 +93,7 @@ void PlanesMatrix::add(int64_t to, int64_t first, int64_t count, PlaneScales kin
 
 void PlanesMatrix::set_scales(const Block& block, int64_t group, int table, const uint8_t* scales) {
   uint8_t* const to = block.records + group * plane_record_bytes(planes_) + table * planes_;
-  int sum = 0;
-  for (int plane = 0; plane < planes_; ++plane) {
-    PLEAT_REQUIRE(is_plane_scale(scales[plane]), "a scale of planes is the byte ", int(scales[plane]),
-                  ", which stands for no sum of two powers of two");
-    sum += plane_scale_value(scales[plane]);
-    to[plane] = uint8_t(plane_scale_value(scales[plane]));
-  }
-  PLEAT_REQUIRE(sum <= kPlaneLimit, "the scales of planes add up to ", sum, ", more than ", kPlaneLimit);
+  plane_scale_values(scales, planes_, to);
 }
 
 void PlanesMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes) {

@@ -38,6 +38,8 @@ constexpr int plane_scale_value(uint8_t byte) {
 }
 // The byte of a value that has one, else 255. 0 to 127.
 uint8_t plane_scale_byte(int value);
+// The values of the scales that meet in a weight. Error(invalid) for one, or their sum, out of bounds.
+void plane_scale_values(const uint8_t* scales, int planes, uint8_t* values);
 
 class PlanesMatrix : public ProtectedInputs {
  public:

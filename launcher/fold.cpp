@@ -80,7 +80,8 @@ void add_fold(CLI::App& app, Command& command) {
              "sequence's own, by its prompt; static: always the same, the others leave the folder; all: every one")
           ->check(CLI::IsMember({"range", "gate", "predictor", "threshold", "prompt", "core", "static", "all"}))
           ->default_str("range, with gated FFNs predictor");
-  const auto formats = CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2"});
+  const auto formats =
+      CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"});
   sub.add_option("--rows", options->rows, "Format of the FFN matrices that exact neurons are computed from")
       ->check(formats)
       ->capture_default_str();

@@ -7,8 +7,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "cluster/http/job_output.h"
 #include "core/engine/scheduler.h"
-#include "launcher/job_output.h"
 #include "launcher/job_record.h"
 
 namespace pleat {

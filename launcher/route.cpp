@@ -22,6 +22,7 @@ struct RouteOptions {
 int route(RouteOptions options) {
   RouterServerOptions& server = options.server;
   server.grace = milliseconds(options.grace);
+  if (server.files.empty()) server.limits.framing.file_bytes = 0;
   server.router.piece_timeout = milliseconds(options.piece_timeout).count() * kj::MILLISECONDS;
   const InterruptGuard interrupt;
   RouterServer router(server);
@@ -45,6 +46,9 @@ void add_limits(CLI::App& sub, RouteOptions& options) {
   sub.add_option("--max-body", limits.framing.body_bytes, "Bytes of a request's body")
       ->check(CLI::Range(uint64_t(1024), uint64_t(1) << 30))
       ->capture_default_str();
+  sub.add_option("--max-file", limits.framing.file_bytes, "Bytes of a file with --files")
+      ->check(CLI::Range(uint64_t(1024), uint64_t(1) << 40))
+      ->default_val(uint64_t(200) << 20);
   sub.add_option("--max-tokens", limits.openai.max_tokens,
                  "Largest max_tokens of a request, and what a chat has without one")
       ->check(CLI::Range(1, 1 << 24))
@@ -79,6 +83,8 @@ void add_route(CLI::App& app, Command& command) {
                  "Where clients come: HOST, HOST:PORT or unix:PATH; port 0: any free one")
       ->default_val("127.0.0.1:8000");
   sub.add_option("--api-keys", options->server.api_keys, "A file of keys, one a line, of which a client needs one");
+  sub.add_option("--files", options->server.files,
+                 "A folder for /v1/files and /v1/batches; a router that is started again goes on with its batches");
   add_server_tls_flags(sub, options->server.http_tls);
   add_client_tls_flags(sub, options->server.rpc_tls);
   sub.add_option("--grace", options->grace, "Seconds that texts under way have when the router shall end")

@@ -21,7 +21,8 @@
 namespace pleat {
 namespace {
 
-constexpr double kAfterGrace = 10;  // seconds that the guardians leave for what follows the grace time
+constexpr double kAfterGrace = 10;      // seconds that the guardians leave for what follows the grace time
+constexpr int64_t kRecallEvery = 1024;  // steps; one more reading of W1 in each
 
 struct ServeOptions {
   CommonOptions common;
@@ -75,7 +76,8 @@ int serve(const ServeOptions& options, Communicator& communicator) {
   });
   if (!options.common.quiet) print_short_preflight(communicator);
 
-  const ModelOptions folder{options.model, options.dense, engine_options(options.common, options.scheduler)};
+  ModelOptions folder{options.model, options.dense, engine_options(options.common, options.scheduler)};
+  folder.engine.recall_every = kRecallEvery;
   LoadedModel model = load_on_ranks(folder, options.common, communicator);
 
   communicator.ledger().grace_ns = int64_t((options.grace + kAfterGrace) * 1e9);

@@ -42,6 +42,7 @@ bool read_size(std::string_view text, int base, uint64_t& size) {
 
 void Framing::take(std::string_view bytes, std::string& out) {
   while (!bytes.empty() && fault_.status == 0) {
+    if (state_ != State::header) told();  // the client did not wait
     size_t taken = 0;
     switch (state_) {
       case State::header:
@@ -90,7 +91,7 @@ size_t Framing::take_header(std::string_view bytes, std::string& out) {
 }
 
 void Framing::check_header() {
-  has_length_ = chunked_ = false;
+  has_length_ = chunked_ = expects_leave_ = false;
   left_ = received_ = 0;
   std::string_view rest = held_;
   const size_t first = rest.find("\r\n");
@@ -98,6 +99,8 @@ void Framing::check_header() {
   if (!request.ends_with(" HTTP/1.1") && !request.ends_with(" HTTP/1.0"))
     return fail(400, "the request line does not name HTTP/1.1");
   old_ = request.ends_with("0");
+  most_ = limits_.body_bytes;
+  if (request.starts_with("POST /v1/files ")) most_ = std::max(most_, limits_.file_bytes);
   rest.remove_prefix(first + 2);
   for (size_t end = rest.find("\r\n"); end > 0 && fault_.status == 0; end = rest.find("\r\n")) {
     check_field(rest.substr(0, end));
@@ -106,8 +109,9 @@ void Framing::check_header() {
   if (fault_.status != 0) return;
   if (has_length_ && chunked_) return fail(400, "there is a Content-Length and a Transfer-Encoding");
   if (chunked_ && old_) return fail(400, "HTTP/1.0 has no Transfer-Encoding");
-  if (left_ > limits_.body_bytes) return fail(413, "the body is too large");
+  if (left_ > most_) return fail(413, "the body is too large");
   state_ = chunked_ ? State::chunk_size : left_ > 0 ? State::body : State::header;
+  expects_leave_ = expects_leave_ && state_ != State::header && !old_;
 }
 
 void Framing::check_field(std::string_view line) {
@@ -122,6 +126,9 @@ void Framing::check_field(std::string_view line) {
   } else if (same(name, "transfer-encoding")) {
     if (chunked_ || !same(value, "chunked")) return fail(400, "the only Transfer-Encoding is chunked, once");
     chunked_ = true;
+  } else if (same(name, "expect")) {
+    if (!same(value, "100-continue")) return fail(417, "the only expectation is 100-continue");
+    expects_leave_ = true;
   }
 }
 
@@ -155,7 +162,7 @@ void Framing::check_chunk_size() {
   size = trimmed(size.substr(0, size.find(';')));
   if (!read_size(size, 16, left_)) return fail(400, "the size of a chunk is not one");
   received_ += left_;
-  if (received_ > limits_.body_bytes) return fail(413, "the body is too large");
+  if (received_ > most_) return fail(413, "the body is too large");
   state_ = left_ > 0 ? State::chunk : State::trailer;
 }
 

@@ -25,6 +25,10 @@ class Framing {
   void take(std::string_view bytes, std::string& out);
 
   const FramingFault& fault() const { return fault_; }
+  // The client waits for leave to send the newest request's body ("Expect: 100-continue"); it has it once it is told,
+  // or answered.
+  bool expects_leave() const { return expects_leave_; }
+  void told() { expects_leave_ = false; }
   // The newest request is HTTP/1.0, whose connections end with each answer.
   bool old() const { return old_; }
   // The fault is in a header block, of which nobody has seen anything.
@@ -45,9 +49,11 @@ class Framing {
   FramingFault fault_;
   State state_ = State::header;
   std::string held_;                                         // of a header block, or of a line between chunks
+  uint64_t most_ = 0;                                        // bytes of the body, at most
   uint64_t left_ = 0;                                        // bytes of the body, or of the chunk
   uint64_t received_ = 0;                                    // bytes of the body's chunks
   bool has_length_ = false, chunked_ = false, old_ = false;  // of the header block
+  bool expects_leave_ = false;
 };
 
 }  // namespace pleat

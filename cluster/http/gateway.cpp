@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cluster/http/files_door.h"
 #include "cluster/http/generation.h"
 #include "cluster/http/page.h"
 #include "cluster/router/waiting.h"
@@ -35,6 +36,15 @@ Gateway::Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& ro
   headers = builder.build();
 }
 
+Gateway::~Gateway() noexcept(false) = default;
+
+void Gateway::keep_files(const std::string& folder) {
+  files_ = std::make_unique<FilesDoor>(timer, *headers, metrics, limits, folder,
+                                       [this](OpenAiRequest request, kj::HttpService::Response& response) {
+                                         return start(std::move(request), "the batches", response);
+                                       });
+}
+
 Gateway::Share::Share(Gateway& gateway, std::string client, int texts)
     : gateway_(gateway), client_(std::move(client)), texts_(texts) {
   gateway_.texts_[client_] += texts_;
@@ -57,6 +67,10 @@ kj::Promise<void> Gateway::answer(const HttpRequest& request, kj::AsyncInputStre
     if (!key) return fail({401, "authentication_error", "invalid_api_key", "this API key is not known", 0});
     client = concat("key ", *key);
   }
+  if (FilesDoor::answers(request.path))
+    return files_ ? files_->answer(request, body, response)
+                  : fail({404, "invalid_request_error", "notFound",
+                          "this router keeps no files; one that does is started with --files DIR", 0});
   const bool chat = request.path == "/v1/chat/completions";
   const bool posts = chat || request.path == "/v1/completions";
   const bool gets = request.method == kj::HttpMethod::GET || request.method == kj::HttpMethod::HEAD;

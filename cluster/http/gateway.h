@@ -3,6 +3,7 @@
 #include <kj/compat/http.h>
 
 #include <map>
+#include <memory>
 #include <string>
 
 #include "cluster/http/api_keys.h"
@@ -19,12 +20,20 @@ struct HttpRequest {
   std::string path;    // without what follows a '?'
   std::string key;     // of "Authorization: Bearer KEY"; empty without
   std::string client;  // its address
+  std::string content_type;
 };
+
+class FilesDoor;
 
 class Gateway {
  public:
   Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& router, const HttpLimits& limits,
           const ApiKeys& keys);
+  ~Gateway() noexcept(false);
+  KJ_DISALLOW_COPY(Gateway);
+
+  // Keeps files and batches in this folder, and goes on with those in it. Error(invalid) where it cannot be used.
+  void keep_files(const std::string& folder);
 
   kj::Promise<void> answer(const HttpRequest& request, kj::AsyncInputStream& body, kj::HttpService::Response& response);
 
@@ -64,6 +73,7 @@ class Gateway {
   const int64_t start_;  // seconds since 1970
   bool draining_ = false;
   std::map<std::string, int> texts_;  // by client
+  std::unique_ptr<FilesDoor> files_;  // null: none are kept
 };
 
 }  // namespace pleat

@@ -1,7 +1,6 @@
 #include "cluster/http/generation.h"
 
 #include <ctime>
-#include <random>
 
 #include <nlohmann/json.hpp>
 
@@ -11,13 +10,6 @@ namespace pleat {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::string new_id(bool chat) {
-  std::random_device device;
-  char digits[25];
-  std::snprintf(digits, sizeof digits, "%08x%08x%08x", device(), device(), device());
-  return (chat ? "chatcmpl-" : "cmpl-") + std::string(digits);
-}
 
 std::string bytes_of(rpc::Logprob::Reader token) {
   const auto bytes = token.getBytes();
@@ -53,7 +45,7 @@ Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService:
       request_(std::move(request)),
       response_(response),
       start_(gateway.timer.now()),
-      id_(new_id(request_.chat)),
+      id_(new_id(request_.chat ? "chatcmpl-" : "cmpl-")),
       model_(gateway.replicas.facts() ? gateway.replicas.facts()->model : request_.model),
       created_(std::time(nullptr)),
       writing_(kj::Promise<void>(kj::READY_NOW).fork()) {
@@ -66,6 +58,7 @@ Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService:
     sampling.seed += uint64_t(i % request_.n);
     write_sampling(sampling, out.initSampling());
     write_prompt(request_.prompts[size_t(i / request_.n)], out.initPrompt());
+    out.setPriority(int16_t(request_.priority));
     choice->session =
         kj::heap<Session>(gateway.timer, gateway.replicas, gateway.router, out,
                           [this, &choice = *choice](rpc::Piece::Reader piece) { return take(choice, piece); });

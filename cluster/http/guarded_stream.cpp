@@ -12,6 +12,7 @@ namespace pleat {
 namespace {
 
 constexpr size_t kAhead = 64 * 1024;  // bytes that are read while nobody wants them
+constexpr kj::StringPtr kContinue = "HTTP/1.1 100 Continue\r\n\r\n"_kj;
 
 }  // namespace
 
@@ -24,6 +25,10 @@ kj::Promise<size_t> GuardedStream::tryRead(void* buffer, size_t least, size_t mo
   }
   if (framing_.fault().status != 0)
     return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::heapString(framing_.fault().sentence));
+  if (framing_.expects_leave())
+    return write(kContinue.begin(), kContinue.size()).then([this, buffer, least, most] {
+      return tryRead(buffer, least, most);
+    });
   return fill().then([this, buffer, least, most] { return tryRead(buffer, least, most); });
 }
 

@@ -24,11 +24,15 @@ class GuardedStream final : public kj::AsyncIoStream {
   // Nothing more is read: after an answer that closes the connection.
   void end();
 
-  // Fails where a body is malformed.
+  // Fails where a body is malformed. A client that waits for leave to send it gets that first.
   kj::Promise<size_t> tryRead(void* buffer, size_t least, size_t most) override;
   // Fail where the client takes nothing for too long.
-  kj::Promise<void> write(const void* buffer, size_t size) override { return in_time(inner_->write(buffer, size)); }
+  kj::Promise<void> write(const void* buffer, size_t size) override {
+    framing_.told();
+    return in_time(inner_->write(buffer, size));
+  }
   kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
+    framing_.told();
     return in_time(inner_->write(pieces));
   }
   kj::Promise<void> whenWriteDisconnected() override { return inner_->whenWriteDisconnected(); }

@@ -32,7 +32,8 @@ kj::Promise<void> HttpConnection::run() { return server_.listenHttpCleanDrain(st
 kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
                                           kj::AsyncInputStream& body, Response& response) {
   closes_ = stream_.old() || headers.get(kj::HttpHeaderId::CONNECTION).orDefault("") == "close";
-  HttpRequest request{method, url.cStr(), {}, client_};
+  HttpRequest request{
+      method, url.cStr(), {}, client_, headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr()};
   request.path = request.path.substr(0, request.path.find('?'));
   if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
     return refuse(response,

@@ -10,6 +10,7 @@ namespace pleat {
 struct FramingLimits {
   size_t header_bytes = 16 * 1024;  // request line and header fields
   uint64_t body_bytes = 4 << 20;
+  uint64_t file_bytes = 0;  // of a body of POST /v1/files, where that is more
 };
 
 // What requests may ask for, and in a chat have where they do not say.

@@ -52,13 +52,40 @@ constexpr ReplicaValue kReplicaValues[] = {
      [](rpc::Stats::Reader s) { return double(s.getPromptTokens() + s.getReusedTokens()); }},
     {"vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that were found in the cache",
      [](rpc::Stats::Reader s) { return double(s.getReusedTokens()); }},
+    {"vllm:num_preemptions_total", "counter", "Times a text gave its pages to another one",
+     [](rpc::Stats::Reader s) { return double(s.getPreemptions()); }},
     {"pleat:replica_generated_tokens_total", "counter", "Tokens that the replica has written",
      [](rpc::Stats::Reader s) { return double(s.getGeneratedTokens()); }},
+    {"pleat:collective_time_share", "gauge", "Share of rank 0's steps spent in collectives, since the start",
+     [](rpc::Stats::Reader s) { return share(s.getCollectiveSeconds(), s.getStepSeconds()); }},
     {"pleat:replica_outstanding_tokens", "gauge", "Prompts and max_tokens that the replica has taken on",
      [](rpc::Stats::Reader s) { return double(s.getOutstandingTokens()); }},
     {"pleat:replica_overloaded_total", "counter", "Requests that the replica turned away because it was full",
      [](rpc::Stats::Reader s) { return double(s.getOverloaded()); }},
 };
+
+// One value of each layer that has it.
+struct LayerValue {
+  const char *name, *help;
+  double (*whole)(rpc::Stats::Reader stats, rpc::LayerStats::Reader layer);  // 0: it has none
+  double (*part)(rpc::LayerStats::Reader layer);
+};
+
+constexpr LayerValue kLayerValues[] = {
+    {"pleat:fallback_rate", "Share of rank 0's neurons that generated tokens computed exactly, since the start",
+     [](rpc::Stats::Reader s, rpc::LayerStats::Reader l) { return double(s.getFoldedTokens()) * l.getNeurons(); },
+     [](rpc::LayerStats::Reader l) { return double(l.getExact()); }},
+    {"pleat:predictor_recall", "Share of the neurons to be exact that the predictor chose, of sampled tokens on rank 0",
+     [](rpc::Stats::Reader, rpc::LayerStats::Reader l) { return double(l.getRecallNeeded()); },
+     [](rpc::LayerStats::Reader l) { return double(l.getRecallFound()); }},
+};
+
+void write_layers(const LayerValue& value, rpc::Stats::Reader stats, const std::string& labels, std::string& out) {
+  const auto layers = stats.getLayers();
+  for (uint32_t i = 0; i < layers.size(); ++i)
+    if (const double whole = value.whole(stats, layers[i]); whole > 0)
+      sample(value.name, concat(labels, ",layer=\"", i, '"'), value.part(layers[i]) / whole, out);
+}
 
 void write_replicas(const ReplicaSet& replicas, const std::string& model, std::string& out) {
   const auto labels = [&](const Replica& replica) { return concat(model, ",replica=", quoted(replica.address())); };
@@ -75,6 +102,11 @@ void write_replicas(const ReplicaSet& replicas, const std::string& model, std::s
     begin(value.name, value.type, value.help, out);
     for (const auto& replica : replicas.all())
       if (replica->facts().stats.get()) sample(value.name, labels(*replica), value.of(*replica->facts().stats), out);
+  }
+  for (const LayerValue& value : kLayerValues) {
+    begin(value.name, "gauge", value.help, out);
+    for (const auto& replica : replicas.all())
+      if (replica->facts().stats.get()) write_layers(value, *replica->facts().stats, labels(*replica), out);
   }
 }
 

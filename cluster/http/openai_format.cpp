@@ -1,5 +1,8 @@
 #include "cluster/http/openai_format.h"
 
+#include <cstdio>
+#include <random>
+
 #include <nlohmann/json.hpp>
 
 #include "core/text/utf8.h"
@@ -60,6 +63,13 @@ int64_t characters(const std::string& text) {
 ordered_json logprobs_json(bool chat, const std::vector<ShownToken>& tokens, int64_t first_offset) {
   if (tokens.empty()) return nullptr;
   return chat ? chat_logprobs(tokens) : completion_logprobs(tokens, first_offset);
+}
+
+std::string new_id(const std::string& prefix) {
+  std::random_device device;
+  char digits[25];
+  std::snprintf(digits, sizeof digits, "%08x%08x%08x", device(), device(), device());
+  return prefix + digits;
 }
 
 ordered_json usage_json(int64_t prompt_tokens, int64_t completion_tokens) {

@@ -24,6 +24,9 @@ nlohmann::ordered_json logprobs_json(bool chat, const std::vector<ShownToken>& t
 // Characters of a text.
 int64_t characters(const std::string& text);
 
+// The prefix and 24 random digits.
+std::string new_id(const std::string& prefix);
+
 nlohmann::ordered_json usage_json(int64_t prompt_tokens, int64_t completion_tokens);
 
 // On one line, in valid UTF-8 whatever the texts hold.

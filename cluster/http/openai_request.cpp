@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cluster/http/json_body.h"
 #include "cluster/http/sampling_fields.h"
 #include "cluster/messages.h"
 #include "kernels/check.h"
@@ -16,25 +17,11 @@ namespace {
 using nlohmann::json;
 
 constexpr int kCompletionTokens = 16;  // OpenAI's default
-constexpr size_t kDepth = 32;          // of nested values; a request has five
 
 bool flag(const json& object, const char* name) {
   const json value = object.value(name, json());
   PLEAT_REQUIRE(value.is_null() || value.is_boolean(), "'", name, "' must be true or false");
   return value.is_boolean() && value.get<bool>();
-}
-
-// Deep nesting is no request, and reading it takes the stack.
-json parse(const std::string& body) {
-  size_t deepest = 0;
-  const auto shallow = [&](int depth, json::parse_event_t, json&) {
-    deepest = std::max(deepest, size_t(depth));
-    return deepest <= kDepth;
-  };
-  json parsed = json::parse(body, shallow, false);
-  PLEAT_REQUIRE(!parsed.is_discarded() && deepest <= kDepth, "the body is not JSON");
-  PLEAT_REQUIRE(parsed.is_object(), "the body is not a JSON object");
-  return parsed;
 }
 
 std::vector<int32_t> read_tokens(const json& list) {
@@ -85,8 +72,18 @@ uint64_t random_seed() {
   return uint64_t(device()) << 32 | device();
 }
 
+// As vLLM's, where a lower one goes first.
+int read_priority(const json& body) {
+  constexpr int kMost = std::numeric_limits<int16_t>::max();
+  const json priority = body.value("priority", json());
+  PLEAT_REQUIRE(priority.is_null() || (priority.is_number_integer() && priority >= -kMost && priority <= kMost),
+                "'priority' must be an integer from ", -kMost, " to ", kMost);
+  return priority.is_null() ? 0 : -priority.get<int>();
+}
+
 SamplingOptions read_sampling(const json& body, bool chat, const OpenAiLimits& limits) {
-  constexpr std::array<std::string_view, 6> others = {"prompt", "messages", "n", "stream", "stream_options", "model"};
+  constexpr std::array<std::string_view, 7> others = {"prompt",         "messages", "n",       "stream",
+                                                      "stream_options", "model",    "priority"};
   SamplingOptions defaults;
   defaults.temperature = 1;
   defaults.max_tokens = chat ? limits.max_tokens : std::min(kCompletionTokens, limits.max_tokens);
@@ -100,7 +97,10 @@ SamplingOptions read_sampling(const json& body, bool chat, const OpenAiLimits& l
 }  // namespace
 
 OpenAiRequest read_openai_request(const std::string& text, bool chat, const OpenAiLimits& limits) {
-  const json body = parse(text);
+  return read_openai_request(read_object(text, "the body"), chat, limits);
+}
+
+OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimits& limits) {
   OpenAiRequest request;
   request.chat = chat;
   request.stream = flag(body, "stream");
@@ -122,6 +122,7 @@ OpenAiRequest read_openai_request(const std::string& text, bool chat, const Open
   PLEAT_REQUIRE(request.prompts.size() <= size_t(limits.choices) && request.choices() <= limits.choices,
                 "the request asks for more than ", limits.choices, " texts");
   request.sampling = read_sampling(body, chat, limits);
+  request.priority = read_priority(body);
   return request;
 }
 

@@ -22,6 +22,7 @@ struct OpenAiRequest {
   int n = 1;          // texts of each prompt
   std::vector<OpenAiPrompt> prompts;
   SamplingOptions sampling;
+  int priority = 0;  // as rpc::GenerateRequest's, where a higher one goes first
 
   int choices() const { return n * int(prompts.size()); }
 };
@@ -29,6 +30,7 @@ struct OpenAiRequest {
 // Temperature 1 where the body has none, as OpenAI's; 16 tokens, in a chat as many as may be; a random seed, so that a
 // text can go on elsewhere. Error(invalid) in one sentence.
 OpenAiRequest read_openai_request(const std::string& body, bool chat, const OpenAiLimits& limits);
+OpenAiRequest read_openai_request(const nlohmann::json& body, bool chat, const OpenAiLimits& limits);
 
 void write_prompt(const OpenAiPrompt& prompt, rpc::Prompt::Builder out);
 

@@ -149,6 +149,7 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
 };
 
 RouterServer::RouterServer(const RouterServerOptions& options) : state_(std::make_unique<State>(options)) {
+  if (!options.files.empty()) state_->gateway.keep_files(options.files);
   state_->listen();
   if (options.replica_file.empty())
     state_->replicas.set(options.replicas);

@@ -16,6 +16,7 @@ struct RouterServerOptions {
   std::string replica_file;           // their list, looked at again every second
   std::string http;                   // where it listens; see address.h
   std::string api_keys;               // file; empty: none are asked for
+  std::string files;                  // folder of files and batches; empty: none are kept
   TlsFiles http_tls, rpc_tls;         // towards clients, towards replicas
   RouterOptions router;
   HttpLimits limits;

@@ -167,6 +167,10 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
     case rpc::Error::Code::SINK_FAILED:  // the sink is this session, and it found a piece wrong
       attempt.stay.failed();
       return std::nullopt;
+    case rpc::Error::Code::SLOW_READER:
+      if (untaken_ > 0) return refused(refusal);
+      attempt.stay.failed();  // the client has taken all there was: what is slow is the way here
+      return std::nullopt;
     default:
       return refused(refusal);
   }

@@ -10,6 +10,14 @@ namespace {
 
 int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
+// To its place among the others.
+template <class Sequence, class Sequences>
+void insert(std::unique_ptr<Sequence> sequence, Sequences& others) {
+  const auto behind =
+      std::find_if(others.begin(), others.end(), [&](const auto& other) { return sequence->precedes(*other); });
+  others.insert(behind, std::move(sequence));
+}
+
 }  // namespace
 
 Batcher::Sequence::Sequence(Request request, Done done_, Token token_, const Tokenizer& tokenizer)
@@ -56,9 +64,8 @@ void Batcher::submit(Request request, Done done, Token token) {
     grow(*sequence, token);
   }
   if (!sequence->completion.finish_reason.empty()) return sequence->done(std::move(sequence->completion));
-  const auto behind = std::find_if(queue_.begin(), queue_.end(),
-                                   [&](const auto& other) { return other->priority < sequence->priority; });
-  queue_.insert(behind, std::move(sequence));
+  sequence->arrival = arrivals_++;
+  insert(std::move(sequence), queue_);
 }
 
 bool Batcher::cancel(const std::string& id) {
@@ -78,27 +85,57 @@ void Batcher::free(Sequence& sequence) {
   free_slots_.push_back(sequence.slot);
 }
 
+// A page for each decoding sequence whose next token begins one, first come first served.
+void Batcher::make_room_to_grow() {
+  for (size_t i = 0; i < running_.size(); ++i)
+    while (i < running_.size() && !grow_pages(*running_[i])) preempt_last();
+}
+
+// False: there is no page.
+bool Batcher::grow_pages(Sequence& sequence) {
+  const int64_t missing = pages_for(int64_t(sequence.tokens.size())) - int64_t(sequence.pages.size());
+  if (missing <= 0) return true;
+  prefixes_.make_room(missing);
+  const size_t before = sequence.own.size();
+  if (!pool_.reserve(missing, sequence.own)) return false;
+  sequence.pages.insert(sequence.pages.end(), sequence.own.begin() + int64_t(before), sequence.own.end());
+  return true;
+}
+
+void Batcher::preempt_last() {
+  Sequence& last = *running_.back();
+  free(last);
+  last.pages.clear();
+  last.computed = 0;
+  ++preemptions_;
+  insert(std::move(running_.back()), queue_);
+  running_.pop_back();
+}
+
 void Batcher::admit() {
   while (!queue_.empty() && running() < limits_.max_batch) {
     Sequence& first = *queue_.front();
     if (!reserve(first)) return;
     first.slot = free_slots_.back();
     free_slots_.pop_back();
-    running_.push_back(std::move(queue_.front()));
+    insert(std::move(queue_.front()), running_);
     queue_.pop_front();
   }
 }
 
-// Its pages; it starts behind those that another prompt has computed. False: there is no room yet.
+// The pages of its tokens so far; it starts behind those that another prompt has computed. False: there is no room yet.
+// A page is left for each one that runs, so that it does not make another give way at once.
 bool Batcher::reserve(Sequence& sequence) {
   if (limits_.share_prefixes) sequence.shared = prefixes_.hold(sequence.prompt_tokens());
   const int64_t shared = int64_t(sequence.shared.pages.size());
-  const int64_t missing = pages_for(sequence.limit) - shared;
-  prefixes_.make_room(missing);
-  if (!pool_.reserve(missing, sequence.own)) {
+  const int64_t missing = pages_for(int64_t(sequence.tokens.size())) - shared;
+  const int64_t wanted = missing + running();
+  prefixes_.make_room(wanted);
+  if (pool_.available() < wanted) {
     prefixes_.release(sequence.shared);
     return false;
   }
+  pool_.reserve(missing, sequence.own);
   sequence.pages = sequence.shared.pages;
   sequence.pages.insert(sequence.pages.end(), sequence.own.begin(), sequence.own.end());
   sequence.computed = shared * kPageTokens;
@@ -106,10 +143,11 @@ bool Batcher::reserve(Sequence& sequence) {
   return true;
 }
 
-// A row for every decoding sequence, so that no prompt delays a text; then prompts, and what was written elsewhere, in
-// order of arrival, as far as they fit. A prompt and what follows it never share a step: the one runs densely and
-// decides what the other computes.
+// A row for every decoding sequence, so that no prompt delays a text; then prompts, and what was written before, in
+// their order, as far as they fit. A prompt and what follows it never share a step: the one runs densely and decides
+// what the other computes.
 bool Batcher::plan(StepPlan& plan) {
+  make_room_to_grow();
   admit();
   if (running_.empty()) {
     PLEAT_ASSERT(queue_.empty(), "a request waits although nothing runs");

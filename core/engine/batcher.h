@@ -1,6 +1,11 @@
 #pragma once
 // The scheduler's decisions, without an engine: from requests to step plans, from a step's results to tokens, texts and
 // completions. Nothing here depends on time; the rows of a sequence, and so its text, depend on its request alone.
+//
+// A sequence starts with the pages of what it is known to consist of and takes more as it grows. Where none is left,
+// the one of the lowest priority, of these the newest, gives way: it loses its pages and its slot, waits before all
+// that came later, and is then computed from its beginning again. Its prompt is a prompt again and its generated tokens
+// are computed as generated ones, so the text is the one it would have been.
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -54,8 +59,9 @@ class Batcher {
   int64_t running() const { return int64_t(running_.size()); }
   int64_t free_pages() const { return pool_.available() + prefixes_.unused(); }
   int64_t generated_tokens() const { return generated_tokens_; }
-  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed, and those of texts begun elsewhere
+  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed, and those of texts begun before
   int64_t reused_tokens() const { return reused_tokens_; }  // of prompts, found in the cache
+  int64_t preemptions() const { return preemptions_; }      // times a sequence gave way
 
  private:
   struct Sequence {
@@ -63,9 +69,14 @@ class Batcher {
     // Its next row is its newest token, and the only one that is not computed.
     bool decodes() const { return computed >= prompt && computed + 1 == int64_t(tokens.size()); }
     std::span<const int32_t> prompt_tokens() const { return std::span(tokens).first(size_t(prompt)); }
+    // It starts before the other one, and gives way after it.
+    bool precedes(const Sequence& other) const {
+      return priority != other.priority ? priority > other.priority : arrival < other.arrival;
+    }
 
     std::string id;
     int priority;
+    int64_t arrival = 0;  // no other one has it
     SamplingOptions sampling;
     Done done;
     Token token;
@@ -82,6 +93,9 @@ class Batcher {
     Completion completion;
   };
 
+  void make_room_to_grow();
+  bool grow_pages(Sequence& sequence);
+  void preempt_last();
   void admit();
   bool reserve(Sequence& sequence);
   void free(Sequence& sequence);
@@ -98,14 +112,16 @@ class Batcher {
   PrefixCache prefixes_;
   std::vector<int32_t> free_slots_;  // the last one goes next
   Sampler sampler_;
-  std::deque<std::unique_ptr<Sequence>> queue_;
-  std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
+  std::deque<std::unique_ptr<Sequence>> queue_;     // by precedence
+  std::vector<std::unique_ptr<Sequence>> running_;  // by precedence
   std::vector<Sequence*> wanting_;                  // whose logits the planned step gives, in its rows' order
   LogitsMode mode_ = LogitsMode::none;              // of the planned step
+  int64_t arrivals_ = 0;
   int64_t steps_ = 0;
   int64_t generated_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t reused_tokens_ = 0;
+  int64_t preemptions_ = 0;
 };
 
 }  // namespace pleat

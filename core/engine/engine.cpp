@@ -91,8 +91,9 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   attention_rows.reserve(max_rows);
   logit_rows.reserve(max_rows);
   best.reserve(std::max(max_rows, max_logit_rows));
-  statistics.fallback.resize(size_t(blueprint.layers));
-  statistics.gathered.resize(size_t(blueprint.layers));
+  start_statistics();
+  if (rank == 0 && options.recall_every > 0 && folds)
+    exact_selection = std::make_unique<Selection>(plan.neuron_offsets(rank));
   allocate_cache();
 }
 
@@ -214,11 +215,18 @@ void Engine::set_ffn_hook(FfnHook* hook) {
 void Engine::set_observer(StageObserver* observer) { state_->observer = observer; }
 const EngineStatistics& Engine::statistics() const { return state_->statistics; }
 
-void Engine::reset_statistics() {
-  EngineStatistics fresh;
-  fresh.fallback.resize(state_->statistics.fallback.size());
-  fresh.gathered.resize(state_->statistics.gathered.size());
-  state_->statistics = fresh;
+void Engine::reset_statistics() { state_->start_statistics(); }
+
+void Engine::State::start_statistics() {
+  statistics = {};
+  for (auto* counts :
+       {&statistics.fallback, &statistics.gathered, &statistics.choices, &statistics.needed, &statistics.found})
+    counts->resize(size_t(blueprint.layers));
+  for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
+    const LayerWeights& w = weights.layers[layer];
+    const bool fixed = w.spec.selection == SelectionKind::all || w.spec.selection == SelectionKind::hot;
+    if (w.folded && !fixed) statistics.choices[layer] = w.neurons;
+  }
 }
 
 EngineStatistics::Waits Engine::State::waits_so_far() {
@@ -231,6 +239,7 @@ void Engine::State::begin(const StepPlan& step_plan) {
   waits_before = waits_so_far();
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
+  measures_recall = exact_selection && (step_plan.step + 1) % options.recall_every == 0;
   prepare_rotaries();
 }
 

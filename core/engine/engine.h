@@ -22,7 +22,8 @@ struct EngineOptions {
   int max_sequences = 64;         // slots of a plan's sequences: [0, max_sequences)
   int64_t kv_tokens = 0;          // cache capacity in tokens; 0: 16 full contexts, less where memory is short
   std::optional<DType> kv_dtype;  // of the cache: bf16 or i8; none: bf16, or f32 with f32 weights
-  double key_channels = 1;  // share of the key channels that older tokens keep after the prompt (see key_channels.h)
+  double key_channels = 1;   // share of the key channels that older tokens keep after the prompt (see key_channels.h)
+  int64_t recall_every = 0;  // in one step of so many rank 0 measures its predictors on a generated row; 0: never
 };
 
 // Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.
@@ -69,8 +70,12 @@ struct EngineStatistics {
   int64_t folded_steps = 0;       // steps with at least one folded row
   std::vector<int64_t> fallback;  // [layers] sum over folded rows of |S| on this rank
   std::vector<int64_t> gathered;  // [layers] sum over gathers of the union's size
-  int64_t ffn_bytes_read = 0;     // by folded rows: fold, predictor, constants and gathered rows
-  int64_t ffn_bytes_dense = 0;    // what the same rows would have read densely in bf16
+  std::vector<int64_t> choices;   // [layers] this rank's neurons where each row, or prompt, chooses among them, else 0
+  // [layers] of the rows measured by recall_every: neurons that the exact values choose, and those of them that the
+  // predictor chose too. Where no predictor chooses both stay 0.
+  std::vector<int64_t> needed, found;
+  int64_t ffn_bytes_read = 0;   // by folded rows: fold, predictor, constants and gathered rows
+  int64_t ffn_bytes_dense = 0;  // what the same rows would have read densely in bf16
   enum Phase { attention, dense_ffn, fold, predictor, fixup, collective, head, other, phases };
   double seconds[phases] = {};
   int64_t bytes[phases] = {};  // weight bytes streamed

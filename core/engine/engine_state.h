@@ -1,6 +1,6 @@
 #pragma once
 // The engine's insides, shared by the files that execute a step: engine.cpp (order of things), layer.cpp,
-// attention_block.cpp, ffn_block.cpp, logits.cpp.
+// attention_block.cpp, ffn_block.cpp, recall.cpp, logits.cpp.
 #include <chrono>
 
 #include "core/engine/engine.h"
@@ -58,6 +58,8 @@ struct Engine::State {
   void remember_prompts(int layer, const StepPlan& step_plan);
   int64_t gathered_bytes(const LayerWeights& w) const;
   void count_bytes(const LayerWeights& w, int64_t gathered);
+  void measure_recall(int layer, MatrixView<const float> input);  // recall.cpp
+  void start_statistics();
   void allocate_cache();
 
   EngineStatistics::Waits waits_so_far();  // since the start of the process's team and communicator
@@ -105,6 +107,8 @@ struct Engine::State {
   std::vector<float> held_leaves;      // the same, of selection static
   NodeBuffer sums;                     // of attention's and the FFN's nodes, in this order
   Selection selection;
+  std::unique_ptr<Selection> exact_selection;         // where recall is measured
+  bool measures_recall = false;                       // in this step
   std::unique_ptr<PromptSelection> prompt_selection;  // where a layer has such a selection
   std::vector<float> prompt_values, prompt_norms;     // [rows, neurons], [rows] of it
   std::vector<float> prompt_squares;                  // [leaves and nodes, rows]

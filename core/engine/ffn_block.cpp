@@ -113,7 +113,7 @@ void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const
     activate(context, blueprint.activation, activated);
   }
   select_by_gate(context, activated, f.center.data(), f.factor.data(), f.threshold, selection);
-  lap(EngineStatistics::predictor, (blueprint.gated ? w.dense.gate : w.dense.up).bytes());
+  lap(EngineStatistics::predictor, w.deciding_bytes());
   if (blueprint.gated) {
     const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
     return fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {z, activated}, selection,
@@ -200,10 +200,12 @@ void Engine::State::folded_ffn(int layer, const StepPlan& step_plan, int64_t row
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
   statistics.gathered[size_t(layer)] += selection.count();
   count_bytes(w, selection.count());
+  if (measures_recall && row == dense_rows) measure_recall(layer, {input.data, 1, d});
 }
 
 int64_t Engine::State::gathered_bytes(const LayerWeights& w) const {
-  return selection.count() * (w.fold.gate.row_bytes() + w.fold.up.row_bytes() + w.fold.down.row_bytes());
+  const auto row_bytes = [&](const NeuronRows& rows) { return &rows == w.deciding_rows() ? 0 : rows.row_bytes(); };
+  return selection.count() * (row_bytes(w.fold.gate) + row_bytes(w.fold.up) + row_bytes(w.fold.down));
 }
 
 // A pass over the FFN's weights for generated tokens.

@@ -83,11 +83,12 @@ void load_dense(const FfnJob& ffn) {
 void load_rows(const FfnJob& ffn) {
   LayerWeights& w = ffn.weights;
   const bool gated = ffn.job.blueprint.gated, scores = w.spec.selection == SelectionKind::threshold;
-  if (gated && (scores || w.spec.selection == SelectionKind::gate))
+  const auto in_planes = [&](Part part) { return has_planes(ffn.job.format_of(part, ffn.layer)); };  // rows only
+  if (gated && (scores || w.spec.selection == SelectionKind::gate) && !in_planes(Part::ffn_gate))
     w.dense.gate = ffn.input_matrix(Part::ffn_gate);
   else if (gated)
     w.fold.gate = ffn.input_rows(Part::ffn_gate);
-  if (!gated && scores)
+  if (!gated && scores && !in_planes(Part::ffn_up))
     w.dense.up = ffn.input_matrix(Part::ffn_up);
   else
     w.fold.up = ffn.input_rows(Part::ffn_up);
@@ -167,8 +168,9 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ", job.blueprint.neurons,
                 " neurons (selection static): it cannot run densely");
   weights.folded = !dense && selection != SelectionKind::all;
-  const bool low_bit_down = is_low_bit(job.format_of(Part::ffn_down, layer));
-  if (!gathers(selection) || (dense && !low_bit_down))
+  const FfnFormats formats = job.blueprint.ffn_formats(layer, WeightFormat::bf16);
+  const bool by_row = is_low_bit(formats.down) || has_planes(formats.up) || has_planes(formats.gate);
+  if (!gathers(selection) || (dense && !by_row))
     load_dense(ffn);
   else
     load_rows(ffn);

@@ -11,7 +11,7 @@ PagePool::PagePool(int64_t pages) : owned_(size_t(pages), false) {
 }
 
 bool PagePool::reserve(int64_t count, std::vector<int32_t>& pages) {
-  PLEAT_ASSERT(pages.empty() && count >= 0);
+  PLEAT_ASSERT(count >= 0, count, " pages");
   if (count > available()) return false;
   for (; count > 0; --count) {
     const int32_t page = free_.back();

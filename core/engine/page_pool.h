@@ -12,7 +12,7 @@ class PagePool {
   int64_t pages() const { return int64_t(owned_.size()); }
   int64_t available() const { return int64_t(free_.size()); }
 
-  // `count` pages, or none at all if fewer are free: false.
+  // Adds `count` pages to `pages`, or none at all if fewer are free: false.
   bool reserve(int64_t count, std::vector<int32_t>& pages);
   // Gives back all of `pages` and empties it.
   void release(std::vector<int32_t>& pages);

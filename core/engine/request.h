@@ -29,7 +29,7 @@ struct Request {
   // The first tokens of a text that was begun elsewhere. They are computed as if chosen here, but not told again: the
   // pieces are those that came after them, and the whole text is the one without an interruption.
   std::vector<int32_t> written;
-  int priority = 0;  // a higher one waits less: it goes before all lower ones that wait
+  int priority = 0;  // a higher one starts before all lower ones that wait, and gives way after those that run
 };
 
 struct TokenLogprob {

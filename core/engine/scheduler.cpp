@@ -22,19 +22,33 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   return limits;
 }
 
+StepResult compute_on(Engine& engine, Communicator& communicator, StepPlan& plan) {
+  broadcast_plan(communicator, plan);
+  if (plan.rows.empty()) return {};
+  engine.step(plan);
+  return {plan.logits == LogitsMode::full ? engine.logits() : MatrixView<const float>(), engine.best_tokens()};
+}
+
 }  // namespace
 
 struct Scheduler::State {
-  Engine& engine;
-  Communicator& communicator;
+  int64_t pages;
   Batcher batcher;
-  StepPlan plan;
+  Compute compute;
+  StepPlan plan{};
+  EngineStatistics none{};  // of what is no engine
+  const EngineStatistics* statistics = &none;
 };
+
+Scheduler::Scheduler(const BatchLimits& limits, const Tokenizer& tokenizer, Compute compute)
+    : state_(new State{limits.pages, Batcher(limits, tokenizer), std::move(compute)}) {}
 
 Scheduler::Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer,
                      const SchedulerOptions& options)
-    : state_(new State{engine, communicator, Batcher(limits_of(engine, options), tokenizer), {}}) {
+    : Scheduler(limits_of(engine, options), tokenizer,
+                [&](StepPlan& plan) { return compute_on(engine, communicator, plan); }) {
   PLEAT_ASSERT(communicator.rank() == 0, "rank 0 decides");
+  state_->statistics = &engine.statistics();
 }
 Scheduler::~Scheduler() = default;
 
@@ -47,30 +61,30 @@ bool Scheduler::cancel(const std::string& id) { return state_->batcher.cancel(id
 bool Scheduler::step() {
   State& s = *state_;
   if (!s.batcher.plan(s.plan)) return false;
-  broadcast_plan(s.communicator, s.plan);
-  s.engine.step(s.plan);
-  s.batcher.accept(s.plan.logits == LogitsMode::full ? s.engine.logits() : MatrixView<const float>(),
-                   s.engine.best_tokens());
+  const StepResult result = s.compute(s.plan);
+  s.batcher.accept(result.logits, result.best);
   return true;
 }
 
 void Scheduler::idle() {
   StepPlan nothing;
-  broadcast_plan(state_->communicator, nothing);
+  state_->compute(nothing);
 }
 
 void Scheduler::stop() {
   StepPlan plan;
   plan.stop = true;
-  broadcast_plan(state_->communicator, plan);
+  state_->compute(plan);
 }
 
 int64_t Scheduler::queued() const { return state_->batcher.queued(); }
 int64_t Scheduler::running() const { return state_->batcher.running(); }
-int64_t Scheduler::pages() const { return state_->engine.kv_pages(); }
+int64_t Scheduler::pages() const { return state_->pages; }
 int64_t Scheduler::free_pages() const { return state_->batcher.free_pages(); }
 int64_t Scheduler::generated_tokens() const { return state_->batcher.generated_tokens(); }
 int64_t Scheduler::prompt_tokens() const { return state_->batcher.prompt_tokens(); }
 int64_t Scheduler::reused_tokens() const { return state_->batcher.reused_tokens(); }
+int64_t Scheduler::preemptions() const { return state_->batcher.preemptions(); }
+const EngineStatistics& Scheduler::statistics() const { return *state_->statistics; }
 
 }  // namespace pleat

@@ -1,7 +1,6 @@
 #pragma once
 // Rank 0's decisions: which sequences run, which tokens a step holds, which pages they use (continuous batching,
-// chunked prefill), prompts that begin in the same way sharing pages. Admission reserves the pages of prompt +
-// max_tokens, so a running sequence never has to give way.
+// chunked prefill), prompts that begin in the same way sharing pages, and who gives way when pages run out (batcher.h).
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,12 +17,24 @@ struct SchedulerOptions {
   bool fold_prompt = false;  // prompts folded too
 };
 
+struct BatchLimits;  // batcher.h
+
+// What a step gave for its wanted rows, valid until the next one; see Batcher::accept.
+struct StepResult {
+  MatrixView<const float> logits;
+  std::span<const int32_t> best;
+};
+
 class Scheduler {
  public:
+  // Computes a plan on all ranks. One without rows only says that this rank is alive, or that steps stop.
+  using Compute = std::function<StepResult(StepPlan& plan)>;
   using Done = std::function<void(Completion)>;
   using Token = std::function<void(const std::string& id, const Piece& piece)>;  // once a token
 
   Scheduler(Engine& engine, Communicator& communicator, const Tokenizer& tokenizer, const SchedulerOptions& options);
+  // Over whatever computes: a simulator has a rule in the engine's place.
+  Scheduler(const BatchLimits& limits, const Tokenizer& tokenizer, Compute compute);
   ~Scheduler();
 
   // Queues it. Error(invalid) if it can never run (longer than the context, impossible sampling).
@@ -43,8 +54,10 @@ class Scheduler {
   int64_t pages() const;  // of the key-value cache
   int64_t free_pages() const;
   int64_t generated_tokens() const;
-  int64_t prompt_tokens() const;  // computed, and those of texts begun elsewhere
-  int64_t reused_tokens() const;  // of prompts, found in the cache
+  int64_t prompt_tokens() const;               // computed, and those of texts begun before
+  int64_t reused_tokens() const;               // of prompts, found in the cache
+  int64_t preemptions() const;                 // times a sequence gave way
+  const EngineStatistics& statistics() const;  // of rank 0
 
  private:
   struct State;

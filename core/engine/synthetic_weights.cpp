@@ -86,9 +86,13 @@ class Filler {
                   step = std::max<int64_t>(1, kStrip / row_bytes);
     const std::vector<bf16> scales(size_t(step * w.groups()), to_bf16(scale)),
         minimums(scales.size(), to_bf16(minimum));
+    std::vector<uint8_t> plane_scales;  // 1, 2, 4 and 8: levels at even distances
+    for (size_t i = 0; has_planes(w.format()) && i < scales.size(); ++i)
+      for (int plane = 0; plane < bits_of(w.format()); ++plane) plane_scales.push_back(plane_scale_byte(1 << plane));
     context_.team().each((w.neurons() + step - 1) / step, [&](int, int64_t strip) {
       w.pack_low_bit(strip * step, std::min(step, w.neurons() - strip * step), codes_.data(), scales.data(),
-                     bits_of(w.format()) < 8 ? minimums.data() : nullptr);
+                     bits_of(w.format()) < 8 ? minimums.data() : nullptr,
+                     has_planes(w.format()) ? plane_scales.data() : nullptr);
     });
   }
 

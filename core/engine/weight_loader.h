@@ -108,13 +108,15 @@ class WeightLoader {
  private:
   static int bits_in(const LowBitMatrix& matrix) { return matrix.bits(); }
   static int bits_in(const NeuronRows& rows) { return bits_of(rows.format()); }
+  static bool planes_in(const LowBitMatrix&) { return false; }
+  static bool planes_in(const NeuronRows& rows) { return has_planes(rows.format()); }
   static void pack_codes(LowBitMatrix& matrix, int64_t at, int64_t count, const uint8_t* codes, const bf16* scale,
-                         const bf16* minimum) {
+                         const bf16* minimum, const uint8_t*) {
     matrix.pack(at, count, codes, scale, minimum);
   }
   static void pack_codes(NeuronRows& rows, int64_t at, int64_t count, const uint8_t* codes, const bf16* scale,
-                         const bf16* minimum) {
-    rows.pack_low_bit(at, count, codes, scale, minimum);
+                         const bf16* minimum, const uint8_t* plane_scales) {
+    rows.pack_low_bit(at, count, codes, scale, minimum, plane_scales);
   }
 
   template <class Matrix>
@@ -133,10 +135,17 @@ class WeightLoader {
     };
     numbers(name + ".scale", scale);
     if (bits < 8) numbers(name + ".minimum", minimum);
+    std::vector<uint8_t> plane_scales;
+    if (planes_in(matrix))
+      rows<uint8_t>(name + ".row_scales", DType::u8, {total_outputs, groups(total_inputs) * bits}, outputs,
+                    {mine.begin * bits, mine.end * bits}, [&](int64_t, const uint8_t* data, int64_t count) {
+                      plane_scales.insert(plane_scales.end(), data, data + count * mine.size() * bits);
+                    });
     rows<uint8_t>(name + ".codes", DType::u8, {total_outputs, bytes(total_inputs)}, outputs,
                   {bytes(inputs.begin), bytes(inputs.end)}, [&](int64_t row, const uint8_t* codes, int64_t count) {
                     const size_t at = size_t(row * mine.size());
-                    pack_codes(matrix, to + row, count, codes, &scale[at], bits < 8 ? &minimum[at] : nullptr);
+                    pack_codes(matrix, to + row, count, codes, &scale[at], bits < 8 ? &minimum[at] : nullptr,
+                               plane_scales.empty() ? nullptr : &plane_scales[at * size_t(bits)]);
                   });
   }
 

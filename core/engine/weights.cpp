@@ -115,6 +115,17 @@ void load_embedding(WeightJob& job, Weights& weights) {
 
 }  // namespace
 
+const NeuronRows* LayerWeights::deciding_rows() const {
+  if (spec.selection != SelectionKind::gate && spec.selection != SelectionKind::threshold) return nullptr;
+  if (dense.gate.outputs() > 0 || dense.up.outputs() > 0) return nullptr;
+  return fold.gate.neurons() > 0 ? &fold.gate : &fold.up;
+}
+
+size_t LayerWeights::deciding_bytes() const {
+  const NeuronRows* const rows = deciding_rows();
+  return rows ? rows->bytes() : dense.gate.bytes() + dense.up.bytes();
+}
+
 size_t LayerWeights::exact_bytes() const {
   return dense.gate.bytes() + dense.up.bytes() + dense.down.bytes() + fold.gate.bytes() + fold.up.bytes() +
          fold.down.bytes();

@@ -28,7 +28,7 @@ struct AttentionWeights {
 };
 
 // Matrices that are read whole: of a dense layer all; of a folded one the part that decides (selections gate and
-// threshold) or those of the neurons that are left (static).
+// threshold; in planes it is rows of FoldedFfn, read whole) or those of the neurons that are left (static).
 struct DenseFfn {
   PackedMatrix gate;  // Wg [d, h_r] where gated
   PackedMatrix up;    // W1 [d, h_r]
@@ -61,9 +61,12 @@ struct LayerWeights {
   DenseFfn dense;
   FoldedFfn fold;
   size_t exact_bytes() const;  // of the FFN's matrices
-  Vector gate_bias;            // bg [h_r] where gated
-  Vector up_bias;              // b1 [h_r]
-  Vector down_bias;            // b2 [d], on every rank; in B already for folded rows
+  // Selections gate and threshold: what decides, where it is held as rows, else nullptr; its bytes in either form.
+  const NeuronRows* deciding_rows() const;
+  size_t deciding_bytes() const;
+  Vector gate_bias;  // bg [h_r] where gated
+  Vector up_bias;    // b1 [h_r]
+  Vector down_bias;  // b2 [d], on every rank; in B already for folded rows
 };
 
 struct Weights {

@@ -17,15 +17,18 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
                           bool by_neuron) {
   QuantisedFfn out{formats, by_neuron, {}, {}, {}, {}};
   const auto quantise = [&](MatrixView<const float> w, const std::vector<double>& moment,
-                            const std::vector<float>& largest, WeightFormat format) {
+                            const std::vector<float>& largest, WeightFormat format) -> QuantisedWeights {
     if (!is_low_bit(format)) return QuantisedWeights();
+    if (by_neuron && has_planes(format))
+      return gptq(ctx, w, moment, bits_of(format), takes_columns_by_activation(format), extremes(largest), true);
     return quantise_weights(ctx, w, moment, format, PlaneScales::column, extremes(largest));
   };
   if (ffn.gated()) out.gate = quantise(ffn.gate.view(), moments.inputs, moments.largest_inputs, formats.gate);
   out.up = quantise(ffn.up.view(), moments.inputs, moments.largest_inputs, formats.up);
   if (by_neuron && is_low_bit(formats.down))
     out.down = gptq_by_neuron(ctx, ffn.down.view(), moments.neurons, bits_of(formats.down),
-                              takes_columns_by_activation(formats.down), extremes(moments.largest_neurons));
+                              takes_columns_by_activation(formats.down), extremes(moments.largest_neurons),
+                              has_planes(formats.down));
   else
     out.down = quantise(transposed(ffn.down.view()).view(), moments.neurons, moments.largest_neurons, formats.down);
   out.restore_values(ffn);

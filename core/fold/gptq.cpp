@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "core/fold/gptq_columns.h"
-#include "core/fold/gptq_grid.h"
 #include "kernels/check.h"
+#include "kernels/planes.h"
 
 namespace pleat {
 namespace {
@@ -57,9 +57,8 @@ class LowBitRounding : public ColumnRounding {
     for (int64_t i = group * kGroup; i < std::min(group * kGroup + kGroup, out_.inputs); ++i)
       if (protected_place_[size_t(i)] < 0) values[width++] = rest[row][place_[size_t(i)]];
     const size_t at = size_t(row * out_.groups() + group);
-    if (width > 0) grids_[at] = grid_of(values, width, out_.bits);
-    out_.scale[at] = to_bf16(grids_[at].scale);
-    if (out_.bits < 8) out_.minimum[at] = to_bf16(grids_[at].minimum);
+    if (width > 0) grids_[at] = out_.new_grid(values, width);
+    out_.set_grid(at, grids_[at]);
   }
 
   LowBitRows& out_;
@@ -72,10 +71,23 @@ class LowBitRounding : public ColumnRounding {
 
 }  // namespace
 
-LowBitRows::LowBitRows(int bits_, int64_t rows_, int64_t inputs_) : bits(bits_), rows(rows_), inputs(inputs_) {
+LowBitRows::LowBitRows(int bits_, int64_t rows_, int64_t inputs_, bool planes)
+    : bits(bits_), rows(rows_), inputs(inputs_) {
   codes.resize(size_t(rows * code_bytes()));
   scale.resize(size_t(rows * groups()));
   if (bits < 8) minimum.resize(scale.size());
+  if (planes) plane_scales.resize(scale.size() * size_t(bits), plane_scale_byte(0));
+}
+
+GroupGrid LowBitRows::new_grid(const float* values, int64_t n) const {
+  return plane_scales.empty() ? grid_of(values, n, bits) : plane_grid(values, n, bits);
+}
+
+void LowBitRows::set_grid(size_t group, const GroupGrid& grid) {
+  scale[group] = to_bf16(grid.scale);
+  if (bits < 8) minimum[group] = to_bf16(grid.minimum);
+  for (int p = 0; grid.planes && p < bits; ++p)
+    plane_scales[group * size_t(bits) + size_t(p)] = plane_scale_byte(grid.planes->scales[size_t(p)]);
 }
 
 int LowBitRows::code(int64_t row, int64_t input) const {
@@ -105,10 +117,17 @@ float LowBitRows::value(int64_t row, int64_t input) const {
     return to_f32(protected_weights[size_t(row) * protected_inputs.size() + size_t(it - protected_inputs.begin())]);
   const size_t group = size_t(row * groups() + input / kGroup);
   const float step = to_f32(scale[group]);
-  return bits == 8 ? step * float(code(row, input) - 128) : to_f32(minimum[group]) + step * float(code(row, input));
+  const int signs = code(row, input);
+  if (bits == 8) return step * float(signs - 128);
+  if (plane_scales.empty()) return to_f32(minimum[group]) + step * float(signs);
+  int set = 0;
+  for (int p = 0; p < bits; ++p)
+    if (signs >> p & 1) set += plane_scale_value(plane_scales[group * size_t(bits) + size_t(p)]);
+  return to_f32(minimum[group]) + step * float(set);
 }
 
 LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
+  PLEAT_ASSERT(plane_scales.empty());
   LowBitMatrix out(bits, end - begin, inputs);
   out.pack(0, end - begin, codes.data() + begin * code_bytes(), scale.data() + begin * groups(),
            bits == 8 ? nullptr : minimum.data() + begin * groups());
@@ -120,7 +139,7 @@ LowBitMatrix LowBitRows::packed(int64_t begin, int64_t end) const {
 
 LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order) {
   if (rows.rows == 0) return rows;
-  LowBitRows out(rows.bits, int64_t(order.size()), rows.inputs);
+  LowBitRows out(rows.bits, int64_t(order.size()), rows.inputs, !rows.plane_scales.empty());
   out.protected_inputs = rows.protected_inputs;
   out.protected_weights.resize(order.size() * rows.protected_inputs.size());
   const auto move = [&](auto& to, const auto& from, int64_t width) {
@@ -130,6 +149,7 @@ LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order) {
   move(out.codes, rows.codes, rows.code_bytes());
   move(out.scale, rows.scale, rows.groups());
   move(out.minimum, rows.minimum, rows.groups());
+  move(out.plane_scales, rows.plane_scales, rows.groups() * rows.bits);
   move(out.protected_weights, rows.protected_weights, int64_t(rows.protected_inputs.size()));
   for (size_t place = 0; place < order.size(); ++place) {
     const auto at = std::lower_bound(rows.protected_rows.begin(), rows.protected_rows.end(), order[place]);
@@ -142,8 +162,8 @@ LowBitRows reordered(const LowBitRows& rows, std::span<const int32_t> order) {
 }
 
 LowBitRows gptq(Context& ctx, MatrixView<const float> w, const std::vector<double>& second_moment, int bits,
-                bool activation_order, std::vector<int32_t> protected_inputs) {
-  LowBitRows out(bits, w.rows, w.cols);
+                bool activation_order, std::vector<int32_t> protected_inputs, bool planes) {
+  LowBitRows out(bits, w.rows, w.cols, planes);
   out.protected_weights.resize(size_t(w.rows) * protected_inputs.size());
   out.protected_inputs = std::move(protected_inputs);
   const std::vector<int32_t> order =

@@ -2,7 +2,6 @@
 
 #include "core/fold/gptq.h"
 #include "core/fold/gptq_columns.h"
-#include "core/fold/gptq_grid.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -29,10 +28,8 @@ class NeuronRounding : public ColumnRounding {
       }
       return;
     }
-    const GroupGrid grid = grid_of(values, end - begin, out_.bits);
-    const size_t group = size_t(neuron * out_.groups() + begin / kGroup);
-    out_.scale[group] = to_bf16(grid.scale);
-    if (out_.bits < 8) out_.minimum[group] = to_bf16(grid.minimum);
+    const GroupGrid grid = out_.new_grid(values, end - begin);
+    out_.set_grid(size_t(neuron * out_.groups() + begin / kGroup), grid);
     for (int64_t i = begin; i < end; ++i) {
       const int code = grid.code(values[i - begin]);
       if (code != 0) out_.set_code(neuron, i, code);
@@ -49,8 +46,8 @@ class NeuronRounding : public ColumnRounding {
 }  // namespace
 
 LowBitRows gptq_by_neuron(Context& ctx, MatrixView<const float> w, const std::vector<double>& neuron_moment, int bits,
-                          bool activation_order, std::vector<int32_t> protected_neurons) {
-  LowBitRows out(bits, w.rows, w.cols);
+                          bool activation_order, std::vector<int32_t> protected_neurons, bool planes) {
+  LowBitRows out(bits, w.rows, w.cols, planes);
   out.protected_rows = std::move(protected_neurons);
   out.protected_row_weights.resize(out.protected_rows.size() * size_t(w.cols));
   const std::vector<int32_t> order =

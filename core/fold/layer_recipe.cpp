@@ -87,8 +87,7 @@ void check(const LayerRecipe& recipe, bool gated) {
   PLEAT_REQUIRE(recipe.fold_format == WeightFormat::int8 || recipe.fold_format == WeightFormat::bf16,
                 "the fold is stored in int8 or bf16, not in ", name_of(recipe.fold_format));
   for (const WeightFormat format : {recipe.formats.gate, recipe.formats.up, recipe.formats.down})
-    PLEAT_REQUIRE(format != WeightFormat::f32 && !(has_planes(format) && gathers(recipe.selection)),
-                  "neurons that selection ", name_of(recipe.selection), " gathers are not held in ", name_of(format));
+    PLEAT_REQUIRE(format != WeightFormat::f32, "FFNs are held in bf16 or in low bits, not in f32");
 }
 
 std::vector<LayerRecipe> read_recipe(const std::filesystem::path& file, int layers, bool gated) {

@@ -18,6 +18,7 @@ struct PlaneFit {
     for (int p = 0; p < planes; ++p) sum += code >> p & 1 ? scales[std::size_t(p)] : -scales[std::size_t(p)];
     return sum;
   }
+  int set(int code) const { return (level(code) - level(0)) / 2; }  // the sum of those whose bit is set
   int nearest(float x) const;  // code of the level nearest to x, the lowest of several
 };
 

@@ -7,6 +7,9 @@ void append_numbers(const std::string& name, const LowBitRows& rows, std::vector
   const std::vector<int64_t> groups = {rows.rows, rows.groups()};
   tensors.push_back({name + ".scale", DType::bf16, groups, rows.scale.data()});
   if (rows.bits < 8) tensors.push_back({name + ".minimum", DType::bf16, groups, rows.minimum.data()});
+  if (!rows.plane_scales.empty())
+    tensors.push_back(
+        {name + ".row_scales", DType::u8, {rows.rows, rows.groups() * rows.bits}, rows.plane_scales.data()});
 }
 
 void append_numbers(const std::string& name, const PlaneRows& rows, std::vector<NewTensor>& tensors) {
@@ -16,7 +19,9 @@ void append_numbers(const std::string& name, const PlaneRows& rows, std::vector<
   tensors.push_back({name + ".exponents", DType::i8, {output_groups, rows.groups()}, rows.exponents.data()});
 }
 
-size_t number_bytes(const LowBitRows& rows) { return 2 * (rows.scale.size() + rows.minimum.size()); }
+size_t number_bytes(const LowBitRows& rows) {
+  return 2 * (rows.scale.size() + rows.minimum.size()) + rows.plane_scales.size();
+}
 size_t number_bytes(const PlaneRows& rows) { return rows.scales.size() + rows.exponents.size(); }
 
 // sum over rows of e H e^T; H the identity where empty.

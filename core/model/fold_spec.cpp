@@ -19,14 +19,27 @@ constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::ran
 
 std::string FoldSpec::name(int layer, const char* tensor) { return concat("pleat.layers.", layer, ".", tensor); }
 
+namespace {
+
+// A neuron's row (kernels/low_bit_row.h): planes have their scales along it.
+int64_t row_bytes(WeightFormat format, int64_t hidden) {
+  if (!has_planes(format)) return matrix_bytes(format, hidden, 1);
+  const int64_t groups = (hidden + kGroup - 1) / kGroup;
+  return hidden * bits_of(format) / 8 + groups * (2 * int64_t(sizeof(bf16)) + bits_of(format));
+}
+
+}  // namespace
+
 FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons) {
   constexpr int64_t f32_bytes = 4;
   const int64_t value = neurons * f32_bytes;
-  const int64_t gate = gated ? matrix_bytes(formats.gate, hidden, 1) : 0;  // of one neuron
-  const int64_t up = matrix_bytes(formats.up, hidden, 1), down = matrix_bytes(formats.down, hidden, 1);
+  const int64_t gate = gated ? row_bytes(formats.gate, hidden) : 0;  // of one neuron
+  const int64_t up = row_bytes(formats.up, hidden), down = row_bytes(formats.down, hidden);
   const int64_t held = spec.selection == SelectionKind::hot ? spec.neurons : neurons;
-  const int64_t rows = (gated ? matrix_bytes(formats.gate, hidden, held) : 0) + matrix_bytes(formats.up, hidden, held) +
-                       (gathers(spec.selection) ? held * down : matrix_bytes(formats.down, held, hidden));
+  const int64_t rows = gathers(spec.selection)
+                           ? held * (gate + up + down)
+                           : (gated ? matrix_bytes(formats.gate, hidden, held) : 0) +
+                                 matrix_bytes(formats.up, hidden, held) + matrix_bytes(formats.down, held, hidden);
   const int64_t predictor =
       neurons * ((hidden * spec.predictor_bits + 7) / 8 + (hidden + kGroup - 1) / kGroup * 2 * int64_t(sizeof(bf16)));
   const int64_t line = spec.lines ? (gated ? 3 : 2) * f32_bytes : 0;  // of one neuron

@@ -11,8 +11,10 @@
 //   T.block_scales   U8  [ceil(out / 8), ceil(in / 8) * planes]
 //   T.exponents      I8  [ceil(out / 64), ceil(in / 64)]
 //   T.protected, T.protected_weights as above
-// (kernels/planes.h), and the safetensors metadata entry "quantised" is a JSON object {"version": 1, "tensors": {T:
-// "int4", ...}} as text.
+// (kernels/planes.h; of neurons that are gathered T.codes, T.scale, T.minimum and
+//   T.row_scales  U8  [out, ceil(in / 64) * planes]
+// as kernels/low_bit_row.h says), and the safetensors metadata entry "quantised" is a JSON object {"version": 1,
+// "tensors": {T: "int4", ...}} as text.
 #include <map>
 #include <string>
 

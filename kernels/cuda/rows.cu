@@ -31,8 +31,28 @@ Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
 
 }  // namespace
 
+namespace {
+
+// Of planes.
+NeuronRows widened(const NeuronRows& rows) {
+  NeuronRows out(WeightFormat::bf16, rows.neurons(), rows.width());
+  in_shares(rows.neurons(), [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(rows.width()));
+    for (int64_t neuron = begin; neuron < end; ++neuron) {
+      rows.unpack(neuron, values.data());
+      out.pack(neuron, 0, {values.data(), DType::f32, 1, rows.width(), rows.width(), 1});
+    }
+  });
+  return out;
+}
+
+}  // namespace
+
 DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
-  PLEAT_ASSERT(!has_planes(rows.format()), "neurons in ", name_of(rows.format()));
+  if (has_planes(rows.format())) {
+    *this = DeviceRows(widened(rows), stream);
+    return;
+  }
   shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.stride_bytes());
   data_ = {std::span(reinterpret_cast<const unsigned char*>(rows.row(0)), size_t(rows.neurons() * shape_.stride)),
            stream};

@@ -59,6 +59,15 @@ class FakeEngine final : public rpc::Engine::Server {
     stats.setDraining(replica_.draining);
     stats.setRunning(replica_.running - replica_.unread);
     stats.setGeneratedTokens(replica_.stuck ? 0 : replica_.generated);
+    stats.setPreemptions(2);
+    stats.setFoldedTokens(10);
+    stats.setStepSeconds(4);
+    stats.setCollectiveSeconds(1);
+    auto layers = stats.initLayers(2);
+    layers[1].setNeurons(50);
+    layers[1].setExact(100);
+    layers[1].setRecallNeeded(40);
+    layers[1].setRecallFound(30);
     return kj::READY_NOW;
   }
   kj::Promise<void> generate(GenerateContext context) override {

@@ -7,7 +7,7 @@
 namespace pleat::test {
 namespace {
 
-FramingLimits small() { return {512, 100}; }
+FramingLimits small() { return {512, 100, 200}; }
 
 struct Seen {
   std::string out;
@@ -98,6 +98,9 @@ TEST(Framing, HoldsItsLimits) {
   EXPECT_EQ(see("GET / HTTP/1.1\r\nX: " + std::string(600, 'x') + "\r\n\r\n").status, 431);
   EXPECT_EQ(see("POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n").status, 413);
   EXPECT_EQ(see("POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n").status, 0);
+  EXPECT_EQ(see("POST /v1/files HTTP/1.1\r\nContent-Length: 200\r\n\r\n").status, 0);
+  EXPECT_EQ(see("POST /v1/files HTTP/1.1\r\nContent-Length: 201\r\n\r\n").status, 413);
+  EXPECT_EQ(see("POST /v1/files/ HTTP/1.1\r\nContent-Length: 200\r\n\r\n").status, 413);
   std::string chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 10; ++i) chunks += "a\r\n0123456789\r\n";
   EXPECT_EQ(see(chunks).status, 0);

@@ -106,6 +106,38 @@ TEST(Http, PipelinedRequestsAreAnsweredInOrderUpToAMalformedOne) {
   EXPECT_NE(bad, std::string::npos) << answers;
 }
 
+// What comes back at once for a header that waits for leave to send its body, and then for the body.
+std::pair<std::string, std::string> ask_for_leave(const std::string& path, const std::string& expectation) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  const std::string body = R"({"prompt": "x", "max_tokens": 3, "seed": 4})";
+  auto stream = door.connect();
+  const auto send = [&](const std::string& bytes) {
+    world.wait(stream->write(bytes.data(), bytes.size()));
+    char answer[4096];
+    size_t size = 0;
+    for (bool more = true; more; size += more ? 1 : 0) {  // until nothing comes any more
+      auto read = stream->tryRead(answer + size, 1, 1);
+      world.pass(size == 0 ? 500 * kj::MILLISECONDS : 0 * kj::MILLISECONDS);
+      more = read.poll(world.wait_scope) && read.wait(world.wait_scope) == 1 && size + 1 < sizeof answer;
+    }
+    return std::string(answer, size);
+  };
+  const std::string leave = send(concat("POST ", path, " HTTP/1.1\r\nHost: x\r\nExpect: ", expectation,
+                                        "\r\nContent-Length: ", body.size(), "\r\n\r\n"));
+  return {leave, leave.starts_with("HTTP/1.1 100 ") ? send(body) : ""};
+}
+
+TEST(Http, AClientThatWaitsForLeaveToSendABodyGetsItOrAnAnswer) {
+  const auto [leave, answer] = ask_for_leave("/v1/completions", "100-Continue");
+  EXPECT_EQ(leave, "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\n")) << answer;
+  EXPECT_NE(answer.find(ruled_text(4, 3)), std::string::npos) << answer;
+  EXPECT_TRUE(ask_for_leave("/nowhere", "100-continue").first.starts_with("HTTP/1.1 405 "));
+  EXPECT_TRUE(ask_for_leave("/v1/completions", "a miracle").first.starts_with("HTTP/1.1 417 "));
+}
+
 TEST(Http, AClientThatReadsNothingLosesItsConnectionAndItsTexts) {
   FakeWorld world;
   world["a"];

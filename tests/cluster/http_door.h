@@ -45,12 +45,14 @@ class Door {
   HttpAnswer get(const std::string& path) { return ask(kj::HttpMethod::GET, path); }
 
   kj::Promise<HttpAnswer> start(kj::HttpMethod method, const std::string& path, const std::string& body,
-                                const std::string& key = "", const std::string& client = "1.2.3.4") {
+                                const std::string& key = "", const std::string& client = "1.2.3.4",
+                                const std::string& type = "") {
     auto stream = connect(client);
     auto http = kj::newHttpClient(table_, *stream);
     kj::HttpHeaders headers(table_);
     headers.set(kj::HttpHeaderId::HOST, "here");
     if (!key.empty()) headers.add("Authorization", kj::str("Bearer ", key.c_str()));
+    if (!type.empty()) headers.set(kj::HttpHeaderId::CONTENT_TYPE, kj::heapString(type.data(), type.size()));
     kj::Maybe<uint64_t> size;
     if (method == kj::HttpMethod::POST) size = body.size();
     auto request = http->request(method, path, headers, size);

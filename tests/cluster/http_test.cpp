@@ -188,8 +188,13 @@ TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
         "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 6\n",
         "pleat:replica_up{model_name=\"fake\",replica=\"a\"} 1\n",
         "pleat:replica_up{model_name=\"fake\",replica=\"b\"} 0\n", "pleat:texts_running{model_name=\"fake\"} 0\n",
-        "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n"})
+        "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n",
+        "vllm:num_preemptions_total{model_name=\"fake\",replica=\"a\"} 2\n",
+        "pleat:collective_time_share{model_name=\"fake\",replica=\"a\"} 0.25\n",
+        "pleat:fallback_rate{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.2\n",
+        "pleat:predictor_recall{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.75\n"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
+  EXPECT_EQ(metrics.find("layer=\"0\""), std::string::npos) << "a layer without choices";
   const json replicas = door.get("/v1/pleat/replicas").parsed()["data"];
   EXPECT_EQ(replicas[0]["usable"], true);
   EXPECT_EQ(replicas[0]["stats"]["generatedTokens"], 7);

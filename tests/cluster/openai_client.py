@@ -1,10 +1,12 @@
 """The official `openai` client against a router: python3 openai_client.py http://127.0.0.1:PORT
 
-Plain calls and streams, of completions and of chats where the model has a template; what it parses is compared
+Plain calls, streams and batches, of completions and of chats where the model has a template; what it parses is compared
 with what the same request gives in another way. Exits with 1 and a sentence at the first difference.
 """
 
+import json
 import sys
+import time
 
 import openai
 
@@ -63,6 +65,36 @@ def chats(client, model):
     print("chat: the same plain and streamed")
 
 
+def batches(client, model):
+    lines = [{"custom_id": f"line {seed}", "method": "POST", "url": "/v1/completions",
+              "body": {"model": model, "prompt": "The history of the", "max_tokens": 8, "seed": seed}} for seed in range(6)]
+    lines.append({"custom_id": "wrong", "method": "POST", "url": "/v1/completions",
+                  "body": {"model": model, "prompt": "x", "top_p": 2}})
+    content = "\n".join(json.dumps(line) for line in lines).encode()
+    file = client.files.create(file=("lines.jsonl", content), purpose="batch")
+    check(file.bytes == len(content) and file.filename == "lines.jsonl", "the file that was sent")
+    check(client.files.content(file.id).read() == content, "the file's content")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h",
+                                  metadata={"for": "a test"})
+    for _ in range(600):
+        batch = client.batches.retrieve(batch.id)
+        if batch.status == "completed":
+            break
+        time.sleep(0.1)
+    counts = batch.request_counts
+    check((counts.total, counts.completed, counts.failed) == (7, 6, 1), f"the batch counts {counts}")
+    check(batch.metadata == {"for": "a test"}, "the batch's metadata")
+    for text in client.files.content(batch.output_file_id).text.splitlines():
+        record = json.loads(text)
+        body = next(line["body"] for line in lines if line["custom_id"] == record["custom_id"])
+        direct = client.completions.create(**body).choices[0].text
+        check(record["response"]["body"]["choices"][0]["text"] == direct, f"the text of {record['custom_id']}")
+    error = json.loads(client.files.content(batch.error_file_id).text)
+    check(error["custom_id"] == "wrong" and "top_p" in json.dumps(error), "the error's record")
+    check(batch.id in [one.id for one in client.batches.list()], "the list of batches")
+    check(file.id in [one.id for one in client.files.list()] and client.files.delete(file.id).deleted, "the list of files")
+
+
 def refusals(client, model):
     def refused(kind, **request):
         try:
@@ -84,6 +116,7 @@ def main(url):
     check(client.models.retrieve(model).id == model, "the model by its name")
     completions(client, model)
     chats(client, model)
+    batches(client, model)
     refusals(client, model)
     print(f"openai {openai.__version__} and {model}: every check holds")
 

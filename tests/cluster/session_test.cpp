@@ -136,8 +136,9 @@ TEST(Session, AnEngineThatIsStuckBeforeTheFirstTokenIsFoundByItsStats) {
 }
 
 TEST(Session, ADrainingBusyOrBrokenReplicaIsPassedOver) {
-  for (const Refusal& refusal : {Refusal(Code::DRAINING, "leaving"), Refusal(Code::QUEUE_FULL, "full", 400),
-                                 Refusal(Code::INTERNAL, "broken")}) {
+  for (const Refusal& refusal :
+       {Refusal(Code::DRAINING, "leaving"), Refusal(Code::QUEUE_FULL, "full", 400), Refusal(Code::INTERNAL, "broken"),
+        Refusal(Code::SLOW_READER, "behind, but not the client")}) {
     FakeWorld world;
     world["a"].refuses = refusal;
     world["b"];

@@ -15,7 +15,7 @@ struct Formats {
 std::vector<Formats> all_formats() {
   using enum WeightFormat;
   std::vector<Formats> all = {{int4, int3, int4}, {int4, bf16, int4}, {bf16, int8, bf16}, {int8, f32, int2}};
-  for (WeightFormat format : kLowBitFormats) all.push_back({format, format, format});
+  for (WeightFormat format : kRowFormats) all.push_back({format, format, format});
   return all;
 }
 
@@ -149,7 +149,9 @@ void add_leaf(const Gather& t, Gather::Kind kind, int leaf, int64_t row, Near* o
       out[k].value += r.value * weight;
       if (!is_low_bit(format) || is_loud(n)) continue;
       const double around =
-          t.down.codes[size_t(n * t.width + k)] - (format == WeightFormat::int8 ? 0 : std::exp2(bits_of(format) - 1));
+          t.down.codes[size_t(n * t.width + k)] - (format == WeightFormat::int8 ? 0
+                                                   : has_planes(format)         ? 64
+                                                                                : std::exp2(bits_of(format) - 1));
       const float product = float(r.value) * scale(n);
       if (kind == Gather::all_known)
         out[k].value += around * (double(step) * std::nearbyint(product / step) - r.value * double(scale(n)));

@@ -5,19 +5,24 @@
 #include <vector>
 
 #include "kernels/neuron_rows.h"
+#include "kernels/planes.h"
 #include "vectors.h"
 
 namespace pleat {
 
 constexpr WeightFormat kLowBitFormats[] = {WeightFormat::int8, WeightFormat::int6, WeightFormat::int5,
                                            WeightFormat::int4, WeightFormat::int3, WeightFormat::int2};
+// Rows of planes too.
+constexpr WeightFormat kRowFormats[] = {WeightFormat::int8,    WeightFormat::int6,    WeightFormat::int5,
+                                        WeightFormat::int4,    WeightFormat::int3,    WeightFormat::int2,
+                                        WeightFormat::planes4, WeightFormat::planes3, WeightFormat::planes2};
 
 struct RandomRows {
   WeightFormat format;
   int64_t neurons, width;
   std::vector<double> weights;                         // [neurons, width]
   std::vector<float> scale, minimum;                   // low-bit: [neurons, groups]
-  std::vector<int> codes;                              // low-bit: [neurons, width]
+  std::vector<int> codes;                              // low-bit: [neurons, width]; of planes, what they look up
   std::vector<int32_t> loud_inputs{}, loud_neurons{};  // protected
   NeuronRows rows;
 
@@ -51,21 +56,46 @@ struct RandomRows {
       stored_minimum.push_back(to_bf16(value));
       minimum.push_back(bits == 8 ? 0 : rounded_to_bf16(value));
     }
+    const std::vector<uint8_t> planes =
+        has_planes(format) ? draw_planes(generator, stored_scale, stored_minimum) : std::vector<uint8_t>();
     for (int64_t neuron = 0; neuron < neurons; ++neuron) {
       std::vector<uint8_t> bytes(size_t((width * bits + 7) / 8));
       for (int64_t k = 0; k < width; ++k) {
         const unsigned code = generator() & ((1u << bits) - 1);
         for (int64_t bit = 0; bit < bits; ++bit)
           bytes[size_t((k * bits + bit) / 8)] |= uint8_t((code >> bit & 1) << (k * bits + bit) % 8);
-        codes.push_back(bits == 8 ? int(code) - 128 : int(code));
         const size_t group = size_t(neuron * groups() + k / 64);
+        int sum = 0;
+        for (size_t p = 0; !planes.empty() && p < size_t(bits); ++p)
+          if (code >> p & 1) sum += plane_scale_value(planes[group * size_t(bits) + p]);
+        codes.push_back(bits == 8 ? int(code) - 128 : planes.empty() ? int(code) : sum);
         weights.push_back(double(minimum[group]) + double(scale[group]) * codes.back());
       }
       const int64_t group = neuron * groups();
       rows.pack_low_bit(neuron, 1, bytes.data(), &stored_scale[size_t(group)],
-                        bits == 8 ? nullptr : &stored_minimum[size_t(group)]);
+                        bits == 8 ? nullptr : &stored_minimum[size_t(group)],
+                        planes.empty() ? nullptr : &planes[size_t(group * bits)]);
     }
     protect(seed, std::move(inputs), std::move(loud));
+  }
+
+  // Scales of planes, and with them 2^(e+1) and -2^e times their sum.
+  std::vector<uint8_t> draw_planes(std::mt19937& generator, std::vector<bf16>& stored_scale,
+                                   std::vector<bf16>& stored_minimum) {
+    std::vector<uint8_t> out;
+    for (size_t group = 0; group < scale.size(); ++group) {
+      int sum = 0;
+      for (int p = 0; p < bits_of(format); ++p) {
+        uint8_t byte = 0;
+        do byte = uint8_t(generator() & 127);
+        while (!is_plane_scale(byte) || sum + plane_scale_value(byte) > kPlaneLimit - (bits_of(format) - p - 1));
+        out.push_back(byte), sum += plane_scale_value(byte);
+      }
+      const float unit = std::ldexp(1.0f, -10 - int(generator() % 3));
+      scale[group] = 2 * unit, minimum[group] = -unit * float(sum);
+      stored_scale[group] = to_bf16(scale[group]), stored_minimum[group] = to_bf16(minimum[group]);
+    }
+    return out;
   }
 
   void protect(uint32_t seed, std::vector<int32_t> inputs, std::vector<int32_t> loud) {

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kWidths[] = {40, 96, 320, 576, 1024, 1100};
 
 TEST(LowBitRows, UnpackToTheCheckpointsWeights) {
-  for (WeightFormat format : kLowBitFormats)
+  for (WeightFormat format : kRowFormats)
     for (int64_t width : kWidths) {
       const RandomRows w(format, 9, width, 1, {3, 39}, {4, 8});
       std::vector<float> values(size_t(width), NAN);
@@ -31,6 +31,7 @@ TEST(LowBitRows, CountWhatAGatherStreams) {
   EXPECT_EQ(rows.stride_bytes(), 1856);
   EXPECT_EQ(NeuronRows(WeightFormat::int8, 10, 4096).row_bytes(), 4096 + 2 * 64);
   EXPECT_EQ(NeuronRows(WeightFormat::bf16, 10, 77).row_bytes(), 154);
+  EXPECT_EQ(NeuronRows(WeightFormat::planes4, 10, 4096).row_bytes(), 4096 * 5 / 8);
   NeuronRows down(WeightFormat::int4, 10, 4096);
   const size_t bytes = down.bytes();
   down.protect_neurons({7});
@@ -42,7 +43,7 @@ TEST(LowBitRows, DenseProductsAreThoseOfTheUnpackedRows) {
   const std::vector<int64_t> offsets = {0, 5, 5, 40, 41, neurons};
   const std::vector<TreeNode> nodes = {{8, 12}, {12, 13}};
   for (Isa isa : isas_here())
-    for (WeightFormat format : kLowBitFormats)
+    for (WeightFormat format : kRowFormats)
       for (int64_t width : kWidths) {
         Context ctx(2, true, isa);
         const RandomRows w(format, neurons, width, 1, {0, 38}, {0, 39, 76});

@@ -27,14 +27,15 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
 
   // The status; the body is complete after that. `grown` sees it each time it has grown.
-  int post(const std::string& path, const std::string& text, const std::function<void()>& grown = {}) {
-    begin_post(path, text);
+  int post(const std::string& path, const std::string& text, const std::function<void()>& grown = {},
+           const std::string& type = "application/json") {
+    begin_post(path, text, type);
     return receive(grown);
   }
   // Without waiting for the answer.
-  void begin_post(const std::string& path, const std::string& text) {
-    send("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
-         std::to_string(text.size()) + "\r\n\r\n" + text);
+  void begin_post(const std::string& path, const std::string& text, const std::string& type = "application/json") {
+    send("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: " + type +
+         "\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
   }
   int get(const std::string& path) {
     send("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -153,6 +153,7 @@ inline BatchLimits small_limits() {
 struct Outcome {
   std::map<std::string, Completion> completions;
   std::vector<StepRow> rows;
+  int64_t preemptions = 0;
 };
 
 // Submits all, some while others run, and runs to the end.
@@ -193,6 +194,7 @@ inline Outcome run(const BatchLimits& limits, const std::vector<Request>& reques
     EXPECT_EQ(grown[id].logprobs.size(), completion.logprobs.size()) << id;
   }
   outcome.rows = engine.rows;
+  outcome.preemptions = batcher.preemptions();
   return outcome;
 }
 

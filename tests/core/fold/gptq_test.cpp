@@ -146,6 +146,27 @@ TEST(GptqByNeuron, LosesLessOfTheOutputThanRoundingAndGroupsAlongANeuronsOutputs
   }
 }
 
+TEST(GptqByNeuron, PlanesAreSumsOfScalesThatFitWhatIsRounded) {
+  Context ctx(2, true);
+  const Table w = random_table(96, 70, 0.1, 24), activations = correlated_rows(400, 96, 25);
+  const std::vector<double> h = second_moment_of(activations);
+  for (const int planes : {2, 3, 4}) {
+    const LowBitRows rounded = gptq_by_neuron(ctx, w.view(), {}, planes, false, {}, true);
+    const LowBitRows compensated = gptq_by_neuron(ctx, w.view(), h, planes, true, {}, true);
+    EXPECT_LT(activation_error(w, compensated, h), 0.8 * activation_error(w, rounded, h)) << planes;
+    EXPECT_LT(activation_error(w, rounded, h), 1.1 * activation_error(w, gptq_by_neuron(ctx, w.view(), {}, planes), h));
+    for (int64_t n = 0; n < w.rows; ++n)
+      for (const int64_t i : {0, 63, 64, 69}) {
+        const size_t group = size_t(n * 2 + i / 64);
+        double value = 0;  // 2^e sum of signed scales
+        for (int p = 0; p < planes; ++p)
+          value += (rounded.code(n, i) >> p & 1 ? 0.5 : -0.5) * double(to_f32(rounded.scale[group])) *
+                   plane_scale_value(rounded.plane_scales[group * size_t(planes) + size_t(p)]);
+        EXPECT_EQ(rounded.value(n, i), float(value));
+      }
+  }
+}
+
 TEST(GptqByNeuron, AProtectedNeuronIsItsWeightsInBf16) {
   Context ctx(1, true);
   const Table w = random_table(80, 70, 0.1, 23);

@@ -94,7 +94,8 @@ std::vector<Case> cases() {
   for (const bool gated : {false, true})
     for (const SelectionKind selection : {all, range, gate, predictor, threshold, prompt, core, hot})
       for (const bool lines : {true, false})
-        for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int4, WeightFormat::int3})
+        for (const WeightFormat format :
+             {WeightFormat::bf16, WeightFormat::int4, WeightFormat::int3, WeightFormat::planes4})
           if (is_for(selection, gated) && (lines || (selection != all && format == WeightFormat::bf16)))
             out.emplace_back(gated, selection, lines, format);
   return out;
@@ -112,7 +113,7 @@ TEST(Selections, FallingBackOnEveryNeuronEqualsTheDenseModel) {
   for (const bool gated : {false, true})
     for (const SelectionKind selection :
          {SelectionKind::threshold, SelectionKind::prompt, SelectionKind::core, SelectionKind::hot})
-      for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
+      for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::planes4}) {
         LayerRecipe recipe;
         recipe.selection = selection;
         recipe.exact = 1;
@@ -120,8 +121,12 @@ TEST(Selections, FallingBackOnEveryNeuronEqualsTheDenseModel) {
         recipe.formats = {format, format, format};
         LayerRecipe all = recipe;
         all.selection = SelectionKind::all;
-        const std::vector<float> dense = logits(
-            format == WeightFormat::bf16 ? std::string(Models::dense(gated)) : Models::folded(gated, all), 1, 24);
+        // Planes that are gathered share their scales otherwise than those that are not: the same folder, run densely.
+        const bool itself = has_planes(format) && gathers(selection);
+        const std::vector<float> dense =
+            logits(format == WeightFormat::bf16 ? std::string(Models::dense(gated))
+                                                : Models::folded(gated, itself ? recipe : all),
+                   1, 24, WeightFormat::f32, itself);
         // int8: the rows' groups and the activations' rounding differ between the two layouts.
         EXPECT_LT(distance(logits(Models::folded(gated, recipe), 1, 24), dense),
                   format == WeightFormat::bf16 ? 1e-4 : 2e-2)

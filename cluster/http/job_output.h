@@ -19,6 +19,8 @@ class JobOutput {
   // Is there a record of this id, or an error record of this line of the input?
   bool holds(const std::string& custom_id) const { return ids_.count(custom_id) > 0; }
   bool holds_line(int64_t line) const { return lines_.count(line) > 0; }
+  // Records that it held when it was opened.
+  int64_t held() const { return int64_t(ids_.size() + lines_.size()); }
 
   // `line` without its newline, on disk on return. Error(failed) if it cannot be written; the file is then as before.
   void append(std::string line);

@@ -1,4 +1,4 @@
-#include "launcher/job_output.h"
+#include "cluster/http/job_output.h"
 
 #include <cerrno>
 #include <cstring>

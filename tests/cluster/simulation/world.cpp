@@ -1,0 +1,247 @@
+#include "tests/cluster/simulation/world.h"
+
+#include <algorithm>
+#include <set>
+
+#include "tests/cluster/simulation/chance.h"
+
+namespace pleat::test {
+namespace {
+
+constexpr auto kLongest = 120 * kj::SECONDS;  // for all requests to end; for everything to come to rest
+constexpr auto kNoticed = 5 * kj::SECONDS;    // after the end of a fault the router knows of it
+
+class World {
+ public:
+  World(uint64_t seed, bool prints)
+      : timer_(kj::origin<kj::TimePoint>()),
+        wait_scope_(loop_),
+        record_(timer_, prints),
+        chance_(seed),
+        random_(mixed(seed)),
+        options_(chance_.router_options()),
+        replicas_(
+            timer_, [this](const std::string& address) { return connect(address); }, options_) {
+    const ReplicaTerms terms = chance_.replica_terms();
+    for (int number = 0; number < chance_.replicas(); ++number) {
+      listed_.insert(std::to_string(number));
+      servers_.push_back(std::make_unique<SimulatedReplica>(
+          timer_, record_, terms, [this](auto prompt, int64_t written) { asked(prompt, written); }, number,
+          random_.another()));
+      servers_.back()->start();
+    }
+    list();
+  }
+
+  Tally live() {
+    faults_ = chance_.faults();
+    for (ClientPlan& plan : chance_.clients()) add(std::move(plan));
+    for (CallerPlan& plan : chance_.callers()) add(std::move(plan));
+    if (!pass_until([&] { return all_ended() && faults_.empty(); })) record_.broken("a request never ends");
+    if (!pass_until([&] { return at_rest(); })) record_.broken("the world does not come to rest");
+    // And it is as good as new.
+    const size_t before = clients_.size();
+    for (ClientPlan& plan : chance_.late_clients(timer_.now())) add(std::move(plan));
+    if (!pass_until([&] { return all_ended() && at_rest(); })) record_.broken("a late request never ends");
+    for (size_t i = before; i < clients_.size(); ++i)
+      if (clients_[i]->end() != SimulatedClient::End::whole) record_.broken("a late client got no text");
+    for (const auto& server : servers_) server->check_at_rest();
+    for (const auto& replica : replicas_.all())
+      if (replica->load() != 0) record_.broken("the router counts ", replica->load(), " tokens at rest");
+    return tally();
+  }
+
+ private:
+  void add(ClientPlan plan) {
+    const int number = int(clients_.size());
+    plan.number = number;
+    clients_.push_back(
+        std::make_unique<SimulatedClient>(timer_, record_, replicas_, options_, std::move(plan), random_.another()));
+  }
+  void add(CallerPlan plan) {
+    const auto connect = [this, replica = size_t(plan.replica)] {
+      return servers_[replica]->connect(chance_.cable_quality());
+    };
+    callers_.push_back(std::make_unique<SimulatedCaller>(timer_, record_, std::move(plan), connect));
+  }
+  void asked(std::span<const ToyCell> prompt, int64_t written) {
+    const size_t client = Chance::client_of(prompt);
+    if (client >= Chance::kCallers) return;
+    if (client >= clients_.size()) return record_.broken("an engine has a prompt that nobody sent");
+    clients_[client]->asked(written);
+  }
+  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::string& address) {
+    return servers_[size_t(std::stoi(address))]->connect(chance_.cable_quality());
+  }
+
+  // The event loop runs dry, whoever computes has a turn, and time goes on to what comes next.
+  template <class Condition>
+  bool pass_until(Condition&& over) {
+    const kj::TimePoint end = timer_.now() + kLongest;
+    while (timer_.now() < end && record_.first_broken().empty()) {
+      wait_scope_.poll();
+      if (turn()) continue;
+      if (over()) return true;
+      kj::TimePoint next = end;
+      const auto sooner = [&](kj::Maybe<kj::TimePoint> event) {
+        KJ_IF_MAYBE (time, event) next = std::min(next, *time);
+      };
+      sooner(timer_.nextEvent());
+      for (const auto& server : servers_) sooner(server->next_turn());
+      if (!faults_.empty()) sooner(faults_.front().at);
+      if (noticed_ > timer_.now()) sooner(noticed_);
+      timer_.advanceTo(std::max(next, timer_.now()));
+      befall();
+    }
+    return !record_.first_broken().empty();
+  }
+
+  // Of all who compute; false: none has anything to do now.
+  bool turn() {
+    bool turned = false;
+    try {
+      for (const auto& server : servers_) turned |= server->turn();
+    } catch (const Error& error) {
+      record_.broken("an engine fails: ", error.what());
+    }
+    return turned;
+  }
+
+  void befall() {
+    while (!faults_.empty() && timer_.now() >= faults_.front().at) {
+      const Fault fault = faults_.front();
+      faults_.erase(faults_.begin());
+      happen(fault);
+    }
+    for (size_t replica = 0; replica < servers_.size(); ++replica)
+      if (servers_[replica]->drained()) {
+        servers_[replica]->end(true);
+        later({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
+      }
+  }
+
+  void happen(const Fault& fault) {
+    SimulatedReplica& server = *servers_[size_t(fault.replica)];
+    if (fault.kind == Fault::start) {
+      if (!server.up()) server.start();
+      return;
+    }
+    if (fault.kind == Fault::list) {
+      listed_.insert(std::to_string(fault.replica));
+      return list();
+    }
+    if (!server.up()) return;
+    ++happened_;
+    noticed_ = std::max(noticed_, timer_.now() + fault.lasts + kNoticed);
+    switch (fault.kind) {
+      case Fault::kill:
+      case Fault::power_off:
+        server.end(fault.kind == Fault::kill);
+        return later({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
+      case Fault::drain:
+        return server.drain(fault.lasts);
+      case Fault::stall:
+        return server.stall(timer_.now() + fault.lasts);
+      case Fault::reset:
+        return server.reset();
+      case Fault::deaf:
+      case Fault::mute:
+        return server.half_open(fault.kind == Fault::deaf);
+      case Fault::hang:
+        record_.note("replica ", fault.replica, " hangs");
+        return server.hang(timer_.now() + fault.lasts);
+      case Fault::freeze:
+        server.hang(timer_.now() + fault.lasts);
+        return server.stall(timer_.now() + fault.lasts);
+      case Fault::unlist:
+        listed_.erase(std::to_string(fault.replica));
+        list();
+        return later({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
+      case Fault::start:
+      case Fault::list:
+        return;
+    }
+  }
+  void later(const Fault& fault) {
+    faults_.insert(std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > fault.at; }),
+                   fault);
+  }
+  void list() {
+    std::string all;
+    for (const std::string& address : listed_) all += ' ' + address;
+    record_.note("the router's list:", all.c_str());
+    replicas_.set({listed_.begin(), listed_.end()});
+  }
+
+  bool all_ended() const {
+    return std::all_of(clients_.begin(), clients_.end(),
+                       [](const auto& client) { return client->end() != SimulatedClient::End::none; }) &&
+           std::all_of(callers_.begin(), callers_.end(), [](const auto& caller) { return caller->over(); });
+  }
+  // As the router sees it, too.
+  bool at_rest() const {
+    return timer_.now() >= noticed_ &&
+           std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->at_rest(); }) &&
+           std::all_of(replicas_.all().begin(), replicas_.all().end(),
+                       [](const auto& replica) { return replica->usable() && replica->load() == 0; });
+  }
+
+  Tally tally() const {
+    Tally tally;
+    tally.worlds = 1;
+    tally.faults = happened_;
+    for (const auto& client : clients_) {
+      tally.moved += client->moves() > 0;
+      tally.whole += client->end() == SimulatedClient::End::whole;
+      tally.left += client->end() == SimulatedClient::End::left;
+      if (client->end() != SimulatedClient::End::refused) continue;
+      ++tally.refused;
+      tally.late += client->refusal() == rpc::Error::Code::DEADLINE_EXCEEDED;
+      tally.slow += client->refusal() == rpc::Error::Code::SLOW_READER;
+    }
+    tally.turned_away = tally.refused - tally.late - tally.slow;
+    for (const auto& caller : callers_) tally.called += caller->answered();
+    tally.digest = record_.digest();
+    tally.broken = record_.first_broken();
+    return tally;
+  }
+
+  kj::TimerImpl timer_;  // outlives the loop, which keeps cancelled calls until its own end
+  kj::EventLoop loop_;
+  kj::WaitScope wait_scope_;
+  Record record_;
+  Chance chance_;
+  Random random_;
+  std::vector<Fault> faults_;  // to come, in order
+  std::set<std::string> listed_;
+  int64_t happened_ = 0;
+  kj::TimePoint noticed_ = kj::origin<kj::TimePoint>();
+  const RouterOptions options_;
+  std::vector<std::unique_ptr<SimulatedReplica>> servers_;
+  ReplicaSet replicas_;
+  std::vector<std::unique_ptr<SimulatedClient>> clients_;
+  std::vector<std::unique_ptr<SimulatedCaller>> callers_;
+};
+
+}  // namespace
+
+void Tally::add(const Tally& other) {
+  worlds += other.worlds;
+  whole += other.whole;
+  moved += other.moved;
+  refused += other.refused;
+  left += other.left;
+  called += other.called;
+  faults += other.faults;
+  turned_away += other.turned_away;
+  late += other.late;
+  slow += other.slow;
+  if (broken.empty()) broken = other.broken;
+}
+
+Tally live_through(uint64_t seed, bool prints) {
+  World world(seed, prints);
+  return world.live();
+}
+
+}  // namespace pleat::test
