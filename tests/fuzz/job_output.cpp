@@ -1,5 +1,5 @@
 // A file that --resume shall go on with.
-#include "launcher/job_output.h"
+#include "cluster/http/job_output.h"
 
 #include "tests/fuzz/fuzz.h"
 
