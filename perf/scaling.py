@@ -115,7 +115,8 @@ def main():
                 points[-1]["predicted_tokens_per_second"] = 1 / step
             out["measured"].setdefault(kind, {})[subject] = points
     folded = strong[ranks_list[-1]]["folded"]
-    folding = {"reduction": strong[1]["folded"]["reduction"], "imbalance": folded["fixup_imbalance"],
+    folding = {"reduction": strong[1]["folded"]["reduction"],
+               "imbalance": max(runs["folded"]["fixup_imbalance"] for runs in strong.values()),
                "fixup_share": folded["phases"]["fix-up"]["bytes"] /
                sum(folded["phases"][phase]["bytes"] for phase in ("fold", "predictor", "fix-up"))}
     out["folding"] = folding
