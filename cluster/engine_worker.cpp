@@ -59,8 +59,7 @@ EngineCounts EngineWorker::counts() const {
   counts.step_seconds = std::accumulate(std::begin(engine.seconds), std::end(engine.seconds), 0.0);
   counts.collective_seconds = engine.seconds[EngineStatistics::collective];
   for (size_t layer = 0; layer < engine.fallback.size(); ++layer)
-    counts.layers.push_back(
-        {engine.choices[layer], engine.fallback[layer], engine.needed[layer], engine.found[layer]});
+    counts.layers.push_back({engine.choices[layer], engine.fallback[layer], engine.needed[layer], engine.found[layer]});
   return counts;
 }
 
