@@ -25,7 +25,7 @@ class FoldedEngine : public testing::Test {
     options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
     options.out = folder_;
     options.reduction = 0.7;
-    options.max_tokens = 8192;
+    options.max_tokens = 2048;
     fold_model(options);
   }
   static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }

@@ -185,7 +185,7 @@ TEST(AllReduce, RefusesMoreRanksOrTermsThanItHasRoomFor) {
 TEST(AllReduce, ARankThatNeverComesIsNamedWithinTheBound) {
   const Shape shape{5, 3000};
   for (const bool two_shot : {false, true}) {
-    Ranks ranks(4, int64_t(shape.size()), 1u << 18);
+    Ranks ranks(4, int64_t(shape.size()), 1u << 16);
     std::barrier ready(3);
     ranks.run(
         [&](int rank, const Stream& stream) {

@@ -26,7 +26,7 @@ TEST(Device, GeneratesTheTextThatTheCpuGenerates) {
 TEST(Device, GeneratesTheTextOfAFoldedModel) {
   const Scratch scratch;
   const std::string folded = scratch.path("folded");
-  const Outcome fold = pleat("fold --quiet --reduction 0.75 --max-tokens 4096 --model " + model() + " --text " +
+  const Outcome fold = pleat("fold --quiet --reduction 0.75 --max-tokens 1024 --model " + model() + " --text " +
                              PLEAT_SOURCE_DIR "/examples/calibration.txt --out " + folded);
   ASSERT_EQ(fold.code, 0) << fold.err;
   const Outcome cpu = pleat(greedy(folded)), device = on_the_device(greedy(folded));
