@@ -7,7 +7,8 @@
 // 2^e times an integer of 8 bits. e is shared by 64 outputs and 64 inputs, A_p
 //   column  by 64 outputs and one input            (accuracy)
 //   block   by 8 outputs and 8 consecutive inputs  (speed)
-// both 1/64 of a byte a weight and plane: 4.5, 3.375 and 2.25 bits a weight with 4, 3 and 2 planes.
+// both 1/64 of a byte a weight and plane: 4.5, 3.375 and 2.25 bits a weight with 4, 3 and 2 planes. Neurons that are
+// gathered have theirs by one output and 64 inputs: low_bit_row.h.
 //
 // Arithmetic, the same for every instruction set: x is quantised as low_bit.h says, to q and s by row and group of 64
 // inputs. Over the groups g of a leaf, ascending, y from 0:
