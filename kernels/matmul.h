@@ -57,6 +57,9 @@ class PackedMatrix {
   size_t bytes() const { return data_.bytes() + low_bit_.bytes() + planes_.bytes(); }  // what one product streams
 
  private:
+  void pack_elements(int64_t input, int64_t output, const WeightBlock& block);
+  void pack_words(int64_t padded_input, int64_t output, const WeightBlock& block);
+
   friend struct PackedAccess;  // matmul.cpp and its instruction-set files
   WeightFormat format_ = WeightFormat::f32;
   int64_t inputs_ = 0, outputs_ = 0;

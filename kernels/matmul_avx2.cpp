@@ -26,11 +26,36 @@ struct Avx2 {
   }
 
   static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out) {
-    for (int64_t word = 0; word < words; ++word) {
+    int64_t word = 0;
+    for (; word + 8 <= words; word += 8)
+      for (int row = 0; row < kPanelOutputs; row += 8)
+        transpose_8(from + row * stride + word * 4, stride, rows - row, out + word * kPanelOutputs + row);
+    for (; word < words; ++word)
       for (int row = 0; row < kPanelOutputs; ++row) {
         const std::byte* at = from + row * stride + word * 4;
         out[word * kPanelOutputs + row] = row < rows ? *reinterpret_cast<const uint32_t*>(at) : 0;
       }
+  }
+
+  // Eight words of eight rows, those from `rows` on being zero.
+  static void transpose_8(const std::byte* from, int64_t stride, int rows, uint32_t* out) {
+    __m256 row[8], pair[8], four[8];
+    for (int i = 0; i < 8; ++i)
+      row[i] = i < rows ? _mm256_loadu_ps(reinterpret_cast<const float*>(from + i * stride)) : _mm256_setzero_ps();
+    for (int i = 0; i < 4; ++i) {
+      pair[2 * i] = _mm256_unpacklo_ps(row[2 * i], row[2 * i + 1]);
+      pair[2 * i + 1] = _mm256_unpackhi_ps(row[2 * i], row[2 * i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {  // four[i + j]: word j, and j + 4, of rows i to i + 3
+      four[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+      four[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
+      four[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+      four[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
+    }
+    for (int j = 0; j < 4; ++j) {
+      float* to = reinterpret_cast<float*>(out) + j * kPanelOutputs;
+      _mm256_storeu_ps(to, _mm256_permute2f128_ps(four[j], four[j + 4], 0x20));
+      _mm256_storeu_ps(to + 4 * kPanelOutputs, _mm256_permute2f128_ps(four[j], four[j + 4], 0x31));
     }
   }
 };

@@ -2,6 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/matmul.h"
+#include "kernels/matmul_tile.h"
 #include "kernels/panel_product.h"
 #include "kernels/weight_copy.h"
 
@@ -33,6 +34,14 @@ void copy_floats(const WeightBlock& block, int64_t output, int64_t step, Start s
 }
 
 float same(float value) { return value; }
+
+WeightBlock part_of(const WeightBlock& block, int64_t input, int64_t inputs, int64_t output, int64_t outputs) {
+  WeightBlock part = block;
+  part.inputs = inputs;
+  part.outputs = outputs;
+  with_floats(block, [&](auto* data) { part.data = data + input * block.input_stride + output * block.output_stride; });
+  return part;
+}
 
 void check_inside(const WeightBlock& block, int64_t input, int64_t output, int64_t inputs, int64_t outputs) {
   PLEAT_ASSERT(input >= 0 && output >= 0 && input + block.inputs <= inputs && output + block.outputs <= outputs,
@@ -88,8 +97,8 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs,
   data_ = Buffer(size_t(panels * padded_offsets_.back() * kColumnBlock * weight_bytes(format)));
 }
 
-void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block) {
-  check_inside(block, input, output, inputs_, outputs_);
+// Element by element, from any strides.
+void PackedMatrix::pack_elements(int64_t input, int64_t output, const WeightBlock& block) {
   size_t leaf = 0;  // where the last input was; inputs come in ascending order
   const auto padded_input = [&](int64_t k) {
     while (k < leaf_offsets_[leaf]) --leaf;
@@ -102,18 +111,71 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
     const int64_t panel = (output + n) / kColumnBlock * padded_offsets_.back();
     return (panel + row - row % packed) * kColumnBlock + column * packed + row % packed;
   };
+  if (format_ == WeightFormat::f32) {
+    const auto start = [&](int64_t k, int64_t n) { return data_.as<float>() + place(k, n, 1); };
+    copy_floats(block, output, 1, start, same);
+  } else {
+    const auto start = [&](int64_t k, int64_t n) { return data_.as<bf16>() + place(k, n, 2); };
+    copy_floats(block, output, 2, start, to_bf16);
+  }
+}
 
-  switch (format_) {
-    case WeightFormat::f32: {
-      const auto start = [&](int64_t k, int64_t n) { return data_.as<float>() + place(k, n, 1); };
-      return copy_floats(block, output, 1, start, same);
+// A whole panel's outputs, each with its inputs side by side, from a place on where a word of the panel begins and as
+// far as whole words go: 32 rows of words, transposed.
+void PackedMatrix::pack_words(int64_t padded_input, int64_t output, const WeightBlock& block) {
+  constexpr int64_t kInputs = 256;  // at a time
+  alignas(64) std::byte converted[kColumnBlock * kInputs * sizeof(float)];
+  const int64_t element = weight_bytes(format_), per_word = 4 / element;
+  const bool as_it_is = block.dtype == (format_ == WeightFormat::f32 ? DType::f32 : DType::bf16);
+  const TileKernels& kernels = tile_kernels(detect_isa());
+  uint32_t* to =
+      data_.as<uint32_t>() + (output / kColumnBlock * padded_offsets_.back() + padded_input) / per_word * kColumnBlock;
+  for (int64_t k = 0; k < block.inputs; k += kInputs, to += kInputs / per_word * kColumnBlock) {
+    const int64_t n = std::min(kInputs, block.inputs - k);
+    if (as_it_is) {
+      const std::byte* from = static_cast<const std::byte*>(block.data) + k * element;
+      kernels.transpose(from, block.output_stride * element, kColumnBlock, n / per_word, to);
+      continue;
     }
-    case WeightFormat::bf16: {
-      const auto start = [&](int64_t k, int64_t n) { return data_.as<bf16>() + place(k, n, 2); };
-      return copy_floats(block, output, 2, start, to_bf16);
+    with_floats(block, [&](auto* data) {
+      for (int64_t row = 0; row < kColumnBlock; ++row) {
+        const auto* from = data + row * block.output_stride + k;
+        std::byte* into = converted + row * kInputs * element;
+        for (int64_t i = 0; format_ == WeightFormat::f32 && i < n; ++i)
+          reinterpret_cast<float*>(into)[i] = value_of(from[i]);
+        for (int64_t i = 0; format_ != WeightFormat::f32 && i < n; ++i)
+          reinterpret_cast<bf16*>(into)[i] = to_bf16(value_of(from[i]));
+      }
+    });
+    kernels.transpose(converted, kInputs * element, kColumnBlock, n / per_word, to);
+  }
+}
+
+void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block) {
+  check_inside(block, input, output, inputs_, outputs_);
+  PLEAT_ASSERT(!is_low_bit(format_), name_of(format_), " weights are packed by row");
+  const auto elements = [&](int64_t k, int64_t inputs, int64_t n, int64_t outputs) {
+    if (inputs > 0 && outputs > 0) pack_elements(input + k, output + n, part_of(block, k, inputs, n, outputs));
+  };
+  if (block.input_stride != 1) return elements(0, block.inputs, 0, block.outputs);
+  const int64_t per_word = 4 / weight_bytes(format_);
+  for (size_t leaf = 0; leaf + 1 < leaf_offsets_.size(); ++leaf) {
+    // Of this leaf's inputs those in the block, [first, last), and of them those in whole words, [begin, end).
+    const int64_t first = std::max(leaf_offsets_[leaf] - input, int64_t(0));
+    const int64_t last = std::min(leaf_offsets_[leaf + 1] - input, block.inputs);
+    if (first >= last) continue;
+    const int64_t at = padded_offsets_[leaf] + input + first - leaf_offsets_[leaf];
+    const int64_t begin = std::min(first + at % per_word, last), end = last - (last - begin) % per_word;
+    elements(first, begin - first, 0, block.outputs);
+    elements(end, last - end, 0, block.outputs);
+    for (int64_t n = 0; n < block.outputs;) {
+      const int64_t outputs = std::min(block.outputs - n, kColumnBlock - (output + n) % kColumnBlock);
+      if (outputs == kColumnBlock)
+        pack_words(at + begin - first, output + n, part_of(block, begin, end - begin, n, outputs));
+      else
+        elements(begin, end - begin, n, outputs);
+      n += outputs;
     }
-    default:
-      PLEAT_ASSERT(false, name_of(format_), " weights are packed by row");
   }
 }
 

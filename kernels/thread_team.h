@@ -2,7 +2,9 @@
 // A fixed team of threads for fork-join work of a few microseconds. The calling thread is member 0. Members wait
 // spinning for a while and then sleep (futex), or yield at once when `oversubscribed` (more threads than cores on this
 // host).
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <type_traits>
 
@@ -41,6 +43,22 @@ class ThreadTeam {
     run([&](int member) {
       for (int64_t index = take_next(); index < count; index = take_next()) work(member, index);
     });
+  }
+
+  // The same for work that may throw: then nobody takes another index, and the first exception is thrown here.
+  template <class Work>
+  void try_each(int64_t count, Work&& work) {
+    std::atomic<bool> failed = false;
+    std::exception_ptr error;
+    each(count, [&](int member, int64_t index) {
+      if (failed) return;
+      try {
+        work(member, index);
+      } catch (...) {
+        if (!failed.exchange(true)) error = std::current_exception();
+      }
+    });
+    if (error) std::rethrow_exception(error);
   }
 
  private:

@@ -18,17 +18,18 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
       model->required();
     } else {
       add_cache_flags(*sub, options.common);
-      sub->add_option(
-             "--synthetic", options.synthetic,
-             "random weights of a shape: gpt2-xl, falcon-7b, llama-2-7b, llama-3-8b, smollm2-135m, small, tiny")
+      sub->add_option("--synthetic", options.synthetic, "random weights of a published shape")
+          ->check(CLI::IsMember(shape_names()))
           ->excludes(model);
       sub->add_option("--layers", options.layers, "layers of the synthetic shape (default: as many as fit in memory)")
           ->check(CLI::Range(1, 4096));
-      sub->add_option("--fold", options.fold, "also measure the synthetic shape folded at this reduction, e.g. 0.8")
+      sub->add_option("--fold", options.folds,
+                      "also measure the synthetic shape folded at these reductions, e.g. 0.5 0.8")
           ->check(CLI::Range(0.05, 0.99));
       sub->add_option("--weights", options.weights, "also measure the synthetic shape with low-bit matrices, e.g. int4")
           ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"}));
-      sub->add_option("--batch", options.batch, "sequences that decode together")->check(CLI::Range(1, 256));
+      sub->add_option("--batch", options.batches, "sequences that decode together; several: one after the other")
+          ->check(CLI::Range(1, 256));
       sub->add_option("--context", options.context, "tokens before the first measured one")
           ->check(CLI::Range(1, 1 << 20));
       sub->add_option("--tokens", options.tokens, "measured steps, or tokens of a measured prompt")

@@ -2,6 +2,7 @@
 // `pleat bench`: measurements, each beside the machine's own read bandwidth measured in the same run.
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/engine/engine.h"
 #include "launcher/command.h"
@@ -10,20 +11,24 @@ namespace pleat {
 
 struct BenchOptions {
   CommonOptions common;
-  std::string model;      // a folder, or
-  std::string synthetic;  // a named shape with random weights
-  int layers = 0;         // of the synthetic shape; 0: as many as fit in memory, at most the shape's own
-  double fold = 0;        // also measure the shape folded at this reduction (a folded folder: always)
-  std::string weights;    // also measure the shape with its matrices in this low-bit format; empty: not
-  int batch = 1;
+  std::string model;          // a folder, or
+  std::string synthetic;      // a named shape with random weights
+  int layers = 0;             // of the synthetic shape; 0: as many as fit in memory, at most the shape's own
+  std::vector<double> folds;  // also measure the shape folded at these reductions (a folded folder: always)
+  std::string weights;        // also measure the shape with its matrices in this low-bit format; empty: not
+  std::vector<int> batches = {1};
   int context = 128;     // tokens before the first measured one
   int tokens = 32;       // measured steps
   bool profile = false;  // also where the time of decoding went, rank by rank
 };
 
+// A published shape's blueprint; `name`: one of shape_names(), ascending.
+Blueprint shape_named(const std::string& name);
+std::vector<std::string> shape_names();
+
 // One model to measure; several may share a context.
 struct Subject {
-  std::string name;  // "dense", "folded" or a low-bit format
+  std::string name;  // "dense", a low-bit format, "folded" or "folded int4", of several folds "folded 0.8"
   std::unique_ptr<Engine> engine;
   bool folded = false;
   int64_t weight_bytes = 0;

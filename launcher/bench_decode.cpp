@@ -142,15 +142,13 @@ nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) 
   return json;
 }
 
-}  // namespace
-
-// Dense and folded take turns, with a bandwidth reading between, so that a drifting machine changes all alike.
-int bench_decode(Communicator& communicator, const BenchOptions& options) {
-  Subjects subjects = make_subjects(communicator, options);
+// Dense and folded take turns, with a bandwidth reading between, so that a drifting machine changes all alike. On rank
+// 0 printed.
+void decode_together(Communicator& communicator, const BenchOptions& options, Subjects& subjects, int batch,
+                     int64_t& step) {
   constexpr int kRounds = 4, kWarmup = 2;
   std::vector<std::vector<double>> times(subjects.all.size());
   std::vector<double> bandwidth;
-  int64_t step = 0;
   const int tokens = std::max(1, options.tokens / kRounds);
   for (int round = 0; round < kRounds; ++round) {
     bandwidth.push_back(total_bandwidth(communicator, *subjects.context, options.common.device == "cuda"));
@@ -158,8 +156,8 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
       Subject& subject = subjects.all[i];
       for (int token = -(round == 0 ? kWarmup : 0); token < tokens; ++token) {
         if (token == 0 && round == 0) subject.engine->reset_statistics();
-        const StepPlan plan = plan_of(options, ++step, options.context + kWarmup + round * tokens + token, 1,
-                                      options.batch, subject.folded, round == 0 && token == -kWarmup);
+        const StepPlan plan = plan_of(options, ++step, options.context + kWarmup + round * tokens + token, 1, batch,
+                                      subject.folded, round == 0 && token == -kWarmup);
         const auto start = Clock::now();
         subject.engine->step(plan);
         if (token >= 0) times[i].push_back(seconds_since(start));
@@ -172,21 +170,29 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
     summarise(communicator, subjects.all[i], times[i], results[i]);
     if (options.profile) results[i].profile = step_profile(communicator, subjects.all[i].engine->statistics());
   }
-  if (communicator.rank() != 0) return 0;
+  if (communicator.rank() != 0) return;
   if (options.common.json) {
     for (size_t i = 0; i < results.size(); ++i) {
-      nlohmann::json json = to_json(subjects.all[i], results[i], options.batch);
+      nlohmann::json json = to_json(subjects.all[i], results[i], batch);
       json["shape"] = subjects.shape;
-      json["batch"] = options.batch;
+      json["batch"] = batch;
       std::printf("%s\n", json.dump().c_str());
     }
-    return 0;
+    return;
   }
-  std::printf("%s; batch %d\n", subjects.shape.c_str(), options.batch);
-  for (size_t i = 0; i < results.size(); ++i) print(subjects.all[i], results[i], options.batch);
+  std::printf("%s; batch %d\n", subjects.shape.c_str(), batch);
+  for (size_t i = 0; i < results.size(); ++i) print(subjects.all[i], results[i], batch);
   for (size_t i = 1; i < results.size(); ++i)
     std::printf("%s / dense speed: %.2fx end to end\n", subjects.all[i].name.c_str(),
                 results[0].seconds / results[i].seconds);
+}
+
+}  // namespace
+
+int bench_decode(Communicator& communicator, const BenchOptions& options) {
+  Subjects subjects = make_subjects(communicator, options);
+  int64_t step = 0;
+  for (int batch : options.batches) decode_together(communicator, options, subjects, batch, step);
   return 0;
 }
 

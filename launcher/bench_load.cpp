@@ -1,8 +1,13 @@
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include "core/checkpoint/file.h"
+#include "kernels/thread_team.h"
 
 #include "launcher/bench.h"
 #include "launcher/bootstrap.h"
@@ -11,34 +16,94 @@
 #include "launcher/together.h"
 
 namespace pleat {
+namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// The files that hold a model's weights.
+std::vector<File> weight_files(const std::string& model) {
+  std::vector<File> files;
+  if (!std::filesystem::is_directory(model))
+    files.emplace_back(model);
+  else
+    for (const auto& entry : std::filesystem::directory_iterator(model))
+      if (entry.path().extension() == ".safetensors") files.emplace_back(entry.path());
+  return files;
+}
+
+// Seconds in which the team reads this rank's equal part of all files, and their bytes: to the same small buffers again
+// and again, or (`to_memory`) to new memory of that size.
+std::pair<double, int64_t> read_plainly(const std::vector<File>& files, int rank, int ranks, bool to_memory,
+                                        ThreadTeam& team) {
+  constexpr uint64_t kPiece = 1 << 20;
+  struct Piece {
+    const File* file;
+    uint64_t offset, bytes;
+  };
+  std::vector<Piece> pieces;
+  for (const File& file : files)
+    for (uint64_t at = file.size() * uint64_t(rank) / uint64_t(ranks),
+                  end = file.size() * uint64_t(rank + 1) / uint64_t(ranks);
+         at < end; at += kPiece)
+      pieces.push_back({&file, at, std::min(kPiece, end - at)});
+  int64_t total = 0;
+  for (const Piece& piece : pieces) total += int64_t(piece.bytes);
+  const auto start = Clock::now();
+  const Buffer memory(kPiece * (to_memory ? pieces.size() : size_t(team.threads())));
+  team.try_each(int64_t(pieces.size()), [&](int member, int64_t i) {
+    const Piece& piece = pieces[size_t(i)];
+    piece.file->read(piece.offset, piece.bytes, memory.as<std::byte>() + kPiece * uint64_t(to_memory ? i : member));
+  });
+  return {seconds_since(start), total};
+}
+
+}  // namespace
+
+// The pages of the files are in memory afterwards, if they fit: so loading and its yardsticks are measured alike.
 int bench_load(Communicator& communicator, const BenchOptions& options) {
   agree(communicator, [&] { check_model(options.model, communicator.ranks(), reduction_kind(options.common)); });
   struct Report {
-    double seconds;
+    double seconds, read_rate, fill_rate;  // bytes/s: of reading the files, and of reading them to new memory
     int64_t read, weights, peak, before;
   } mine{};
+  const std::vector<File> files = weight_files(options.model);
+  const auto yardstick = [&](bool to_memory) {
+    ThreadTeam team(options.common.threads > 0 ? options.common.threads : default_threads(), oversubscribed());
+    communicator.barrier("yardstick");
+    const auto [seconds, bytes] = read_plainly(files, communicator.rank(), communicator.ranks(), to_memory, team);
+    communicator.ledger().beat();
+    return double(bytes) / seconds;
+  };
+  yardstick(false);
+  mine.read_rate = yardstick(false);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   mine.before = usage.ru_maxrss * 1024;
   ModelOptions model{options.model, false, {}};
   model.engine.max_rows = 16;
   model.engine.kv_tokens = 16;
-  const auto start = std::chrono::steady_clock::now();
+  communicator.barrier("load");
+  const auto start = Clock::now();
   const LoadedModel loaded = load_on_ranks(model, options.common, communicator);
-  mine.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  mine.seconds = seconds_since(start);
   getrusage(RUSAGE_SELF, &usage);
   mine.peak = usage.ru_maxrss * 1024;
   mine.read = loaded.bytes_read;
   mine.weights = loaded.weight_bytes;
+  mine.fill_rate = yardstick(true);
   const std::vector<Report> all = gather_values(communicator, "load", mine);
   for (size_t rank = 0; rank < all.size(); ++rank) {
     const Report& r = all[rank];
-    const double mb = 1e6, grown = double(r.peak - r.before);
+    const double mb = 1e6, grown = double(r.peak - r.before), rate = double(r.read) / r.seconds;
     if (options.common.json)
       std::printf("%s\n", nlohmann::json{{"rank", rank},
                                          {"seconds", r.seconds},
                                          {"bytes_read", r.read},
+                                         {"gb_per_second", rate / 1e9},
+                                         {"file_read_gb_per_second", r.read_rate / 1e9},
+                                         {"file_to_memory_gb_per_second", r.fill_rate / 1e9},
                                          {"weight_bytes", r.weights},
                                          {"peak_bytes", r.peak},
                                          {"peak_growth_over_weights", grown / double(r.weights)}}
@@ -46,10 +111,10 @@ int bench_load(Communicator& communicator, const BenchOptions& options) {
                               .c_str());
     else
       std::printf(
-          "rank %zu: read %.1f MB in %.2f s (%.2f GB/s), holds %.1f MB packed, peak memory %.1f MB (%.1f MB before): "
-          "%.2fx\n",
-          rank, double(r.read) / mb, r.seconds, double(r.read) / r.seconds / 1e9, double(r.weights) / mb,
-          double(r.peak) / mb, double(r.before) / mb, grown / double(r.weights));
+          "rank %zu: read %.1f MB in %.2f s (%.2f GB/s: %.0f%% of reading the file, %.0f%% of reading it to new "
+          "memory), holds %.1f MB packed, peak memory %.1f MB (%.1f MB before): %.2fx\n",
+          rank, double(r.read) / mb, r.seconds, rate / 1e9, 100 * rate / r.read_rate, 100 * rate / r.fill_rate,
+          double(r.weights) / mb, double(r.peak) / mb, double(r.before) / mb, grown / double(r.weights));
   }
   return 0;
 }

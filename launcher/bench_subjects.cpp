@@ -1,9 +1,6 @@
 // The models a measurement runs on.
 #include <unistd.h>
 
-#include <cmath>
-#include <map>
-
 #include "core/engine/device/device_executor.h"
 #include "kernels/attention.h"
 #include "kernels/stream_read.h"
@@ -16,78 +13,25 @@
 namespace pleat {
 namespace {
 
-// Rotary positions as Llama has them.
-Rotary plain_rotary(int head_size) {
-  Rotary rotary;
-  for (int i = 0; i < head_size / 2; ++i)
-    rotary.frequency.push_back(std::pow(10000.0f, -2.0f * float(i) / float(head_size)));
-  return rotary;
-}
-
-// The published shapes of GPT2-XL, Falcon-7B (one key-value head; attention and FFN side by side), Llama-2-7B (SwiGLU),
-// Llama-3-8B (8 key-value heads) and SmolLM2-135M, and two of GPT-2's kind, one that runs in a second and one that an
-// emulated device runs.
-Blueprint shape_named(const std::string& name) {
-  struct Shape {
-    int64_t hidden, neurons, vocab;
-    int layers, heads, kv_heads;
-    enum { gpt2, falcon, llama } kind;
-  };
-  static const std::map<std::string, Shape> shapes = {{"gpt2-xl", {1600, 6400, 50257, 48, 25, 25, Shape::gpt2}},
-                                                      {"falcon-7b", {4544, 18176, 65024, 32, 71, 1, Shape::falcon}},
-                                                      {"llama-2-7b", {4096, 11008, 32000, 32, 32, 32, Shape::llama}},
-                                                      {"llama-3-8b", {4096, 14336, 128256, 32, 32, 8, Shape::llama}},
-                                                      {"smollm2-135m", {576, 1536, 49152, 30, 9, 3, Shape::llama}},
-                                                      {"small", {1024, 4096, 8192, 4, 16, 16, Shape::gpt2}},
-                                                      {"tiny", {128, 512, 512, 2, 2, 2, Shape::gpt2}}};
-  const auto it = shapes.find(name);
-  if (it == shapes.end()) {
-    std::string known;
-    for (const auto& [shape_name, _] : shapes) known += (known.empty() ? "" : ", ") + shape_name;
-    PLEAT_REQUIRE(false, "unknown shape '", name, "', known: ", known);
-  }
-  const Shape& shape = it->second;
-  Blueprint blueprint;
-  blueprint.family = name;
-  blueprint.hidden = blueprint.embedding = shape.hidden;
-  blueprint.neurons = shape.neurons;
-  blueprint.vocab = shape.vocab;
-  blueprint.max_positions = 2048;
-  blueprint.layers = shape.layers;
-  blueprint.heads = shape.heads;
-  blueprint.kv_heads = shape.kv_heads;
-  blueprint.head_size = int(shape.hidden / shape.heads);
-  blueprint.attention_scale = 1.0f / std::sqrt(float(blueprint.head_size));
-  if (shape.kind != Shape::gpt2) {
-    blueprint.positions = PositionKind::rotary;
-    blueprint.rotaries = {plain_rotary(blueprint.head_size)};
-  }
-  blueprint.parallel_residual = shape.kind == Shape::falcon;
-  if (shape.kind == Shape::llama) {
-    blueprint.norm = NormKind::rms_norm;
-    blueprint.activation = Activation::silu;
-    blueprint.gated = true;
-  }
-  return blueprint;
-}
-
-// So many layers that what is measured, side by side, takes at most 85% of the free memory; a low-bit one counts as a
-// second dense one.
-int fitting_layers(const Blueprint& blueprint, bool folded_too, bool low_bit_too) {
+// So many layers that what is measured, side by side, takes at most 85% of the free memory; low-bit ones count
+// as others do.
+int fitting_layers(const Blueprint& blueprint, size_t folds, bool low_bit_too) {
   const double attention =
       2.0 * double(blueprint.hidden) * double(2 * blueprint.hidden + 2 * blueprint.kv_heads * blueprint.head_size);
   const double ffn = (blueprint.gated ? 6.0 : 4.0) * double(blueprint.hidden * blueprint.neurons);
-  const double layer = (low_bit_too ? 2 : 1) * (attention + ffn) + (folded_too ? attention + 1.25 * ffn : 0);
-  const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (1 + folded_too + low_bit_too);
+  const double dense = low_bit_too ? 2 : 1, folded = double(folds) * dense;
+  const double layer = dense * (attention + ffn) + folded * (attention + 1.25 * ffn);
+  const double head = 2.0 * double(blueprint.vocab * blueprint.hidden) * (dense + folded);
   return std::max(1, std::min(blueprint.layers, int((0.85 * double(host_memory().available) - head) / layer)));
 }
 
 EngineOptions engine_options(const BenchOptions& options) {
   EngineOptions engine = cache_options(options.common);
-  engine.max_rows = std::max({options.batch, options.tokens, 16});
-  engine.max_logit_rows = options.batch;
-  engine.max_sequences = options.batch;
-  engine.kv_tokens = int64_t(options.batch) * (options.context + options.tokens + 64 + kPageTokens);
+  const int batch = std::ranges::max(options.batches);
+  engine.max_rows = std::max({batch, options.tokens, 16});
+  engine.max_logit_rows = batch;
+  engine.max_sequences = batch;
+  engine.kv_tokens = int64_t(batch) * (options.context + options.tokens + 64 + kPageTokens);
   return engine;
 }
 
@@ -96,7 +40,7 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   blueprint.layers = options.layers > 0
                          ? options.layers
                          : int(communicator.agree_min(
-                               "layers", fitting_layers(blueprint, options.fold > 0, !options.weights.empty())));
+                               "layers", fitting_layers(blueprint, options.folds.size(), !options.weights.empty())));
   blueprint.attention.assign(size_t(blueprint.layers), {});
   PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions, "context and tokens exceed ",
                 blueprint.max_positions, " positions");
@@ -126,9 +70,11 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   const WeightFormat floats = weight_format_named(options.common.dtype);
   add("dense", floats, 0);
   if (!options.weights.empty()) add(options.weights, weight_format_named(options.weights), 0);
-  if (options.fold > 0) add("folded", floats, options.fold);
-  if (options.fold > 0 && !options.weights.empty())
-    add("folded " + options.weights, weight_format_named(options.weights), options.fold);
+  for (double fold : options.folds) {
+    const std::string name = options.folds.size() == 1 ? "folded" : concat("folded ", fold);
+    add(name, floats, fold);
+    if (!options.weights.empty()) add(concat(name, " ", options.weights), weight_format_named(options.weights), fold);
+  }
   return subjects;
 }
 
@@ -189,9 +135,9 @@ double total_bandwidth(Communicator& communicator, Context& context, bool on_dev
     communicator.ledger().beat();
     communicator.barrier("bandwidth");
     const double mine = on_device ? device_copy_bandwidth() : host_read_bandwidth(context);
-    double sum = 0;
-    for (double part : gather_values(communicator, "bandwidth", mine)) sum += part;
-    best = std::max(best, sum);
+    // Each reads or copies as much: the slowest one's time is everybody's.
+    const std::vector<double> all = gather_values(communicator, "bandwidth", mine);
+    best = std::max(best, double(all.size()) * std::ranges::min(all));
   }
   return best;
 }

@@ -1,11 +1,15 @@
 #include "launcher/model_folder.h"
 
+#include <chrono>
+#include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/device/device_executor.h"
 #include "kernels/check.h"
 #include "launcher/bootstrap.h"
+#include "launcher/progress.h"
 
 namespace pleat {
 namespace {
@@ -15,6 +19,25 @@ void require_tensors(const Checkpoint& checkpoint, const Blueprint& blueprint, c
     checkpoint.require(blueprint.quantised.contains(source.weight) ? source.weight + ".codes" : source.weight);
   if (!source.bias.empty()) checkpoint.require(source.bias);
 }
+
+// Shown once loading has taken a second.
+class LoadProgress {
+ public:
+  void update(int done, int parts, int64_t bytes) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    if (seconds < 1) return;
+    if (!progress_) progress_.emplace("loading", parts, false);
+    char rate[32];
+    std::snprintf(rate, sizeof rate, "%.2f GB/s", double(bytes) / seconds / 1e9);
+    progress_->update(done, rate);
+    if (done == parts) progress_->finish(rate);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
+  std::optional<Progress> progress_;
+};
 
 }  // namespace
 
@@ -43,6 +66,9 @@ LoadedModel load_on_ranks(const ModelOptions& model, const CommonOptions& option
   load.dense = model.dense;
   load.engine = model.engine;
   if (options.device == "cuda") load.executor = device_executor();
+  LoadProgress progress;
+  if (communicator.rank() == 0 && !options.quiet)
+    load.progress = [&](int done, int parts, int64_t bytes) { progress.update(done, parts, bytes); };
   return load_model(model.folder, communicator, load);
 }
 

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace pleat {
 namespace {
 
@@ -12,6 +16,25 @@ constexpr int64_t kHeaderBytes = 128;
 // others copy it: less to read, at the price of one more wait.
 constexpr int64_t kTwoShotBytes = 256 << 10;
 constexpr int64_t kColumns = 16;  // a cache line of floats: no two ranks write one line
+// From so many floats on, stores go past the caches: a line that the reader still holds from two rounds before would be
+// taken from its cache first, one by one.
+constexpr int64_t kStreamFloats = 1024;
+
+// n floats to a slot, `to` at a cache line.
+void copy_to_slot(const float* from, int64_t n, float* to) {
+#if defined(__SSE2__)
+  if (n >= kStreamFloats) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    std::copy(from + i, from + n, to + i);
+    _mm_sfence();  // before the round is posted
+    return;
+  }
+#endif
+  std::copy_n(from, n, to);
+}
+
+int64_t whole_lines(int64_t n) { return (n + kColumns - 1) / kColumns * kColumns; }
 
 }  // namespace
 
@@ -66,41 +89,46 @@ void SharedExchange::tree_all_reduce(const TreeExchange& exchange, const float* 
   }
 }
 
-// Writes this rank's nodes [nodes][n] into its slot; afterwards values_ points at all ranks' nodes.
-void SharedExchange::share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n) {
+// Writes this rank's nodes [nodes][n] into its slot; afterwards values_ points at all ranks' nodes: this one's where
+// they were, if the sums do not go there.
+void SharedExchange::share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n,
+                                 const float* out) {
   begin_round();
   float* to = reinterpret_cast<float*>(slot(rank_));
   for (size_t node = 0; node < exchange.nodes[rank_].size(); ++node)
-    std::copy_n(mine + node * stride, n, to + node * n);
+    copy_to_slot(mine + node * stride, n, to + node * whole_lines(n));
   post_and_wait();
   values_.resize(exchange.place.size());
   const int* place = exchange.place.data();
   for (int rank = 0; rank < ranks_; ++rank) {
-    const float* from = reinterpret_cast<const float*>(slot(rank));
-    for (size_t node = 0; node < exchange.nodes[rank].size(); ++node) values_[*place++] = from + node * n;
+    const bool in_place = rank == rank_ && mine != out;
+    const float* from = in_place ? mine : reinterpret_cast<const float*>(slot(rank));
+    const int64_t step = in_place ? stride : whole_lines(n);
+    for (size_t node = 0; node < exchange.nodes[rank].size(); ++node) values_[*place++] = from + node * step;
   }
 }
 
 void SharedExchange::one_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
-  share_nodes(exchange, mine, stride, n);
+  share_nodes(exchange, mine, stride, n, out);
   finish_trees(exchange.finish, values_, n, out);
 }
 
 void SharedExchange::two_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
-  share_nodes(exchange, mine, stride, n);
+  share_nodes(exchange, mine, stride, n, out);
 
-  // Finish this rank's columns, in the next round's slot.
+  // Finish this rank's columns, and share them in the next round's slot.
   const auto first_column = [&](int rank) {
     return std::min(n, (n * rank / ranks_ + kColumns - 1) / kColumns * kColumns);
   };
   const int64_t first = first_column(rank_), end = rank_ + 1 == ranks_ ? n : first_column(rank_ + 1);
   for (const float*& value : values_) value += first;
   begin_round();
-  float* sums = reinterpret_cast<float*>(slot(rank_));
-  finish_trees(exchange.finish, values_, end - first, sums);
+  finish_trees(exchange.finish, values_, end - first, out + first);
+  copy_to_slot(out + first, end - first, reinterpret_cast<float*>(slot(rank_)));
   post_and_wait();
 
   for (int rank = 0; rank < ranks_; ++rank) {
+    if (rank == rank_) continue;
     const int64_t begin = first_column(rank), stop = rank + 1 == ranks_ ? n : first_column(rank + 1);
     std::memcpy(out + begin, slot(rank), size_t(stop - begin) * sizeof(float));
   }

@@ -1,31 +1,26 @@
-// Attention of one token over a long context: time, GB/s of the cache read, and percent of the read bandwidth measured
-// in the same round, by the cache's format and the key channels kept. Layers rotate over more memory than any cache
-// holds.
-//   bench_attention [threads] [tokens] [kv heads]
-#include <algorithm>
+// Attention of one token over a long context, by the cache's format and the key channels kept. Layers rotate over more
+// memory than any cache holds.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
 
+#include "bench_kernels.h"
 #include "kernels/attention.h"
-#include "kernels/stream_read.h"
-#include "measure.h"
 
 namespace pleat {
 namespace {
 
-constexpr int kHeads = 32, kHeadSize = 128, kRounds = 7;
+constexpr int kHeads = 32, kHeadSize = 128;
 constexpr int64_t kLeastBytes = int64_t(512) << 20;  // of all layers
 constexpr int64_t kNewest = 32;                      // keys that stay whole
 
 // Layers with the same contents.
 struct Subject {
-  Subject(Context& ctx, const char* name_, DType dtype, double share, int64_t tokens, int kv_heads)
-      : name(name_), position(tokens - 1), kept(size_t(kv_heads * std::llround(share * kHeadSize))) {
+  Subject(Context& ctx, DType dtype, double share, int64_t tokens, int kv_heads)
+      : position(tokens - 1), kept(size_t(kv_heads * std::llround(share * kHeadSize))) {
     KvCache first;
     first.dtype = dtype;
     first.pages = (tokens + kPageTokens - 1) / kPageTokens;
@@ -74,61 +69,44 @@ struct Subject {
     }
   }
 
-  // Seconds a layer.
-  double run(Context& ctx, const std::vector<float>& q, std::vector<float>& out) {
+  void run(Context& ctx, const std::vector<float>& q, std::vector<float>& out) {
     std::vector<int> kv_of_head;
     for (int head = 0; head < kHeads; ++head) kv_of_head.push_back(head * layers[0].kv_heads / kHeads);
     AttentionScores scores;
     scores.scale = 1 / std::sqrt(float(kHeadSize));
     const AttentionRow row{position, page_table.data(), whole_begin, 0};
-    const double start = seconds();
     for (const KvCache& layer : layers)
       attention(ctx, {q.data(), 1, int64_t(q.size())}, std::span(&row, 1), layer, kv_of_head, scores,
                 {out.data(), 1, int64_t(out.size())});
-    return (seconds() - start) / double(layers.size());
   }
 
-  const char* name;
   int64_t position, whole_begin = 0;
   Buffer memory;
   std::vector<int32_t> page_table, kept;
   std::vector<KvCache> layers;
   double bytes = 0;  // of one layer that a step reads
-  std::vector<double> times;
 };
 
-void run(int threads, int64_t tokens, int kv_heads) {
-  Context ctx(threads, false);
-  std::vector<Subject> subjects;
-  subjects.reserve(4);
-  subjects.emplace_back(ctx, "bf16", DType::bf16, 1, tokens, kv_heads);
-  subjects.emplace_back(ctx, "int8", DType::i8, 1, tokens, kv_heads);
-  subjects.emplace_back(ctx, "bf16, key channels 0.6", DType::bf16, 0.6, tokens, kv_heads);
-  subjects.emplace_back(ctx, "int8, key channels 0.6", DType::i8, 0.6, tokens, kv_heads);
+void decode(benchmark::State& state, DType dtype, double share, int64_t tokens, int kv_heads) {
+  Context& ctx = machine().context;
+  Subject subject(ctx, dtype, share, tokens, kv_heads);
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
   std::vector<float> q(size_t(kHeads * kHeadSize)), out(q.size());
   for (float& value : q) value = normal(random);
-  std::vector<double> bandwidth;
-  for (int round = 0; round < kRounds; ++round) {
-    bandwidth.push_back(stream_read(ctx, subjects[0].memory));
-    for (Subject& subject : subjects) subject.times.push_back(subject.run(ctx, q, out));
-  }
-  const double best = *std::max_element(bandwidth.begin(), bandwidth.end());
-  std::printf("%s, %d threads; %d heads of %d, %d key-value heads, %lld tokens, batch 1; read bandwidth %.1f GB/s\n",
-              name_of(ctx.isa()), threads, kHeads, kHeadSize, kv_heads, (long long)tokens, best / 1e9);
-  for (const Subject& subject : subjects) {
-    const double time = median(subject.times);
-    std::printf("  %-24s %9.0f ns a layer %6.1f MB read %6.1f GB/s %4.0f%% of the bandwidth, %.2fx\n", subject.name,
-                time * 1e9, subject.bytes / 1e6, subject.bytes / time / 1e9, 100 * subject.bytes / time / best,
-                median(subjects[0].times) / time);
-  }
+  measure_reads(state, subject.bytes * double(subject.layers.size()), [&] { subject.run(ctx, q, out); });
 }
 
 }  // namespace
-}  // namespace pleat
 
-int main(int argc, char** argv) {
-  pleat::run(argc > 1 ? std::atoi(argv[1]) : 2, argc > 2 ? std::atoll(argv[2]) : 4096,
-             argc > 3 ? std::atoi(argv[3]) : 32);
+void register_attention() {
+  for (int kv_heads : {32, 8})
+    for (DType dtype : {DType::bf16, DType::i8})
+      for (double share : {1.0, 0.6}) {
+        const std::string name = std::string("attention/") + (dtype == DType::bf16 ? "bf16" : "int8") +
+                                 "/kv_heads:" + std::to_string(kv_heads) + (share < 1 ? "/key channels 0.6" : "");
+        add_benchmark(name, 7, [=](benchmark::State& state) { decode(state, dtype, share, 4096, kv_heads); });
+      }
 }
+
+}  // namespace pleat

@@ -1,28 +1,21 @@
-// The gather of a folded model's exact neurons (one row: batch 1) beside what the machine can do: GB/s of gathered up
-// and down rows and percent of the read bandwidth measured in the same round. A random tenth of the neurons of layers
-// that together are larger than any cache, another one each round. Beside it the rate at which the same up rows are
-// only read: what runs of this length let memory give.
-//   bench_gather [threads]
+// The gather of a folded model's exact neurons (one row: batch 1): their up and down rows, the down rows alone, and the
+// rate at which the up rows are only read, which is what runs of this length let memory give. A random tenth of the
+// neurons of layers that together are larger than any cache.
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <memory>
 #include <random>
-#include <thread>
 #include <vector>
 
+#include "bench_kernels.h"
 #include "kernels/neuron_rows.h"
-#include "kernels/stream_read.h"
 #include "kernels/vector_ops.h"
-#include "measure.h"
 
 namespace pleat {
 namespace {
 
 constexpr int64_t kWidth = 4096, kNeurons = 11008;
 constexpr double kShare = 0.1;
-constexpr int kRounds = 12;
 
 NeuronRows make_rows(WeightFormat format) {
   NeuronRows out(format, kNeurons, kWidth);
@@ -68,61 +61,74 @@ void read_rows(Context& ctx, const NeuronRows& rows, const Selection& selection)
   });
 }
 
-void report(Context& ctx, const Buffer& memory, const char* name, WeightFormat format) {
+// The layers of the format measured last, and who is gathered of them.
+struct Subject {
+  WeightFormat format;
   std::vector<Layer> layers;
-  for (size_t bytes = 0; bytes < memory.bytes(); bytes += layers.back().up.bytes() + layers.back().down.bytes())
-    layers.push_back({make_rows(format), make_rows(format)});
+  std::vector<Selection> selections;
+  double bytes = 0;  // of the selected up rows, or of the down rows
+};
+
+const Subject& subject_of(WeightFormat format) {
+  static std::unique_ptr<Subject> held;
+  if (held && held->format == format) return *held;
+  held.reset();
+  held = std::make_unique<Subject>();
+  held->format = format;
+  for (size_t bytes = 0; bytes < machine().memory.bytes();) {
+    held->layers.push_back({make_rows(format), make_rows(format)});
+    bytes += held->layers.back().up.bytes() + held->layers.back().down.bytes();
+  }
   std::vector<int64_t> offsets;
   for (int leaf = 0; leaf <= 32; ++leaf) offsets.push_back(kNeurons * leaf / 32);
+  held->selections.assign(held->layers.size(), Selection(offsets));
+  std::mt19937 generator(1);
+  for (Selection& selection : held->selections) {
+    select(selection, generator);
+    held->bytes += double(selection.count() * held->layers[0].up.row_bytes());
+  }
+  return *held;
+}
+
+void up_and_down(benchmark::State& state, WeightFormat format) {
+  const Subject& subject = subject_of(format);
   const std::vector<float> x(size_t(kWidth), 0.5f), line(size_t(kNeurons), 0.1f);
   const Buffer leaves(size_t(32 * kWidth) * sizeof(float));  // aligned: stores across cache lines cost twice as much
+  measure_reads(state, 2 * subject.bytes, [&] {
+    for (size_t i = 0; i < subject.layers.size(); ++i)
+      fix_up(machine().context, {x.data(), 1, kWidth}, subject.layers[i].up, subject.layers[i].down,
+             {nullptr, line.data(), line.data()}, Activation::relu, subject.selections[i], leaves.as<float>());
+  });
+}
+
+void down_alone(benchmark::State& state, WeightFormat format) {
+  const Subject& subject = subject_of(format);
   const std::vector<float> activations(size_t(kNeurons), 0.5f);
-  std::mt19937 generator(1);
-  std::vector<Selection> selections;
-  std::vector<double> both, downs, onlys, reads;
-  for (int round = 0; round < kRounds; ++round) {
-    selections.assign(layers.size(), Selection(offsets));
-    double bytes = 0;
-    for (Selection& selection : selections) {
-      select(selection, generator);
-      bytes += double(selection.count() * layers[0].up.row_bytes());
-    }
-    reads.push_back(stream_read(ctx, memory) / 1e9);
-    double start = seconds();
-    for (size_t i = 0; i < layers.size(); ++i)
-      fix_up(ctx, {x.data(), 1, kWidth}, layers[i].up, layers[i].down, {nullptr, line.data(), line.data()},
-             Activation::relu, selections[i], leaves.as<float>());
-    both.push_back(2 * bytes / (seconds() - start) / 1e9);
-    start = seconds();
-    for (size_t i = 0; i < layers.size(); ++i)
-      add_known(ctx, {activations.data(), 1, kNeurons}, layers[i].down, selections[i], leaves.as<float>());
-    downs.push_back(bytes / (seconds() - start) / 1e9);
-    start = seconds();
-    for (size_t i = 0; i < layers.size(); ++i) read_rows(ctx, layers[i].up, selections[i]);
-    onlys.push_back(bytes / (seconds() - start) / 1e9);
-  }
-  const double read = median(reads);
-  const auto share = [&](const std::vector<double>& rates) { return 100 * median(rates) / read; };
-  std::printf(
-      "%-5s up and down %5.1f GB/s, %3.0f%%   down alone %3.0f%%   only read %3.0f%%   of the %.1f GB/s read "
-      "bandwidth\n",
-      name, median(both), share(both), share(downs), share(onlys), read);
-  std::fflush(stdout);
+  const Buffer leaves(size_t(32 * kWidth) * sizeof(float));
+  measure_reads(state, subject.bytes, [&] {
+    for (size_t i = 0; i < subject.layers.size(); ++i)
+      add_known(machine().context, {activations.data(), 1, kNeurons}, subject.layers[i].down, subject.selections[i],
+                leaves.as<float>());
+  });
+}
+
+void only_read(benchmark::State& state, WeightFormat format) {
+  const Subject& subject = subject_of(format);
+  measure_reads(state, subject.bytes, [&] {
+    for (size_t i = 0; i < subject.layers.size(); ++i)
+      read_rows(machine().context, subject.layers[i].up, subject.selections[i]);
+  });
 }
 
 }  // namespace
-}  // namespace pleat
 
-int main(int argc, char** argv) {
-  using namespace pleat;
-  const int threads = argc > 1 ? std::atoi(argv[1]) : int(std::thread::hardware_concurrency());
-  Context ctx(threads, false);
-  Buffer memory(size_t(1024) << 20);
-  std::memset(memory.as<void>(), 0, memory.bytes());
-  std::printf("%ld neurons of %ld, %.0f%% gathered, %s, %d threads\n", long(kNeurons), long(kWidth), 100 * kShare,
-              name_of(ctx.isa()), threads);
-  report(ctx, memory, "bf16", WeightFormat::bf16);
-  report(ctx, memory, "int8", WeightFormat::int8);
-  report(ctx, memory, "int4", WeightFormat::int4);
-  report(ctx, memory, "int3", WeightFormat::int3);
+void register_gathers() {
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::int3}) {
+    const std::string name = "gather/" + std::string(name_of(format));
+    add_benchmark(name + "/up and down", 12, [format](benchmark::State& state) { up_and_down(state, format); });
+    add_benchmark(name + "/down", 12, [format](benchmark::State& state) { down_alone(state, format); });
+    add_benchmark(name + "/only read", 12, [format](benchmark::State& state) { only_read(state, format); });
+  }
 }
+
+}  // namespace pleat

@@ -142,6 +142,8 @@ struct LoadOptions {
   bool dense = false;     // run a folded checkpoint densely
   MakeExecutor executor;  // none: the CPU
   EngineOptions engine;
+  // How far loading is: parts of `parts` that are done, and what this rank has read. Never called twice at a time.
+  std::function<void(int done, int parts, int64_t bytes)> progress;
 };
 
 // What a plan for the model is made from.

@@ -22,7 +22,11 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   Weights weights = load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
-                                 [&] { communicator.ledger().beat(); });
+                                 model.context->team(), [&](int done) {
+                                   communicator.ledger().beat();
+                                   if (options.progress)
+                                     options.progress(done, blueprint.layers + 1, checkpoint.bytes_read());
+                                 });
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
   model.engine =

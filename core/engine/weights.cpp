@@ -1,5 +1,7 @@
 #include "core/engine/weights.h"
 
+#include <mutex>
+
 #include "core/engine/weight_job.h"
 
 namespace pleat {
@@ -143,16 +145,26 @@ size_t Weights::bytes() const {
 }
 
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, const std::function<void()>& after_layer) {
-  WeightLoader loader(checkpoint);
-  WeightJob job{loader, blueprint, plan, rank, dtype};
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const std::function<void(int)>& after_part) {
   Weights weights;
-  load_embedding(job, weights);
-  weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
-  for (int layer = 0; layer < blueprint.layers; ++layer) {
-    weights.layers.push_back(with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); }));
-    after_layer();
-  }
+  weights.layers.resize(size_t(blueprint.layers));
+  std::mutex mutex;  // of the next one and of after_part()
+  int done = 0;
+  // Part 0 is what stands around the layers.
+  team.try_each(blueprint.layers + 1, [&](int, int64_t part) {
+    WeightLoader loader(checkpoint);
+    WeightJob job{loader, blueprint, plan, rank, dtype};
+    const int layer = int(part) - 1;
+    if (part == 0) {
+      load_embedding(job, weights);
+      weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
+    } else {
+      weights.layers[size_t(layer)] =
+          with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); });
+    }
+    const std::lock_guard lock(mutex);
+    after_part(++done);
+  });
   return weights;
 }
 

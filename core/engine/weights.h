@@ -1,12 +1,14 @@
 #pragma once
 // One rank's weights, packed for its kernels and held once. Readable without the loader; the loader is weights.cpp.
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "core/model/blueprint.h"
 #include "kernels/matmul.h"
 #include "kernels/neuron_rows.h"
 #include "kernels/predictor.h"
+#include "kernels/thread_team.h"
 #include "parallel/shard_plan.h"
 
 namespace pleat {
@@ -83,8 +85,10 @@ struct Weights {
 };
 
 // Reads this rank's slices only. Error(invalid) naming tensor and layer. `dense`: a folded checkpoint as a dense one.
+// The team's members take the parts (what stands around the layers, and each layer) in turn; after_part(parts done) is
+// called by one of them at a time.
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, const std::function<void()>& after_layer);
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const std::function<void(int)>& after_part);
 
 // Random weights of the blueprint's shape, for measurements, in any format; folded where blueprint.fold is set, with
 // ranges that leave as many fallback neurons as blueprint.fold->reduction asks for.

@@ -142,23 +142,25 @@ TEST(Matmul, FusedProcessorsOfBothVectorLengthsGiveTheSameBits) {
 
 TEST(PackedMatrix, BlocksOfEitherOrderAndAnyFloatTypeLandWhereOneBigBlockDoes) {
   Context ctx(1, true);
-  const int64_t inputs = 50, outputs = 70;
-  const std::vector<int64_t> leaves{0, 7, 7, 20, 50};
+  const int64_t inputs = 650, outputs = 140;
+  const std::vector<int64_t> leaves{0, 7, 7, 20, 650};
   for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
     const RandomWeights whole(format, inputs, outputs, leaves);
     std::vector<float> transposed(inputs * outputs);
-    std::vector<bf16> rounded(inputs * outputs);
+    std::vector<bf16> rounded(inputs * outputs), both(inputs * outputs);
     for (int64_t i = 0; i < inputs * outputs; ++i) {
       transposed[i % outputs * inputs + i / outputs] = whole.values[i];
-      rounded[i] = to_bf16(whole.values[i]);
+      rounded[i] = both[i % outputs * inputs + i / outputs] = to_bf16(whole.values[i]);
     }
     PackedMatrix pieces(format, inputs, outputs, leaves);
-    for (int64_t n = 0; n < outputs; n += 35) {
-      for (int64_t k = 0; k < inputs; k += 25) {
-        const bool as_bf16 = format == WeightFormat::bf16 && k == 0;
-        const WeightBlock from_bf16{&rounded[k * outputs + n], DType::bf16, 25, 35, outputs, 1};
-        const WeightBlock from_f32{&transposed[n * inputs + k], DType::f32, 25, 35, 1, inputs};
-        pieces.pack(k, n, as_bf16 ? from_bf16 : from_f32);
+    int piece = 0;
+    for (int64_t n = 0; n < outputs; n += 70) {
+      for (int64_t k = 0; k < inputs; k += 325, ++piece) {
+        const WeightBlock blocks[] = {{&transposed[n * inputs + k], DType::f32, 325, 70, 1, inputs},
+                                      {&whole.values[k * outputs + n], DType::f32, 325, 70, outputs, 1},
+                                      {&rounded[k * outputs + n], DType::bf16, 325, 70, outputs, 1},
+                                      {&both[n * inputs + k], DType::bf16, 325, 70, 1, inputs}};
+        pieces.pack(k, n, blocks[format == WeightFormat::bf16 ? piece : piece % 2]);
       }
     }
     const std::vector<float> x = random_floats(3 * inputs, 3);

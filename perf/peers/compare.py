@@ -1,0 +1,145 @@
+"""compare.py --build BUILD ...: decode, prefill and start-up of Pleat and its peers, in alternation (README.md)."""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import models
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# What stands beside what: the same numbers in as many bytes.
+RIVALS = {"bf16": {"transformers": "bf16", "llama.cpp bf16": "bf16", "llama.cpp f16": "f16"},
+          "f32": {"transformers": "f32", "ctranslate2": "f32"},
+          "int8": {"ctranslate2": "int8", "llama.cpp Q8_0": "int8"},
+          "int4": {"llama.cpp Q4_0": "int4"}}
+WORKERS = {"transformers": "transformers_worker.py", "ctranslate2": "ctranslate2_worker.py", "llama.cpp": "llama_worker.py"}
+
+
+class Peer:
+    def __init__(self, kind, path, format, threads):
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
+        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, WORKERS[kind]), path, format, str(threads)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True, env=environment)
+        self.started = self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"perf/peers: {' '.join(self.process.args)} ended; run it by hand to see why")
+        return json.loads(line)
+
+    def run(self, prompt, tokens):
+        self.process.stdin.write(json.dumps({"prompt": prompt, "tokens": tokens}) + "\n")
+        self.process.stdin.flush()
+        times = self.read()
+        time.sleep(0.3)  # until its threads sleep
+        return times
+
+    def decode(self, context, tokens):
+        return statistics.median(self.run(list(range(100, 100 + context)), tokens)[2:])
+
+    def prefill(self, tokens):
+        return self.run(list(range(100, 100 + tokens)), 0)[0]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Pleat:
+    def __init__(self, program, path, format, threads):
+        self.program, self.path, self.threads = program, path, str(threads)
+        self.dtype = "f32" if format == "f32" else "bf16"
+
+    def bench(self, what, *options):
+        out = subprocess.run([self.program, "bench", what, "--model", self.path, "--threads", self.threads, "--dtype",
+                              self.dtype, "--json", "--quiet", *options], check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(out.stdout.splitlines()[-1])  # of a folded model the folded one
+
+    def decode(self, context, tokens):
+        return self.bench("decode", "--context", str(context), "--tokens", str(tokens))["ms_per_step"] / 1e3
+
+    def prefill(self, tokens):
+        return self.bench("prefill", "--tokens", str(tokens))["seconds"]
+
+    def start(self):
+        """Of the whole process, to the first token of a short prompt."""
+        begin = time.perf_counter()
+        subprocess.run([self.program, "generate", "--model", self.path, "--prompt", "12345678", "--max-tokens", "1",
+                        "--threads", self.threads, "--dtype", self.dtype, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begin
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def compare(format, ready, options, report):
+    pleat = Pleat(options.pleat, ready["pleat"][format], format, options.threads)
+    peers = {name: Peer(name.split()[0], ready[name.split()[0]][theirs], theirs, options.threads)
+             for name, theirs in RIVALS[format].items()}
+    measures = {"decode": lambda engine: engine.decode(options.context, options.tokens),
+                "prefill": lambda engine: engine.prefill(options.prompt)}
+    tokens = {"decode": 1, "prefill": options.prompt}
+    for what, measure in measures.items():
+        rounds = {name: [] for name in ("pleat", *peers)}
+        for _ in range(options.rounds):
+            rounds["pleat"].append(measure(pleat))
+            for name, peer in peers.items():
+                rounds[name].append(measure(peer))
+        for name, times in rounds.items():
+            ratios = [theirs / mine for theirs, mine in zip(times, rounds["pleat"])]
+            report(dict(format=format, what=what, engine=name, seconds=statistics.median(times),
+                        tokens_per_second=tokens[what] / statistics.median(times), ratio=statistics.median(ratios),
+                        ratio_lowest=min(ratios), ratio_highest=max(ratios)),
+                   f"{format:5} {what:8} {name:16} {tokens[what] / statistics.median(times):9.1f} tok/s" +
+                   ("" if name == "pleat" else f"   Pleat is {spread(ratios)} times as fast"))
+    starts = [pleat.start() for _ in range(options.rounds)]
+    report(dict(format=format, what="start", engine="pleat", seconds=statistics.median(starts)),
+           f"{format:5} start    {'pleat':16} {statistics.median(starts):9.3f} s, the whole process")
+    for name, peer in peers.items():
+        report(dict(format=format, what="start", engine=name, seconds=peer.started),
+               f"{format:5} start    {name:16} {peer.started:9.3f} s without its process's start and imports")
+        peer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--model", help="a GGUF file")
+    parser.add_argument("--shape", choices=models.SHAPES, help="or random weights of a shape")
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--formats", default="bf16,int4,int8,f32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--context", type=int, default=128, help="tokens before the first measured one")
+    parser.add_argument("--tokens", type=int, default=64, help="measured steps")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of the measured prompt")
+    parser.add_argument("--json", help="also a line of JSON a figure, to this file")
+    options = parser.parse_args()
+    if bool(options.model) == bool(options.shape):
+        parser.error("name one of --model and --shape")
+    options.pleat = os.path.join(options.build, "pleat")
+    name = f"{options.shape}-{options.layers}" if options.shape else os.path.basename(options.model)
+    ready = models.prepare(os.path.join(options.build, "peers", name), options.pleat, options.model, options.shape,
+                           options.layers)
+    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+                     platform.machine())
+    out = open(options.json, "a") if options.json else None
+
+    def report(record, line):
+        print(line, flush=True)
+        if out:
+            print(json.dumps(dict(model=name, processor=processor, threads=options.threads, **record)), file=out, flush=True)
+
+    print(f"{name} on {processor}, {options.threads} threads, {options.rounds} rounds")
+    for format in options.formats.split(","):
+        compare(format, ready, options, report)
+
+
+main()

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# perf/peers/run.sh BUILD [options of compare.py]: Pleat beside other engines on this machine (README.md).
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+build=$(readlink -f "${1:?usage: run.sh BUILD [options of compare.py]}")
+shift
+venv=$build/peers/venv
+
+# Named one by one: a compiler's "native" would also use instructions that are shown but trap.
+instructions() {
+  local flags="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF" name
+  for name in sse4_2:SSE42 avx:AVX avx2:AVX2 fma:FMA f16c:F16C bmi2:BMI2 avx512_vnni:AVX512_VNNI avx512_bf16:AVX512_BF16; do
+    if grep -qw "${name%%:*}" /proc/cpuinfo; then flags+=" -DGGML_${name##*:}=ON"; else flags+=" -DGGML_${name##*:}=OFF"; fi
+  done
+  if grep -qw avx512f /proc/cpuinfo && grep -qw avx512vl /proc/cpuinfo; then flags+=" -DGGML_AVX512=ON"; fi
+  echo "$flags"
+}
+
+if [ ! -e "$venv/done" ]; then
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet -r "$here/requirements.txt"
+  CMAKE_ARGS=$(instructions) "$venv/bin/pip" install --quiet --no-binary llama-cpp-python llama-cpp-python==0.3.36
+  touch "$venv/done"
+fi
+exec "$venv/bin/python" "$here/compare.py" --build "$build" "$@"
