@@ -12,7 +12,7 @@ namespace pleat {
 
 void add_common_flags(CLI::App& app, CommonOptions& options) {
   app.add_option("--device", options.device,
-                 "Where it runs; cuda, an NVIDIA GPU: generate, eval, bench decode and prefill")
+                 "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, bench decode and prefill")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of each rank; 0: its share of the host's cores")
@@ -60,8 +60,9 @@ void require_device(const CommonOptions& options, RunsOn runs_on) {
   if (options.device != "cuda") return;
   device_executor();
   if (runs_on == RunsOn::cpu)
-    throw Error(ErrorKind::unimplemented,
-                "--device cuda is for generate, eval, bench decode and bench prefill; this command runs on the CPU");
+    throw Error(
+        ErrorKind::unimplemented,
+        "--device cuda is for generate, eval, serve, bench decode and bench prefill; this command runs on the CPU");
 }
 
 double budget_named(const std::string& text) {

@@ -42,9 +42,9 @@ std::string text_of(const std::string& file) {
 
 ModelInfo info_of(const ServeOptions& options, const Blueprint& blueprint, int ranks) {
   const CommonOptions& common = options.common;
-  const std::string identity =
-      identity_of(options.model, concat(common.dtype, ' ', common.reduction, ' ', common.kv_format, ' ',
-                                        common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt));
+  const std::string identity = identity_of(
+      options.model, concat(common.device, ' ', common.dtype, ' ', common.reduction, ' ', common.kv_format, ' ',
+                            common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt));
   ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json"), identity};
   const ShardPlan plan(sizes_of(blueprint), ranks, reduction_kind(options.common));
   for (int rank = 0; rank < ranks; ++rank)
@@ -129,7 +129,7 @@ void add_serve(CLI::App& app, Command& command) {
   sub.callback([options, &command] {
     options->limits.batch = options->scheduler.max_batch;
     command.run = [options] {
-      return with_ranks(options->common, RunsOn::cpu,
+      return with_ranks(options->common, RunsOn::any_device,
                         [&](Communicator& communicator) { return serve(*options, communicator); });
     };
   });

@@ -1,5 +1,7 @@
 #include "cluster/http/api_keys.h"
 
+#include <openssl/sha.h>
+
 #include <fstream>
 
 #include "kernels/check.h"
@@ -38,6 +40,15 @@ std::optional<size_t> ApiKeys::find(std::string_view key) const {
   for (size_t i = 0; i < keys_.size(); ++i)
     if (keys_[i].size() == key.size() && equal(keys_[i], key)) found = i;
   return found;
+}
+
+std::string ApiKeys::digest(std::string_view key) {
+  unsigned char bytes[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), bytes);
+  std::string text;
+  for (const unsigned char byte : bytes)
+    for (const int digit : {byte >> 4, byte & 15}) text += "0123456789abcdef"[digit];
+  return text;
 }
 
 }  // namespace pleat

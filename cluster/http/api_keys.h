@@ -18,6 +18,9 @@ class ApiKeys {
   // The key's place in the file; nullopt where it is not there. Takes as long for a wrong key as for a right one.
   std::optional<size_t> find(std::string_view key) const;
 
+  // What stands for a key where it must not be read: its SHA-256 in hexadecimal digits.
+  static std::string digest(std::string_view key);
+
  private:
   std::vector<std::string> keys_;
 };

@@ -212,7 +212,7 @@ void BatchRunner::publish(Batch& batch, const std::string& id, const char* field
     unlink(store_.path(id).c_str());
     return;
   }
-  StoredFile file{id, batch.id() + "_" + field + ".jsonl", "batch_output", 0, lines, std::time(nullptr)};
+  StoredFile file{id, batch.id() + "_" + field + ".jsonl", "batch_output", 0, lines, std::time(nullptr), batch.owner};
   file.bytes = int64_t(std::filesystem::file_size(store_.path(id)));
   store_.add(file);
   batch.shown[field] = id;

@@ -43,6 +43,7 @@ Batches::Batches(FileStore& store) : store_(store) {
       PLEAT_REQUIRE(state.contains(name), "a batch on disk has no '", name, "'");
     batch.output = state["pleat"].value("output", "");
     batch.errors = state["pleat"].value("errors", "");
+    batch.owner = state["pleat"].value("owner", "");
     state.erase("pleat");
     batch.shown = std::move(state);
     all_.emplace(batch.id(), std::move(batch));
@@ -68,7 +69,7 @@ bool Batches::uses(const std::string& file) const {
   return false;
 }
 
-Batch& Batches::create(const json& body) {
+Batch& Batches::create(const json& body, const std::string& owner) {
   for (const auto& [name, value] : body.items())
     PLEAT_REQUIRE(value.is_null() || name == "input_file_id" || name == "endpoint" || name == "completion_window" ||
                       name == "metadata",
@@ -78,13 +79,14 @@ Batch& Batches::create(const json& body) {
                 "'endpoint' must be \"/v1/completions\" or \"/v1/chat/completions\"");
   PLEAT_REQUIRE(text_field(body, "completion_window") == "24h", "'completion_window' must be \"24h\"");
   const StoredFile* input = store_.find(text_field(body, "input_file_id"));
-  PLEAT_REQUIRE(input, "there is no file 'input_file_id'");
+  PLEAT_REQUIRE(input && input->owner == owner, "there is no file 'input_file_id'");
   PLEAT_REQUIRE(input->purpose == "batch" && input->lines > 0, "the input file is none of a batch, or has no lines");
   PLEAT_REQUIRE(all_.size() < kMost, "there are ", all_.size(), " batches, and no more are kept");
   const int64_t now = std::time(nullptr);
   Batch batch;
   batch.output = new_id("file-");
   batch.errors = new_id("file-");
+  batch.owner = owner;
   batch.shown = {{"id", new_id("batch_")},
                  {"object", "batch"},
                  {"endpoint", endpoint},
@@ -117,7 +119,7 @@ void Batches::turn(Batch& batch, const std::string& status) {
   batch.shown["status"] = status;
   batch.shown[status + "_at"] = std::time(nullptr);
   ordered_json state = batch.shown;
-  state["pleat"] = {{"output", batch.output}, {"errors", batch.errors}};
+  state["pleat"] = {{"output", batch.output}, {"errors", batch.errors}, {"owner", batch.owner}};
   store_.write(batch.id(), state);
 }
 

@@ -12,6 +12,7 @@ namespace pleat {
 struct Batch {
   nlohmann::ordered_json shown;  // OpenAI's batch object
   std::string output, errors;    // ids of the files that it writes
+  std::string owner;             // as a file's
 
   std::string id() const { return shown["id"]; }
   std::string status() const { return shown["status"]; }
@@ -32,7 +33,7 @@ class Batches {
   bool uses(const std::string& file) const;
 
   // From the body of POST /v1/batches. Error(invalid) in one sentence.
-  Batch& create(const nlohmann::json& body);
+  Batch& create(const nlohmann::json& body, const std::string& owner);
   // Error(invalid) where it is over.
   void cancel(Batch& batch);
   // It has this status from now on. On disk on return, as what else has changed of it.

@@ -46,8 +46,8 @@ FileStore::FileStore(const std::string& folder) : folder_(folder) {
     for (const auto& entry : fs::directory_iterator(folder))
       if (entry.path().extension() == kPartial) fs::remove(entry.path());
     for (const ordered_json& known : read("file-")) {
-      StoredFile file{known.at("id"),    known.at("filename"), known.at("purpose"),
-                      known.at("bytes"), known.at("lines"),    known.at("created_at")};
+      StoredFile file{known.at("id"),    known.at("filename"),   known.at("purpose"),     known.at("bytes"),
+                      known.at("lines"), known.at("created_at"), known.value("owner", "")};
       files_.emplace(file.id, file);
     }
   } catch (const nlohmann::json::exception&) {
@@ -69,6 +69,7 @@ const StoredFile* FileStore::find(const std::string& id) const {
 void FileStore::add(const StoredFile& file) {
   ordered_json known = file_json(file);
   known["lines"] = file.lines;
+  known["owner"] = file.owner;
   write(file.id, known);
   files_[file.id] = file;
 }

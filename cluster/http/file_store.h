@@ -18,6 +18,7 @@ struct StoredFile {
   int64_t bytes = 0;
   int64_t lines = 0;    // that are not blank
   int64_t created = 0;  // seconds since 1970
+  std::string owner;    // who alone may see it: the digest of a key; empty where none are asked for
 };
 
 class FileStore {

@@ -46,7 +46,7 @@ ordered_json list_of(std::vector<ordered_json> all) {
 
 // A body on its way into an upload; it is read no further once it is at fault.
 struct Receiving {
-  Receiving(FileStore& store, const std::string& type) : upload(store, type) {}
+  Receiving(FileStore& store, const std::string& type, const std::string& owner) : upload(store, type, owner) {}
 
   Upload upload;
   kj::byte buffer[kPiece];
@@ -89,23 +89,23 @@ FilesDoor::FilesDoor(kj::Timer& timer, const kj::HttpHeaderTable& headers, Metri
 
 bool FilesDoor::answers(const std::string& path) { return within_path(path, kFiles) || within_path(path, kBatches); }
 
-kj::Promise<void> FilesDoor::answer(const HttpRequest& request, kj::AsyncInputStream& body,
+kj::Promise<void> FilesDoor::answer(const HttpRequest& request, const std::string& owner, kj::AsyncInputStream& body,
                                     kj::HttpService::Response& response) {
   const bool posts = request.method == kj::HttpMethod::POST, gets = request.method == kj::HttpMethod::GET;
   if (request.path == kFiles) {
-    if (posts) return upload(request.content_type, body, response);
-    return gets ? list_files(response) : refuse(response, wrong_method(request.path));
+    if (posts) return upload(request.content_type, owner, body, response);
+    return gets ? list_files(owner, response) : refuse(response, wrong_method(request.path));
   }
   if (request.path == kBatches) {
-    if (posts) return create(body, response);
-    return gets ? list_batches(response) : refuse(response, wrong_method(request.path));
+    if (posts) return create(owner, body, response);
+    return gets ? list_batches(owner, response) : refuse(response, wrong_method(request.path));
   }
   const bool file = within_path(request.path, kFiles);
   const std::string rest = request.path.substr(std::string(file ? kFiles : kBatches).size() + 1);
-  return file ? with_file(request, rest, response) : with_batch(request, rest, response);
+  return file ? with_file(request, owner, rest, response) : with_batch(request, owner, rest, response);
 }
 
-kj::Promise<void> FilesDoor::upload(const std::string& type, kj::AsyncInputStream& body,
+kj::Promise<void> FilesDoor::upload(const std::string& type, const std::string& owner, kj::AsyncInputStream& body,
                                     kj::HttpService::Response& response) {
   const auto finish = [this, &response](Receiving& from) {
     try {
@@ -116,7 +116,7 @@ kj::Promise<void> FilesDoor::upload(const std::string& type, kj::AsyncInputStrea
     return refuse(response, *from.fault);
   };
   try {
-    auto to = kj::heap<Receiving>(store_, type);
+    auto to = kj::heap<Receiving>(store_, type, owner);
     auto received = receive(timer_, limits_.body_timeout, body, *to);
     return received.then([finish, &it = *to] { return finish(it); }, body_fault(response)).attach(kj::mv(to));
   } catch (const Error& error) {
@@ -134,12 +134,13 @@ kj::Function<kj::Promise<void>(kj::Exception&&)> FilesDoor::body_fault(kj::HttpS
   };
 }
 
-kj::Promise<void> FilesDoor::create(kj::AsyncInputStream& body, kj::HttpService::Response& response) {
+kj::Promise<void> FilesDoor::create(const std::string& owner, kj::AsyncInputStream& body,
+                                    kj::HttpService::Response& response) {
   auto read = within(timer_, limits_.body_timeout, body.readAllText(), "the body did not come in time");
   return read.then(
-      [this, &response](kj::String text) {
+      [this, owner, &response](kj::String text) {
         try {
-          const Batch& batch = batches_.create(read_object({text.begin(), text.end()}, "the body"));
+          const Batch& batch = batches_.create(read_object({text.begin(), text.end()}, "the body"), owner);
           runner_.wake();
           return send(response, batch.shown);
         } catch (const Error& error) {
@@ -149,11 +150,11 @@ kj::Promise<void> FilesDoor::create(kj::AsyncInputStream& body, kj::HttpService:
       body_fault(response));
 }
 
-kj::Promise<void> FilesDoor::with_file(const HttpRequest& request, const std::string& rest,
+kj::Promise<void> FilesDoor::with_file(const HttpRequest& request, const std::string& owner, const std::string& rest,
                                        kj::HttpService::Response& response) {
   const std::string id = rest.substr(0, rest.find('/')), what = rest.substr(id.size());
   const StoredFile* file = store_.find(id);
-  if (!file || (what != "" && what != "/content"))
+  if (!file || file->owner != owner || (what != "" && what != "/content"))
     return refuse(response, not_found(concat("there is no file at ", request.path)));
   if (request.method == kj::HttpMethod::GET)
     return what == "" ? send(response, file_json(*file)) : content(*file, response);
@@ -164,11 +165,11 @@ kj::Promise<void> FilesDoor::with_file(const HttpRequest& request, const std::st
   return send(response, {{"id", id}, {"object", "file"}, {"deleted", true}});
 }
 
-kj::Promise<void> FilesDoor::with_batch(const HttpRequest& request, const std::string& rest,
+kj::Promise<void> FilesDoor::with_batch(const HttpRequest& request, const std::string& owner, const std::string& rest,
                                         kj::HttpService::Response& response) {
   const std::string id = rest.substr(0, rest.find('/')), what = rest.substr(id.size());
   Batch* batch = batches_.find(id);
-  if (!batch || (what != "" && what != "/cancel"))
+  if (!batch || batch->owner != owner || (what != "" && what != "/cancel"))
     return refuse(response, not_found(concat("there is no batch at ", request.path)));
   if (request.method != (what == "" ? kj::HttpMethod::GET : kj::HttpMethod::POST))
     return refuse(response, wrong_method(request.path));
@@ -180,15 +181,17 @@ kj::Promise<void> FilesDoor::with_batch(const HttpRequest& request, const std::s
   return send(response, batch->shown);
 }
 
-kj::Promise<void> FilesDoor::list_files(kj::HttpService::Response& response) {
+kj::Promise<void> FilesDoor::list_files(const std::string& owner, kj::HttpService::Response& response) {
   std::vector<ordered_json> all;
-  for (const auto& [id, file] : store_.files()) all.push_back(file_json(file));
+  for (const auto& [id, file] : store_.files())
+    if (file.owner == owner) all.push_back(file_json(file));
   return send(response, list_of(std::move(all)));
 }
 
-kj::Promise<void> FilesDoor::list_batches(kj::HttpService::Response& response) {
+kj::Promise<void> FilesDoor::list_batches(const std::string& owner, kj::HttpService::Response& response) {
   std::vector<ordered_json> all;
-  for (const auto& [id, batch] : batches_.all()) all.push_back(batch.shown);
+  for (const auto& [id, batch] : batches_.all())
+    if (batch.owner == owner) all.push_back(batch.shown);
   return send(response, list_of(std::move(all)));
 }
 

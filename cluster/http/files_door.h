@@ -20,17 +20,21 @@ class FilesDoor {
 
   // Paths that are its own.
   static bool answers(const std::string& path);
-  kj::Promise<void> answer(const HttpRequest& request, kj::AsyncInputStream& body, kj::HttpService::Response& response);
+  // owner: who asks (file_store.h); what is another's is not there.
+  kj::Promise<void> answer(const HttpRequest& request, const std::string& owner, kj::AsyncInputStream& body,
+                           kj::HttpService::Response& response);
 
  private:
-  kj::Promise<void> upload(const std::string& type, kj::AsyncInputStream& body, kj::HttpService::Response& response);
+  kj::Promise<void> upload(const std::string& type, const std::string& owner, kj::AsyncInputStream& body,
+                           kj::HttpService::Response& response);
   kj::Function<kj::Promise<void>(kj::Exception&&)> body_fault(kj::HttpService::Response& response);
-  kj::Promise<void> create(kj::AsyncInputStream& body, kj::HttpService::Response& response);
-  kj::Promise<void> with_file(const HttpRequest& request, const std::string& rest, kj::HttpService::Response& response);
-  kj::Promise<void> with_batch(const HttpRequest& request, const std::string& rest,
+  kj::Promise<void> create(const std::string& owner, kj::AsyncInputStream& body, kj::HttpService::Response& response);
+  kj::Promise<void> with_file(const HttpRequest& request, const std::string& owner, const std::string& rest,
+                              kj::HttpService::Response& response);
+  kj::Promise<void> with_batch(const HttpRequest& request, const std::string& owner, const std::string& rest,
                                kj::HttpService::Response& response);
-  kj::Promise<void> list_files(kj::HttpService::Response& response);
-  kj::Promise<void> list_batches(kj::HttpService::Response& response);
+  kj::Promise<void> list_files(const std::string& owner, kj::HttpService::Response& response);
+  kj::Promise<void> list_batches(const std::string& owner, kj::HttpService::Response& response);
   kj::Promise<void> content(const StoredFile& file, kj::HttpService::Response& response);
   kj::Promise<void> send(kj::HttpService::Response& response, const nlohmann::ordered_json& value);
   kj::Promise<void> refuse(kj::HttpService::Response& response, const HttpError& error);

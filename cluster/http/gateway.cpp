@@ -61,14 +61,15 @@ kj::Promise<void> Gateway::answer(const HttpRequest& request, kj::AsyncInputStre
     ++metrics.responses[error.status];
     return reply(response, *headers, error);
   };
-  std::string client = request.client;
+  std::string client = request.client, owner;
   if (keys_.required() && request.path.starts_with("/v1/")) {
     const auto key = keys_.find(request.key);
     if (!key) return fail({401, "authentication_error", "invalid_api_key", "this API key is not known", 0});
     client = concat("key ", *key);
+    owner = ApiKeys::digest(request.key);
   }
   if (FilesDoor::answers(request.path))
-    return files_ ? files_->answer(request, body, response)
+    return files_ ? files_->answer(request, owner, body, response)
                   : fail({404, "invalid_request_error", "notFound",
                           "this router keeps no files; one that does is started with --files DIR", 0});
   const bool chat = request.path == "/v1/chat/completions";

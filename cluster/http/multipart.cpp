@@ -85,7 +85,8 @@ bool Multipart::step() {
   }
   if (state_ == State::header) {  // with the line's end before it
     const size_t end = held_.find("\r\n\r\n");
-    PLEAT_REQUIRE(std::min(end, held_.size()) <= kHeaderBytes, "the header of a part of the body is too large");
+    const bool fits = end == std::string::npos ? held_.size() < kHeaderBytes + 4 : end <= kHeaderBytes;
+    PLEAT_REQUIRE(fits, "the header of a part of the body is too large");
     if (end == std::string::npos) return false;
     begin_part(std::string_view(held_).substr(0, end));
     held_.erase(0, end + 4);

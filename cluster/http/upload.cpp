@@ -18,10 +18,11 @@ constexpr size_t kPurposeBytes = 32;
 
 }  // namespace
 
-Upload::Upload(FileStore& store, const std::string& content_type)
+Upload::Upload(FileStore& store, const std::string& content_type, const std::string& owner)
     : store_(store), parts_(content_type, *this), partial_(store.path(new_id("upload-")) + ".part") {
   file_.id = new_id("file-");
   file_.created = std::time(nullptr);
+  file_.owner = owner;
   out_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (out_ < 0) throw Error(ErrorKind::failed, concat("cannot keep a file: ", std::strerror(errno)));
 }

@@ -9,7 +9,7 @@ namespace pleat {
 class Upload final : private Multipart::Parts {
  public:
   // Error(invalid) where the body is none of parts, Error(failed) where nothing can be written.
-  Upload(FileStore& store, const std::string& content_type);
+  Upload(FileStore& store, const std::string& content_type, const std::string& owner);
   ~Upload();  // what was not finished is gone
   Upload(const Upload&) = delete;
 

@@ -207,6 +207,7 @@ void Engine::run_on(const MakeExecutor& make) {
   EngineOptions options = s.options;
   options.kv_tokens = s.pages * kPageTokens;
   s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
+  s.start_statistics();
 }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
@@ -225,7 +226,7 @@ void Engine::State::start_statistics() {
   for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
     const LayerWeights& w = weights.layers[layer];
     const bool fixed = w.spec.selection == SelectionKind::all || w.spec.selection == SelectionKind::hot;
-    if (w.folded && !fixed) statistics.choices[layer] = w.neurons;
+    if (w.folded && !fixed && !executor) statistics.choices[layer] = w.neurons;
   }
 }
 

@@ -27,12 +27,12 @@ class Files : public testing::Test {
     fs::remove_all(folder_);
   }
   // As a router that starts on this folder.
-  void open() {
+  void open(const ApiKeys& keys = {}) {
     door.reset();
     HttpLimits limits;
     limits.framing = {16 * 1024, 4096};
     limits.framing.file_bytes = 1 << 20;
-    door = std::make_unique<Door>(world, limits);
+    door = std::make_unique<Door>(world, limits, keys);
     door->gateway.keep_files(folder_);
   }
 
@@ -128,6 +128,55 @@ TEST_F(Files, WrongUploadsAreSentencesAndLeaveNothing) {
   EXPECT_THROW(door->gateway.keep_files(folder_), Error) << "the folder has a router";
   door = std::make_unique<Door>(world);
   EXPECT_EQ(door->get("/v1/files").error(), "this router keeps no files; one that does is started with --files DIR");
+}
+
+TEST_F(Files, WhatAKeyHasMadeIsThereForThatKeyAlone) {
+  const std::string path = folder_.string() + ".keys";
+  std::ofstream(path) << "first-key\nsecond-key\n";
+  const ApiKeys keys = ApiKeys::read(path);
+  fs::remove(path);
+  open(keys);
+  const auto ask = [&](const std::string& key, kj::HttpMethod method, const std::string& what,
+                       const std::string& body = "", const std::string& type = "") {
+    return world.wait(door->start(method, what, body, key, "1.2.3.4", type));
+  };
+  const HttpAnswer sent =
+      ask("first-key", kj::HttpMethod::POST, "/v1/files", form(line("a", 4, 3)), "multipart/form-data; boundary=xYz");
+  ASSERT_EQ(sent.status, 200) << sent.body;
+  const std::string file = sent.parsed()["id"];
+  const std::string order =
+      json({{"input_file_id", file}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}}).dump();
+  EXPECT_EQ(ask("second-key", kj::HttpMethod::POST, "/v1/batches", order).status, 400);
+  const std::string batch = ask("first-key", kj::HttpMethod::POST, "/v1/batches", order).parsed()["id"];
+  json end = json::object();
+  for (int i = 0; i < 1000 && end.value("status", "") != "completed"; ++i) {
+    usleep(1000);
+    world.pass(50 * kj::MILLISECONDS);
+    end = ask("first-key", kj::HttpMethod::GET, "/v1/batches/" + batch).parsed();
+  }
+  const std::string output = end["output_file_id"];
+  for (const bool restarted : {false, true}) {
+    if (restarted) open(keys);
+    for (const std::string& what :
+         {"/v1/files/" + file, "/v1/files/" + file + "/content", "/v1/files/" + output, "/v1/batches/" + batch}) {
+      EXPECT_EQ(ask("first-key", kj::HttpMethod::GET, what).status, 200) << what;
+      EXPECT_EQ(ask("second-key", kj::HttpMethod::GET, what).status, 404) << what;
+    }
+    EXPECT_EQ(ask("second-key", kj::HttpMethod::DELETE, "/v1/files/" + file).status, 404);
+    EXPECT_EQ(ask("second-key", kj::HttpMethod::POST, "/v1/batches/" + batch + "/cancel").status, 404);
+    for (const std::string what : {"/v1/files", "/v1/batches"}) {
+      EXPECT_EQ(ask("first-key", kj::HttpMethod::GET, what).parsed()["data"].size(), what == "/v1/files" ? 2u : 1u);
+      EXPECT_EQ(ask("second-key", kj::HttpMethod::GET, what).parsed()["data"].size(), 0u) << what;
+    }
+  }
+  for (const auto& entry : fs::directory_iterator(folder_)) {
+    std::ifstream in(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_EQ(text.find("first-key"), std::string::npos) << entry.path();
+    EXPECT_TRUE(entry.path().extension() != ".json" ||
+                text.find("\"" + ApiKeys::digest("first-key") + "\"") != std::string::npos);
+  }
+  EXPECT_EQ(ApiKeys::digest("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") << "FIPS 180-4";
 }
 
 TEST(Multipart, TakesABodyInPiecesOfAnySize) {

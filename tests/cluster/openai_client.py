@@ -1,10 +1,11 @@
 """The official `openai` client against a router: python3 openai_client.py http://127.0.0.1:PORT
 
-Plain calls, streams and batches, of completions and of chats where the model has a template; what it parses is compared
-with what the same request gives in another way. Exits with 1 and a sentence at the first difference.
+Plain calls, streams and batches, of completions and of chats with a model whose template is ChatML; what it parses is
+compared with what the same request gives in another way. Exits with 1 and a sentence at the first difference.
 """
 
 import json
+import re
 import sys
 import time
 
@@ -46,23 +47,41 @@ def completions(client, model):
 
 
 def chats(client, model):
-    request = dict(model=model, messages=[{"role": "user", "content": "Hello"}], max_completion_tokens=16, seed=3)
-    try:
-        plain = client.chat.completions.create(**request, logprobs=True, top_logprobs=2)
-    except openai.BadRequestError as error:
-        check("chat template" in error.message, f"a chat is refused with {error.message!r}")
-        print("chat: the model has no template, and says so")
-        return
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "The history of the"}]
+    rendered = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages) + "<|im_start|>assistant\n"
+    options = dict(model=model, temperature=0.8, seed=3, n=2, extra_body={"ignore_eos": True})
+    request = dict(messages=messages, max_completion_tokens=16, **options)
+    texts = client.completions.create(prompt=rendered, max_tokens=16, logprobs=2, **options)
+    plain = client.chat.completions.create(**request, logprobs=True, top_logprobs=2)
+    check(plain.usage == texts.usage, f"the chat's usage is {plain.usage}, its prompt's {texts.usage}")
+    check([choice.index for choice in plain.choices] == [0, 1], "n=2 gives other indices")
+    for said, written in zip(plain.choices, texts.choices, strict=True):
+        check(said.message.role == "assistant", "the role")
+        check(said.message.content == written.text, f"the chat is {said.message.content!r}, its prompt's text {written.text!r}")
+        check(said.finish_reason == written.finish_reason, "the chat's end")
+        content = said.logprobs.content
+        check([token.logprob for token in content] == written.logprobs.token_logprobs, "log probabilities of a chat")
+        check([{best.logprob for best in token.top_logprobs} for token in content]
+              == [set(best.values()) for best in written.logprobs.top_logprobs], "the best tokens of a chat")
+        joined = b"".join(bytes(token.bytes) for token in content).decode(errors="replace")
+        joined = re.sub(r"<\|\w+\|>", "", joined)  # end tokens are no text
+        check(joined.startswith(said.message.content), f"the bytes of the tokens of {said.message.content!r} are {joined!r}")
+
+    streamed, reasons, usage = ["", ""], [None, None], None
+    for event in client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}):
+        usage = event.usage or usage
+        for choice in event.choices:
+            streamed[choice.index] += choice.delta.content or ""
+            reasons[choice.index] = choice.finish_reason or reasons[choice.index]
+    check(streamed == [choice.message.content for choice in plain.choices], f"the streams give {streamed}")
+    check(reasons == [choice.finish_reason for choice in plain.choices], "the streams' ends")
+    check(usage == plain.usage, "the streams' usage is another one")
+
     text = plain.choices[0].message.content
-    check(plain.choices[0].message.role == "assistant", "the role")
-    content = plain.choices[0].logprobs.content
-    check(b"".join(bytes(token.bytes) for token in content).decode(errors="replace").startswith(text), "bytes of tokens")
-    events = list(client.chat.completions.create(**request, stream=True))
-    check(events[0].choices[0].delta.role == "assistant", "the first delta's role")
-    streamed = "".join(event.choices[0].delta.content or "" for event in events)
-    check(streamed == text, f"the stream gives {streamed!r}, the plain answer {text!r}")
-    check(events[-1].choices[0].finish_reason == plain.choices[0].finish_reason, "the stream's end")
-    print("chat: the same plain and streamed")
+    check(len(text) > 8, f"the chat is {text!r}")
+    word = text[len(text) // 2:][:3]
+    stopped = client.chat.completions.create(**{**request, "n": 1}, stop=word).choices[0]
+    check(stopped.message.content == text[: text.index(word)] and stopped.finish_reason == "stop", "stop does not end a chat")
 
 
 def batches(client, model):

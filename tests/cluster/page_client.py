@@ -1,11 +1,12 @@
-"""The router's page in a headless Chromium: python3 page_client.py http://127.0.0.1:PORT [SCREENSHOT.png]
+"""The router's page before a folded model, in a headless Chromium: python3 page_client.py http://127.0.0.1:PORT [SCREENSHOT.png]
 
-Writes a text with a seed and compares what the page shows with what the API gives; stops one; looks at the tables.
+Writes a text with a seed and compares what the page shows with what the API gives, the layers' table too; sees a refusal.
 Exits with 1 and a sentence at the first difference.
 """
 
 import json
 import sys
+import time
 import urllib.request
 
 from playwright.sync_api import sync_playwright
@@ -19,6 +20,14 @@ def check(holds, sentence):
 def answer(url, body):
     request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
     return json.load(urllib.request.urlopen(request))
+
+
+def exact_neurons(url):
+    """The layers' table as it must be while nobody writes: neurons and recall in percent."""
+    stats = json.load(urllib.request.urlopen(url + "/v1/pleat/replicas"))["data"][0]["stats"]
+    return [[str(number), f"{100 * layer['exact'] / (layer['neurons'] * stats['foldedTokens']):.1f}%",
+             f"{100 * layer['recallFound'] / layer['recallNeeded']:.1f}%" if layer["recallNeeded"] else "–"]
+            for number, layer in enumerate(stats["layers"])]
 
 
 def main(url, screenshot=None):
@@ -42,8 +51,12 @@ def main(url, screenshot=None):
         text = page.text_content("#text")
         check(text == expected["choices"][0]["text"], f"the page shows {text!r}, the API gives {expected['choices'][0]['text']!r}")
         check(page.inner_text("#tokens") == str(expected["usage"]["completion_tokens"]), "the page counts other tokens")
+        time.sleep(2)  # the router's look at the replica's counts, and the page's at the router's
+        rows = page.locator("#replicas table").nth(2).locator("tbody tr").all()
+        shown = [row.locator("td").all_inner_texts() for row in rows]
+        check(shown == exact_neurons(url), f"the page shows {shown} of the layers, the API gives {exact_neurons(url)}")
         if screenshot:
-            page.screenshot(path=screenshot)
+            page.screenshot(path=screenshot, full_page=True)
 
         page.fill("#max", "100000")
         page.click("#go")

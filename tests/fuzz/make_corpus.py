@@ -38,6 +38,15 @@ def http():
            "logprobs": 2, "echo": False, **sampling},
           {**chat, "logprobs": True, "top_logprobs": 3, "max_completion_tokens": 4, "tools": None},
           {"prompt": [1, 2, 3], "best_of": 1, "presence_penalty": 0, "logit_bias": None, "suffix": None})
+    part = '--b\r\nContent-Disposition: form-data; name='
+    purpose = part + '"purpose"\r\n\r\nbatch\r\n'
+    seeds("file_upload",
+          f'multipart/form-data; boundary=b\n{purpose}{part}"file"; filename="in.jsonl"\r\nContent-Type: text/plain\r\n\r\n'
+          '{"custom_id": "a"}\n \r\n{}\r\n--b--\r\n',
+          f'Multipart/Form-Data; charset=x; boundary="b"\npreamble\r\n{part}file; filename="a\\"; name=b"\r\n\r\n\r\n--\r\n'
+          f'--xb\r\n{purpose}--b--epilogue',
+          # A part's header as long as one may be.
+          f'multipart/form-data; boundary=b\n{purpose}{part}"file"\r\nx: '.ljust(4193, "x") + "\r\n\r\nx\r\n--b--")
     seeds("batch_line",
           {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "The library", **sampling}},
           {"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {**chat, "logprobs": True}},

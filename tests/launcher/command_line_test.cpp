@@ -37,7 +37,7 @@ TEST(CommandLine, RefusesWhatItDoesNotKnow) {
 }
 
 TEST(CommandLine, SaysWhyItCannotRunOnAGpu) {
-  for (const char* command : {"generate --prompt x", "eval --text x", "inspect"})
+  for (const char* command : {"generate --prompt x", "eval --text x", "serve --listen 127.0.0.1:0", "inspect"})
     expect_refusal(pleat(std::string(command) + " --device cuda --model " + model()), "CUDA");
 }
 

@@ -137,6 +137,64 @@ TEST(Route, WithNoReplicaLeftItIs503AndSigtermLetsTextsFinish) {
   EXPECT_EQ(client.post("/v1/completions", completion(2, false).dump()), 503) << client.body();
 }
 
+// What the chat adds to the text is its template, written out here.
+TEST(Route, AChatIsTheTextOfItsRenderedPrompt) {
+  const Scratch scratch;
+  const Served served(0, "--threads 1", "127.0.0.1:0", chat_model(scratch));
+  const Routed routed("--replica " + served.address());
+  const auto ask = [&](bool chat, json body) {
+    if (chat)
+      body.update({{"messages",
+                    {{{"role", "system"}, {"content", "Be brief."}},
+                     {{"role", "user"}, {"content", {{{"type", "text"}, {"text", "The history of the"}}}}}}},
+                   {"logprobs", true},
+                   {"top_logprobs", 2}});
+    else
+      body.update({{"prompt",
+                    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nThe history of the<|im_end|>\n"
+                    "<|im_start|>assistant\n"},
+                   {"logprobs", 2}});
+    HttpClient client(routed.address());
+    EXPECT_EQ(client.post(chat ? "/v1/chat/completions" : "/v1/completions", body.dump()), 200) << client.body();
+    return client.body();
+  };
+  const json request = {{"max_tokens", 24}, {"temperature", 0.8}, {"seed", 5}, {"n", 2}, {"ignore_eos", true}};
+  const json text = json::parse(ask(false, request)), chat = json::parse(ask(true, request));
+  EXPECT_EQ(chat["usage"], text["usage"]);
+  ASSERT_EQ(chat["choices"].size(), 2u);
+  for (int i = 0; i < 2; ++i) {
+    const json &said = chat["choices"][i], &written = text["choices"][i];
+    EXPECT_EQ(said["message"], json({{"role", "assistant"}, {"content", written["text"]}}));
+    EXPECT_EQ(said["finish_reason"], written["finish_reason"]);
+    ASSERT_EQ(said["logprobs"]["content"].size(), 24u);
+    for (int token = 0; token < 24; ++token) {
+      EXPECT_EQ(said["logprobs"]["content"][token]["logprob"], written["logprobs"]["token_logprobs"][token]);
+      EXPECT_EQ(said["logprobs"]["content"][token]["top_logprobs"].size(), 2u);
+    }
+  }
+
+  std::string streamed;
+  json streaming = request;
+  streaming.update({{"n", 1}, {"stream", true}, {"stream_options", {{"include_usage", true}}}});
+  std::istringstream events(ask(true, streaming));
+  json last;
+  for (std::string line; std::getline(events, line);)
+    if (line.starts_with("data: {")) {
+      last = json::parse(line.substr(6));
+      for (const json& choice : last["choices"]) streamed += choice["delta"].value("content", "");
+    }
+  const std::string whole = text["choices"][0]["text"];
+  EXPECT_EQ(streamed, whole);
+  EXPECT_EQ(last["usage"]["prompt_tokens"], text["usage"]["prompt_tokens"]);
+
+  json stopping = request;
+  const std::string word = whole.substr(whole.size() / 2, 4);
+  stopping.update({{"n", 1}, {"stop", word}});
+  const json stopped = json::parse(ask(true, stopping))["choices"][0];
+  EXPECT_EQ(stopped["message"]["content"], whole.substr(0, whole.find(word)));
+  EXPECT_EQ(stopped["finish_reason"], "stop");
+}
+
 TEST(Route, AClientThatLeavesWhileItWaitsEndsItsText) {
   const Served served(0, "--threads 1");
   const Routed routed("--replica " + served.address());

@@ -49,7 +49,7 @@ class Background {
   }
 
   // The exit code, -1 if it does not end in time.
-  int wait(std::chrono::milliseconds patience = std::chrono::seconds(15)) {
+  int wait(std::chrono::milliseconds patience = std::chrono::seconds(60)) {
     using Clock = std::chrono::steady_clock;
     for (const auto start = Clock::now(); Clock::now() - start < patience;
          std::this_thread::sleep_for(std::chrono::milliseconds(5)))
@@ -76,11 +76,24 @@ class Background {
   std::string address_;
 };
 
+// The embedded model with ChatML's template beside it: a folder of links in `scratch`.
+inline std::string chat_model(const Scratch& scratch) {
+  const std::string folder = scratch.path("chat");
+  std::filesystem::create_directory(folder);
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::absolute(model())))
+    std::filesystem::create_symlink(entry.path(), folder / entry.path().filename());
+  scratch.write("chat/chat_template.jinja",
+                "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+                "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+  return folder;
+}
+
 // `pleat serve`, alone (ranks 0) or under mpirun.
 class Served : public Background {
  public:
-  explicit Served(int ranks, const std::string& flags = "", const std::string& listen = "127.0.0.1:0")
-      : Background(pleat_command("serve --model " + model() + " --listen " + listen + " " + flags, ranks)) {}
+  explicit Served(int ranks, const std::string& flags = "", const std::string& listen = "127.0.0.1:0",
+                  const std::string& folder = model())
+      : Background(pleat_command("serve --model " + folder + " --listen " + listen + " " + flags, ranks)) {}
   Outcome ask(const std::string& flags) const { return pleat("ask " + address() + " " + flags); }
 };
 

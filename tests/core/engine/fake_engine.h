@@ -198,6 +198,17 @@ inline Outcome run(const BatchLimits& limits, const std::vector<Request>& reques
   return outcome;
 }
 
+// Greedy, and as many tokens as max_tokens.
+inline Request text_request(const std::string& prompt, int max_tokens, const std::string& id = "", int priority = 0) {
+  Request request;
+  request.id = id;
+  request.priority = priority;
+  request.prompt = bytes_of(prompt);
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.ignore_eos = true;
+  return request;
+}
+
 inline Request random_request(const std::string& id, std::mt19937& random) {
   Request request;
   request.id = id;

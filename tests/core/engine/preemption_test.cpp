@@ -87,13 +87,8 @@ TEST(Preemption, TheLowestPriorityGivesWayHoweverOldItIs) {
   FakeEngine engine(limits);
   std::string ends;
   const auto submit = [&](const std::string& id, int priority) {
-    Request request;
-    request.id = id;
-    request.priority = priority;
-    request.prompt = bytes_of("1234");
-    request.sampling.max_tokens = 50;
-    request.sampling.ignore_eos = true;
-    batcher.submit(request, [&](const Completion& completion) { ends += completion.id; }, {});
+    batcher.submit(text_request("1234", 50, id, priority), [&](const Completion& completion) { ends += completion.id; },
+                   {});
   };
   submit("a", 0);
   submit("b", 0);

@@ -13,11 +13,7 @@ namespace pleat::test {
 namespace {
 
 TEST(Batcher, EndsATextAtAnyOfTheModelsEndTokens) {
-  Request request;
-  request.id = "a";
-  request.prompt = {1, 2, 3};
-  request.sampling.max_tokens = 40;
-  request.sampling.ignore_eos = true;
+  Request request = text_request("\1\2\3", 40, "a");
   const std::vector<int32_t> whole = run(small_limits(), {request}).completions.at("a").tokens;
   ASSERT_EQ(whole.size(), 40u);
   request.sampling.ignore_eos = false;
@@ -73,10 +69,7 @@ TEST(Scheduler, GreedyTokensAreThoseOfTheModelAskedOneByOne) {
   for (const bool fold_prompt : {false, true}) {
     BatchLimits limits = small_limits();
     limits.fold_prompt = fold_prompt;
-    Request request;
-    request.prompt = bytes_of("the beginning of a text");
-    request.sampling.max_tokens = 20;
-    request.sampling.ignore_eos = true;
+    Request request = text_request("the beginning of a text", 20);
     std::vector<int32_t> tokens = request.prompt;
     for (int i = 0; i < 20; ++i) {
       const auto logits = hashed_logits(history_of(tokens, int64_t(request.prompt.size()), fold_prompt));
@@ -90,10 +83,7 @@ TEST(Scheduler, GreedyTokensAreThoseOfTheModelAskedOneByOne) {
 }
 
 TEST(Scheduler, ChunksOfAnySizeGiveTheSameRows) {
-  Request request;
-  request.prompt = bytes_of("a prompt of more than thirty two tokens");
-  request.sampling.max_tokens = 5;
-  request.sampling.ignore_eos = true;
+  const Request request = text_request("a prompt of more than thirty two tokens", 5);
   for (const bool fold_prompt : {false, true}) {
     for (int chunk = 1; chunk <= 45; ++chunk) {
       BatchLimits limits = small_limits();
@@ -119,14 +109,8 @@ TEST(Scheduler, DecodingSequencesRunInEveryStepBesideALongPrompt) {
   Batcher batcher(limits, byte_tokenizer());
   FakeEngine engine(limits);
   StepPlan plan;
-  Request first, second;
-  first.prompt = bytes_of("x");
-  first.sampling.max_tokens = 30;
-  first.sampling.ignore_eos = true;
-  second = first;
-  second.prompt = bytes_of(std::string(33, 'y'));
-  batcher.submit(first, [](Completion) {}, {});
-  batcher.submit(second, [](Completion) {}, {});
+  batcher.submit(text_request("x", 30), [](Completion) {}, {});
+  batcher.submit(text_request(std::string(33, 'y'), 30), [](Completion) {}, {});
   for (int step = 0; step < 5; ++step) {
     ASSERT_TRUE(batcher.plan(plan));
     // 33 = 7 (beside the first prompt's one) + 8 + 8 + 8 + 2
@@ -142,11 +126,7 @@ TEST(Scheduler, DecodingSequencesRunInEveryStepBesideALongPrompt) {
 }
 
 TEST(Scheduler, TheContextsEndCutsATextToLength) {
-  Request request;
-  request.prompt = bytes_of(std::string(60, 'z'));
-  request.sampling.max_tokens = 1000;
-  request.sampling.ignore_eos = true;
-  const Completion completion = run(small_limits(), {request}).completions.at("");
+  const Completion completion = run(small_limits(), {text_request(std::string(60, 'z'), 1000)}).completions.at("");
   EXPECT_EQ(completion.tokens.size(), 4u);
   EXPECT_EQ(completion.finish_reason, "length");
   EXPECT_EQ(completion.prompt_tokens, 60);
@@ -307,14 +287,8 @@ TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
   Batcher batcher(limits, byte_tokenizer());
   FakeEngine engine(limits);
   std::string order;
-  for (const auto& [id, priority] : {std::pair("a", 0), {"b", -1}, {"c", 2}, {"d", 0}, {"e", 2}}) {
-    Request request;
-    request.id = id;
-    request.priority = priority;
-    request.prompt = bytes_of("x");
-    request.sampling.max_tokens = 2;
-    batcher.submit(request, [&](Completion completion) { order += completion.id; }, {});
-  }
+  for (const auto& [id, priority] : {std::pair("a", 0), {"b", -1}, {"c", 2}, {"d", 0}, {"e", 2}})
+    batcher.submit(text_request("x", 2, id, priority), [&](Completion completion) { order += completion.id; }, {});
   for (StepPlan plan; batcher.plan(plan);) {
     engine.step(plan);
     batcher.accept(engine.logits_view(), engine.best);

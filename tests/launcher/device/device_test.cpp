@@ -1,7 +1,7 @@
 // `--device cuda` through the program itself, on the emulator's GPU.
 #include <gtest/gtest.h>
 
-#include "tests/launcher/program.h"
+#include "tests/cluster/program/served.h"
 
 namespace pleat::test {
 namespace {
@@ -41,6 +41,21 @@ TEST(Device, GeneratesTheSameTextOnTwoRanks) {
       shell(std::string("mpirun -np 2 ") + PLEAT_EMULATED + " " + greedy(model()) + " --device cuda");
   ASSERT_EQ(device.code, 0) << device.err;
   EXPECT_EQ(device.out, cpu.out);
+}
+
+TEST(Device, ServesTheTextThatTheCpuGenerates) {
+  const std::string asked = " --prompt 'Once upon a time' --max-tokens 4 --temperature 0";
+  const std::string expected = pleat("generate --quiet --dtype f32 --model " + model() + asked).out;
+  for (const std::string ranks : {"", "mpirun -np 2 "}) {
+    Background served(ranks + PLEAT_EMULATED + " serve --quiet --listen 127.0.0.1:0 --step-timeout 300 --model " +
+                      model() + " --dtype f32 --device cuda");
+    ASSERT_NE(served.address(), "") << served.errors();
+    const Outcome text = pleat("ask " + served.address() + asked);
+    EXPECT_EQ(text.code, 0) << text.err;
+    EXPECT_EQ(text.out, expected) << ranks;
+    EXPECT_EQ(pleat("ask " + served.address() + " --drain").code, 0);
+    EXPECT_EQ(served.wait(), 0) << served.errors();
+  }
 }
 
 TEST(Device, RefusesWhatDoesNotRunThereYet) {
