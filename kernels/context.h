@@ -23,7 +23,7 @@ class Context {
 
   // At least `bytes`, 64-byte aligned, valid until the next scratch() of the same slot. Grows, never shrinks: after one
   // step of the largest size nothing is allocated again. Slots keep a caller's and a callee's scratch apart.
-  enum Slot { op_slot, panel_slot, caller_slot, slots };
+  enum Slot { op_slot, panel_slot, sums_slot, caller_slot, slots };
   void* scratch(Slot slot, size_t bytes);
 
  private:

@@ -27,6 +27,11 @@ struct Sums {
       for (int j = 0; j < kVectors; ++j) at[m][j] = V::zero();
     }
   }
+  void load(const float* from, int stride) {
+    for (int m = 0; m < kRows; ++m) {
+      for (int j = 0; j < kVectors; ++j) at[m][j] = V::load(from + m * stride + j * V::kWidth);
+    }
+  }
 };
 
 template <class V, int kVectors, int kBytesPerLane>
@@ -41,7 +46,6 @@ struct F32Weights {
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
     const float* x = static_cast<const float*>(job.x);
-    sums.clear();
     int64_t offset = 0;
     for (int64_t k = 0; k < job.inputs; ++k, x += kRows, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);
@@ -59,7 +63,6 @@ struct Bf16Weights {
   static constexpr int kBytesPerLane = 4;  // a pair of inputs
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
-    sums.clear();
     const std::byte* x = static_cast<const std::byte*>(job.x);
     int64_t offset = 0;
     for (int64_t pair = 0; pair < job.inputs / 2; ++pair, offset += 4 * kPanelOutputs) {
@@ -101,6 +104,7 @@ void tile(const TileJob& job) {
       w[j] = job.weights + panel * job.next_weights + column % kPanelOutputs * Format::kBytesPerLane;
     }
     Sums<V, kRows, kVectors> sums;
+    job.go_on ? sums.load(job.out + first, kOutputs) : sums.clear();
     Format::template run<V, kRows, kVectors>(job, w, sums);
     for (int m = 0; m < kRows; ++m) {
       for (int j = 0; j < kVectors; ++j) V::store(job.out + m * kOutputs + first + j * V::kWidth, sums.at[m][j]);
@@ -111,6 +115,16 @@ void tile(const TileJob& job) {
 template <class V>
 void add_vectors(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; i += V::kWidth) V::store(y + i, V::add(V::load(y + i), V::load(x + i)));
+}
+
+template <class V>
+void expand_pairs(const std::byte* weights, int64_t inputs, float* out) {
+  for (int64_t k = 0; k < inputs; k += 2, weights += 4 * kPanelOutputs, out += 2 * kPanelOutputs) {
+    for (int n = 0; n < kPanelOutputs; n += V::kWidth) {
+      V::store(out + n, V::even_bf16(weights + 4 * n));
+      V::store(out + kPanelOutputs + n, V::odd_bf16(weights + 4 * n));
+    }
+  }
 }
 
 template <class V, class Format, int kPanels, int kRows>
@@ -132,6 +146,7 @@ constexpr TileKernels make_tile_kernels() {
   fill<V, F32Weights, 2, kMaxPairRows>(table.pair[0]);
   fill<V, Bf16Weights, 2, kMaxPairRows>(table.pair[1]);
   table.add = add_vectors<V>;
+  if constexpr (!V::kBf16Pairs) table.expand = expand_pairs<V>;
   table.transpose = V::transpose;
   return table;
 }

@@ -3,32 +3,14 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/many_rows.h"
 #include "kernels/matmul_tile.h"
+#include "kernels/packed_rows.h"
 
 namespace pleat {
 namespace {
 
 static_assert(kPanelOutputs == kColumnBlock);
-
-// Rows are cut into tiles of nearly equal height.
-struct Tiles {
-  int64_t rows;
-  int64_t count;
-  Tiles(int64_t rows_, int max_rows) : rows(rows_), count((rows_ + max_rows - 1) / max_rows) {}
-  int64_t begin(int64_t tile) const { return rows * tile / count; }
-  int64_t height(int64_t tile) const { return begin(tile + 1) - begin(tile); }
-};
-
-// x as the kernels read it: tile after tile, [padded inputs][rows], in f32 or as pairs of bf16.
-struct PackedRows {
-  const std::byte* data;
-  int64_t element_bytes;
-  int64_t inputs;  // padded
-
-  const std::byte* at(int64_t first_row, int64_t height, int64_t input) const {
-    return data + (first_row * inputs + height * input) * element_bytes;
-  }
-};
 
 constexpr int64_t kChunk = 256;  // inputs converted at a time
 
@@ -149,17 +131,6 @@ struct TileProduct {
   }
 };
 
-void store(const float* tile, int64_t tile_stride, int64_t rows, int64_t n, const float* bias, float* out,
-           int64_t row_stride) {
-  for (int64_t row = 0; row < rows; ++row, tile += tile_stride, out += row_stride) {
-    if (bias == nullptr) {
-      std::copy_n(tile, n, out);
-    } else {
-      for (int64_t i = 0; i < n; ++i) out[i] = tile[i] + bias[i];
-    }
-  }
-}
-
 }  // namespace
 
 const TileKernels& tile_kernels(Isa isa) {
@@ -193,6 +164,8 @@ void multiply_panels(Context& ctx, MatrixView<const float> x, const PanelProduct
   const Tiles tiles(x.rows, kernels.max_rows);
   const PackedRows packed = pack_rows(ctx, x, product, tiles, kernels.bf16_pairs);
   const int64_t panels = (product.outputs + kColumnBlock - 1) / kColumnBlock;
+  if (x.rows >= kManyRows && kernels.expand != nullptr && panels >= 2 * ctx.team().threads())
+    return multiply_many_rows(ctx, kernels, product, packed, tiles, source, out);
   const bool pairs = source.neighbours() && x.rows <= kernels.max_pair_rows;
 
   // Panels in order, and for each its tiles of rows: a panel stays in the second-level cache meanwhile.
@@ -219,7 +192,8 @@ void multiply_panels(Context& ctx, MatrixView<const float> x, const PanelProduct
       for (const TreeNode& node : product.nodes) {
         alignas(64) float sums[kTileFloats];
         work.sum(node, sums);
-        store(sums, work.outputs(), work.height, n, out.bias ? out.bias + output : nullptr, corner, out.row_stride);
+        store_tile(sums, work.outputs(), work.height, n, out.bias ? out.bias + output : nullptr, corner,
+                   out.row_stride);
         corner += out.node_stride;
       }
       index += together;

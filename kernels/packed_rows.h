@@ -1,0 +1,41 @@
+#pragma once
+// Rows of activations as the tile kernels read them.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+namespace pleat {
+
+// Rows are cut into tiles of nearly equal height.
+struct Tiles {
+  int64_t rows;
+  int64_t count;
+  Tiles(int64_t rows_, int max_rows) : rows(rows_), count((rows_ + max_rows - 1) / max_rows) {}
+  int64_t begin(int64_t tile) const { return rows * tile / count; }
+  int64_t height(int64_t tile) const { return begin(tile + 1) - begin(tile); }
+};
+
+// x as the kernels read it: tile after tile, [padded inputs][rows], in f32 or as pairs of bf16.
+struct PackedRows {
+  const std::byte* data;
+  int64_t element_bytes;
+  int64_t inputs;  // padded
+
+  const std::byte* at(int64_t first_row, int64_t height, int64_t input) const {
+    return data + (first_row * inputs + height * input) * element_bytes;
+  }
+};
+
+// n columns of a tile's rows, with their bias, to rows of `out`.
+inline void store_tile(const float* tile, int64_t tile_stride, int64_t rows, int64_t n, const float* bias, float* out,
+                       int64_t row_stride) {
+  for (int64_t row = 0; row < rows; ++row, tile += tile_stride, out += row_stride) {
+    if (bias == nullptr) {
+      std::copy_n(tile, n, out);
+    } else {
+      for (int64_t i = 0; i < n; ++i) out[i] = tile[i] + bias[i];
+    }
+  }
+}
+
+}  // namespace pleat
