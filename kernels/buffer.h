@@ -1,5 +1,7 @@
 #pragma once
-// Zeroed memory in whole pages, 2 MiB aligned and advised to huge pages when large. Movable, not copyable.
+// Zeroed memory in whole pages, 2 MiB aligned and advised to huge pages when large. Buffers of some size that are too
+// small for huge pages of their own share them: a page that the processor has to look up costs as much as a row of
+// weights. Movable, not copyable.
 #include <cstddef>
 #include <utility>
 
@@ -13,6 +15,7 @@ class Buffer {
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(shared_, other.shared_);
     return *this;
   }
   ~Buffer();
@@ -26,6 +29,7 @@ class Buffer {
  private:
   void* data_ = nullptr;
   size_t bytes_ = 0;
+  struct SharedPages* shared_ = nullptr;  // that this is a part of
 };
 
 }  // namespace pleat

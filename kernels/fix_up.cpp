@@ -28,8 +28,8 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
   for (const NeuronRows* input : inputs)
     PLEAT_ASSERT(input->neurons() == down.neurons() && input->width() == down.width(), "[", input->neurons(), ", ",
                  input->width(), "] and down [", down.neurons(), ", ", down.width(), "]");
-  const int64_t count = selection.count(), rows = x.rows;
-  if (count == 0) return;
+  const int64_t rows = x.rows;
+  if (selection.count() == 0) return;
 
   const int64_t residual_bytes = GatheredInput::round_up(down.neurons() * rows * int64_t(sizeof(float)));
   const int64_t input_bytes = GatheredInput::bytes(x);
@@ -43,20 +43,22 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
                       ? seen[0]
                       : GatheredInput(ctx, x, *inputs[input], scratch + residual_bytes + int64_t(input) * input_bytes);
 
-  const int64_t ahead = rows_ahead(inputs[0]->row_bytes());
-  ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
-    float second[kMaxSharedRows];
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t neuron = selection.neuron[i], next = selection.neuron[std::min(i + ahead, end - 1)];
-      const Dots dots = {residuals + i * rows, second};
-      fetch_scales(down, neuron);
+  const GatheredSums sums(ctx, down, selection, residuals, rows, leaves);
+  gather_leaves(ctx, selection, sums, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kChunk = 16;
+    float second[kChunk * kMaxSharedRows];
+    for (int64_t at = begin; at < end; at += kChunk) {
+      const int64_t stop = std::min(at + kChunk, end);
+      sums.fetch(at, stop, end - begin);
+      float* const products[2] = {residuals + at * rows, second};
       for (size_t input = 0; input < kInputs; ++input)
-        seen[input].dots(ctx.isa(), *inputs[input], neuron, next, selection.rows[i], dots[input]);
-      to_residual(neuron, selection.rows[i], dots);
-      round_factors(ctx.isa(), down, dots[0], std::popcount(selection.rows[i]));
+        seen[input].dots(ctx.isa(), *inputs[input], GatheredNeurons::of(selection, at, stop), products[input], rows);
+      for (int64_t i = at; i < stop; ++i)
+        to_residual(selection.neuron[size_t(i)], selection.rows[size_t(i)],
+                    Dots{products[0] + (i - at) * rows, products[1] + (i - at) * rows});
     }
+    sums.round(begin, end);
   });
-  add_gathered(ctx, down, selection, residuals, rows, leaves);
 }
 
 }  // namespace
@@ -109,20 +111,20 @@ void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows
                residuals.cols, " for ", down.neurons(), " neurons");
   PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
                " neurons");
-  const int64_t count = selection.count(), rows = residuals.rows;
-  if (count == 0) return;
+  const int64_t rows = residuals.rows;
+  if (selection.count() == 0) return;
   float* const gathered =
       static_cast<float*>(ctx.scratch(Context::op_slot, size_t(down.neurons() * rows) * sizeof(float)));
-  ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
+  const GatheredSums sums(ctx, down, selection, gathered, rows, leaves);
+  gather_leaves(ctx, selection, sums, [&](int64_t begin, int64_t end) {
+    sums.fetch(begin, end, end - begin);
     for (int64_t i = begin; i < end; ++i) {
       float* to = gathered + i * rows;
-      fetch_scales(down, selection.neuron[i]);
-      for (uint32_t mask = selection.rows[i]; mask != 0; mask &= mask - 1)
-        *to++ = residuals[std::countr_zero(mask)][selection.neuron[i]];
-      round_factors(ctx.isa(), down, gathered + i * rows, std::popcount(selection.rows[i]));
+      for (uint32_t mask = selection.rows[size_t(i)]; mask != 0; mask &= mask - 1)
+        *to++ = residuals[std::countr_zero(mask)][selection.neuron[size_t(i)]];
     }
+    sums.round(begin, end);
   });
-  add_gathered(ctx, down, selection, gathered, rows, leaves);
 }
 
 }  // namespace pleat

@@ -59,6 +59,12 @@ struct Avx2Lanes {
     _mm256_storeu_ps(p, a.low);
     _mm256_storeu_ps(p + 8, a.high);
   }
+  static void store(int8_t* p, F a) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));
+    const __m256i in_order = _mm256_permute4x64_epi64(words, 0xd8);
+    _mm_storeu_si128((__m128i*)p,
+                     _mm_packs_epi16(_mm256_castsi256_si128(in_order), _mm256_extracti128_si256(in_order, 1)));
+  }
   static void store_part(float* p, F a, int64_t n) {
     _mm256_maskstore_ps(p, first(n), a.low);
     if (n > 8) _mm256_maskstore_ps(p + 8, first(n - 8), a.high);
@@ -148,18 +154,29 @@ struct Avx2Lanes {
           _mm256_add_epi16(sums.of[i], _mm256_maddubs_epi16(_mm256_load_si256((const __m256i*)pairs + i), both));
     return sums;
   }
-  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
-    const auto add = [&](int64_t at, __m128i eight) {
+  static PairSums add_pair(PairSums sums, I a, I b, uint16_t q) {
+    const __m256i both = _mm256_set1_epi16(int16_t(q));
+    const auto add = [&](int i, __m256i bytes) {
+      sums.of[i] = _mm256_add_epi16(sums.of[i], _mm256_maddubs_epi16(bytes, both));
+    };
+    add(0, _mm256_unpacklo_epi8(a.low, b.low));
+    add(1, _mm256_unpackhi_epi8(a.low, b.low));
+    add(2, _mm256_unpacklo_epi8(a.high, b.high));
+    add(3, _mm256_unpackhi_epi8(a.high, b.high));
+    return sums;
+  }
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift, bool add) {
+    const auto put = [&](int64_t at, __m128i eight) {
       __m256i* const p = (__m256i*)to + at;
-      _mm256_store_si256(
-          p, _mm256_add_epi32(_mm256_load_si256(p), _mm256_slli_epi32(_mm256_cvtepi16_epi32(eight), shift)));
+      const __m256i sum = _mm256_slli_epi32(_mm256_cvtepi16_epi32(eight), shift);
+      _mm256_store_si256(p, add ? _mm256_add_epi32(_mm256_load_si256(p), sum) : sum);
     };
     for (int half = 0; half < 2; ++half) {
       const __m256i low = sums.of[2 * half], high = sums.of[2 * half + 1];
-      add(4 * half, _mm256_castsi256_si128(low));
-      add(4 * half + 1, _mm256_castsi256_si128(high));
-      add(4 * half + 2, _mm256_extracti128_si256(low, 1));
-      add(4 * half + 3, _mm256_extracti128_si256(high, 1));
+      put(4 * half, _mm256_castsi256_si128(low));
+      put(4 * half + 1, _mm256_castsi256_si128(high));
+      put(4 * half + 2, _mm256_extracti128_si256(low, 1));
+      put(4 * half + 3, _mm256_extracti128_si256(high, 1));
     }
   }
   // A 4 by 8 transpose.
@@ -194,17 +211,34 @@ struct Avx2Lanes {
     const __m256i four = _mm256_set1_epi32(bytes);
     return {dot(acc.low, codes.low, four), dot(acc.high, codes.high, four)};
   }
-  // Even and odd bytes apart, in 16 bits.
-  static __m256i dot_bytes(__m256i acc, __m256i codes, __m256i q) {
-    const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(codes, 8);
-    const __m256i even_q = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8), odd_q = _mm256_srai_epi16(q, 8);
-    return _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(even, even_q), _mm256_madd_epi16(odd, odd_q)));
+  // Pairs cannot saturate: 2 * 128 * 127 < 32768.
+  static __m256i dot_around_128(__m256i acc, __m256i codes, __m256i q) {
+    const __m256i weights = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+    return dot(acc, _mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights));
   }
+  static I start_of_bytes(int32_t) { return zero_int(); }
   static I dot_bytes(I acc, I codes, const int8_t* q) {
     int32_t bytes;
     __builtin_memcpy(&bytes, q, 4);
     const __m256i four = _mm256_set1_epi32(bytes);
-    return {dot_bytes(acc.low, codes.low, four), dot_bytes(acc.high, codes.high, four)};
+    return {dot_around_128(acc.low, codes.low, four), dot_around_128(acc.high, codes.high, four)};
+  }
+  // Pairs in 16 bits, of which 8 * 2 * 15 * 127 and 16 * 2 * 3 * 127 are below 32768.
+  struct Dots {
+    __m256i low, high;
+  };
+  static Dots no_dots() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static Dots add_dots(Dots dots, I codes, const int8_t* q) {
+    int32_t bytes;
+    __builtin_memcpy(&bytes, q, 4);
+    const __m256i four = _mm256_set1_epi32(bytes);
+    return {_mm256_add_epi16(dots.low, _mm256_maddubs_epi16(codes.low, four)),
+            _mm256_add_epi16(dots.high, _mm256_maddubs_epi16(codes.high, four))};
+  }
+  static I add_dots(I acc, Dots dots) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(acc.low, _mm256_madd_epi16(dots.low, ones)),
+            _mm256_add_epi32(acc.high, _mm256_madd_epi16(dots.high, ones))};
   }
   static I add_shifted(I a, I b, int shift) {
     return {_mm256_add_epi32(a.low, _mm256_slli_epi32(b.low, shift)),
@@ -240,14 +274,10 @@ struct Avx2Lanes {
     const I bytes = load_int(q);
     return {dot(_mm256_setzero_si256(), codes.low, bytes.low), dot(_mm256_setzero_si256(), codes.high, bytes.high)};
   }
-  // Pairs cannot saturate: 2 * 128 * 127 < 32768.
-  static __m256i dot_around_128(__m256i codes, __m256i q) {
-    const __m256i weights = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-    return dot(_mm256_setzero_si256(), _mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights));
-  }
   static I dot_lanes_around_128(I codes, const int8_t* q) {
     const I bytes = load_int(q);
-    return {dot_around_128(codes.low, bytes.low), dot_around_128(codes.high, bytes.high)};
+    const __m256i zero = _mm256_setzero_si256();
+    return {dot_around_128(zero, codes.low, bytes.low), dot_around_128(zero, codes.high, bytes.high)};
   }
   template <int index>
   static __m256 byte(__m256i a) {

@@ -41,6 +41,9 @@ struct Avx512Lanes {
     return to_float(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(n), p)));
   }
   static void store(float* p, F a) { _mm512_storeu_ps(p, a); }
+  static void store(int8_t* p, F a) {
+    _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, a)));
+  }
   static void store_part(float* p, F a, int64_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
   static void store_part(bf16* p, F a, int64_t n) {
     _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_bits(a), 16)));
@@ -121,20 +124,26 @@ struct Avx512Lanes {
       sums.of[i] = _mm512_add_epi16(sums.of[i], _mm512_maddubs_epi16(_mm512_load_si512(pairs + 64 * i), both));
     return sums;
   }
-  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
-    const auto add = [&](int64_t at, __m256i sixteen) {
+  static PairSums add_pair(PairSums sums, I a, I b, uint16_t q) {
+    const I both = _mm512_set1_epi16(int16_t(q));
+    sums.of[0] = _mm512_add_epi16(sums.of[0], _mm512_maddubs_epi16(_mm512_unpacklo_epi8(a, b), both));
+    sums.of[1] = _mm512_add_epi16(sums.of[1], _mm512_maddubs_epi16(_mm512_unpackhi_epi8(a, b), both));
+    return sums;
+  }
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift, bool add) {
+    const auto put = [&](int64_t at, __m256i sixteen) {
       int32_t* const p = to + 16 * at;
-      _mm512_store_si512(p, _mm512_add_epi32(_mm512_load_si512(p),
-                                             _mm512_slli_epi32(_mm512_cvtepi16_epi32(sixteen), unsigned(shift))));
+      const I sum = _mm512_slli_epi32(_mm512_cvtepi16_epi32(sixteen), unsigned(shift));
+      _mm512_store_si512(p, add ? _mm512_add_epi32(_mm512_load_si512(p), sum) : sum);
     };
     // Quarters of the two are taken in turn.
     const I first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     const I low = _mm512_permutex2var_epi64(sums.of[0], first, sums.of[1]);
     const I high = _mm512_permutex2var_epi64(sums.of[0], second, sums.of[1]);
-    add(0, _mm512_maskz_extracti64x4_epi64(0xff, low, 0));
-    add(1, _mm512_maskz_extracti64x4_epi64(0xff, low, 1));
-    add(2, _mm512_maskz_extracti64x4_epi64(0xff, high, 0));
-    add(3, _mm512_maskz_extracti64x4_epi64(0xff, high, 1));
+    put(0, _mm512_maskz_extracti64x4_epi64(0xff, low, 0));
+    put(1, _mm512_maskz_extracti64x4_epi64(0xff, low, 1));
+    put(2, _mm512_maskz_extracti64x4_epi64(0xff, high, 0));
+    put(3, _mm512_maskz_extracti64x4_epi64(0xff, high, 1));
   }
   static void load_dealt(const int32_t* from, I* out) {
     const I place = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
@@ -149,7 +158,12 @@ struct Avx512Lanes {
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes), "m"(*(const int8_t(*)[4])q));
     return acc;
   }
+  static I start_of_bytes(int32_t q_sum) { return _mm512_set1_epi32(-128 * q_sum); }
   static I dot_bytes(I acc, I codes, const int8_t* q) { return dot(acc, codes, q); }
+  using Dots = I;
+  static Dots no_dots() { return zero_int(); }
+  static Dots add_dots(Dots dots, I codes, const int8_t* q) { return dot(dots, codes, q); }
+  static I add_dots(I acc, Dots dots) { return _mm512_add_epi32(acc, dots); }
   static I add_shifted(I a, I b, int shift) { return _mm512_add_epi32(a, _mm512_slli_epi32(b, unsigned(shift))); }
   static F to_float(I a) { return _mm512_maskz_cvtepi32_ps(0xffff, a); }
   template <int bits>

@@ -62,6 +62,10 @@ struct PortableLanes {
   static void store_part(float* p, F a, int64_t n) {
     for (int i = 0; i < n; ++i) p[i] = a.lane[i];
   }
+  // Integers from -128 to 127.
+  static void store(int8_t* p, F a) {
+    for (int i = 0; i < 16; ++i) p[i] = int8_t(a.lane[i]);
+  }
   // Rounded to nearest even; NaN stays NaN.
   static void store_part(bf16* p, F a, int64_t n) {
     for (int i = 0; i < n; ++i) p[i] = to_bf16(a.lane[i]);
@@ -156,10 +160,16 @@ struct PortableLanes {
                                 pairs[8 * l + 2 * i + 1] * int8_t(q >> 8));
     return sums;
   }
-  // to [16][4], of output 16 i + l at [l][i], += sums << shift.
-  static void add_shifted(int32_t* to, const PairSums& sums, int shift) {
+  // The same with bytes that do not lie side by side.
+  static PairSums add_pair(PairSums sums, I a, I b, uint16_t q) {
+    uint8_t pairs[128];
+    store_pairs(pairs, a, b);
+    return add_pairs(sums, pairs, q);
+  }
+  // to [16][4], of output 16 i + l at [l][i], = sums << shift, added to what is there or instead of it.
+  static void add_shifted(int32_t* to, const PairSums& sums, int shift, bool add) {
     for (int l = 0; l < 16; ++l)
-      for (int i = 0; i < 4; ++i) to[4 * l + i] += int32_t(sums.of[l][i]) * (1 << shift);
+      for (int i = 0; i < 4; ++i) to[4 * l + i] = (add ? to[4 * l + i] : 0) + int32_t(sums.of[l][i]) * (1 << shift);
   }
   // Lane l of out[i] is from[l][i].
   static void load_dealt(const int32_t* from, I* out) {
@@ -170,8 +180,7 @@ struct PortableLanes {
   static I unpack(I a, uint8_t mask) {
     return each_int([&](int i) { return a.lane[i] >> shift & (mask * 0x01010101u); });
   }
-  // acc + the dot product of each lane's four unsigned bytes (at most 127; dot_bytes: any) with the four signed bytes
-  // at q.
+  // acc + the dot product of each lane's four unsigned bytes (at most 127) with the four signed bytes at q.
   static I dot(I acc, I codes, const int8_t* q) {
     return each_int([&](int i) {
       int32_t sum = int32_t(acc.lane[i]);
@@ -179,7 +188,16 @@ struct PortableLanes {
       return uint32_t(sum);
     });
   }
+  // From start_of_bytes(sum of q) on, dot_bytes() sums up to the dot product of (codes - 128) and q.
+  static I start_of_bytes(int32_t q_sum) {
+    return each_int([&](int) { return uint32_t(-128 * q_sum); });
+  }
   static I dot_bytes(I acc, I codes, const int8_t* q) { return dot(acc, codes, q); }
+  // Sums of dot(), in fewer bits where that saves instructions: 8 of codes below 16, 16 of codes below 4.
+  using Dots = I;
+  static Dots no_dots() { return zero_int(); }
+  static Dots add_dots(Dots dots, I codes, const int8_t* q) { return dot(dots, codes, q); }
+  static I add_dots(I acc, Dots dots) { return add_shifted(acc, dots, 0); }
   static I add_shifted(I a, I b, int shift) {  // a + (b << shift)
     return each_int([&](int i) { return a.lane[i] + (b.lane[i] << shift); });
   }

@@ -1,7 +1,5 @@
 #include "kernels/low_bit.h"
 
-#include <cmath>
-
 #include "kernels/leaf_sums.h"
 #include "kernels/low_bit_blocks.h"
 
@@ -46,24 +44,6 @@ unsigned load(const uint8_t* group, int bits, int output, int input) {
     code |= (unsigned(group[offset + place.byte]) >> place.shift & ((1u << width) - 1)) << first;
   });
   return code;
-}
-
-void quantise(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale) {
-  float highest = 0;
-  for (int64_t i = 0; i < n; ++i) highest = std::max(highest, std::fabs(x[i]));
-  scale = highest / 127.0f;
-  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
-  for (int64_t i = 0; i < n; ++i) {
-    // Where scale is 0, subnormal or infinite the quotient may be anything; the comparisons bring it, NaN too, into
-    // range.
-    float value = x[i] / scale;
-    value = value > -127.0f ? value : -127.0f;
-    value = value < 127.0f ? value : 127.0f;
-    q[i] = int8_t((value + shift) - shift);
-  }
-  std::fill(q + (scale == 0 ? 0 : n), q + kGroup, int8_t(0));
-  sum = 0;
-  for (int64_t i = 0; i < kGroup; ++i) sum += q[i];
 }
 
 }  // namespace
@@ -126,8 +106,8 @@ void LowBitMatrix::row(int64_t output, float* values) const {
   protected_row(output, values);
 }
 
-void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row, int64_t group,
-                    int8_t* q, int32_t& sum, float& scale) {
+void quantise_group(Isa isa, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row,
+                    int64_t group, int8_t* q, int32_t& sum, float& scale) {
   const int64_t count = std::min(kGroup, x.cols - group * kGroup);
   const float* values = x[row] + group * kGroup;
   float ordinary[kGroup];
@@ -135,7 +115,7 @@ void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& prot
     for (int64_t k = 0; k < count; ++k) ordinary[k] = protected_masks[size_t(group)] >> k & 1 ? 0 : values[k];
     values = ordinary;
   }
-  quantise(values, count, q, sum, scale);
+  vector_ops(isa).quantise(values, count, q, sum, scale);
 }
 
 QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks) {
@@ -147,7 +127,7 @@ QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::
   out.scales = reinterpret_cast<float*>(out.sums + count);
   split_groups(ctx, count, [&](int, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      quantise_group(x, protected_masks, i / out.groups, i % out.groups, out.q + i * kGroup, out.sums[i],
+      quantise_group(ctx.isa(), x, protected_masks, i / out.groups, i % out.groups, out.q + i * kGroup, out.sums[i],
                      out.scales[i]);
   });
   return out;
@@ -168,11 +148,24 @@ struct BlockSums {
   void operator()(int global_leaf, float* into) const {
     const int64_t *const offset = &leaves.offsets[size_t(global_leaf - leaves.first_leaf)],
                          output = block * kOutputBlock;
+    if (offset[0] == offset[1]) return void(std::fill_n(into, rows * kOutputBlock, 0.0f));
     multiply(low_bit_block(w, x, block, groups_to(offset[0]), groups_to(offset[1]), row, rows, into));
     w.add_protected({floats[row], rows, floats.cols, floats.stride}, offset[0], offset[1], output,
                     std::min(kOutputBlock, w.outputs() - output), into, kOutputBlock);
   }
 };
+
+// A block's outputs to their place.
+void store_outputs(const float* y, int rows, int64_t outputs, const float* bias, float* out, int64_t row_stride) {
+  for (int r = 0; r < rows; ++r, y += kOutputBlock, out += row_stride) {
+    if (bias != nullptr)
+      for (int64_t n = 0; n < outputs; ++n) out[n] = y[n] + bias[n];
+    else if (outputs == kOutputBlock)
+      std::copy_n(y, kOutputBlock, out);
+    else
+      std::copy_n(y, outputs, out);
+  }
+}
 
 }  // namespace
 
@@ -182,19 +175,27 @@ void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatri
   if (x.rows == 0 || leaves.count == 0) return;
   const QuantisedRows quantised = quantise_rows(ctx, x, w.protected_masks());
   const auto multiply = vector_ops(ctx.isa()).low_bit_block;
+  // A narrow matrix has fewer groups than leaves.
+  const auto empty = [&](const TreeNode& node) {
+    const auto offset = [&](int leaf) { return leaves.offsets[size_t(leaf - leaves.first_leaf)]; };
+    return bias == nullptr && offset(node.begin) == offset(node.end);
+  };
   ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
+    const int64_t first = begin * kOutputBlock, count = std::min(end * kOutputBlock, w.outputs()) - first;
+    for (int64_t node = 0; node < leaves.count && count > 0; ++node)
+      for (int64_t row = 0; row < x.rows && empty(leaves.nodes[node]); ++row)
+        std::fill_n(out + node * node_stride + row * row_stride + first, count, 0.0f);
     for (int64_t block = begin; block < end; ++block) {
       const int64_t output = block * kOutputBlock, outputs = std::min(kOutputBlock, w.outputs() - output);
       for (int64_t row = 0; row < x.rows; row += kMaxSharedRows) {
         const int rows = int(std::min<int64_t>(kMaxSharedRows, x.rows - row));
         const BlockSums sums{w, x, quantised, leaves, multiply, block, row, rows};
         for (int64_t node = 0; node < leaves.count; ++node) {
+          if (empty(leaves.nodes[node])) continue;
           alignas(64) float y[kMaxSharedRows * kOutputBlock];
           sum_leaves<kMaxSharedRows * kOutputBlock>(leaves.nodes[node], rows * kOutputBlock, y, sums);
-          float* corner = out + node * node_stride + row * row_stride + output;
-          for (int r = 0; r < rows; ++r, corner += row_stride)
-            for (int64_t n = 0; n < outputs; ++n)
-              corner[n] = bias ? y[r * kOutputBlock + n] + bias[output + n] : y[r * kOutputBlock + n];
+          store_outputs(y, rows, outputs, bias ? bias + output : nullptr,
+                        out + node * node_stride + row * row_stride + output, row_stride);
         }
       }
     }

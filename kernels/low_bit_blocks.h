@@ -29,8 +29,8 @@ struct LowBitAccess {
 
 // One group of a row of x as int8 q [64], zeros after the last input and for the inputs in the group's mask (see
 // LowBitMatrix; none where protected_masks is empty), with the sum of q and the scale.
-void quantise_group(MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row, int64_t group,
-                    int8_t* q, int32_t& sum, float& scale);
+void quantise_group(Isa isa, MatrixView<const float> x, const std::vector<uint64_t>& protected_masks, int64_t row,
+                    int64_t group, int8_t* q, int32_t& sum, float& scale);
 
 // Calls work(member, begin, end) over `count` groups to quantise.
 template <class Work>

@@ -8,31 +8,39 @@ namespace pleat {
 template <class Lanes, int width, int R>
 [[gnu::always_inline]] inline void dot_plane(const uint8_t* codes, const int8_t* const* q, typename Lanes::I* sum) {
   using I = typename Lanes::I;
-  constexpr int kParts = 8 / width;
-  for (int line = 0; line < 8 * width / 4; ++line) {
-    const I packed = Lanes::load_int(codes + 64 * line);
-    const auto add = [&]<int part>() {
-      const I operand = Lanes::template unpack<width * part>(packed, uint8_t((1 << width) - 1));
-      for (int r = 0; r < R; ++r) sum[r] = Lanes::dot(sum[r], operand, q[r] + 4 * (kParts * line + part));
-    };
-    add.template operator()<0>();
-    add.template operator()<1>();
-    if constexpr (kParts >= 4) {
-      add.template operator()<2>();
-      add.template operator()<3>();
+  constexpr int kParts = 8 / width, kLines = 2 * width;
+  constexpr int kTogether = width == 4 ? 4 : kLines;  // lines whose sums fit Lanes::Dots
+  for (int first = 0; first < kLines; first += kTogether) {
+    typename Lanes::Dots dots[R];
+    for (int r = 0; r < R; ++r) dots[r] = Lanes::no_dots();
+    for (int line = first; line < first + kTogether; ++line) {
+      const I packed = Lanes::load_int(codes + 64 * line);
+      const auto add = [&]<int part>() {
+        const I operand = Lanes::template unpack<width * part>(packed, uint8_t((1 << width) - 1));
+        for (int r = 0; r < R; ++r) dots[r] = Lanes::add_dots(dots[r], operand, q[r] + 4 * (kParts * line + part));
+      };
+      add.template operator()<0>();
+      add.template operator()<1>();
+      if constexpr (kParts >= 4) {
+        add.template operator()<2>();
+        add.template operator()<3>();
+      }
+      if constexpr (kParts >= 8) {
+        add.template operator()<4>();
+        add.template operator()<5>();
+        add.template operator()<6>();
+        add.template operator()<7>();
+      }
     }
-    if constexpr (kParts >= 8) {
-      add.template operator()<4>();
-      add.template operator()<5>();
-      add.template operator()<6>();
-      add.template operator()<7>();
-    }
+    for (int r = 0; r < R; ++r) sum[r] = Lanes::add_dots(sum[r], dots[r]);
   }
 }
 
+// 8 bits: of codes - 128.   q_sum: the sums of q.
 template <class Lanes, int bits, int R>
-[[gnu::always_inline]] inline void dot_group(const uint8_t* codes, const int8_t* const* q, typename Lanes::I* sum) {
-  for (int r = 0; r < R; ++r) sum[r] = Lanes::zero_int();
+[[gnu::always_inline]] inline void dot_group(const uint8_t* codes, const int8_t* const* q, const int32_t* q_sum,
+                                             typename Lanes::I* sum) {
+  for (int r = 0; r < R; ++r) sum[r] = bits == 8 ? Lanes::start_of_bytes(q_sum[r]) : Lanes::zero_int();
   if constexpr (bits == 8) {
     for (int line = 0; line < 16; ++line) {
       const typename Lanes::I operand = Lanes::load_int(codes + 64 * line);
@@ -68,18 +76,20 @@ void multiply_rows(const LowBitBlock& task, int first_row, int64_t begin, int64_
   for (int64_t group = begin; group < end; ++group) {
     const uint8_t* codes = task.codes + group * 128 * bits;
     typename Lanes::I sum[R];
+    int32_t q_sum[R];
+    for (int r = 0; r < R; ++r) q_sum[r] = task.q_sums[(first_row + r) * task.stride + group];
     for (int line = 0; line < 2 * bits; ++line) Lanes::prefetch(codes + 4096 + 64 * line);
-    dot_group<Lanes, bits, R>(codes, q, sum);
+    dot_group<Lanes, bits, R>(codes, q, q_sum, sum);
     const bf16* const scales = task.scales + group * kScales;
     const F scale = Lanes::load(scales);
     for (int r = 0; r < R; ++r) {
       const int64_t at = (first_row + r) * task.stride + group;
-      const float q_sum = float(task.q_sums[at]);
       F term;
-      if constexpr (bits == 8)  // codes are held with 128 added; both numbers are integers below 2^24
-        term = Lanes::mul(scale, Lanes::fma(Lanes::set1(-128.0f), Lanes::set1(q_sum), Lanes::to_float(sum[r])));
+      if constexpr (bits == 8)
+        term = Lanes::mul(scale, Lanes::to_float(sum[r]));
       else
-        term = Lanes::fma(scale, Lanes::to_float(sum[r]), Lanes::mul(Lanes::load(scales + 16), Lanes::set1(q_sum)));
+        term = Lanes::fma(scale, Lanes::to_float(sum[r]),
+                          Lanes::mul(Lanes::load(scales + 16), Lanes::set1(float(q_sum[r]))));
       y[r] = Lanes::fma(Lanes::set1(task.q_scales[at]), term, y[r]);
       q[r] += 64;
     }

@@ -60,28 +60,29 @@ template <class Lanes, int bits, class Use>
   }
 }
 
-// R dot products with the same row; at[r]: row r's first group.
+// R dot products with the same row.   row: numbers of rows of x.
 template <class Lanes, class Form, int R>
-void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
+[[gnu::always_inline]] inline void dot_low_bit(const LowBitDots& task, const LowBitRow& weights, const LowBitRow& next,
+                                               const int* row, float* out) {
   using F = typename Lanes::F;
   constexpr int bits = Form::bits;
-  const LowBitRow weights = task.weights, next = task.next;
   F code_sum[R], minimum_sum[R];
   for (int r = 0; r < R; ++r) code_sum[r] = minimum_sum[r] = Lanes::set1(0.0f);
   for_groups<Lanes, bits>(task.groups, next, [&](int64_t begin, int64_t n) {
     alignas(64) float factors[R][kGroupsAtOnce];
     const F scale = Lanes::load(weights.scales + begin);
     for (int r = 0; r < R; ++r)
-      Lanes::store(factors[r], Lanes::mul(scale, Lanes::load_part(task.scales + at[r] + begin, n)));
+      Lanes::store(factors[r], Lanes::mul(scale, Lanes::load(task.scales + row[r] * task.slots + begin)));
     if constexpr (bits != 8) {
-      const F minimum = Lanes::keep_first(Lanes::load(weights.minimums + begin), n, 0.0f);
+      F minimum = Lanes::load(weights.minimums + begin);
+      if (n < kGroupsAtOnce) minimum = Lanes::keep_first(minimum, n, 0.0f);
       for (int r = 0; r < R; ++r)
-        minimum_sum[r] = Lanes::fma(minimum, Lanes::load_part(task.sums + at[r] + begin, n), minimum_sum[r]);
+        minimum_sum[r] = Lanes::fma(minimum, Lanes::load(task.sums + row[r] * task.slots + begin), minimum_sum[r]);
     }
     for (int64_t group = 0; group < n; ++group) {
       const typename Lanes::I codes = group_codes<Lanes, Form>(weights, begin + group);
       for (int r = 0; r < R; ++r) {
-        const int8_t* q = task.q + (at[r] + begin + group) * 64;
+        const int8_t* q = task.q + (row[r] * task.groups + begin + group) * 64;
         typename Lanes::I sum;
         if constexpr (bits == 8)
           sum = Lanes::dot_lanes_around_128(codes, q);
@@ -92,6 +93,20 @@ void dot_low_bit(const LowBitDots& task, const int64_t* at, float* out) {
     }
   });
   for (int r = 0; r < R; ++r) out[r] = Lanes::sum(Lanes::add(code_sum[r], minimum_sum[r]));
+}
+
+template <class Lanes, class Form>
+void dot_low_bit_rows(const LowBitDots& task) {
+  for (int64_t i = 0; i < task.count; ++i) {
+    const int64_t ahead = i + task.ahead < task.listed ? i + task.ahead : task.listed - 1;
+    const LowBitRow weights = task.weights.down(task.row_bytes, task.neurons[i]);
+    const LowBitRow next = task.weights.down(task.row_bytes, task.neurons[ahead]);
+    float* const out = task.out + i * task.out_stride;
+    for_set_bits(
+        task.masks[i], [](int row) { return row; },
+        [&](const int* row, int k) { dot_low_bit<Lanes, Form, 4>(task, weights, next, row, out + k); },
+        [&](const int* row, int k) { dot_low_bit<Lanes, Form, 1>(task, weights, next, row, out + k); });
+  }
 }
 
 // Scales and minimums of 16 groups as f32; 8 bits have the minimum -128 scale.
@@ -174,12 +189,7 @@ template <class Use>
 
 template <class Lanes>
 void low_bit_dots_kernel(const LowBitDots& task) {
-  for_row_form(task.bits, task.weights, [&]<class Form>() {
-    for_set_bits(
-        task.rows, [&](int row) { return row * task.stride; },
-        [&](const int64_t* at, int k) { dot_low_bit<Lanes, Form, 4>(task, at, task.out + k); },
-        [&](const int64_t* at, int k) { dot_low_bit<Lanes, Form, 1>(task, at, task.out + k); });
-  });
+  for_row_form(task.bits, task.weights, [&]<class Form>() { dot_low_bit_rows<Lanes, Form>(task); });
 }
 
 template <class Lanes>

@@ -20,11 +20,12 @@ struct LowBitSums {
   alignas(64) float scale[kSlots];            // s
   alignas(64) float offset[kSlots];           // sum of factor * (minimum + 2^(bits - 1) scale)
   alignas(64) float q_sum[kSlots];
-  alignas(64) uint16_t q[kMostTogether / 2][kSlots];     // of two neurons, a byte each
+  alignas(64) float q[kMostTogether / 2][kSlots];        // of two neurons, a byte each, the lowest
   alignas(64) uint8_t pairs[kMostTogether / 2][2][128];  // codes of two neurons; 8 bits: lower halves, upper halves
 
   int64_t groups, slots;  // of a row
   int32_t* codes_of(int row, int64_t group) { return codes + (row * groups + group) * 64; }
+  uint16_t q_of(int pair, int64_t slot) const { return uint16_t(__builtin_bit_cast(uint32_t, q[pair][slot])); }
 };
 
 template <class Lanes, class Form>
@@ -32,6 +33,7 @@ class AddLowBitKernel {
   using F = typename Lanes::F;
   using I = typename Lanes::I;
   static constexpr int bits = Form::bits;
+  static constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
   static constexpr float kMiddle = Form::planes ? 64 : 1 << (bits - 1);
   static constexpr int kTogether = neurons_together<Form>(), kHalves = bits == 8 ? 2 : 1;
 
@@ -57,21 +59,23 @@ class AddLowBitKernel {
   }
   LowBitRow weights(int64_t i) const { return task_.weights.down(task_.row_bytes, task_.neurons[i]); }
   float factor(int64_t i, int row) const {
-    return task_.factors[i * task_.rows + __builtin_popcount(task_.masks[i] & ((uint32_t(1) << row) - 1))];
+    const uint32_t before = task_.masks[i] & ((uint32_t(1) << row) - 1);
+    return task_.factors[i * task_.rows + (before ? __builtin_popcount(before) : 0)];
   }
 
   void clear(int row) {
     for (int64_t at = row * sums_.slots; at < (row + 1) * sums_.slots; ++at)
       sums_.scale[at] = sums_.offset[at] = sums_.q_sum[at] = 0;
-    for (int64_t group = 0; group < sums_.groups; ++group)
-      for (int64_t at = 0; at < 64; ++at) sums_.codes_of(row, group)[at] = 0;
   }
 
-  static constexpr int64_t kAhead = 16;  // neurons
+  static constexpr int64_t kAhead = 16;        // neurons
+  static constexpr int64_t kBytesAhead = 512;  // of each row, then of the next block's
 
   // The largest factor * scale, and what needs no codes.
   void measure(int64_t i) {
     const LowBitRow row = weights(i), next = weights(i + kAhead < task_.count ? i + kAhead : task_.count - 1);
+    const int64_t row_bytes = sums_.groups * 8 * bits, asked = row_bytes < kBytesAhead ? row_bytes : kBytesAhead;
+    for (int64_t at = 0; i < kTogether && at < asked; at += 64) Lanes::prefetch(row.codes + at);
     for (int64_t begin = 0; begin < sums_.groups; begin += kGroupsAtOnce) {
       Lanes::prefetch(next.scales + begin);
       const F scale = Lanes::load(row.scales + begin);
@@ -96,17 +100,17 @@ class AddLowBitKernel {
       Lanes::store(scale + at, Lanes::div(Lanes::load(scale + at), Lanes::set1(127.0f)));
   }
 
-  // q of 16 groups of a neuron for one row, shifted by 1.5 * 2^23, which rounds to nearest, ties to even.
-  F shifted_q(int64_t i, int row, int64_t begin, F& q_sum) const {
-    const F shift = Lanes::set1(12582912.0f), low = Lanes::set1(-127.0f), high = Lanes::set1(127.0f);
-    if (i >= task_.count || (task_.masks[i] >> row & 1) == 0) return shift;
+  // q of 16 groups of a neuron for one row, added to q_sum. Adding 1.5 * 2^23 rounds to nearest, ties to even.
+  F q_of(int64_t i, int row, int64_t begin, F& q_sum) const {
+    const F shift = Lanes::set1(kShift), low = Lanes::set1(-127.0f), high = Lanes::set1(127.0f);
+    if (i >= task_.count || (task_.masks[i] >> row & 1) == 0) return Lanes::set1(0.0f);
     const F product = Lanes::mul(Lanes::set1(factor(i, row)), Lanes::load(weights(i).scales + begin));
     // Where the step is 0 the quotient may be anything; the comparisons bring it, NaN too, into range.
     F value = Lanes::div(product, Lanes::load(sums_.scale + row * sums_.slots + begin));
-    value = Lanes::select_less(low, value, value, low);
+    value = Lanes::max(value, low);
     value = Lanes::select_less(value, high, value, high);
-    const F q = Lanes::add(value, shift);
-    q_sum = Lanes::add(q_sum, Lanes::sub(q, shift));
+    const F q = Lanes::sub(Lanes::add(value, shift), shift);
+    q_sum = Lanes::add(q_sum, q);
     return q;
   }
 
@@ -114,13 +118,11 @@ class AddLowBitKernel {
     const int64_t at = row * sums_.slots + begin;
     F q_sum = Lanes::load(sums_.q_sum + at);
     for (int pair = 0; pair < pairs; ++pair) {
-      alignas(64) float one[kGroupsAtOnce], two[kGroupsAtOnce];
-      Lanes::store(one, shifted_q(first + 2 * pair, row, begin, q_sum));
-      Lanes::store(two, shifted_q(first + 2 * pair + 1, row, begin, q_sum));
-      for (int64_t group = 0; group < kGroupsAtOnce; ++group) {
-        const uint32_t low = __builtin_bit_cast(uint32_t, one[group]), high = __builtin_bit_cast(uint32_t, two[group]);
-        sums_.q[pair][at + group] = uint16_t((low & 0xff) | high << 8);  // q is the lowest byte of each
-      }
+      const F one = q_of(first + 2 * pair, row, begin, q_sum), two = q_of(first + 2 * pair + 1, row, begin, q_sum);
+      // Below 2^22, so that with 1.5 * 2^23 added the lowest bits are the integer's: two bytes, of which a negative
+      // lower one takes one from the upper.
+      const F carry = Lanes::select_less(one, Lanes::set1(0.0f), Lanes::set1(256.0f + kShift), Lanes::set1(kShift));
+      Lanes::store(sums_.q[pair] + at, Lanes::add(Lanes::fma(Lanes::set1(256.0f), two, one), carry));
     }
     Lanes::store(sums_.q_sum + at, q_sum);
   }
@@ -140,7 +142,22 @@ class AddLowBitKernel {
     }
   }
 
-  static constexpr int64_t kBytesAhead = 512;  // of each row, then of the next block's
+  // Sums of the codes of a group that one row of x is multiplied with: they stay in registers.
+  [[gnu::always_inline]] void add_alone(const LowBitRow* rows, int pairs, int64_t group, int64_t slot,
+                                        typename Lanes::PairSums* sums) const {
+    for (int half = 0; half < kHalves; ++half) sums[half] = Lanes::no_pair_sums();
+    for (int pair = 0; pair < pairs; ++pair) {
+      const I one = group_codes<Lanes, Form>(rows[2 * pair], group),
+              two = group_codes<Lanes, Form>(rows[2 * pair + 1], group);
+      const uint16_t q = sums_.q_of(pair, slot);
+      if constexpr (bits == 8) {
+        sums[0] = Lanes::add_pair(sums[0], Lanes::template unpack<0>(one, 15), Lanes::template unpack<0>(two, 15), q);
+        sums[1] = Lanes::add_pair(sums[1], Lanes::template unpack<4>(one, 15), Lanes::template unpack<4>(two, 15), q);
+      } else {
+        sums[0] = Lanes::add_pair(sums[0], one, two, q);
+      }
+    }
+  }
 
   void add_block(int64_t first) {
     const int64_t last = task_.count - 1, left = task_.count - first, row_bytes = sums_.groups * 8 * bits;
@@ -160,20 +177,29 @@ class AddLowBitKernel {
       for (int64_t begin = 0; begin < sums_.groups; begin += kGroupsAtOnce) quantise(first, pairs, r, begin);
     });
     if (count == 0) return;
+    const uint32_t begun = begun_;
+    begun_ |= rows;
     for (int64_t group = 0; group < sums_.groups; ++group) {
       const int64_t at = group * 8 * bits, ahead = at + kBytesAhead;
-      if (at % 64 < 8 * bits)
+      if (at % 64 < 8 * bits && (ahead < row_bytes || left > kTogether))
         for (int k = 0; k < neurons; ++k)
           Lanes::prefetch(ahead < row_bytes ? mine[k].codes + ahead : next[k] + (ahead - row_bytes));
-      deal_pairs(mine, pairs, group);
+      if (count > 1) deal_pairs(mine, pairs, group);
       for (int r = 0; r < count; ++r) {
-        int32_t* const to = sums_.codes_of(row[r], group);
-        for (int half = 0; half < kHalves; ++half) {
-          typename Lanes::PairSums sums = Lanes::no_pair_sums();
-          for (int pair = 0; pair < pairs; ++pair)
-            sums = Lanes::add_pairs(sums, sums_.pairs[pair][half], sums_.q[pair][row[r] * sums_.slots + group]);
-          Lanes::add_shifted(to, sums, 4 * half);
+        const int64_t slot = row[r] * sums_.slots + group;
+        typename Lanes::PairSums sums[kHalves];
+        if (count == 1) {
+          add_alone(mine, pairs, group, slot, sums);
+        } else {
+          for (int half = 0; half < kHalves; ++half) {
+            sums[half] = Lanes::no_pair_sums();
+            for (int pair = 0; pair < pairs; ++pair)
+              sums[half] = Lanes::add_pairs(sums[half], sums_.pairs[pair][half], sums_.q_of(pair, slot));
+          }
         }
+        for (int half = 0; half < kHalves; ++half)
+          Lanes::add_shifted(sums_.codes_of(row[r], group), sums[half], 4 * half,
+                             half > 0 || (begun >> row[r] & 1) != 0);
       }
     }
   }
@@ -198,7 +224,8 @@ class AddLowBitKernel {
   }
 
   const AddLowBit& task_;
-  uint32_t rows_ = 0;  // that any neuron is selected for
+  uint32_t rows_ = 0;   // that any neuron is selected for
+  uint32_t begun_ = 0;  // whose sums are there
   LowBitSums sums_;
 };
 

@@ -34,9 +34,12 @@ void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner
 
 NeuronRows::NeuronRows(WeightFormat format, int64_t neurons, int64_t width)
     : format_(format), neurons_(neurons), width_(width) {
-  stride_bytes_ = round_up(row_bytes(), kAlignment);
-  data_ = Buffer(size_t(neurons * stride_bytes_ + kReadPastEnd));
+  stride_bytes_ = place_bytes();
+  data_ = std::make_shared<const Buffer>(size_t(neurons * stride_bytes_ + kReadPastEnd));
+  first_ = data_->as<std::byte>();
 }
+
+int64_t NeuronRows::place_bytes() const { return round_up(row_bytes(), kAlignment); }
 
 int64_t NeuronRows::protected_weights_offset() const {
   return plane_scales_offset() + (has_planes(format_) ? round_up(groups() * bits_of(format_), sizeof(bf16)) : 0);
@@ -75,7 +78,7 @@ void NeuronRows::pack(int64_t neuron, int64_t column, const WeightBlock& block) 
   PLEAT_ASSERT(neuron >= 0 && column >= 0 && neuron + block.inputs <= neurons_ && column + block.outputs <= width_,
                "block [", block.inputs, ", ", block.outputs, "] at (", neuron, ", ", column, ") of [", neurons_, ", ",
                width_, "]");
-  std::byte* corner = data_.as<std::byte>() + neuron * stride_bytes_ + column * weight_bytes(format_);
+  std::byte* corner = place(neuron) + column * weight_bytes(format_);
   if (format_ == WeightFormat::f32)
     return copy_rows<float>(block, stride_bytes_, corner, [](float value) { return value; });
   copy_rows<bf16>(block, stride_bytes_, corner, to_bf16);
@@ -106,7 +109,7 @@ void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes
   PLEAT_ASSERT((minimum == nullptr) == (bits == 8) && (plane_scales != nullptr) == has_planes(format_), bits, " bits");
   const int64_t code_bytes = (width_ * bits + 7) / 8, group_bytes = 8 * bits;
   for (int64_t row = 0; row < rows; ++row, codes += code_bytes) {
-    std::byte* const to = data_.as<std::byte>() + (neuron + row) * stride_bytes_;
+    std::byte* const to = place(neuron + row);
     for (int64_t group = 0; group < groups(); ++group) {
       unsigned values[kGroup];
       read_group(codes + group * group_bytes, code_bytes - group * group_bytes, bits, values);
@@ -132,20 +135,40 @@ void NeuronRows::protect(std::vector<int32_t> inputs) {
   for (const int32_t input : protected_inputs_)
     protected_masks_[size_t(input / kGroup)] |= uint64_t(1) << input % kGroup;
 
-  const int64_t stride_bytes = round_up(row_bytes(), kAlignment);
+  const int64_t stride_bytes = place_bytes();
   if (stride_bytes == stride_bytes_) return;
-  Buffer moved(size_t(neurons_ * stride_bytes + kReadPastEnd));
+  auto moved = std::make_shared<const Buffer>(size_t(neurons_ * stride_bytes + kReadPastEnd));
   for (int64_t neuron = 0; neuron < neurons_; ++neuron)
-    std::memcpy(moved.as<std::byte>() + neuron * stride_bytes, row(neuron), size_t(packed_bytes));
+    std::memcpy(moved->as<std::byte>() + neuron * stride_bytes, row(neuron), size_t(packed_bytes));
   data_ = std::move(moved);
+  first_ = data_->as<std::byte>();
   stride_bytes_ = stride_bytes;
+}
+
+void lay_side_by_side(std::span<NeuronRows* const> matrices) {
+  const int64_t neurons = matrices.empty() ? 0 : matrices[0]->neurons();
+  int64_t stride = 0, offset = 0;
+  for (const NeuronRows* rows : matrices) {
+    PLEAT_ASSERT(rows->neurons() == neurons, rows->neurons(), " and ", neurons, " neurons");
+    stride += rows->place_bytes();
+  }
+  const auto together = std::make_shared<const Buffer>(size_t(neurons * stride + kReadPastEnd));
+  for (NeuronRows* rows : matrices) {
+    std::byte* const first = together->as<std::byte>() + offset;
+    for (int64_t neuron = 0; neuron < neurons; ++neuron)
+      std::memcpy(first + neuron * stride, rows->row(neuron), size_t(rows->row_bytes()));
+    offset += rows->place_bytes();
+    rows->data_ = together;
+    rows->first_ = first;
+    rows->stride_bytes_ = stride;
+  }
 }
 
 void NeuronRows::pack_protected(int64_t neuron, int64_t rows, const bf16* values, int64_t stride) {
   const int64_t count = int64_t(protected_inputs_.size());
   PLEAT_ASSERT(neuron >= 0 && neuron + rows <= neurons_ && stride >= count);
   for (int64_t row = 0; row < rows; ++row) {
-    std::byte* const to = data_.as<std::byte>() + (neuron + row) * stride_bytes_ + protected_weights_offset();
+    std::byte* const to = place(neuron + row) + protected_weights_offset();
     std::copy_n(values + row * stride, count, reinterpret_cast<bf16*>(to));
   }
 }

@@ -2,6 +2,8 @@
 // The exact FFN of a folded model: one neuron is one contiguous row, so that a few can be gathered; the same storage
 // also serves the dense products of prompts.
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/activation.h"
@@ -16,6 +18,8 @@ class NeuronRows {
  public:
   NeuronRows() = default;
   NeuronRows(WeightFormat format, int64_t neurons, int64_t width);
+  NeuronRows(NeuronRows&&) = default;
+  NeuronRows& operator=(NeuronRows&&) = default;
 
   // f32 and bf16: copies block rows (inputs = neurons, outputs = columns) to the corner (neuron, column).
   void pack(int64_t neuron, int64_t column, const WeightBlock& block);
@@ -46,9 +50,10 @@ class NeuronRows {
   int64_t neurons() const { return neurons_; }
   int64_t width() const { return width_; }
   int64_t stride_bytes() const { return stride_bytes_; }
-  const std::byte* row(int64_t neuron) const { return data_.as<std::byte>() + neuron * stride_bytes_; }
-  size_t bytes() const { return size_t(neurons_ * stride_bytes_) + protected_rows_.bytes(); }
-  int64_t row_bytes() const;  // what gathering one neuron streams
+  const std::byte* row(int64_t neuron) const { return first_ + neuron * stride_bytes_; }
+  size_t bytes() const { return size_t(neurons_ * place_bytes()) + protected_rows_.bytes(); }
+  int64_t row_bytes() const;    // what gathering one neuron streams
+  int64_t place_bytes() const;  // the same, aligned: the stride, unless they lie side by side with others
 
   // Low-bit, for the kernels.
   int64_t groups() const { return (width_ + kGroup - 1) / kGroup; }
@@ -65,13 +70,21 @@ class NeuronRows {
   int64_t plane_scales_offset() const;
   int64_t protected_weights_offset() const;
 
+  friend void lay_side_by_side(std::span<NeuronRows* const> matrices);
+  std::byte* place(int64_t neuron) { return first_ + neuron * stride_bytes_; }
+
   WeightFormat format_ = WeightFormat::f32;
   int64_t neurons_ = 0, width_ = 0, stride_bytes_ = 0;
-  Buffer data_;
+  std::shared_ptr<const Buffer> data_;  // of neuron rows that lie side by side
+  std::byte* first_ = nullptr;          // row 0
   std::vector<int32_t> protected_inputs_, protected_neurons_;
   std::vector<uint64_t> protected_masks_;  // [groups], or empty
   Buffer protected_rows_;                  // bf16 [protected neurons, width]
 };
+
+// Moves packed rows of the same neurons, so that those of one neuron are one run of memory: the processor, which reads
+// on past the end of a run, then reads what is gathered next.
+void lay_side_by_side(std::span<NeuronRows* const> matrices);
 
 // y [m, neurons] = x [m, width] up^T + bias: bit for bit what matmul() gives with the same values packed; low-bit
 // weights as f32, x not rounded.

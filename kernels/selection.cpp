@@ -24,12 +24,19 @@ int64_t Selection::row_count(int row) const {
   return n;
 }
 
-void Selection::gather(Context& ctx) {
-  // Each leaf closes the gaps within its own range, then the leaves move together.
-  const std::vector<int64_t>& offset = leaf_offsets;
-  uint32_t* const mask = rows.data();
+namespace {
+
+// mark(begin, end) sets the masks of a leaf's neurons, whose gaps are then closed within its own range; in the end the
+// leaves move together.
+template <class Mark>
+void gather_marked(Context& ctx, Selection& selection, Mark mark) {
+  const std::vector<int64_t>& offset = selection.leaf_offsets;
+  std::vector<int32_t>& leaf_begin = selection.leaf_begin;
+  int32_t* const neuron = selection.neuron.data();
+  uint32_t* const mask = selection.rows.data();
   const int64_t leaves = int64_t(offset.size()) - 1;
   ctx.team().split(leaves, [&](int, int64_t first, int64_t last) {
+    mark(offset[first], offset[last]);
     for (int64_t leaf = first; leaf < last; ++leaf) {
       int64_t to = offset[leaf];
       for (int64_t i = offset[leaf]; i < offset[leaf + 1]; ++i) {
@@ -44,10 +51,16 @@ void Selection::gather(Context& ctx) {
   leaf_begin[0] = 0;
   for (int64_t leaf = 0; leaf < leaves; ++leaf) {
     const int32_t begin = leaf_begin[leaf], count = leaf_begin[leaf + 1];
-    std::copy_n(neuron.data() + offset[leaf], count, neuron.data() + begin);
+    std::copy_n(neuron + offset[leaf], count, neuron + begin);
     std::copy_n(mask + offset[leaf], count, mask + begin);
     leaf_begin[leaf + 1] = begin + count;
   }
+}
+
+}  // namespace
+
+void Selection::gather(Context& ctx) {
+  gather_marked(ctx, *this, [](int64_t, int64_t) {});
 }
 
 void select_by_gate(Context& ctx, MatrixView<const float> activated, const float* up_slope, const float* factor,
@@ -56,7 +69,7 @@ void select_by_gate(Context& ctx, MatrixView<const float> activated, const float
   PLEAT_ASSERT(selection.leaf_offsets.back() == activated.cols, selection.leaf_offsets.back(), " and ", activated.cols,
                " neurons");
   uint32_t* const mask = selection.rows.data();
-  ctx.team().split(activated.cols, [&](int, int64_t begin, int64_t end) {
+  gather_marked(ctx, selection, [&](int64_t begin, int64_t end) {
     std::fill(mask + begin, mask + end, 0);
     for (int64_t row = 0; row < activated.rows; ++row) {
       const float* const act = activated[row];
@@ -66,7 +79,6 @@ void select_by_gate(Context& ctx, MatrixView<const float> activated, const float
       }
     }
   });
-  selection.gather(ctx);
 }
 
 void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,
@@ -77,10 +89,10 @@ void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<con
                up.cols, " neurons");
   uint32_t* const mask = selection.rows.data();
   const auto activate_piece = vector_ops(ctx.isa()).activate;
-  ctx.team().split((up.cols + kPiece - 1) / kPiece, [&](int, int64_t first, int64_t last) {
+  gather_marked(ctx, selection, [&](int64_t first, int64_t last) {
     float activated[kPiece];
-    for (int64_t begin = first * kPiece; begin < std::min(last * kPiece, up.cols); begin += kPiece) {
-      const int64_t end = std::min(begin + kPiece, up.cols);
+    for (int64_t begin = first; begin < last; begin += kPiece) {
+      const int64_t end = std::min(begin + kPiece, last);
       std::fill(mask + begin, mask + end, 0);
       for (int64_t row = 0; row < up.rows; ++row) {
         const float *const u = up[row], *const g = gate[row];
@@ -95,7 +107,6 @@ void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<con
       }
     }
   });
-  selection.gather(ctx);
 }
 
 }  // namespace pleat

@@ -55,17 +55,22 @@ struct AddNeuron {
   int64_t stride = 0;
 };
 
-// NeuronDots for a low-bit row and quantised x; protected inputs are left to the caller.
+// NeuronDots of many neurons whose rows are low-bit, and quantised x; protected inputs are left to the caller.
 struct LowBitDots {
-  const int8_t* q = nullptr;      // [rows, stride * 64] in the order of low_bit_row.h
-  const float* scales = nullptr;  // [rows, stride] s
-  const float* sums = nullptr;    // [rows, stride] s * sum(q)
-  int64_t stride = 0;             // groups from one row to the next
-  uint32_t rows = 0;
+  const int8_t* q = nullptr;         // [rows, groups * 64] in the order of low_bit_row.h
+  const float* scales = nullptr;     // [rows, slots] s
+  const float* sums = nullptr;       // [rows, slots] s * sum(q)
+  int64_t slots = 0;                 // groups rounded up to 16
+  const int32_t* neurons = nullptr;  // [count], and those that come after up to [listed]
+  const uint32_t* masks = nullptr;   // [count] of rows of x
+  int64_t count = 0, listed = 0;
+  int64_t ahead = 1;  // neurons before its turn a row is fetched
   int bits = 4;
   int64_t groups = 0;
-  LowBitRow weights, next;
-  float* out = nullptr;
+  LowBitRow weights;  // of neuron 0
+  int64_t row_bytes = 0;
+  float* out = nullptr;  // [count][out_stride], of each neuron as many as its mask has bits
+  int64_t out_stride = 0;
 };
 
 // out [rows, width] += the sum over low-bit neurons: see fix_up(). rows * round_up(width, 64) <= kMaxLowBitSums, and
@@ -150,6 +155,8 @@ struct VectorOps {
   void (*add_low_bit)(const AddLowBit& task);
   void (*unpack_low_bit)(const UnpackLowBit& task);
 
+  // A group's n <= 64 activations as int8 q [64], zeros from n on: see low_bit.h.
+  void (*quantise)(const float* x, int64_t n, int8_t* q, int32_t& sum, float& scale);
   void (*low_bit_block)(const LowBitBlock& task);
   void (*planes_block)(const PlanesBlock& task);
 

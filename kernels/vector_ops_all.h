@@ -8,6 +8,7 @@
 #include "kernels/low_bit_row_kernel.h"
 #include "kernels/low_bit_sum_kernel.h"
 #include "kernels/planes_kernel.h"
+#include "kernels/quantise_kernel.h"
 #include "kernels/stream_read_kernel.h"
 #include "kernels/vector_ops.h"
 
@@ -30,6 +31,7 @@ constexpr VectorOps vector_ops_of() {
   ops.low_bit_dots = low_bit_dots_kernel<Lanes>;
   ops.add_low_bit = add_low_bit_kernel<Lanes>;
   ops.unpack_low_bit = unpack_low_bit_kernel<Lanes>;
+  ops.quantise = quantise_kernel<Lanes>;
   ops.low_bit_block = low_bit_kernel<Lanes>;
   ops.planes_block = planes_kernel<Lanes>;
   ops.stream_sum = stream_sum_kernel<Lanes>;

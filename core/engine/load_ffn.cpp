@@ -94,6 +94,7 @@ void load_rows(const FfnJob& ffn) {
     w.fold.up = ffn.input_rows(Part::ffn_up);
   w.fold.down = ffn.down_rows();
   w.by_neuron = true;
+  if (w.folded) w.lay_gathered_rows();
 }
 
 // The fold, and the lines of who is not exact.

@@ -233,6 +233,7 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
         filler.fill(w.dense.gate);
       }
+      w.lay_gathered_rows();
     } else {
       if (blueprint.gated) {
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});

@@ -123,6 +123,13 @@ const NeuronRows* LayerWeights::deciding_rows() const {
   return fold.gate.neurons() > 0 ? &fold.gate : &fold.up;
 }
 
+void LayerWeights::lay_gathered_rows() {
+  std::vector<NeuronRows*> gathered;
+  for (NeuronRows* rows : {&fold.gate, &fold.up, &fold.down})
+    if (rows->neurons() > 0 && rows != deciding_rows()) gathered.push_back(rows);
+  lay_side_by_side(gathered);
+}
+
 size_t LayerWeights::deciding_bytes() const {
   const NeuronRows* const rows = deciding_rows();
   return rows ? rows->bytes() : dense.gate.bytes() + dense.up.bytes();

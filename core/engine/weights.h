@@ -66,6 +66,8 @@ struct LayerWeights {
   // Selections gate and threshold: what decides, where it is held as rows, else nullptr; its bytes in either form.
   const NeuronRows* deciding_rows() const;
   size_t deciding_bytes() const;
+  // Puts the rows of a neuron that are gathered side by side. Once all are there.
+  void lay_gathered_rows();
   Vector gate_bias;  // bg [h_r] where gated
   Vector up_bias;    // b1 [h_r]
   Vector down_bias;  // b2 [d], on every rank; in B already for folded rows

@@ -53,9 +53,13 @@ DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
     *this = DeviceRows(widened(rows), stream);
     return;
   }
-  shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.stride_bytes());
-  data_ = {std::span(reinterpret_cast<const unsigned char*>(rows.row(0)), size_t(rows.neurons() * shape_.stride)),
-           stream};
+  shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.place_bytes());
+  std::vector<unsigned char> apart(static_cast<size_t>(rows.neurons() * shape_.stride));  // from other matrices' rows
+  in_shares(rows.neurons(), [&](int64_t begin, int64_t end) {
+    for (int64_t neuron = begin; neuron < end; ++neuron)
+      std::memcpy(&apart[size_t(neuron * shape_.stride)], rows.row(neuron), size_t(rows.row_bytes()));
+  });
+  data_ = {std::span<const unsigned char>(apart), stream};
   protected_inputs_ = {std::span(rows.protected_inputs()), stream};
   protected_rows_ = {std::span(rows.protected_neurons()), stream};
   std::vector<uint16_t> weights(rows.protected_neurons().size() * size_t(rows.width()));

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "kernels/buffer.h"
 #include "kernels/context.h"
@@ -38,7 +40,7 @@ TEST(DType, EveryFloat16HasItsValue) {
 }
 
 TEST(Buffer, IsZeroedAlignedAndMovable) {
-  for (size_t bytes : {size_t(1), size_t(5000), (size_t(5) << 20) + 3}) {
+  for (size_t bytes : {size_t(1), size_t(5000), size_t(300000), (size_t(5) << 20) + 3}) {
     Buffer buffer(bytes);
     EXPECT_EQ(buffer.bytes(), bytes);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.as<void>()) % (bytes < (2u << 20) ? 4096 : 2 << 20), 0u);
@@ -48,6 +50,24 @@ TEST(Buffer, IsZeroedAlignedAndMovable) {
     EXPECT_EQ(moved.as<char>()[bytes - 1], 7);
   }
   EXPECT_EQ(Buffer(0).as<void>(), nullptr);
+}
+
+// Of sizes that share huge pages, for longer than one set of those.
+TEST(Buffer, SharesNoByteWithAnother) {
+  constexpr size_t kBytes = size_t(1) << 20;
+  for (int time = 0; time < 2; ++time) {
+    std::vector<Buffer> buffers;
+    for (int i = 0; i < 40; ++i) {
+      buffers.emplace_back(kBytes);
+      for (size_t at = 0; at < kBytes; at += 997) ASSERT_EQ(buffers.back().as<char>()[at], 0);
+      std::fill_n(buffers.back().as<char>(), kBytes, char(i + 1));
+      if (i % 3 == 2) buffers.erase(buffers.end() - 2);
+    }
+    for (const Buffer& buffer : buffers) {
+      const char* const values = buffer.as<char>();
+      EXPECT_EQ(std::count(values, values + kBytes, values[0]), int64_t(kBytes));
+    }
+  }
 }
 
 TEST(Context, ScratchStaysWhereItIsUntilItHasToGrow) {

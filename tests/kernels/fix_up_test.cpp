@@ -154,6 +154,18 @@ TEST(FixUp, GivesTheSameBitsOnAnyThreadsAndInstructionSet) {
     }
 }
 
+TEST(FixUp, GivesTheSameBitsWithRowsSideBySide) {
+  for (WeightFormat format : kFormats) {
+    Ffn ffn(format, 90, 1100, 3);
+    ffn.select(0.3, 3);
+    const std::vector<float> apart = ffn.run(detect_isa(), 2);
+    lay_side_by_side(std::vector{&ffn.up, &ffn.down});
+    EXPECT_EQ(ffn.down.row(0) - ffn.up.row(0), ffn.up.place_bytes());
+    EXPECT_EQ(ffn.up.stride_bytes(), ffn.up.place_bytes() + ffn.down.place_bytes());
+    EXPECT_TRUE(same_bits(ffn.run(detect_isa(), 2), apart));
+  }
+}
+
 TEST(FixUp, WithNothingSelectedLeavesTheLeavesAlone) {
   Ffn ffn(WeightFormat::bf16, 40, 64, 3);
   EXPECT_TRUE(same_bits(ffn.run(detect_isa(), 2), ffn.start()));
