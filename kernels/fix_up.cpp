@@ -56,7 +56,30 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
       round_factors(ctx.isa(), down, dots[0], std::popcount(selection.rows[i]));
     }
   });
-  add_gathered(ctx, down, selection, residuals, rows, leaves);
+  add_gathered(ctx, down, selection, residuals, rows, {leaves});
+}
+
+// Adds values[row, n] * down[n] over the selection.
+void add_values(Context& ctx, MatrixView<const float> values, const NeuronRows& down, const Selection& selection,
+                GatheredSums sums) {
+  PLEAT_ASSERT(values.rows <= kMaxSharedRows && values.cols == down.neurons(), values.rows, " x ", values.cols, " for ",
+               down.neurons(), " neurons");
+  PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
+               " neurons");
+  const int64_t count = selection.count(), rows = values.rows;
+  if (count == 0) return;
+  float* const factors =
+      static_cast<float*>(ctx.scratch(Context::op_slot, size_t(down.neurons() * rows) * sizeof(float)));
+  ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* to = factors + i * rows;
+      fetch_scales(down, selection.neuron[i]);
+      for (uint32_t mask = selection.rows[i]; mask != 0; mask &= mask - 1)
+        *to++ = values[std::countr_zero(mask)][selection.neuron[i]];
+      round_factors(ctx.isa(), down, factors + i * rows, std::popcount(selection.rows[i]));
+    }
+  });
+  add_gathered(ctx, down, selection, factors, rows, sums);
 }
 
 }  // namespace
@@ -105,24 +128,15 @@ void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gat
 
 void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows& down, const Selection& selection,
                float* leaves) {
-  PLEAT_ASSERT(residuals.rows <= kMaxSharedRows && residuals.cols == down.neurons(), residuals.rows, " x ",
-               residuals.cols, " for ", down.neurons(), " neurons");
-  PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
-               " neurons");
-  const int64_t count = selection.count(), rows = residuals.rows;
-  if (count == 0) return;
-  float* const gathered =
-      static_cast<float*>(ctx.scratch(Context::op_slot, size_t(down.neurons() * rows) * sizeof(float)));
-  ctx.team().split(count, [&](int, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float* to = gathered + i * rows;
-      fetch_scales(down, selection.neuron[i]);
-      for (uint32_t mask = selection.rows[i]; mask != 0; mask &= mask - 1)
-        *to++ = residuals[std::countr_zero(mask)][selection.neuron[i]];
-      round_factors(ctx.isa(), down, gathered + i * rows, std::popcount(selection.rows[i]));
-    }
-  });
-  add_gathered(ctx, down, selection, gathered, rows, leaves);
+  add_values(ctx, residuals, down, selection, {leaves});
+}
+
+void matmul_selected(Context& ctx, MatrixView<const float> x, const NeuronRows& by_input, const float* bias,
+                     const Selection& selection, MatrixView<float> y) {
+  PLEAT_ASSERT(y.rows == x.rows && y.cols == by_input.width() && y.stride == y.cols, "y [", y.rows, ", ", y.cols,
+               "] of [", by_input.neurons(), ", ", by_input.width(), "]");
+  for (int64_t row = 0; row < y.rows; ++row) std::copy_n(bias, y.cols, y[row]);
+  add_values(ctx, x, by_input, selection, {y.data, true});
 }
 
 }  // namespace pleat

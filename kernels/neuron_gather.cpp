@@ -125,18 +125,17 @@ const uint32_t* ordinary_masks(Context& ctx, const NeuronRows& down, const Selec
 }  // namespace
 
 void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selection, const float* factors, int64_t rows,
-                  float* leaves) {
+                  GatheredSums sums) {
   PLEAT_ASSERT(down.protected_inputs().empty());
   const VectorOps& ops = vector_ops(ctx.isa());
   const int64_t width = down.width(), leaf_count = int64_t(selection.leaf_begin.size()) - 1;
-  const int64_t columns = piece_columns(width, rows, leaf_count, ctx.team().threads());
+  const int64_t columns = piece_columns(width, rows, sums.one ? 1 : leaf_count, ctx.team().threads());
   const int64_t pieces = (width + columns - 1) / columns;
   const bool low_bit = is_low_bit(down.format());
   const uint32_t* const masks = low_bit ? ordinary_masks(ctx, down, selection) : nullptr;
-  ctx.team().each(leaf_count * pieces, [&](int, int64_t task) {
-    const int64_t leaf = task / pieces, column = task % pieces * columns, mine = std::min(columns, width - column);
+  const auto add_leaf = [&](int64_t leaf, int64_t column, float* out) {
+    const int64_t mine = std::min(columns, width - column);
     const int64_t begin = selection.leaf_begin[leaf], end = selection.leaf_begin[leaf + 1];
-    float* const out = leaves + leaf * rows * width + column;
     const auto add_floats = [&](int64_t i, const void* weights, const void* next, DType dtype) {
       ops.add_neuron({.factors = factors + i * rows,
                       .rows = selection.rows[i],
@@ -172,6 +171,14 @@ void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selecti
                      .width = mine,
                      .out = out,
                      .stride = width});
+  };
+  if (sums.one)
+    return ctx.team().each(pieces, [&](int, int64_t piece) {
+      for (int64_t leaf = 0; leaf < leaf_count; ++leaf) add_leaf(leaf, piece * columns, sums.data + piece * columns);
+    });
+  ctx.team().each(leaf_count * pieces, [&](int, int64_t task) {
+    const int64_t leaf = task / pieces, column = task % pieces * columns;
+    add_leaf(leaf, column, sums.data + leaf * rows * width + column);
   });
 }
 

@@ -41,9 +41,15 @@ void round_factors(Isa isa, const NeuronRows& down, float* factors, int64_t n);
 // add_gathered() begins with the scales of low-bit neurons, short pieces that memory is slow to find: asked for ahead.
 void fetch_scales(const NeuronRows& down, int64_t neuron);
 
-// leaves [leaves][rows, width] += factor * down[n] over the selection. factors [count][rows], rounded: for each neuron
-// of the union one factor a set bit of its mask.
+// Where gathered rows are added to.
+struct GatheredSums {
+  float* data = nullptr;  // [leaves][rows, width]
+  bool one = false;       // [rows, width]: leaf after leaf into one sum
+};
+
+// sums += factor * down[n] over the selection. factors [count][rows], rounded: for each neuron of the union one factor
+// a set bit of its mask.
 void add_gathered(Context& ctx, const NeuronRows& down, const Selection& selection, const float* factors, int64_t rows,
-                  float* leaves);
+                  GatheredSums sums);
 
 }  // namespace pleat
