@@ -75,6 +75,11 @@ TEST(Recipe, ReadsWhatItWrites) {
   recipe.formats = {WeightFormat::int3, WeightFormat::int2, WeightFormat::int4};
   const File file(nlohmann::ordered_json{{"layers", {to_json(recipe, true)}}}.dump());
   EXPECT_EQ(read_recipe(file.path, 1, true), std::vector<LayerRecipe>{recipe});
+  recipe.selection = SelectionKind::threshold;
+  recipe.predictor_bits = 2;
+  recipe.inputs = 0.6;
+  const File cut(nlohmann::ordered_json{{"layers", {to_json(recipe, true)}}}.dump());
+  EXPECT_EQ(read_recipe(cut.path, 1, true), std::vector<LayerRecipe>{recipe});
 }
 
 TEST(Recipe, RefusesWithTheLayerAndTheField) {
@@ -84,6 +89,8 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"selection": "range"}]})").find("is not one for gated FFNs"), std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "exact": 2}]})").find("the exact share is 2"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "inputs": 0.5}]})").find("gathers gate and up by neuron"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
 }
