@@ -89,7 +89,7 @@ void check(const LayerRecipe& recipe, bool gated) {
                 ", expected above 0 and at most 1");
   PLEAT_REQUIRE(!recipe.cuts_inputs() || can_cut_inputs(recipe.selection), "selection ", name_of(recipe.selection),
                 " gathers ", gated ? "gate and up" : "W1",
-                " by neuron, so their inputs cannot be cut; they can with all, threshold and static");
+                " by neuron, so the inputs cannot be cut; they can with all, threshold and static");
   PLEAT_REQUIRE(recipe.selection != SelectionKind::hot || recipe.exact > 0,
                 "selection static needs a share of neurons above 0");
   PLEAT_REQUIRE(recipe.predictor_bits >= 1 && recipe.predictor_bits <= 3, "the predictor has 1, 2 or 3 bits, not ",

@@ -7,7 +7,7 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kInputs = 150, kMostRows = 32;
+constexpr int64_t kInputs = 150, kMostRows = 9;
 
 std::vector<WeightFormat> row_formats() {
   std::vector<WeightFormat> out = {WeightFormat::f32, WeightFormat::bf16};
@@ -71,23 +71,22 @@ struct Product {
 
 TEST(ByInput, SelectedInputsAgreeWithPlainLoopsInDouble) {
   for (const WeightFormat format : row_formats())
-    for (const int64_t width : {40, 96, 1100}) {
+    for (const int64_t width : {40, 600}) {
       const Product t(format, width);
+      std::vector<Near> expected;
+      for (int64_t i = 0; i < kMostRows * width; ++i) expected.push_back(t.expected(i / width, i % width));
       for (const Isa isa : isas_here()) {
         const std::vector<float> y = t.run(isa, 2);
-        for (int64_t row = 0; row < kMostRows; ++row)
-          for (int64_t k = 0; k < width; ++k) {
-            const Near expected = t.expected(row, k);
-            ASSERT_NEAR(y[size_t(row * width + k)], expected.value, expected.tolerance + 1e-6)
-                << name_of(isa) << " " << name_of(format) << " width " << width << " row " << row << " output " << k;
-          }
+        for (size_t i = 0; i < y.size(); ++i)
+          ASSERT_NEAR(y[i], expected[i].value, expected[i].tolerance + 1e-6)
+              << name_of(isa) << " " << name_of(format) << " width " << width << " at " << i;
       }
     }
 }
 
 TEST(ByInput, ARowHasTheSameBitsOnAnyThreadsAndInstructionSetAloneAndInABatch) {
   for (const WeightFormat format : row_formats()) {
-    const int64_t width = 1100;
+    const int64_t width = 600;
     const Product t(format, width);
     const std::vector<float> reference = t.run(Isa::portable, 1);
     for (const Isa isa : isas_here()) {

@@ -9,9 +9,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/checkpoint.h"
+#include "core/fold/budget_table.h"
 #include "core/fold/fold.h"
 #include "core/fold/knapsack.h"
 #include "core/fold/option_meter.h"
+#include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -134,6 +137,18 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   ASSERT_TRUE(report.budget->plain.has_value());
   EXPECT_LE(report.kl, report.budget->plain->measured);
   EXPECT_EQ(report.kl, report.budget->chose_plain ? report.budget->plain->measured : report.budget->mixed.measured);
+
+  // The table of budgets is the same search again: its 20% is this recipe, and more bytes never cost more.
+  const Blueprint blueprint = read_blueprint(Checkpoint::open(kModel));
+  const std::vector<BudgetRow> table =
+      budget_table(RecipeSearch::read(out / "first" / "options.json", blueprint.layers, blueprint.gated),
+                   dense_ffn_bytes(blueprint));
+  ASSERT_EQ(table[1].budget, options.budget);
+  EXPECT_NEAR(table[1].counts[0].mixed, report.budget->mixed.predicted, 1e-12);
+  EXPECT_NEAR(table[1].counts[0].plain, report.budget->plain->predicted, 1e-12);
+  for (size_t count = 0; count < 4; ++count)
+    for (size_t row = 1; row < table.size(); ++row)
+      EXPECT_LE(table[row].counts[count].mixed, table[row - 1].counts[count].mixed + 1e-12) << count << ", " << row;
 
   FoldOptions again = options;
   again.budget = 0;
