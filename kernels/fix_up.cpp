@@ -61,6 +61,25 @@ void add_residuals(Context& ctx, MatrixView<const float> x, const std::array<con
   });
 }
 
+// Memory for the factors of rows that stand by neuron, in ctx.scratch(op_slot).
+float* factors_of(Context& ctx, MatrixView<const float> values, const NeuronRows& down, const Selection& selection) {
+  PLEAT_ASSERT(values.rows <= kMaxSharedRows && values.cols == down.neurons(), values.rows, " x ", values.cols, " for ",
+               down.neurons(), " neurons");
+  PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
+               " neurons");
+  return static_cast<float*>(ctx.scratch(Context::op_slot, size_t(down.neurons() * values.rows) * sizeof(float)));
+}
+
+// The known values of the neurons [begin, end) as GatheredSums takes them.
+void take_factors(MatrixView<const float> values, const Selection& selection, int64_t begin, int64_t end,
+                  float* factors) {
+  for (int64_t i = begin; i < end; ++i) {
+    float* to = factors + i * values.rows;
+    for (uint32_t mask = selection.rows[size_t(i)]; mask != 0; mask &= mask - 1)
+      *to++ = values[std::countr_zero(mask)][selection.neuron[size_t(i)]];
+  }
+}
+
 }  // namespace
 
 void fix_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const NeuronRows& down,
@@ -107,24 +126,30 @@ void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gat
 
 void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows& down, const Selection& selection,
                float* leaves) {
-  PLEAT_ASSERT(residuals.rows <= kMaxSharedRows && residuals.cols == down.neurons(), residuals.rows, " x ",
-               residuals.cols, " for ", down.neurons(), " neurons");
-  PLEAT_ASSERT(int64_t(selection.neuron.size()) == down.neurons(), selection.neuron.size(), " and ", down.neurons(),
-               " neurons");
-  const int64_t rows = residuals.rows;
   if (selection.count() == 0) return;
-  float* const gathered =
-      static_cast<float*>(ctx.scratch(Context::op_slot, size_t(down.neurons() * rows) * sizeof(float)));
-  const GatheredSums sums(ctx, down, selection, gathered, rows, leaves);
+  float* const factors = factors_of(ctx, residuals, down, selection);
+  const GatheredSums sums(ctx, down, selection, factors, residuals.rows, leaves);
   gather_leaves(ctx, selection, sums, [&](int64_t begin, int64_t end) {
     sums.fetch(begin, end, end - begin);
-    for (int64_t i = begin; i < end; ++i) {
-      float* to = gathered + i * rows;
-      for (uint32_t mask = selection.rows[size_t(i)]; mask != 0; mask &= mask - 1)
-        *to++ = residuals[std::countr_zero(mask)][selection.neuron[size_t(i)]];
-    }
+    take_factors(residuals, selection, begin, end, factors);
     sums.round(begin, end);
   });
+}
+
+void matmul_selected(Context& ctx, MatrixView<const float> x, const NeuronRows& by_input, const float* bias,
+                     const Selection& selection, MatrixView<float> y) {
+  PLEAT_ASSERT(y.rows == x.rows && y.cols == by_input.width() && y.stride == y.cols, "y [", y.rows, ", ", y.cols,
+               "] of [", by_input.neurons(), ", ", by_input.width(), "]");
+  for (int64_t row = 0; row < y.rows; ++row) std::copy_n(bias, y.cols, y[row]);
+  if (selection.count() == 0) return;
+  float* const factors = factors_of(ctx, x, by_input, selection);
+  const GatheredSums sums(ctx, by_input, selection, factors, x.rows, y.data, /*one=*/true);
+  ctx.team().split(selection.count(), [&](int, int64_t begin, int64_t end) {
+    sums.fetch(begin, end, end - begin);
+    take_factors(x, selection, begin, end, factors);
+    sums.round(begin, end);
+  });
+  sums.add_leaves(ctx);
 }
 
 }  // namespace pleat

@@ -125,8 +125,14 @@ bool same_input(const NeuronRows& a, const NeuronRows& b) {
 }
 
 GatheredSums::GatheredSums(Context& ctx, const NeuronRows& down, const Selection& selection, float* factors,
-                           int64_t rows, float* leaves)
-    : ops_(vector_ops(ctx.isa())), down_(down), selection_(selection), factors_(factors), rows_(rows), leaves_(leaves) {
+                           int64_t rows, float* sums, bool one)
+    : ops_(vector_ops(ctx.isa())),
+      down_(down),
+      selection_(selection),
+      factors_(factors),
+      rows_(rows),
+      sums_(sums),
+      one_(one) {
   PLEAT_ASSERT(down.protected_inputs().empty());
   if (!is_low_bit(down.format())) return;
   masks_ = selection.rows.data();
@@ -171,12 +177,14 @@ void GatheredSums::add_leaf(int64_t leaf) const {
 void GatheredSums::add_leaves(Context& ctx) const {
   const int64_t width = down_.width(), leaves = int64_t(selection_.leaf_begin.size()) - 1;
   int64_t columns = piece_columns(rows_);
-  while (columns > kColumns && leaves * ((width + columns - 1) / columns) < 4 * ctx.team().threads())
+  const int64_t apart = one_ ? 1 : leaves;  // sums that several threads may add to
+  while (columns > kColumns && apart * ((width + columns - 1) / columns) < 4 * ctx.team().threads())
     columns -= kColumns;
   const int64_t pieces = (width + columns - 1) / columns;
-  ctx.team().each(leaves * pieces, [&](int, int64_t task) {
+  ctx.team().each(apart * pieces, [&](int, int64_t task) {
     const int64_t column = task % pieces * columns;
-    add(task / pieces, column, std::min(columns, width - column));
+    const int64_t begin = one_ ? 0 : task / pieces, end = one_ ? leaves : begin + 1;
+    for (int64_t leaf = begin; leaf < end; ++leaf) add(leaf, column, std::min(columns, width - column));
   });
 }
 
@@ -194,7 +202,7 @@ void GatheredSums::add_floats(int64_t i, const void* weights, const void* next, 
 
 void GatheredSums::add(int64_t leaf, int64_t column, int64_t columns) const {
   const int64_t begin = selection_.leaf_begin[size_t(leaf)], end = selection_.leaf_begin[size_t(leaf) + 1];
-  float* const out = leaves_ + leaf * rows_ * down_.width() + column;
+  float* const out = sums_ + (one_ ? 0 : leaf * rows_ * down_.width()) + column;
   if (begin == end) return;
   if (!is_low_bit(down_.format())) {
     const auto row = [&](int64_t i) {

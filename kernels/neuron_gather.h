@@ -46,18 +46,18 @@ class GatheredInput {
 // Whether both are multiplied with the same GatheredInput.
 bool same_input(const NeuronRows& a, const NeuronRows& b);
 
-// leaves [leaves][rows, width] += factor * down[n] over the selection. factors [count][rows]: for each neuron of the
-// union one factor a set bit of its mask.
+// sums [leaves][rows, width] += factor * down[n] over the selection; with `one`, sums [rows, width]: leaf after leaf.
+// factors [count][rows]: for each neuron of the union one factor a set bit of its mask.
 class GatheredSums {
  public:
   GatheredSums(Context& ctx, const NeuronRows& down, const Selection& selection, float* factors, int64_t rows,
-               float* leaves);
+               float* sums, bool one = false);
 
   // Asks for the rows of the neurons [begin, end), as much of them as stays near until `together` neurons are known.
   void fetch(int64_t begin, int64_t end, int64_t together) const;
   // Factors of the neurons [begin, end) as rows of `down` are multiplied with them.
   void round(int64_t begin, int64_t end) const;
-  // All columns of a leaf, by the calling thread.
+  // All columns of a leaf, by the calling thread; not with `one`.
   void add_leaf(int64_t leaf) const;
   // All leaves, by the team.
   void add_leaves(Context& ctx) const;
@@ -71,7 +71,8 @@ class GatheredSums {
   const Selection& selection_;
   float* const factors_;
   const int64_t rows_;
-  float* const leaves_;
+  float* const sums_;
+  const bool one_;
   const uint32_t* masks_ = nullptr;  // low-bit: of the selection, 0 where the neuron's row is held in bf16
 };
 

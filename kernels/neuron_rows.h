@@ -90,6 +90,11 @@ void lay_side_by_side(std::span<NeuronRows* const> matrices);
 // weights as f32, x not rounded.
 void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, const float* bias, MatrixView<float> y);
 
+// y [m, width] = x [m, inputs] by_input + bias, rows being inputs: bit for bit what matmul() gives with the same values
+// packed; low-bit weights as f32, x not rounded.
+void matmul_by_input(Context& ctx, MatrixView<const float> x, const NeuronRows& by_input, const float* bias,
+                     MatrixView<float> y);
+
 // out [nodes][m, width]: bit for bit what matmul_nodes() gives with the same values packed, low-bit ones as f32.
 // leaf_offsets are in neurons.
 void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
@@ -150,6 +155,10 @@ struct GatedLines {
 void select_by_gate(Context& ctx, MatrixView<const float> activated, const float* up_slope, const float* factor,
                     float threshold, Selection& selection);
 
+// S(row) = the i with |values[row, i]| > threshold; replaces the selection's content.   values [m, n], m <=
+// kMaxSharedRows.
+void select_by_magnitude(Context& ctx, MatrixView<const float> values, float threshold, Selection& selection);
+
 // S(row) = the neurons with |act(g_n) u_n - (c_n u_n + e_n g_n + f_n)| factor_n > threshold, factor_n being |w_n|;
 // replaces the selection's content.   up, gate [m, neurons], predictions of u and g; m <= kMaxSharedRows.
 void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,
@@ -173,6 +182,11 @@ void fix_up_gated(Context& ctx, MatrixView<const float> x, const NeuronRows& gat
 // adds them, where every neuron's residual (or activation) is known.   residuals [m, neurons], m <= kMaxSharedRows.
 void add_known(Context& ctx, MatrixView<const float> residuals, const NeuronRows& down, const Selection& selection,
                float* leaves);
+
+// y [m, width] = bias + sum over inputs i in S(row) of x[row, i] * by_input[i]: to the bias each leaf of inputs, in
+// their order, is added as fix_up() adds neurons.   m <= kMaxSharedRows; y's rows side by side.
+void matmul_selected(Context& ctx, MatrixView<const float> x, const NeuronRows& by_input, const float* bias,
+                     const Selection& selection, MatrixView<float> y);
 
 // out [nodes][n] = tree sums of leaves [leaves][n]; leaf 0 of `leaves` is the global leaf first_leaf.
 void reduce_leaves(Context& ctx, const float* leaves, int first_leaf, const std::vector<TreeNode>& nodes, int64_t n,

@@ -152,6 +152,17 @@ void matmul_up(Context& ctx, MatrixView<const float> x, const NeuronRows& up, co
   multiply_panels(ctx, x, panels.product(up.neurons(), 0, {&whole, 1}), panels, {y.data, y.stride, 0, bias});
 }
 
+void matmul_by_input(Context& ctx, MatrixView<const float> x, const NeuronRows& by_input, const float* bias,
+                     MatrixView<float> y) {
+  PLEAT_ASSERT(x.cols == by_input.neurons() && y.cols == by_input.width() && x.rows == y.rows, "x [", x.rows, ", ",
+               x.cols, "], by input [", by_input.neurons(), ", ", by_input.width(), "], y [", y.rows, ", ", y.cols,
+               "]");
+  const int64_t leaf_offsets[] = {0, by_input.neurons()};
+  const TreeNode whole{0, 1};
+  const DownPanels panels(ctx, by_input, leaf_offsets);
+  multiply_panels(ctx, x, panels.product(by_input.width(), 0, {&whole, 1}), panels, {y.data, y.stride, 0, bias});
+}
+
 void matmul_down(Context& ctx, MatrixView<const float> a, const NeuronRows& down,
                  const std::vector<int64_t>& leaf_offsets, int first_leaf, const std::vector<TreeNode>& nodes,
                  float* out) {

@@ -81,6 +81,19 @@ void select_by_gate(Context& ctx, MatrixView<const float> activated, const float
   });
 }
 
+void select_by_magnitude(Context& ctx, MatrixView<const float> values, float threshold, Selection& selection) {
+  PLEAT_ASSERT(values.rows <= kMaxSharedRows, values.rows, " rows share a selection");
+  PLEAT_ASSERT(selection.leaf_offsets.back() == values.cols, selection.leaf_offsets.back(), " and ", values.cols);
+  uint32_t* const mask = selection.rows.data();
+  ctx.team().split(values.cols, [&](int, int64_t begin, int64_t end) {
+    std::fill(mask + begin, mask + end, 0);
+    for (int64_t row = 0; row < values.rows; ++row)
+      for (int64_t i = begin; i < end; ++i)
+        mask[i] |= uint32_t(!(std::fabs(values[row][i]) <= threshold)) << row;  // NaN is above
+  });
+  selection.gather(ctx);
+}
+
 void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,
                         const GatedLines& lines, const float* factor, float threshold, Selection& selection) {
   constexpr int64_t kPiece = 256;  // neurons activated at once

@@ -88,6 +88,12 @@ void add_fold(CLI::App& app, Command& command) {
   sub.add_option("--down", options->down, "Format of the down matrix, the sensitive one")
       ->check(formats)
       ->default_str("as --rows");
+  CLI::Option* const inputs =
+      sub.add_option("--inputs", fold_options.inputs,
+                     "Share of its inputs, the largest, that a token's gate and up (plain FFNs: W1) see; with --select "
+                     "all, threshold (then TEAL) or static")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str();
   sub.add_flag("--no-fold", options->no_fold, "Leave out who is not exact, instead of following its line");
   CLI::Option* const budget =
       sub.add_option("--budget", options->budget,
@@ -103,8 +109,8 @@ void add_fold(CLI::App& app, Command& command) {
       ->needs(budget);
   CLI::Option* const recipe =
       sub.add_option("--recipe", fold_options.recipe, "Instead: a recipe.json of an earlier fold, edited or not");
-  budget->excludes(select)->excludes(recipe);
-  recipe->excludes(select);
+  budget->excludes(select)->excludes(recipe)->excludes(inputs);
+  recipe->excludes(select)->excludes(inputs);
   sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();

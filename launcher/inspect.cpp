@@ -8,7 +8,8 @@
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/shard_table.h"
-#include "core/fold/report.h"
+#include "core/fold/budget_table.h"
+#include "core/fold/recipe_bytes.h"
 #include "launcher/command.h"
 #include "launcher/model_folder.h"
 #include "launcher/together.h"
@@ -22,6 +23,7 @@ struct InspectOptions {
   CommonOptions common;
   std::string model;
   int ranks = 1;
+  bool budgets = false;
 };
 
 std::string_view name_of(PositionKind kind) {
@@ -51,7 +53,7 @@ ordered_json quantised_counts(const Blueprint& blueprint) {
 ordered_json selection_counts(const Blueprint& blueprint) {
   ordered_json out = ordered_json::object();
   for (const LayerFoldSpec& layer : blueprint.fold->layers) {
-    const std::string key(name_of(layer.selection));
+    const std::string key = std::string(name_of(layer.selection)) + (layer.cuts_inputs ? ", inputs cut" : "");
     out[key] = out.value(key, 0) + 1;
   }
   return out;
@@ -100,6 +102,12 @@ ordered_json fold_report(const std::string& folder) {
   return in ? ordered_json::parse(in, nullptr, false) : ordered_json();
 }
 
+// Of the search whose measurements lie beside the weights.
+std::vector<BudgetRow> budgets(const std::string& folder, const Blueprint& blueprint) {
+  const RecipeSearch search = RecipeSearch::read(folder + "/options.json", blueprint.layers, blueprint.gated);
+  return budget_table(search, dense_ffn_bytes(blueprint));
+}
+
 std::string text_of(const Range& range) { return concat(range.begin, "..", range.end); }
 
 void print_tables(const ordered_json& blueprint, const ShardPlan& plan, const std::vector<RankShare>& shares) {
@@ -126,15 +134,18 @@ void inspect(const InspectOptions& options) {
     shares.push_back(share_of(blueprint, plan, rank, weight_format_named(options.common.dtype)));
   const ordered_json described = blueprint_json(blueprint);
   const ordered_json report = fold_report(options.model);
+  const std::vector<BudgetRow> table = options.budgets ? budgets(options.model, blueprint) : std::vector<BudgetRow>();
   if (options.common.json) {
     ordered_json out = {{"model", options.model}, {"blueprint", described}, {"ranks", ordered_json::array()}};
     for (const RankShare& share : shares) out["ranks"].push_back(share_json(share));
     out["notes"] = plan.notes();
     out["fold_report"] = report.is_discarded() ? ordered_json() : report;
+    if (options.budgets) out["budgets"] = to_json(table);
     std::cout << out.dump() << std::endl;
     return;
   }
   print_tables(described, plan, shares);
+  if (options.budgets) std::printf("\nunder other budgets (pleat fold --options)\n%s", to_text(table).c_str());
   if (!report.is_object()) return;
   std::printf("\nfold report\n");
   for (const auto& [name, value] : report.items())
@@ -153,6 +164,8 @@ void add_inspect(CLI::App& app, Command& command) {
   sub.footer("Reads headers only:\n  pleat inspect --model models/pleat-gpt2-9m --ranks 3");
   sub.add_option("--model", options->model, "Model folder")->required();
   sub.add_option("--ranks", options->ranks, "Ranks to plan for")->check(CLI::Range(1, 4096))->capture_default_str();
+  sub.add_flag("--budgets", options->budgets,
+               "Of a folder that pleat fold --budget wrote: what its search gives under other budgets");
   add_common_flags(sub, options->common);
   sub.callback([options, &command] {
     command.run = [options] {

@@ -22,6 +22,14 @@ int64_t most_neurons(const Weights& weights) {
   return most;
 }
 
+// Leaves of kGroup inputs: their values share a step where the weights are in low bits.
+std::vector<int64_t> input_groups(int64_t hidden) {
+  std::vector<int64_t> offsets;
+  for (int64_t begin = 0; begin < hidden; begin += kGroup) offsets.push_back(begin);
+  offsets.push_back(hidden);
+  return offsets;
+}
+
 }  // namespace
 
 Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardPlan& plan_, Communicator& communicator_,
@@ -46,7 +54,8 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
                     options.max_rows, options.key_channels},
                    plan, rank),
       sums(attention_nodes.size() + ffn_nodes.size(), options.max_rows, d),
-      selection(plan.neuron_offsets(rank)) {
+      selection(plan.neuron_offsets(rank)),
+      inputs(input_groups(d)) {
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)
     kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
@@ -56,14 +65,16 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   query_key_value.resize(max_rows * size_t(q_width + 2 * kv_width));
   attended.resize(max_rows * size_t(q_width));
   hidden.resize(max_rows * size_t(neurons));
-  bool has_held = false, keeps_z = blueprint.gated, has_prompts = false;
+  bool has_held = false, keeps_z = blueprint.gated, has_prompts = false, keeps_products = false;
   for (const LayerWeights& layer : weights.layers) {
     folds |= layer.folded;
-    has_held |= layer.folded && layer.spec.selection == SelectionKind::hot;
+    has_held |= layer.folded && !gathers(layer.spec.selection);
     keeps_z |= layer.folded && layer.spec.selection == SelectionKind::threshold;
+    keeps_products |= layer.folded && layer.spec.cuts_inputs && layer.spec.selection == SelectionKind::threshold;
     has_prompts |= layer.folded && by_prompt(layer.spec.selection);
   }
   if (keeps_z) gate.resize(hidden.size());
+  if (keeps_products && blueprint.gated) products.resize(size_t(kMaxSharedRows * neurons));
   for (const Rotary& rotary : blueprint.rotaries) {
     RotaryAngles& of_rows = angles.emplace_back();
     of_rows.cosine.resize(max_rows * rotary.frequency.size());
@@ -204,6 +215,9 @@ bool Engine::shares_prefixes() const {
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
   if (s.options.key_channels < 1) throw Error(ErrorKind::unimplemented, "--key-channels does not run on a GPU yet");
+  for (const LayerWeights& layer : s.weights.layers)
+    if (layer.by_input.up.neurons() > 0)
+      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
   EngineOptions options = s.options;
   options.kv_tokens = s.pages * kPageTokens;
   s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);

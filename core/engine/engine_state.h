@@ -1,6 +1,6 @@
 #pragma once
 // The engine's insides, shared by the files that execute a step: engine.cpp (order of things), layer.cpp,
-// attention_block.cpp, ffn_block.cpp, recall.cpp, logits.cpp.
+// attention_block.cpp, ffn_block.cpp, ffn_products.cpp, recall.cpp, logits.cpp.
 #include <chrono>
 
 #include "core/engine/engine.h"
@@ -44,21 +44,26 @@ struct Engine::State {
   void dense_ffn(int layer, int64_t row, int64_t count);
   void folded_ffn(int layer, const StepPlan& step_plan, int64_t row, int64_t count);
   int64_t first_folded(const LayerWeights& w) const;
-  MatrixView<float> activations(int layer, MatrixView<const float> input);
-  void up_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out);
-  void gate_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out);
+  MatrixView<float> activations(int layer, MatrixView<const float> input, const Selection* cut);
   // leaves += what the exact neurons add to the fold, by the layer's selection.
   void add_exact(int layer, const StepPlan& step_plan, int64_t row, MatrixView<const float> input);
   void fix_up_by_range(const LayerWeights& w, MatrixView<const float> input);
   void fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input);
+  void fix_up_by_product(const LayerWeights& w, MatrixView<const float> input, const Selection& cut);
   void fix_up_by_predictor(const LayerWeights& w, MatrixView<const float> input);
   void fix_up_selected(const LayerWeights& w, MatrixView<const float> input);
   void add_held(int layer, MatrixView<const float> input);
   void keep_lines(const LayerWeights& w, MatrixView<const float> up, MatrixView<const float> gates);
   void remember_prompts(int layer, const StepPlan& step_plan);
   int64_t gathered_bytes(const LayerWeights& w) const;
+  int64_t held_bytes(const LayerWeights& w) const;
   void count_bytes(const LayerWeights& w, int64_t gathered);
   void measure_recall(int layer, MatrixView<const float> input);  // recall.cpp
+  // ---- gate and up, or W1 (ffn_products.cpp). cut: the inputs that each row reads; nullptr: all
+  void up_product(const LayerWeights& w, MatrixView<const float> input, const Selection* cut, MatrixView<float> out);
+  void gate_product(const LayerWeights& w, MatrixView<const float> input, const Selection* cut, MatrixView<float> out);
+  const Selection* cut_inputs(const LayerWeights& w, MatrixView<const float> input);  // of rows that run folded
+  int64_t cut_bytes(const LayerWeights& w) const;                                     // that these rows read
   void start_statistics();
   void allocate_cache();
 
@@ -107,6 +112,8 @@ struct Engine::State {
   std::vector<float> held_leaves;      // the same, of selection static
   NodeBuffer sums;                     // of attention's and the FFN's nodes, in this order
   Selection selection;
+  Selection inputs;                                   // that the rows read, in leaves of kGroup, where they are cut
+  std::vector<float> products;                        // act(g) u [kMaxSharedRows, neurons], where threshold compares it
   std::unique_ptr<Selection> exact_selection;         // where recall is measured
   bool measures_recall = false;                       // in this step
   std::unique_ptr<PromptSelection> prompt_selection;  // where a layer has such a selection

@@ -6,30 +6,16 @@
 
 namespace pleat {
 
-void Engine::State::up_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out) {
-  if (w.dense.up.outputs() > 0)
-    matmul(context, input, w.dense.up, w.up_bias.data(), out);
-  else
-    matmul_up(context, input, w.fold.up, w.up_bias.data(), out);
-}
-
-void Engine::State::gate_product(const LayerWeights& w, MatrixView<const float> input, MatrixView<float> out) {
-  if (w.dense.gate.outputs() > 0)
-    matmul(context, input, w.dense.gate, w.gate_bias.data(), out);
-  else
-    matmul_up(context, input, w.fold.gate, w.gate_bias.data(), out);
-}
-
 // What the held neurons compute of some rows: act(z), or act(g) u.
-MatrixView<float> Engine::State::activations(int layer, MatrixView<const float> input) {
+MatrixView<float> Engine::State::activations(int layer, MatrixView<const float> input, const Selection* cut) {
   const LayerWeights& w = weights.layers[size_t(layer)];
   const MatrixView<float> act(hidden.data(), input.rows, w.neurons);
   if (w.neurons == 0) return act;
-  up_product(w, input, act);
+  up_product(w, input, cut, act);
   observe("fc", layer, act);
   if (blueprint.gated) {
     const MatrixView<float> gates(gate.data(), input.rows, w.neurons);
-    gate_product(w, input, gates);
+    gate_product(w, input, cut, gates);
     keep_lines(w, act, gates);
     activate_gated(context, blueprint.activation, gates, act);
   } else {
@@ -84,7 +70,7 @@ void Engine::State::remember_prompts(int layer, const StepPlan& step_plan) {
 
 void Engine::State::dense_ffn(int layer, int64_t row, int64_t count) {
   const LayerWeights& w = weights.layers[size_t(layer)];
-  const MatrixView<float> act = activations(layer, {&normed[size_t(row * d)], count, d});
+  const MatrixView<float> act = activations(layer, {&normed[size_t(row * d)], count, d}, nullptr);
   const int first_leaf = int(plan.ffn_leaves(rank).begin);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count, [&](float* out) {
     if (w.by_neuron)
@@ -106,14 +92,16 @@ void Engine::State::fix_up_by_range(const LayerWeights& w, MatrixView<const floa
 // the down rows.
 void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const float> input) {
   const FoldedFfn& f = w.fold;
+  const Selection* const cut = cut_inputs(w, input);
+  if (cut && blueprint.gated) return fix_up_by_product(w, input, *cut);
   const MatrixView<float> z(gate.data(), input.rows, w.neurons), activated(hidden.data(), input.rows, w.neurons);
   if (w.neurons > 0) {
-    blueprint.gated ? gate_product(w, input, z) : up_product(w, input, z);
+    blueprint.gated ? gate_product(w, input, nullptr, z) : up_product(w, input, cut, z);
     std::copy_n(z.data, input.rows * w.neurons, activated.data);
     activate(context, blueprint.activation, activated);
   }
   select_by_gate(context, activated, f.center.data(), f.factor.data(), f.threshold, selection);
-  lap(EngineStatistics::predictor, w.deciding_bytes());
+  lap(EngineStatistics::predictor, w.deciding_bytes() + size_t(cut_bytes(w)));
   if (blueprint.gated) {
     const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
     return fix_up_gated(context, input, f.up, f.down, w.up_bias.data(), lines, {z, activated}, selection,
@@ -122,6 +110,27 @@ void Engine::State::fix_up_by_activation(const LayerWeights& w, MatrixView<const
   for (int64_t row = 0; row < input.rows; ++row)
     for (int64_t n = 0; n < w.neurons; ++n)
       activated[row][n] -= f.slope[size_t(n)] * z[row][n] + f.intercept[size_t(n)];
+  add_known(context, activated, f.down, selection, leaves.as<float>());
+}
+
+// Selection threshold of a gated FFN whose inputs are cut: g and u are known of every neuron, |act(g) u| selects.
+void Engine::State::fix_up_by_product(const LayerWeights& w, MatrixView<const float> input, const Selection& cut) {
+  const FoldedFfn& f = w.fold;
+  const MatrixView<float> g(gate.data(), input.rows, w.neurons), u(hidden.data(), input.rows, w.neurons);
+  const MatrixView<float> activated(products.data(), input.rows, w.neurons);
+  if (w.neurons > 0) {
+    gate_product(w, input, &cut, g);
+    up_product(w, input, &cut, u);
+    std::copy_n(u.data, input.rows * w.neurons, activated.data);
+    activate_gated(context, blueprint.activation, g, activated);
+  }
+  select_by_magnitude(context, activated, f.threshold, selection);
+  lap(EngineStatistics::predictor, size_t(cut_bytes(w)));
+  for (int64_t row = 0; row < input.rows; ++row)
+    for (int64_t n = 0; n < w.neurons; ++n) {
+      const size_t i = size_t(n);
+      activated[row][n] -= f.slope[i] * u[row][n] + f.gate_slope[i] * g[row][n] + f.intercept[i];
+    }
   add_known(context, activated, f.down, selection, leaves.as<float>());
 }
 
@@ -148,10 +157,10 @@ void Engine::State::fix_up_selected(const LayerWeights& w, MatrixView<const floa
                selection, leaves.as<float>());
 }
 
-// Selection static: all neurons that are left.
+// Selection static: all neurons that are left. Of one that cuts inputs: all neurons.
 void Engine::State::add_held(int layer, MatrixView<const float> input) {
   const LayerWeights& w = weights.layers[size_t(layer)];
-  const MatrixView<float> act = activations(layer, input);
+  const MatrixView<float> act = activations(layer, input, cut_inputs(w, input));
   matmul_nodes(context, act, w.dense.down, int(plan.ffn_leaves(rank).begin), ffn_leaves, held_leaves.data());
   const int64_t count = int64_t(ffn_leaves.size()) * input.rows * d;
   for (int64_t i = 0; i < count; ++i) leaves.as<float>()[i] += held_leaves[size_t(i)];
@@ -195,7 +204,7 @@ void Engine::State::folded_ffn(int layer, const StepPlan& step_plan, int64_t row
   add_exact(layer, step_plan, row, input);
   sums.fill(attention_nodes.size(), ffn_nodes.size(), row, count,
             [&](float* out) { reduce_leaves(context, leaves.as<float>(), first_leaf, ffn_nodes, count * d, out); });
-  lap(EngineStatistics::fixup, w.spec.selection == SelectionKind::hot ? w.exact_bytes() : gathered_bytes(w));
+  lap(EngineStatistics::fixup, gathers(w.spec.selection) ? gathered_bytes(w) : held_bytes(w));
   if (row < dense_rows) return;
   for (int m = 0; m < count; ++m) statistics.fallback[size_t(layer)] += selection.row_count(m);
   statistics.gathered[size_t(layer)] += selection.count();
@@ -208,11 +217,16 @@ int64_t Engine::State::gathered_bytes(const LayerWeights& w) const {
   return selection.count() * (row_bytes(w.fold.gate) + row_bytes(w.fold.up) + row_bytes(w.fold.down));
 }
 
+int64_t Engine::State::held_bytes(const LayerWeights& w) const {
+  return int64_t(w.dense.gate.bytes() + w.dense.up.bytes() + w.dense.down.bytes()) + cut_bytes(w);
+}
+
 // A pass over the FFN's weights for generated tokens.
 void Engine::State::count_bytes(const LayerWeights& w, int64_t gathered) {
   const FfnBytes& bytes = w.ffn_bytes;
+  const int64_t cut = w.folded && w.spec.cuts_inputs ? inputs.count() * bytes.per_input : 0;
   statistics.ffn_bytes_read +=
-      bytes.fixed * plan.neurons(rank).size() / blueprint.neurons + gathered * bytes.per_neuron;
+      (bytes.fixed + cut) * plan.neurons(rank).size() / blueprint.neurons + gathered * bytes.per_neuron;
   statistics.ffn_bytes_dense += bytes.dense * plan.neurons(rank).size() / blueprint.neurons;
 }
 

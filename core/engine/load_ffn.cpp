@@ -35,16 +35,20 @@ struct FfnJob {
     return rows;
   }
 
-  NeuronRows down_rows() const {
-    NeuronRows rows(job.format_of(Part::ffn_down, layer), neurons.size(), d);
-    const WeightSource source = job.blueprint.source(Part::ffn_down, layer);
+  // A part [total_inputs, total_outputs] whose inputs are rows.
+  NeuronRows by_input(Part part, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs) const {
+    NeuronRows rows(job.format_of(part, layer), inputs.size(), outputs.size());
+    if (inputs.size() == 0 || outputs.size() == 0) return rows;
+    const WeightSource source = job.blueprint.source(part, layer);
     if (is_low_bit(rows.format()))
-      job.loader.low_bit_by_neuron(source.weight, d, held, neurons, rows);
+      job.loader.low_bit_by_input(source.weight, total_inputs, total_outputs, inputs, outputs, rows);
     else
-      job.loader.matrix(source, held, d, neurons, {0, d},
+      job.loader.matrix(source, total_inputs, total_outputs, inputs, outputs,
                         [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(k, n, block); });
     return rows;
   }
+  NeuronRows down_rows() const { return by_input(Part::ffn_down, held, d, neurons, {0, d}); }
+  NeuronRows cut_rows(Part part) const { return by_input(part, d, held, {0, d}, neurons); }
 
   std::string name(const char* tensor) const { return FoldSpec::name(layer, tensor); }
   // Of this rank's neurons.
@@ -73,15 +77,25 @@ struct FfnJob {
   }
 };
 
-void load_dense(const FfnJob& ffn) {
+// Gate and up, or W1, by input.
+void load_by_input(const FfnJob& ffn) {
+  if (ffn.job.blueprint.gated) ffn.weights.by_input.gate = ffn.cut_rows(Part::ffn_gate);
+  ffn.weights.by_input.up = ffn.cut_rows(Part::ffn_up);
+}
+
+void load_dense(const FfnJob& ffn, bool by_input) {
+  ffn.weights.dense.down = ffn.down_matrix();
+  if (by_input) return load_by_input(ffn);
   if (ffn.job.blueprint.gated) ffn.weights.dense.gate = ffn.input_matrix(Part::ffn_gate);
   ffn.weights.dense.up = ffn.input_matrix(Part::ffn_up);
-  ffn.weights.dense.down = ffn.down_matrix();
 }
 
 // The matrices of a layer that gathers neurons: rows, but for what decides who is exact.
-void load_rows(const FfnJob& ffn) {
+void load_rows(const FfnJob& ffn, bool by_input) {
   LayerWeights& w = ffn.weights;
+  w.fold.down = ffn.down_rows();
+  w.by_neuron = true;
+  if (by_input) return load_by_input(ffn);
   const bool gated = ffn.job.blueprint.gated, scores = w.spec.selection == SelectionKind::threshold;
   const auto in_planes = [&](Part part) { return has_planes(ffn.job.format_of(part, ffn.layer)); };  // rows only
   if (gated && (scores || w.spec.selection == SelectionKind::gate) && !in_planes(Part::ffn_gate))
@@ -92,8 +106,6 @@ void load_rows(const FfnJob& ffn) {
     w.dense.up = ffn.input_matrix(Part::ffn_up);
   else
     w.fold.up = ffn.input_rows(Part::ffn_up);
-  w.fold.down = ffn.down_rows();
-  w.by_neuron = true;
   if (w.folded) w.lay_gathered_rows();
 }
 
@@ -116,7 +128,9 @@ void load_lines(const FfnJob& ffn) {
 void load_selection(const FfnJob& ffn) {
   FoldedFfn& fold = ffn.weights.fold;
   const size_t count = size_t(ffn.neurons.size());
-  const auto threshold = [&] { return ffn.job.loader.vector(ffn.name("threshold"), 1, {0, 1})[0]; };
+  const auto number = [&](const char* tensor) { return ffn.job.loader.vector(ffn.name(tensor), 1, {0, 1})[0]; };
+  const auto threshold = [&] { return number("threshold"); };
+  if (ffn.weights.spec.cuts_inputs) fold.input_threshold = number("input_threshold");
   switch (ffn.weights.spec.selection) {
     case SelectionKind::all:
     case SelectionKind::hot:
@@ -168,13 +182,15 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   const SelectionKind selection = weights.spec.selection;
   PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ", job.blueprint.neurons,
                 " neurons (selection static): it cannot run densely");
-  weights.folded = !dense && selection != SelectionKind::all;
+  weights.folded = !dense && (selection != SelectionKind::all || weights.spec.cuts_inputs);
   const FfnFormats formats = job.blueprint.ffn_formats(layer, WeightFormat::bf16);
+  const bool low_bit_inputs = is_low_bit(formats.up) || is_low_bit(formats.gate);
+  const bool by_input = weights.spec.cuts_inputs && (!dense || low_bit_inputs);
   const bool by_row = is_low_bit(formats.down) || has_planes(formats.up) || has_planes(formats.gate);
   if (!gathers(selection) || (dense && !by_row))
-    load_dense(ffn);
+    load_dense(ffn, by_input);
   else
-    load_rows(ffn);
+    load_rows(ffn, by_input);
   if (!weights.folded) return;
   load_lines(ffn);
   load_selection(ffn);

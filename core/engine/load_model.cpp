@@ -5,10 +5,14 @@ namespace pleat {
 
 ModelSizes sizes_of(const Blueprint& blueprint) {
   ModelSizes sizes{blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads};
-  for (int layer = 0; layer < blueprint.layers && !blueprint.quantised.empty(); ++layer)
-    if (!gathers(blueprint.layer_fold(layer).selection) &&
-        is_low_bit(blueprint.format_of(Part::ffn_down, layer, WeightFormat::f32)))
+  // Matrices whose scales are shared between neurons.
+  for (int layer = 0; layer < blueprint.layers && !blueprint.quantised.empty(); ++layer) {
+    const LayerFoldSpec& spec = blueprint.layer_fold(layer);
+    const FfnFormats formats = blueprint.ffn_formats(layer, WeightFormat::f32);
+    if ((!gathers(spec.selection) && is_low_bit(formats.down)) ||
+        (spec.cuts_inputs && (is_low_bit(formats.gate) || is_low_bit(formats.up))))
       sizes.neuron_unit = kGroup;
+  }
   return sizes;
 }
 

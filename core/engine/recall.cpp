@@ -12,14 +12,14 @@ void Engine::State::measure_recall(int layer, MatrixView<const float> input) {
   if ((!by_range && w.spec.selection != SelectionKind::predictor) || w.neurons == 0) return;
   Selection& exact = *exact_selection;
   const MatrixView<float> up(hidden.data(), 1, w.neurons);
-  up_product(w, input, up);
+  up_product(w, input, nullptr, up);
   if (by_range) {
     for (int64_t n = 0; n < w.neurons; ++n)
       exact.rows[size_t(n)] = up[0][n] < f.range_low[size_t(n)] || up[0][n] > f.range_high[size_t(n)];
     exact.gather(context);
   } else {
     const MatrixView<float> gates(gate.data(), 1, w.neurons);
-    gate_product(w, input, gates);
+    gate_product(w, input, nullptr, gates);
     const GatedLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
     select_by_residual(context, up, gates, blueprint.activation, lines, f.factor.data(), f.threshold, exact);
   }

@@ -45,22 +45,22 @@ class WeightLoader {
     codes(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
   }
 
-  // Neurons `neurons` of a down matrix [total_neurons, width] that stands by neuron (core/model/fold_spec.h).
-  void low_bit_by_neuron(const std::string& name, int64_t width, int64_t total_neurons, Range neurons,
-                         NeuronRows& matrix) {
-    const std::vector<int32_t> all = listed(name + ".protected", total_neurons);
-    const auto begin = std::lower_bound(all.begin(), all.end(), neurons.begin),
-               end = std::lower_bound(all.begin(), all.end(), neurons.end);
+  // Inputs `inputs` and outputs `outputs` (from a multiple of kGroup on) of a matrix [total_inputs, total_outputs] that
+  // stands by input, as down and what is cut by inputs do (core/model/fold_spec.h).
+  void low_bit_by_input(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs,
+                        Range outputs, NeuronRows& matrix) {
+    const std::vector<int32_t> all = listed(name + ".protected", total_inputs);
+    const auto begin = std::lower_bound(all.begin(), all.end(), inputs.begin),
+               end = std::lower_bound(all.begin(), all.end(), inputs.end);
     std::vector<int32_t> mine;
-    for (auto it = begin; it != end; ++it) mine.push_back(int32_t(*it - neurons.begin));
+    for (auto it = begin; it != end; ++it) mine.push_back(int32_t(*it - inputs.begin));
     matrix.protect_neurons(mine);
     if (!mine.empty())
-      rows<bf16>(name + ".protected_weights", DType::bf16, {int64_t(all.size()), width},
-                 {begin - all.begin(), end - all.begin()}, {0, width},
-                 [&](int64_t row, const bf16* data, int64_t count) {
-                   for (int64_t i = 0; i < count; ++i) matrix.pack_protected_neuron(row + i, data + i * width);
+      rows<bf16>(name + ".protected_weights", DType::bf16, {int64_t(all.size()), total_outputs},
+                 {begin - all.begin(), end - all.begin()}, outputs, [&](int64_t row, const bf16* data, int64_t count) {
+                   for (int64_t i = 0; i < count; ++i) matrix.pack_protected_neuron(row + i, data + i * outputs.size());
                  });
-    codes(name, width, total_neurons, {0, width}, neurons, 0, matrix);
+    codes(name, total_outputs, total_inputs, outputs, inputs, 0, matrix);
   }
 
   // The same of a matrix of planes, `name`.codes, .column_scales or .block_scales, and .exponents (kernels/planes.h).

@@ -119,7 +119,7 @@ void load_embedding(WeightJob& job, Weights& weights) {
 
 const NeuronRows* LayerWeights::deciding_rows() const {
   if (spec.selection != SelectionKind::gate && spec.selection != SelectionKind::threshold) return nullptr;
-  if (dense.gate.outputs() > 0 || dense.up.outputs() > 0) return nullptr;
+  if (dense.gate.outputs() > 0 || dense.up.outputs() > 0 || spec.cuts_inputs) return nullptr;
   return fold.gate.neurons() > 0 ? &fold.gate : &fold.up;
 }
 
@@ -137,7 +137,7 @@ size_t LayerWeights::deciding_bytes() const {
 
 size_t LayerWeights::exact_bytes() const {
   return dense.gate.bytes() + dense.up.bytes() + dense.down.bytes() + fold.gate.bytes() + fold.up.bytes() +
-         fold.down.bytes();
+         fold.down.bytes() + by_input.gate.bytes() + by_input.up.bytes();
 }
 
 size_t Weights::bytes() const {

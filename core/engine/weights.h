@@ -49,6 +49,14 @@ struct FoldedFfn {
   Vector range_low, range_high;  //    [h_r]     in range: low <= z~ <= high
   Vector center, factor;         //    [h_r]     of the score
   float threshold = 0;           //              of the score
+  float input_threshold = 0;     //              of |x_i|, where spec.cuts_inputs
+};
+
+// Gate and up of a layer whose inputs are cut (of one that runs densely where they are in low bits): an input is one
+// contiguous row.
+struct ByInputFfn {
+  NeuronRows gate, up;                                                     // Wg, W1 [d, h_r]
+  int64_t row_bytes() const { return gate.row_bytes() + up.row_bytes(); }  // of an input
 };
 
 struct LayerWeights {
@@ -62,6 +70,7 @@ struct LayerWeights {
   bool by_neuron = false;               // the down matrix is fold.down, else dense.down
   DenseFfn dense;
   FoldedFfn fold;
+  ByInputFfn by_input;
   size_t exact_bytes() const;  // of the FFN's matrices
   // Selections gate and threshold: what decides, where it is held as rows, else nullptr; its bytes in either form.
   const NeuronRows* deciding_rows() const;

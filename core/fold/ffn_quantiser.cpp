@@ -14,8 +14,8 @@ std::vector<int32_t> extremes(const std::vector<float>& largest) {
 }  // namespace
 
 QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments& moments, const FfnFormats& formats,
-                          bool by_neuron) {
-  QuantisedFfn out{formats, by_neuron, {}, {}, {}, {}};
+                          bool by_neuron, bool by_input) {
+  QuantisedFfn out{formats, by_neuron, by_input, {}, {}, {}, {}};
   const auto quantise = [&](MatrixView<const float> w, const std::vector<double>& moment,
                             const std::vector<float>& largest, WeightFormat format) -> QuantisedWeights {
     if (!is_low_bit(format)) return QuantisedWeights();
@@ -23,12 +23,21 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
       return gptq(ctx, w, moment, bits_of(format), takes_columns_by_activation(format), extremes(largest), true);
     return quantise_weights(ctx, w, moment, format, PlaneScales::column, extremes(largest));
   };
-  if (ffn.gated()) out.gate = quantise(ffn.gate.view(), moments.inputs, moments.largest_inputs, formats.gate);
-  out.up = quantise(ffn.up.view(), moments.inputs, moments.largest_inputs, formats.up);
-  if (by_neuron && is_low_bit(formats.down))
-    out.down = gptq_by_neuron(ctx, ffn.down.view(), moments.neurons, bits_of(formats.down),
-                              takes_columns_by_activation(formats.down), extremes(moments.largest_neurons),
-                              has_planes(formats.down));
+  // A matrix whose rows are gathered and added: w [inputs, outputs].
+  const auto quantise_rows = [&](MatrixView<const float> w, const std::vector<double>& moment,
+                                 const std::vector<float>& largest, WeightFormat format) -> QuantisedWeights {
+    if (!is_low_bit(format)) return QuantisedWeights();
+    return gptq_by_neuron(ctx, w, moment, bits_of(format), takes_columns_by_activation(format), extremes(largest),
+                          has_planes(format));
+  };
+  const auto quantise_up = [&](const Table& w, WeightFormat format) {
+    return by_input ? quantise_rows(transposed(w.view()).view(), moments.inputs, moments.largest_inputs, format)
+                    : quantise(w.view(), moments.inputs, moments.largest_inputs, format);
+  };
+  if (ffn.gated()) out.gate = quantise_up(ffn.gate, formats.gate);
+  out.up = quantise_up(ffn.up, formats.up);
+  if (by_neuron)
+    out.down = quantise_rows(ffn.down.view(), moments.neurons, moments.largest_neurons, formats.down);
   else
     out.down = quantise(transposed(ffn.down.view()).view(), moments.neurons, moments.largest_neurons, formats.down);
   out.restore_values(ffn);
@@ -38,16 +47,24 @@ QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments&
 void QuantisedFfn::restore_values(const FfnTensors& ffn) {
   if (values.up.rows > 0) return;
   values = ffn;
-  if (ffn.gated() && pleat::is_low_bit(formats.gate)) values.gate = dequantised(gate);
-  if (pleat::is_low_bit(formats.up)) values.up = dequantised(up);
-  if (!pleat::is_low_bit(formats.down)) return;
-  values.down = by_neuron ? dequantised(down) : transposed(dequantised(down).view());
+  const auto value_of = [](const QuantisedWeights& weights, bool turned) {
+    return turned ? transposed(dequantised(weights).view()) : dequantised(weights);
+  };
+  if (ffn.gated() && pleat::is_low_bit(formats.gate)) values.gate = value_of(gate, by_input);
+  if (pleat::is_low_bit(formats.up)) values.up = value_of(up, by_input);
+  if (pleat::is_low_bit(formats.down)) values.down = value_of(down, !by_neuron);
 }
 
 QuantisedFfn reordered(const QuantisedFfn& ffn, std::span<const int32_t> order) {
-  PLEAT_ASSERT(ffn.by_neuron || !ffn.is_low_bit());
+  PLEAT_ASSERT((ffn.by_neuron && !ffn.by_input) || !ffn.is_low_bit());
   const auto rows = [&](const QuantisedWeights& weights) { return reordered(std::get<LowBitRows>(weights), order); };
-  return {ffn.formats, ffn.by_neuron, rows(ffn.gate), rows(ffn.up), rows(ffn.down), reordered(ffn.values, order)};
+  return {ffn.formats,
+          ffn.by_neuron,
+          ffn.by_input,
+          rows(ffn.gate),
+          rows(ffn.up),
+          rows(ffn.down),
+          reordered(ffn.values, order)};
 }
 
 FfnMoments some_neurons(const FfnMoments& moments, const std::vector<int32_t>& neurons) {

@@ -20,6 +20,7 @@ struct FfnMoments {
 struct QuantisedFfn {
   FfnFormats formats;
   bool by_neuron = false;           // how down stands: [h, d], grouped along a neuron's outputs, or [d, h]
+  bool by_input = false;            // how gate and up stand: [d, h], grouped along an input's neurons, or [h, d]
   QuantisedWeights gate, up, down;  // empty where bf16
   FfnTensors values;                // what all of it stands for; empty after forget_values()
   bool is_low_bit() const { return formats != FfnFormats(); }
@@ -29,7 +30,7 @@ struct QuantisedFfn {
 
 // formats: bf16 leaves a matrix as it is.
 QuantisedFfn quantise_ffn(Context& ctx, const FfnTensors& ffn, const FfnMoments& moments, const FfnFormats& formats,
-                          bool by_neuron);
+                          bool by_neuron, bool by_input);
 
 // The neurons in another order; of matrices that are gathered by neuron.
 QuantisedFfn reordered(const QuantisedFfn& ffn, std::span<const int32_t> order);

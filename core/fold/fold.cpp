@@ -97,6 +97,7 @@ class Folding {
     LayerRecipe out;
     out.selection = options_.selection.value_or(blueprint_.gated ? SelectionKind::predictor : SelectionKind::range);
     out.lines = options_.lines;
+    out.inputs = options_.inputs;
     out.predictor_bits = options_.predictor_bits;
     out.fold_format = options_.fold_format;
     out.formats = options_.rows;
@@ -159,10 +160,8 @@ class Folding {
   LayerPlan search() {
     const RecipeSearch recipes = measured_ ? *measured_ : measured_options();
     options_json_ = recipes.to_json().dump(1) + "\n";
-    const double layers = double(blueprint_.layers);
     const ByteCount count{batch_index(), options_.stored};
-    const double dense = double(matrix_bytes(WeightFormat::bf16, blueprint_.hidden, blueprint_.neurons)) *
-                         (blueprint_.gated ? 3 : 2) * layers;
+    const double dense = dense_ffn_bytes(blueprint_);
     const FoundRecipe mixed = recipes.best(options_.budget * dense, count, false);
     const FoundRecipe plain = recipes.best(options_.budget * dense, count, true);
     PLEAT_REQUIRE(!mixed.layers.empty(), "a budget of ", 100 * options_.budget, "% cannot be kept: the least is ",
@@ -188,7 +187,7 @@ class Folding {
       measurements.back().report.weight = layers_->weight(layer);
       report_.layers.push_back(measurements.back().report);
       changed.push_back(builder.layer(built));
-      if (gathers(built.fold.spec.selection))
+      if (gathers(built.fold.spec.selection) && !built.fold.spec.cuts_inputs)
         built = reordered(built, balanced_order(measurements.back().frequency, kVirtualShards));
       out.push_back(std::move(built));
     });

@@ -30,7 +30,8 @@ struct FoldOptions {
   int predictor_bits = 2;  // 1, 2 or 3
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
   bool lines = true;
-  FfnFormats rows;  // of the exact rows
+  double inputs = 1;  // share of its inputs that a token's gate and up, or W1, see; selections all, threshold, static
+  FfnFormats rows;    // of the exact rows
 
   // Or the recipe with the least loss that has at most so many FFN bytes of dense bf16's, read in a step of so many
   // rows or stored.

@@ -124,7 +124,7 @@ class Writing {
     if (blueprint_.gated) add_matrix(layer, Part::ffn_gate, formats.gate, built.weights.gate);
     add_matrix(layer, Part::ffn_up, formats.up, built.weights.up);
     add_matrix(layer, Part::ffn_down, formats.down, built.weights.down);
-    if (built.fold.spec.selection != SelectionKind::all) add_fold(layer, built.fold);
+    if (built.fold.spec.selection != SelectionKind::all || built.fold.spec.cuts_inputs) add_fold(layer, built.fold);
   }
 
   void add_fold(int layer, const LayerFold& fold) {
@@ -151,6 +151,7 @@ class Writing {
                           fold.spec.selection == SelectionKind::predictor ||
                           fold.spec.selection == SelectionKind::threshold;
     if (by_score) add(name("threshold"), DType::f32, {1}, &fold.threshold);
+    if (fold.spec.cuts_inputs) add(name("input_threshold"), DType::f32, {1}, &fold.input_threshold);
   }
 
   const Checkpoint& dense_;

@@ -18,8 +18,8 @@ std::vector<int32_t> all_neurons(int64_t count) {
   return out;
 }
 
-std::string key_of(const FfnFormats& formats, bool flag) {
-  return concat(name_of(formats.gate), name_of(formats.up), name_of(formats.down), flag);
+std::string key_of(const FfnFormats& formats, bool flag, bool by_input = false) {
+  return concat(name_of(formats.gate), name_of(formats.up), name_of(formats.down), flag, by_input);
 }
 
 }  // namespace
@@ -72,10 +72,11 @@ LayerMeasurement LayerBuilder::measure(const BuiltLayer& built) {
   return measure_layer(ctx_, layer(built), sample(), wanted(), built.bytes(), built.dense_neurons);
 }
 
-const QuantisedFfn& LayerBuilder::quantised(const FfnFormats& formats, bool by_neuron) {
-  const auto [it, fresh] = quantised_.try_emplace(key_of(formats, by_neuron));
+const QuantisedFfn& LayerBuilder::quantised(const FfnFormats& formats, bool by_neuron, bool by_input) {
+  const auto [it, fresh] = quantised_.try_emplace(key_of(formats, by_neuron, by_input));
   if (fresh)
-    it->second = quantise_ffn(ctx_, ffn(), formats == FfnFormats() ? FfnMoments() : moments(), formats, by_neuron);
+    it->second =
+        quantise_ffn(ctx_, ffn(), formats == FfnFormats() ? FfnMoments() : moments(), formats, by_neuron, by_input);
   it->second.restore_values(ffn());
   return it->second;
 }
@@ -90,7 +91,7 @@ const LayerBuilder::Ranges& LayerBuilder::ranges(const LayerRecipe& recipe) {
   const auto [it, fresh] = ranges_.try_emplace(concat(key_of(recipe.formats, true), recipe.predictor_bits));
   if (!fresh) return it->second;
   it->second.predictor = predictor(false, recipe.predictor_bits);
-  it->second.ranges = fit_layer_ranges(ctx_, quantised(recipe.formats, true).values, it->second.predictor,
+  it->second.ranges = fit_layer_ranges(ctx_, quantised(recipe.formats, true, false).values, it->second.predictor,
                                        source_.activation, sample(), source_.sensitivity);
   return it->second;
 }
@@ -102,7 +103,7 @@ const LayerGates& LayerBuilder::gates(const LayerRecipe& recipe, std::span<const
   GatePredictors predictors;
   if (recipe.selection == SelectionKind::predictor)
     predictors = {predictor(true, recipe.predictor_bits), predictor(false, recipe.predictor_bits)};
-  it->second = fit_layer_gates(ctx_, quantised(recipe.formats, true).values, recipe.lines, std::move(predictors),
+  it->second = fit_layer_gates(ctx_, quantised(recipe.formats, true, false).values, recipe.lines, std::move(predictors),
                                source_.activation, sample(), shares);
   return it->second;
 }
@@ -113,12 +114,19 @@ LayerRanges LayerBuilder::candidates(const LayerRecipe& recipe) {
 }
 
 FoldForm LayerBuilder::form(const LayerRecipe& recipe, const QuantisedFfn& weights) {
-  return {recipe.fold_format, recipe.lines, weights.is_low_bit() ? &wanted() : nullptr, {}};
+  return {recipe.fold_format, recipe.lines, weights.is_low_bit() || recipe.cuts_inputs() ? &wanted() : nullptr, {}};
+}
+
+LayerFold LayerBuilder::begun(const LayerRecipe& recipe) const {
+  LayerFold out;
+  out.spec = {.selection = recipe.selection, .cuts_inputs = recipe.cuts_inputs()};
+  if (recipe.cuts_inputs()) out.input_threshold = magnitude_above(sample(), recipe.inputs);
+  return out;
 }
 
 BuiltLayer LayerBuilder::build(const LayerRecipe& recipe, const std::vector<uint8_t>* choice) {
   if (recipe.selection == SelectionKind::hot) return build_hot(recipe);
-  const QuantisedFfn& weights = quantised(recipe.formats, gathers(recipe.selection));
+  const QuantisedFfn& weights = quantised(recipe.formats, gathers(recipe.selection), recipe.cuts_inputs());
   const auto with = [&](const LayerFold& fold) {
     return BuiltLayer{fold, weights, all_neurons(ffn().neurons()), ffn().neurons()};
   };
@@ -150,11 +158,11 @@ LayerFold LayerBuilder::fold(const LayerRecipe& recipe, const QuantisedFfn& weig
     case SelectionKind::threshold:
     case SelectionKind::prompt:
     case SelectionKind::core:
-      return build_selected_fold(ctx_, weights.values, recipe.selection, recipe.exact, source_.activation, sample(),
+      return build_selected_fold(ctx_, weights.values, begun(recipe), recipe.exact, source_.activation, sample(),
                                  form(recipe, weights));
   }
-  LayerFold out;
-  out.spec = {.selection = SelectionKind::all, .lines = false};
+  LayerFold out = begun(recipe);
+  out.spec.lines = false;
   out.bias = ffn().down_bias;
   return out;
 }
@@ -165,9 +173,9 @@ BuiltLayer LayerBuilder::build_hot(const LayerRecipe& recipe) {
   out.dense_neurons = all;
   out.neurons = hot_neurons(ctx_, ffn(), source_.activation, sample(), count, recipe.lines,
                             extreme_inputs(moments().largest_neurons));
-  out.weights =
-      quantise_ffn(ctx_, reordered(ffn(), out.neurons), some_neurons(moments(), out.neurons), recipe.formats, false);
-  out.fold.spec.selection = SelectionKind::hot;
+  out.weights = quantise_ffn(ctx_, reordered(ffn(), out.neurons), some_neurons(moments(), out.neurons), recipe.formats,
+                             false, recipe.cuts_inputs());
+  out.fold = begun(recipe);
   out.fold.spec.neurons = int64_t(out.neurons.size());
   const FoldForm kept{recipe.fold_format, recipe.lines, &wanted(), {}};
   finish_fold(ctx_, out.weights.values, source_.activation, sample(), kept, out.fold);

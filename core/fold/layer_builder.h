@@ -61,11 +61,13 @@ class LayerBuilder {
   using Key = std::string;
   const FfnTensors& ffn();
   const FfnMoments& moments();
-  const QuantisedFfn& quantised(const FfnFormats& formats, bool by_neuron);
+  const QuantisedFfn& quantised(const FfnFormats& formats, bool by_neuron, bool by_input);
   const LowBitRows& predictor(bool of_gate, int bits);
   const Ranges& ranges(const LayerRecipe& recipe);
   // shares: shares_through() one.
   const LayerGates& gates(const LayerRecipe& recipe, std::span<const double> shares);
+  // The selection and the cut of the inputs.
+  LayerFold begun(const LayerRecipe& recipe) const;
   BuiltLayer build_hot(const LayerRecipe& recipe);
   LayerFold fold(const LayerRecipe& recipe, const QuantisedFfn& weights, const std::vector<uint8_t>* choice);
   FoldForm form(const LayerRecipe& recipe, const QuantisedFfn& weights);

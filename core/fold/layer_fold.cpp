@@ -64,19 +64,38 @@ FoldedLayer::FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activ
   if (fold_.gate_predictor.rows > 0) gate_predictor_ = fold_.gate_predictor.packed(0, fold_.gate_predictor.rows);
 }
 
-FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x, RowBlocks blocks) const {
+Table cut_inputs(MatrixView<const float> x, float threshold) {
+  Table out(x.rows, x.cols);
+  for (int64_t row = 0; row < x.rows; ++row)
+    for (int64_t i = 0; i < x.cols; ++i) out[row][i] = std::fabs(x[row][i]) > threshold ? x[row][i] : 0;
+  return out;
+}
+
+FoldedLayer::Neurons FoldedLayer::neurons(Context& ctx, MatrixView<const float> x, RowBlocks blocks,
+                                          bool densely) const {
   Neurons out;
+  const bool cuts = fold_.spec.cuts_inputs && !densely;
+  const Table cut = cuts ? cut_inputs(x, fold_.input_threshold) : Table();
+  const MatrixView<const float> seen = cuts ? cut.view() : x;
   out.up = Table(x.rows, up_.outputs());
-  matmul(ctx, x, up_, up_bias_.data(), out.up.view());
+  matmul(ctx, seen, up_, up_bias_.data(), out.up.view());
   if (gated()) {
     out.gate = Table(x.rows, gate_.outputs());
-    matmul(ctx, x, gate_, gate_bias_.data(), out.gate.view());
+    matmul(ctx, seen, gate_, gate_bias_.data(), out.gate.view());
     out.activated = out.gate;
     activate(ctx, activation_, out.activated.view());
   }
   out.selected.resize(out.up.data.size());
   select(ctx, x, blocks, out);
   if (out.wanted.empty()) out.wanted = out.selected;
+  return out;
+}
+
+Table threshold_values(Context& ctx, const FoldedLayer::Neurons& neurons, Activation activation, bool cuts_inputs) {
+  const bool gated = neurons.gate.rows > 0;
+  Table out = gated ? neurons.activated : neurons.up;
+  if (!gated) activate(ctx, activation, out.view());
+  for (size_t i = 0; i < out.data.size() && gated && cuts_inputs; ++i) out.data[i] *= neurons.up.data[i];
   return out;
 }
 
@@ -90,12 +109,9 @@ void FoldedLayer::select(Context& ctx, MatrixView<const float> x, RowBlocks bloc
     case SelectionKind::predictor:
       return select_by_predictors(ctx, x, neurons);
     case SelectionKind::gate:
-    case SelectionKind::threshold: {
-      if (gated()) return select_by_score(neurons.activated.view(), neurons);
-      Table activated = neurons.up;
-      activate(ctx, activation_, activated.view());
-      return select_by_score(activated.view(), neurons);
-    }
+      return select_by_score(neurons.activated.view(), neurons);
+    case SelectionKind::threshold:
+      return select_by_score(threshold_values(ctx, neurons, activation_, fold_.spec.cuts_inputs).view(), neurons);
     case SelectionKind::prompt:
     case SelectionKind::core:
       return select_by_prompt(ctx, blocks, neurons);

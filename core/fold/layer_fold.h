@@ -31,6 +31,7 @@ struct LayerFold {
   std::vector<float> low, high;          // of z~ [h]
   std::vector<float> center, factor;     // of the score [h]
   float threshold = 0;                   // of the score
+  float input_threshold = 0;             // of |x_i|, where spec.cuts_inputs
 };
 
 // C and B of the fold's lines (zeros and the FFN's bias where there are none): C = W1 diag(a) W2, B = (b1 a + c) W2 +
@@ -48,12 +49,16 @@ struct RowBlocks {
   int64_t prompt = 1;
 };
 
+// x with 0 where |x_i| is not above the threshold.
+Table cut_inputs(MatrixView<const float> x, float threshold);
+
 // Computes a layer in all its forms for many rows, with the arithmetic of the exact weights in `format`.
 //   ffn: the neurons that the layer keeps.
 class FoldedLayer {
  public:
   FoldedLayer(const FfnTensors& ffn, LayerFold fold, Activation activation, WeightFormat format);
   const LayerFoldSpec& spec() const { return fold_.spec; }
+  float input_threshold() const { return fold_.input_threshold; }
 
   // The neurons of some rows and who of them is exact, computed once for several forms.
   struct Neurons {
@@ -65,11 +70,12 @@ class FoldedLayer {
     bool is_selected(int64_t row, int64_t n) const { return selected[size_t(row * up.cols + n)] != 0; }
     bool is_wanted(int64_t row, int64_t n) const { return wanted[size_t(row * up.cols + n)] != 0; }
   };
-  Neurons neurons(Context& ctx, MatrixView<const float> x, RowBlocks blocks = {}) const;
+  // densely: inputs are not cut.
+  Neurons neurons(Context& ctx, MatrixView<const float> x, RowBlocks blocks = {}, bool densely = false) const;
   // neurons: of the same rows as x.
   Table output(Context& ctx, FfnForm form, MatrixView<const float> x, const Neurons& neurons) const;
   Table output(Context& ctx, FfnForm form, MatrixView<const float> x) const {
-    return output(ctx, form, x, neurons(ctx, x));
+    return output(ctx, form, x, neurons(ctx, x, {}, form == FfnForm::dense));
   }
 
  private:
@@ -87,6 +93,9 @@ class FoldedLayer {
   PackedMatrix gate_, up_, down_, fold_weight_;
   LowBitMatrix predictor_, gate_predictor_;
 };
+
+// Whose magnitude selection threshold compares: act(g), with cut inputs act(g) u; of plain neurons act(z).   [rows, h]
+Table threshold_values(Context& ctx, const FoldedLayer::Neurons& neurons, Activation activation, bool cuts_inputs);
 
 // What a layer's lines are made into.
 struct FoldForm {

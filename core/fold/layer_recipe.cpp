@@ -33,6 +33,9 @@ LayerRecipe layer_recipe_from(const ordered_json& json, bool gated) {
     } else if (key == "exact") {
       PLEAT_REQUIRE(value.is_number(), "'exact' is not a number");
       out.exact = value.get<double>();
+    } else if (key == "inputs") {
+      PLEAT_REQUIRE(value.is_number(), "'inputs' is not a number");
+      out.inputs = value.get<double>();
     } else if (key == "lines") {
       PLEAT_REQUIRE(value.is_boolean(), "'lines' is neither true nor false");
       out.lines = value.get<bool>();
@@ -57,8 +60,9 @@ LayerRecipe layer_recipe_from(const ordered_json& json, bool gated) {
 
 std::string to_text(const LayerRecipe& recipe, bool gated) {
   const std::string formats = formats_text(recipe.formats, gated);
-  if (recipe.selection == SelectionKind::all) return formats;
-  return std::string(name_of(recipe.selection)) + format_text(" %.3g%% ", 100 * recipe.exact) + formats +
+  const std::string inputs = recipe.cuts_inputs() ? format_text(" of %.3g%% of the inputs", 100 * recipe.inputs) : "";
+  if (recipe.selection == SelectionKind::all) return formats + inputs;
+  return std::string(name_of(recipe.selection)) + format_text(" %.3g%% ", 100 * recipe.exact) + formats + inputs +
          (recipe.lines ? "" : " without lines");
 }
 
@@ -70,6 +74,7 @@ ordered_json to_json(const LayerRecipe& recipe, bool gated) {
     if (has_predictor(recipe.selection)) out["predictor_bits"] = recipe.predictor_bits;
     if (recipe.lines) out["fold_format"] = name_of(recipe.fold_format);
   }
+  if (recipe.cuts_inputs()) out["inputs"] = recipe.inputs;
   if (gated) out["gate"] = name_of(recipe.formats.gate);
   out["up"] = name_of(recipe.formats.up);
   out["down"] = name_of(recipe.formats.down);
@@ -80,6 +85,11 @@ void check(const LayerRecipe& recipe, bool gated) {
   PLEAT_REQUIRE(is_for(recipe.selection, gated), "selection ", name_of(recipe.selection), " is not one for ",
                 gated ? "gated" : "plain", " FFNs; those are ", selection_names(gated));
   PLEAT_REQUIRE(recipe.exact >= 0 && recipe.exact <= 1, "the exact share is ", recipe.exact, ", expected 0 to 1");
+  PLEAT_REQUIRE(recipe.inputs > 0 && recipe.inputs <= 1, "the share of inputs is ", recipe.inputs,
+                ", expected above 0 and at most 1");
+  PLEAT_REQUIRE(!recipe.cuts_inputs() || can_cut_inputs(recipe.selection), "selection ", name_of(recipe.selection),
+                " gathers ", gated ? "gate and up" : "W1",
+                " by neuron, so the inputs cannot be cut; they can with all, threshold and static");
   PLEAT_REQUIRE(recipe.selection != SelectionKind::hot || recipe.exact > 0,
                 "selection static needs a share of neurons above 0");
   PLEAT_REQUIRE(recipe.predictor_bits >= 1 && recipe.predictor_bits <= 3, "the predictor has 1, 2 or 3 bits, not ",

@@ -15,10 +15,12 @@ namespace pleat {
 struct LayerRecipe {
   SelectionKind selection = SelectionKind::all;
   double exact = 0;   // share of neurons computed exactly, for a token or (static) for all
+  double inputs = 1;  // share of its inputs that a token's gate and up, or W1, see, the largest; 1: they are not cut
   bool lines = true;  // the others follow their lines; false: are left out
   int predictor_bits = 2;
   WeightFormat fold_format = WeightFormat::int8;
   FfnFormats formats;  // of the exact rows
+  bool cuts_inputs() const { return inputs < 1; }
   bool operator==(const LayerRecipe&) const = default;
 };
 

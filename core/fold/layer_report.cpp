@@ -23,6 +23,16 @@ double mean_union(const std::vector<uint8_t>& selected, int64_t rows, int64_t h,
   return double(total) / double(groups);
 }
 
+// Which inputs some rows see [rows, d]; empty where they see all.
+std::vector<uint8_t> seen_inputs(const FoldedLayer& layer, const Table& x, const std::vector<int64_t>& rows) {
+  std::vector<uint8_t> out;
+  if (!layer.spec().cuts_inputs) return out;
+  const Table cut = cut_inputs(x.view(), layer.input_threshold());
+  for (const int64_t row : rows)
+    for (int64_t i = 0; i < cut.cols; ++i) out.push_back(cut[row][i] != 0);
+  return out;
+}
+
 struct Distance {
   double squared = 0, energy = 0;
 };
@@ -86,8 +96,11 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
   report.error_alone = error(FfnForm::alone);
   report.error_dropped = error(FfnForm::dropped);
 
+  const std::vector<uint8_t> seen = seen_inputs(layer, x, generated);
+  if (!seen.empty()) report.inputs = mean_union(seen, rows, x.cols, 1) / double(x.cols);
   for (size_t i = 0; i < kReportBatches.size(); ++i) {
     report.read[i] = double(bytes.fixed) + mean_union(selected, rows, h, kReportBatches[i]) * double(bytes.per_neuron);
+    if (!seen.empty()) report.read[i] += mean_union(seen, rows, x.cols, kReportBatches[i]) * double(bytes.per_input);
   }
   report.stored = double(bytes.stored);
   report.dense = double(bytes.dense);
@@ -96,6 +109,7 @@ LayerMeasurement measure_layer(Context& ctx, const FoldedLayer& layer, const Tab
 
 LayerReport total_of(const std::vector<LayerMeasurement>& layers) {
   LayerReport out;
+  out.inputs = 0;
   double energy = 0;
   const double count = double(layers.size());
   for (const LayerMeasurement& layer : layers) {
@@ -103,6 +117,7 @@ LayerReport total_of(const std::vector<LayerMeasurement>& layers) {
     out.weight += report.weight / count;
     out.coverage += report.coverage / count;
     out.fallback += report.fallback / count;
+    out.inputs += report.inputs / count;
     out.recall += report.recall * (1 - report.coverage);
     out.precision += report.precision * report.fallback;
     out.error += report.error * layer.output_energy;

@@ -5,15 +5,22 @@
 
 namespace pleat {
 
+double dense_ffn_bytes(const Blueprint& blueprint) {
+  return double(matrix_bytes(WeightFormat::bf16, blueprint.hidden, blueprint.neurons)) * (blueprint.gated ? 3 : 2) *
+         blueprint.layers;
+}
+
 double read_share(const Blueprint& blueprint, const LayerRecipe& recipe, double exact) {
   LayerFoldSpec spec{.selection = recipe.selection,
                      .lines = recipe.lines,
                      .predictor_bits = recipe.predictor_bits,
                      .fold_format = recipe.fold_format};
-  const double neurons = double(blueprint.neurons);
+  spec.cuts_inputs = recipe.cuts_inputs();
+  const double neurons = double(blueprint.neurons), inputs = recipe.inputs * double(blueprint.hidden);
   spec.neurons = std::llround(exact * neurons);
   const FfnBytes bytes = ffn_bytes(spec, recipe.formats, blueprint.gated, blueprint.hidden, blueprint.neurons);
-  return (double(bytes.fixed) + exact * neurons * double(bytes.per_neuron)) / double(bytes.dense);
+  return (double(bytes.fixed) + exact * neurons * double(bytes.per_neuron) + inputs * double(bytes.per_input)) /
+         double(bytes.dense);
 }
 
 double exact_for(const Blueprint& blueprint, const LayerRecipe& recipe, double reduction) {

@@ -49,6 +49,7 @@ nlohmann::json json_of(const LayerReport& r) {
   return {{"weight", r.weight},
           {"coverage", r.coverage},
           {"fallback", r.fallback},
+          {"inputs", r.inputs},
           {"recall", r.recall},
           {"precision", r.precision},
           {"error", r.error},

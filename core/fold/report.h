@@ -18,6 +18,7 @@ struct LayerReport {
   double weight = 0;       // KL of the output per squared error of this layer's FFN output, relative to the mean layer
   double coverage = 0;     // share of (token, neuron) whose z is inside its range
   double fallback = 0;     // share computed exactly: z~ outside
+  double inputs = 1;       // share of its inputs that a token's gate and up, or W1, see
   double recall = 0;       // of those whose z is outside, found by z~
   double precision = 0;    // of those found, outside indeed
   double error = 0;        // relative squared error of the FFN output: folded with fallback,

@@ -20,15 +20,6 @@ Table activated(Context& ctx, const FoldedLayer::Neurons& neurons, Activation ac
   return out;
 }
 
-float threshold_for(const Table& activated, double exact) {
-  if (exact <= 0) return INFINITY;
-  std::vector<float> magnitude;
-  for (const float value : activated.data) magnitude.push_back(std::fabs(value));
-  const auto below = std::min(magnitude.size() - 1, size_t((1 - exact) * double(magnitude.size())));
-  std::nth_element(magnitude.begin(), magnitude.begin() + int64_t(below), magnitude.end());
-  return magnitude[below];
-}
-
 std::vector<float> down_norms(const FfnTensors& ffn) {
   std::vector<float> out;
   for (int64_t n = 0; n < ffn.neurons(); ++n) {
@@ -39,8 +30,9 @@ std::vector<float> down_norms(const FfnTensors& ffn) {
   return out;
 }
 
-// The lines of all neurons over the rows that do not select them.
-void fit_lines(Context& ctx, const FoldedLayer::Neurons& neurons, const Table& act, bool all_rows, LayerFold& fold) {
+// The lines of all neurons over the rows that do not select them. neurons: of whole inputs, as C sees them.
+void fit_lines(Context& ctx, const FoldedLayer::Neurons& neurons, const FoldedLayer::Neurons* selecting,
+               const Table& act, LayerFold& fold) {
   const int64_t h = neurons.up.cols, rows = neurons.up.rows;
   const bool gated = neurons.gate.rows > 0;
   fold.slope.resize(size_t(h)), fold.intercept.resize(size_t(h));
@@ -48,7 +40,7 @@ void fit_lines(Context& ctx, const FoldedLayer::Neurons& neurons, const Table& a
   ctx.team().each(h, [&](int, int64_t n) {
     LineFit fit;
     for (int64_t row = 0; row < rows; ++row) {
-      if (!all_rows && neurons.is_selected(row, n)) continue;
+      if (selecting && selecting->is_selected(row, n)) continue;
       const double u = neurons.up[row][n];
       fit.add(u, gated ? neurons.gate[row][n] : 0, gated ? double(act[row][n]) * u : double(act[row][n]));
     }
@@ -60,27 +52,37 @@ void fit_lines(Context& ctx, const FoldedLayer::Neurons& neurons, const Table& a
 
 }  // namespace
 
-LayerFold build_selected_fold(Context& ctx, const FfnTensors& ffn, SelectionKind selection, double exact,
-                              Activation activation, const Table& sample, const FoldForm& form) {
+float magnitude_above(const Table& values, double share) {
+  if (share <= 0) return INFINITY;
+  std::vector<float> magnitude;
+  magnitude.reserve(values.data.size());
+  for (const float value : values.data) magnitude.push_back(std::fabs(value));
+  const auto below = std::min(magnitude.size() - 1, size_t((1 - share) * double(magnitude.size())));
+  std::nth_element(magnitude.begin(), magnitude.begin() + int64_t(below), magnitude.end());
+  return magnitude[below];
+}
+
+LayerFold build_selected_fold(Context& ctx, const FfnTensors& ffn, LayerFold out, double exact, Activation activation,
+                              const Table& sample, const FoldForm& form) {
+  const SelectionKind selection = out.spec.selection;
   PLEAT_ASSERT(selection == SelectionKind::threshold || by_prompt(selection));
   constexpr int kAlternations = 2;  // a prompt judged by what the lines miss depends on them
   const WeightFormat arithmetic = form.wanted ? WeightFormat::f32 : WeightFormat::bf16;
   const Table x = rows_of(sample, spread_blocks(sample.rows, kRows, kSampleBlocks.rows));
-  LayerFold out;
-  out.spec.selection = selection;
   out.spec.share = by_prompt(selection) ? exact : 0;
-  const auto neurons_now = [&] {
-    return FoldedLayer(ffn, out, activation, arithmetic).neurons(ctx, x.view(), kSampleBlocks);
+  const auto neurons_now = [&](bool densely) {
+    return FoldedLayer(ffn, out, activation, arithmetic).neurons(ctx, x.view(), kSampleBlocks, densely);
   };
-  FoldedLayer::Neurons neurons = neurons_now();
-  const Table act = activated(ctx, neurons, activation);
-  if (selection == SelectionKind::threshold) out.threshold = threshold_for(act, exact);
+  const FoldedLayer::Neurons whole = neurons_now(true);
+  if (selection == SelectionKind::threshold)
+    out.threshold = magnitude_above(threshold_values(ctx, neurons_now(false), activation, out.spec.cuts_inputs), exact);
   if (form.lines) {
     if (selection == SelectionKind::prompt) out.factor = down_norms(ffn);
-    fit_lines(ctx, neurons, act, true, out);
+    const Table act = activated(ctx, whole, activation);
+    fit_lines(ctx, whole, nullptr, act, out);
     for (int i = 0; i < kAlternations; ++i) {
-      neurons = neurons_now();
-      fit_lines(ctx, neurons, act, false, out);
+      const FoldedLayer::Neurons now = neurons_now(false);
+      fit_lines(ctx, whole, &now, act, out);
     }
   }
   FoldForm with_blocks = form;

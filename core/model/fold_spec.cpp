@@ -36,10 +36,12 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
   const int64_t gate = gated ? row_bytes(formats.gate, hidden) : 0;  // of one neuron
   const int64_t up = row_bytes(formats.up, hidden), down = row_bytes(formats.down, hidden);
   const int64_t held = spec.selection == SelectionKind::hot ? spec.neurons : neurons;
-  const int64_t rows = gathers(spec.selection)
-                           ? held * (gate + up + down)
-                           : (gated ? matrix_bytes(formats.gate, hidden, held) : 0) +
-                                 matrix_bytes(formats.up, hidden, held) + matrix_bytes(formats.down, held, hidden);
+  const int64_t per_input = (gated ? row_bytes(formats.gate, held) : 0) + row_bytes(formats.up, held);
+  const int64_t whole = (gated ? matrix_bytes(formats.gate, hidden, held) : 0) + matrix_bytes(formats.up, hidden, held);
+  const int64_t rows = (spec.cuts_inputs          ? hidden * per_input
+                        : gathers(spec.selection) ? held * (gate + up)
+                                                  : whole) +
+                       (gathers(spec.selection) ? held * down : matrix_bytes(formats.down, held, hidden));
   const int64_t predictor =
       neurons * ((hidden * spec.predictor_bits + 7) / 8 + (hidden + kGroup - 1) / kGroup * 2 * int64_t(sizeof(bf16)));
   const int64_t line = spec.lines ? (gated ? 3 : 2) * f32_bytes : 0;  // of one neuron
@@ -67,9 +69,14 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
       bytes.stored += 2 * predictor + 3 * value;
       break;
     case SelectionKind::threshold:
+      bytes.stored += value;
+      if (spec.cuts_inputs) {  // everything is known of all neurons but what the down rows add
+        bytes.fixed = fold + (gated ? 2 : 1) * value;
+        bytes.per_neuron = down + line;
+        break;
+      }
       bytes.fixed = fold + (gated ? gate : up) * neurons + value;  // a bias
       bytes.per_neuron = (gated ? up + f32_bytes : 0) + down + line;
-      bytes.stored += value;
       break;
     case SelectionKind::prompt:
     case SelectionKind::core:
@@ -79,6 +86,10 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
     case SelectionKind::hot:
       bytes.fixed = bytes.stored = fold + rows;
       break;
+  }
+  if (spec.cuts_inputs) {
+    bytes.per_input = per_input;
+    if (!gathers(spec.selection)) bytes.fixed -= hidden * per_input;
   }
   return bytes;
 }
@@ -97,6 +108,8 @@ bool is_for(SelectionKind selection, bool gated) {
   if (selection == SelectionKind::range) return !gated;
   return gated || (selection != SelectionKind::gate && selection != SelectionKind::predictor);
 }
+
+bool can_cut_inputs(SelectionKind selection) { return !gathers(selection) || selection == SelectionKind::threshold; }
 
 std::string_view name_of(SelectionKind selection) {
   static constexpr std::string_view names[] = {"all",       "range",  "gate", "predictor",
@@ -131,6 +144,7 @@ std::string to_metadata(const FoldSpec& spec) {
     if (has_predictor(layer.selection)) json["predictor_bits"] = layer.predictor_bits;
     if (by_prompt(layer.selection)) json["share"] = layer.share;
     if (layer.selection == SelectionKind::hot) json["neurons"] = layer.neurons;
+    if (layer.cuts_inputs) json["cuts_inputs"] = true;
     layers.push_back(std::move(json));
   }
   return nlohmann::json{{"version", kFoldVersion}, {"layers", layers}, {"reduction", spec.reduction}}.dump();
@@ -152,7 +166,14 @@ LayerFoldSpec layer_from(const nlohmann::json& json, size_t layer) {
   require(json.contains("selection") && json["selection"].is_string(), "names no selection");
   LayerFoldSpec spec;
   spec.selection = selection_named(json["selection"].get<std::string>());
-  if (spec.selection == SelectionKind::all) return spec;
+  if (json.contains("cuts_inputs")) {
+    require(json["cuts_inputs"] == true && can_cut_inputs(spec.selection), "cannot have its inputs cut");
+    spec.cuts_inputs = true;
+  }
+  if (spec.selection == SelectionKind::all) {
+    spec.lines = !spec.cuts_inputs;  // all are exact: nobody follows one
+    return spec;
+  }
   require(json.contains("lines") && json["lines"].is_boolean(), "does not say whether it has lines");
   spec.lines = json["lines"].get<bool>();
   if (spec.lines) {

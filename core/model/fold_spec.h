@@ -2,7 +2,7 @@
 // What a folded checkpoint carries beside the original tensors, and under which names (docs/folding.md, method.md
 // sections 1-6). Every layer has its own selection: who is computed exactly.
 //
-// Of every layer whose selection is not `all`, under "pleat.layers.<l>.":
+// Of every layer whose selection is not `all`, or whose inputs are cut, under "pleat.layers.<l>.":
 // where it has lines:
 //   fold.weight       BF16 [d, d]              C, [in, out]              (fold_format bf16)
 //   fold.codes        U8   [d, d]              C^T, [out, in], 8 bits (kernels/low_bit.h; fold_format int8)
@@ -24,17 +24,21 @@
 //   factor            F32 [h]                  |W_down[n]|
 //   threshold         F32 [1]
 // selection threshold (CATS, arXiv 2404.08763: |act(g)|; plain FFNs TEAL's, arXiv 2408.14690: |act(z)|)
-//   threshold         F32 [1]
+//   threshold         F32 [1]                  with cut inputs, where u is known too, of |act(g) u|
 // selections prompt (GRIFFIN, arXiv 2404.01365) and core (CoreInfer, arXiv 2410.18311): each sequence's own neurons,
 // chosen by its prompt (core/engine/prompt_selection.h)
 //   factor            F32 [h]                  prompt with lines: |W_down[n]|
 // selection static: the layer's FFN tensors hold `neurons` neurons, each exact for every token, prompts too; C stands
 // for all the others
+// inputs cut (TEAL, arXiv 2408.14690; selections all, threshold and static): gate and up, of plain FFNs W1, see of a
+// generated token's x (static: of every token's) only the inputs above a threshold; C sees them all
+//   input_threshold   F32 [1]                  of |x_i|
 // The FFN tensors of the folder stand in the fold's neuron order, so that each of the kVirtualShards contiguous parts
-// expects the same fallback work; a dense reader sees the same function. They may be in low bits
-// (core/model/quantised_tensors.h); where neurons are gathered, the down matrix then stands by neuron: T.codes [h,
-// ceil(d*bits/8)], T.scale and T.minimum [h, ceil(d/64)], T.protected I32 [k] neurons held in bf16, T.protected_weights
-// BF16 [k, d].
+// expects the same fallback work (with cut inputs in the model's own order); a dense reader sees the same function.
+// They may be in low bits (core/model/quantised_tensors.h); where neurons are gathered, the down matrix then stands by
+// neuron: T.codes [h, ceil(d*bits/8)], T.scale and T.minimum [h, ceil(d/64)], T.protected I32 [k] neurons held in bf16,
+// T.protected_weights BF16 [k, d]. In the same way gate and up, or W1, stand by input where inputs are cut: T.codes [d,
+// ceil(h*bits/8)] ...
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -55,6 +59,7 @@ struct LayerFoldSpec {
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
   double share = 0;                               // of a sequence's neurons that prompt and core take, 0 to 1
   int64_t neurons = 0;                            // that static keeps
+  bool cuts_inputs = false;                       // of gate and up, or W1, which then stand by input
   bool operator==(const LayerFoldSpec&) const = default;
 };
 
@@ -76,6 +81,7 @@ struct FfnBytes {
   int64_t dense = 0;       // the two or three matrices in bf16
   int64_t fixed = 0;       // whoever is selected: C with scales, B, what the selection reads of all neurons
   int64_t per_neuron = 0;  // a gathered neuron: its rows and what else only the exact ones need
+  int64_t per_input = 0;   // where inputs are cut: one input's weights to all neurons
   int64_t stored = 0;      // everything kept
 };
 FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons);
@@ -84,6 +90,7 @@ bool has_predictor(SelectionKind selection);  // low-bit copies that are read fo
 bool gathers(SelectionKind selection);        // rows of selected neurons; else whole matrices are read
 bool by_prompt(SelectionKind selection);      // each sequence's own set, fixed at the end of its prompt
 bool is_for(SelectionKind selection, bool gated);
+bool can_cut_inputs(SelectionKind selection);  // gathers no rows of gate and up, or W1
 std::string_view name_of(SelectionKind selection);
 SelectionKind selection_named(std::string_view name);  // Error(invalid)
 std::string selection_names(bool gated);               // those for such FFNs, "range, threshold, ..."

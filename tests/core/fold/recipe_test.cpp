@@ -9,9 +9,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/checkpoint.h"
+#include "core/fold/budget_table.h"
 #include "core/fold/fold.h"
 #include "core/fold/knapsack.h"
 #include "core/fold/option_meter.h"
+#include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -75,6 +78,11 @@ TEST(Recipe, ReadsWhatItWrites) {
   recipe.formats = {WeightFormat::int3, WeightFormat::int2, WeightFormat::int4};
   const File file(nlohmann::ordered_json{{"layers", {to_json(recipe, true)}}}.dump());
   EXPECT_EQ(read_recipe(file.path, 1, true), std::vector<LayerRecipe>{recipe});
+  recipe.selection = SelectionKind::threshold;
+  recipe.predictor_bits = 2;
+  recipe.inputs = 0.6;
+  const File cut(nlohmann::ordered_json{{"layers", {to_json(recipe, true)}}}.dump());
+  EXPECT_EQ(read_recipe(cut.path, 1, true), std::vector<LayerRecipe>{recipe});
 }
 
 TEST(Recipe, RefusesWithTheLayerAndTheField) {
@@ -84,6 +92,8 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"selection": "range"}]})").find("is not one for gated FFNs"), std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "exact": 2}]})").find("the exact share is 2"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "inputs": 0.5}]})").find("gathers gate and up by neuron"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
 }
@@ -127,6 +137,18 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   ASSERT_TRUE(report.budget->plain.has_value());
   EXPECT_LE(report.kl, report.budget->plain->measured);
   EXPECT_EQ(report.kl, report.budget->chose_plain ? report.budget->plain->measured : report.budget->mixed.measured);
+
+  // The table of budgets is the same search again: its 20% is this recipe, and more bytes never cost more.
+  const Blueprint blueprint = read_blueprint(Checkpoint::open(kModel));
+  const std::vector<BudgetRow> table =
+      budget_table(RecipeSearch::read(out / "first" / "options.json", blueprint.layers, blueprint.gated),
+                   dense_ffn_bytes(blueprint));
+  ASSERT_EQ(table[1].budget, options.budget);
+  EXPECT_NEAR(table[1].counts[0].mixed, report.budget->mixed.predicted, 1e-12);
+  EXPECT_NEAR(table[1].counts[0].plain, report.budget->plain->predicted, 1e-12);
+  for (size_t count = 0; count < 4; ++count)
+    for (size_t row = 1; row < table.size(); ++row)
+      EXPECT_LE(table[row].counts[count].mixed, table[row - 1].counts[count].mixed + 1e-12) << count << ", " << row;
 
   FoldOptions again = options;
   again.budget = 0;

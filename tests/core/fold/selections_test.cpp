@@ -47,13 +47,14 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(squared / size);
 }
 
-using Case = std::tuple<bool, SelectionKind, bool, WeightFormat>;  // gated, selection, lines, rows
+using Case = std::tuple<bool, SelectionKind, bool, WeightFormat, double>;  // gated, selection, lines, rows, inputs
 
 class EverySelection : public testing::TestWithParam<Case> {
  protected:
   LayerRecipe recipe(double exact) const {
-    const auto [gated, selection, lines, format] = GetParam();
+    const auto [gated, selection, lines, format, inputs] = GetParam();
     LayerRecipe out;
+    out.inputs = inputs;
     out.selection = selection;
     out.exact = selection == SelectionKind::all ? 1 : exact;
     out.lines = lines;
@@ -96,14 +97,17 @@ std::vector<Case> cases() {
       for (const bool lines : {true, false})
         for (const WeightFormat format :
              {WeightFormat::bf16, WeightFormat::int4, WeightFormat::int3, WeightFormat::planes4})
-          if (is_for(selection, gated) && (lines || (selection != all && format == WeightFormat::bf16)))
-            out.emplace_back(gated, selection, lines, format);
+          for (const double inputs : {1.0, 0.6})
+            if (is_for(selection, gated) && (lines || (selection != all && format == WeightFormat::bf16)) &&
+                (inputs == 1 || (can_cut_inputs(selection) && format != WeightFormat::int3)))
+              out.emplace_back(gated, selection, lines, format, inputs);
   return out;
 }
 
 std::string name_of_case(const testing::TestParamInfo<Case>& info) {
-  const auto [gated, selection, lines, format] = info.param;
-  return concat(gated ? "gated_" : "plain_", name_of(selection), lines ? "" : "_without_lines", "_", name_of(format));
+  const auto [gated, selection, lines, format, inputs] = info.param;
+  return concat(gated ? "gated_" : "plain_", name_of(selection), lines ? "" : "_without_lines", "_", name_of(format),
+                inputs < 1 ? "_inputs_cut" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Selections, EverySelection, testing::ValuesIn(cases()), name_of_case);
@@ -142,6 +146,24 @@ TEST(Selections, AStaticFoldKeepsOnlyItsNeuronsAndSaysSoWhenAskedToRunDensely) {
   const Blueprint blueprint = read_blueprint(Checkpoint::open(folder));
   EXPECT_EQ(blueprint.held_neurons(0), std::llround(0.25 * double(blueprint.neurons)));
   EXPECT_THROW(logits(folder, 1, 24, WeightFormat::f32, true), Error);
+}
+
+TEST(Selections, WhoseInputsAreCutRunsDenselyOnAllOfThem) {
+  for (const bool gated : {false, true})
+    for (const SelectionKind selection : {SelectionKind::all, SelectionKind::threshold})
+      for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int4}) {
+        LayerRecipe recipe;
+        recipe.selection = selection;
+        recipe.exact = 0.6, recipe.inputs = 0.4;
+        recipe.lines = false;
+        recipe.formats = {format, format, format};
+        const std::string folder = Models::folded(gated, recipe);
+        const std::vector<float> dense = logits(Models::dense(gated), 1, 24),
+                                 whole = logits(folder, 1, 24, WeightFormat::f32, true);
+        EXPECT_LT(distance(whole, dense), format == WeightFormat::bf16 ? 1e-6 : 0.5) << gated << name_of(selection);
+        EXPECT_LT(distance(whole, dense), 0.8 * distance(logits(folder, 1, 24), dense)) << gated << name_of(selection);
+        EXPECT_EQ(logits(folder, 3, 24, WeightFormat::f32, true), whole) << gated << name_of(selection);
+      }
 }
 
 TEST(Selections, OneForOtherFfnsIsRefused) {
