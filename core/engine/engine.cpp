@@ -203,7 +203,6 @@ bool Engine::shares_prefixes() const {
 }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
-  if (s.options.key_channels < 1) throw Error(ErrorKind::unimplemented, "--key-channels does not run on a GPU yet");
   EngineOptions options = s.options;
   options.kv_tokens = s.pages * kPageTokens;
   s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
