@@ -13,7 +13,7 @@ namespace {
 // Messages of so many bytes to read are measured, powers of two from the first on: below it the second wait of two
 // shots costs more than what they read less.
 constexpr int64_t kFirstMeasured = 128 << 10, kLastMeasured = 8 << 20;
-constexpr int kMeasuredWidth = 4096, kRounds = 2, kCalls = 3;
+constexpr int kMeasuredWidth = 4096, kRounds = 2, kCalls = 2;
 
 }  // namespace
 
