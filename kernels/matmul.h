@@ -45,6 +45,7 @@ class PackedMatrix {
   LowBitMatrix& low_bit() { return low_bit_; }
   const LowBitMatrix& low_bit() const { return low_bit_; }
   PlanesMatrix& planes() { return planes_; }
+  const PlanesMatrix& planes() const { return planes_; }
 
   // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied).
   void column(int64_t output, float* values) const;

@@ -24,18 +24,6 @@ constexpr std::array<uint8_t, 128> scale_bytes() {
 
 }  // namespace
 
-struct PlanesAccess {
-  static const std::vector<PlanesMatrix::Block>& blocks(const PlanesMatrix& w) { return w.blocks_; }
-  // The block that holds `output`.
-  static const PlanesMatrix::Block& block_of(const PlanesMatrix& w, int64_t output) {
-    const auto after = std::upper_bound(w.blocks_.begin(), w.blocks_.end(), output,
-                                        [](int64_t n, const PlanesMatrix::Block& block) { return n < block.output; });
-    PLEAT_ASSERT(output >= 0 && after != w.blocks_.begin() && output < after[-1].output + after[-1].count, output,
-                 " of ", w.outputs());
-    return after[-1];
-  }
-};
-
 uint8_t plane_scale_byte(int value) {
   static constexpr std::array<uint8_t, 128> bytes = scale_bytes();
   PLEAT_ASSERT(value >= 0 && value <= kPlaneLimit, value);
@@ -91,6 +79,14 @@ void PlanesMatrix::add(int64_t to, int64_t first, int64_t count, PlaneScales kin
   }
 }
 
+const PlanesMatrix::Block& PlanesMatrix::block_of(int64_t output) const {
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), output,
+                                      [](int64_t n, const Block& block) { return n < block.output; });
+  PLEAT_ASSERT(output >= 0 && after != blocks_.begin() && output < after[-1].output + after[-1].count, output, " of ",
+               outputs());
+  return after[-1];
+}
+
 void PlanesMatrix::set_scales(const Block& block, int64_t group, int table, const uint8_t* scales) {
   uint8_t* const to = block.records + group * plane_record_bytes(planes_) + table * planes_;
   plane_scale_values(scales, planes_, to);
@@ -99,7 +95,7 @@ void PlanesMatrix::set_scales(const Block& block, int64_t group, int table, cons
 void PlanesMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes) {
   const int64_t row_bytes = (inputs() * planes_ + 7) / 8;
   for (int64_t row = 0; row < rows; ++row, codes += row_bytes) {
-    const Block& block = PlanesAccess::block_of(*this, output + row);
+    const Block& block = block_of(output + row);
     const int lane = block.lane + int(output + row - block.output);
     for (int64_t input = 0; input < inputs(); ++input) {
       uint8_t* const record = block.records + input / kGroup * plane_record_bytes(planes_);
@@ -114,7 +110,7 @@ void PlanesMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes) {
 }
 
 void PlanesMatrix::row(int64_t output, float* values) const {
-  const Block& block = PlanesAccess::block_of(*this, output);
+  const Block& block = block_of(output);
   for (int64_t input = 0; input < inputs(); ++input) {
     const uint8_t* const record = block.records + input / kGroup * plane_record_bytes(planes_);
     const PlanePlace place = PlanePlace::of(block.kind, block.lane + int(output - block.output), int(input % kGroup));
@@ -170,7 +166,7 @@ void multiply_planes(Context& ctx, MatrixView<const float> x, const PlanesMatrix
   if (x.rows == 0 || leaves.count == 0) return;
   const QuantisedRows quantised = quantise_rows(ctx, x, w.protected_masks());
   const auto multiply = vector_ops(ctx.isa()).planes_block;
-  const auto& blocks = PlanesAccess::blocks(w);
+  const auto& blocks = w.blocks();
   ctx.team().split(int64_t(blocks.size()), [&](int, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto& block = blocks[size_t(i)];

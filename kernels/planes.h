@@ -60,11 +60,6 @@ class PlanesMatrix : public ProtectedInputs {
   // Output `output`'s weights [inputs] as f32.
   void row(int64_t output, float* values) const;
 
-  int planes() const { return planes_; }
-  size_t bytes() const;  // what one product streams
-
- private:
-  friend struct PlanesAccess;
   // A group of 64 outputs of a checkpoint's matrix, some of which are held here.
   struct Block {
     PlaneScales kind = PlaneScales::column;
@@ -73,9 +68,16 @@ class PlanesMatrix : public ProtectedInputs {
     uint8_t* records = nullptr;  // [groups], see planes_blocks.h
     float* units = nullptr;      // [groups] 2^e
   };
+  const std::vector<Block>& blocks() const { return blocks_; }  // ascending outputs
+
+  int planes() const { return planes_; }
+  size_t bytes() const;  // what one product streams
+
+ private:
+  const Block& block_of(int64_t output) const;
   void set_scales(const Block& block, int64_t group, int table, const uint8_t* scales);
   int planes_ = 2;
-  std::vector<Block> blocks_;    // ascending outputs
+  std::vector<Block> blocks_;
   std::vector<Buffer> storage_;  // of their records and units
 };
 

@@ -214,7 +214,6 @@ bool Engine::shares_prefixes() const {
 }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
-  if (s.options.key_channels < 1) throw Error(ErrorKind::unimplemented, "--key-channels does not run on a GPU yet");
   for (const LayerWeights& layer : s.weights.layers)
     if (layer.by_input.up.neurons() > 0)
       throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");

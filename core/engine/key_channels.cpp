@@ -21,7 +21,6 @@ KeyChannels::KeyChannels(const KeyChannelSizes& sizes, const ShardPlan& plan, in
   const int64_t width = heads_[size_t(rank_)].size() * sizes_.head_size;
   const int64_t max_ends = std::min(sizes_.slots, sizes_.max_rows);
   sequences_.resize(size_t(sizes_.slots));
-  page_sums_.resize(size_t(sizes_.layers * sizes_.slots * kPages * width));
   kept_.resize(size_t(sizes_.layers * sizes_.slots * kv_heads_.size() * kept_count_));
   ends_.reserve(size_t(max_ends));
   observed_.resize(max_rows);
@@ -38,10 +37,17 @@ KeyChannels::KeyChannels(const KeyChannelSizes& sizes, const ShardPlan& plan, in
 
 void KeyChannels::share(std::span<KvCache> caches) {
   if (!on()) return;
+  page_sums_.resize(
+      size_t(sizes_.layers * sizes_.slots * kQueryPages * heads_[size_t(rank_)].size() * sizes_.head_size));
   for (size_t layer = 0; layer < caches.size(); ++layer) {
     caches[layer].kept_channels = int(kept_count_);
-    caches[layer].kept = kept_.data() + int64_t(layer) * sizes_.slots * kv_heads_.size() * kept_count_;
+    caches[layer].kept = kept_of(int64_t(layer), 0).data();
   }
+}
+
+std::span<int32_t> KeyChannels::kept_of(int64_t layer, int slot) {
+  const int64_t size = kv_heads_.size() * kept_count_;
+  return std::span(kept_).subspan(size_t((layer * sizes_.slots + slot) * size), size_t(size));
 }
 
 // A row after its prompt needs everything before newest_begin compacted, and earlier rows of its sequence that need it
@@ -71,7 +77,7 @@ void KeyChannels::plan_step(std::span<const StepRow> rows, std::span<AttentionRo
     if (observed_[i]) {
       if (rows[i].prompt_end) {
         sequence.prompt = row.position + 1;
-        ends_.push_back({row.slot, row.page_table, sequence.prompt});
+        ends_.push_back({int64_t(i), row.slot, row.page_table, sequence.prompt});
       }
       sequence.run = run;
       continue;
@@ -92,53 +98,67 @@ void KeyChannels::plan_step(std::span<const StepRow> rows, std::span<AttentionRo
   close_run(int64_t(rows.size()));
 }
 
-float* KeyChannels::page_sums(int64_t layer, int slot, int64_t page) {
+float* KeyChannels::page_sums(int64_t layer, int slot) {
   const int64_t width = heads_[size_t(rank_)].size() * sizes_.head_size;
-  return page_sums_.data() + ((layer * sizes_.slots + slot) * kPages + page % kPages) * width;
+  return page_sums_.data() + (layer * sizes_.slots + slot) * kQueryPages * width;
 }
 
 void KeyChannels::observe(int64_t layer, MatrixView<const float> q, std::span<const AttentionRow> rows) {
   if (!on()) return;
   for (size_t i = 0; i < rows.size(); ++i) {
     if (!observed_[i]) continue;
-    float* const sums = page_sums(layer, rows[i].slot, rows[i].position / kPageTokens);
+    float* const sums = page_sums(layer, rows[i].slot) + rows[i].position / kPageTokens % kQueryPages * q.cols;
     const float* const row = q[int64_t(i)];
     if (rows[i].position % kPageTokens == 0) std::fill_n(sums, q.cols, 0.0f);
     for (int64_t c = 0; c < q.cols; ++c) sums[c] += row[c] * row[c];
   }
 }
 
-// mine [ends][this rank's heads][head_size]: the squares of the newest prompt rows' queries, summed page after page.
-void KeyChannels::sum_queries(int64_t layer) {
-  const int64_t width = heads_[size_t(rank_)].size() * sizes_.head_size;
-  for (size_t which = 0; which < ends_.size(); ++which) {
-    const PromptEnd& end = ends_[which];
-    float* const out = mine_.data() + int64_t(which) * width;
-    std::fill_n(out, width, 0.0f);
-    for (int64_t first = newest_begin(end.tokens); first < end.tokens; first += kPageTokens) {
-      const float* const page = page_sums(layer, end.slot, first / kPageTokens);
-      for (int64_t c = 0; c < width; ++c) out[c] += page[c];
+void KeyChannels::choose(int64_t layer, Context& context, Communicator& communicator, const KvCache& cache) {
+  struct OfThisHost : KeyEnergies {
+    OfThisHost(KeyChannels& owner_, int64_t layer_, Context& context_, const KvCache& cache_)
+        : owner(owner_), layer(layer_), context(context_), cache(cache_) {}
+    const float* of_queries(const PromptEnd& end) override { return owner.page_sums(layer, end.slot); }
+    void of_keys(const PromptEnd& end, std::span<double> out) override {
+      key_energies(context, cache, end.page_table, end.tokens, out);
     }
-  }
+    KeyChannels& owner;
+    int64_t layer;
+    Context& context;
+    const KvCache& cache;
+  };
+  if (!on() || ends_.empty()) return;
+  OfThisHost energies(*this, layer, context, cache);
+  choose(layer, ends_, energies, communicator);
 }
 
-void KeyChannels::choose(int64_t layer, Context& context, Communicator& communicator, const KvCache& cache) {
-  if (!on() || ends_.empty()) return;
-  sum_queries(layer);
-  const int64_t head_bytes = int64_t(ends_.size()) * sizes_.head_size * int64_t(sizeof(float));
+// mine [ends][this rank's heads][head_size]: the squares of the newest prompt rows' queries, summed page after page.
+void KeyChannels::choose(int64_t layer, std::span<const PromptEnd> ends, KeyEnergies& energies,
+                         Communicator& communicator) {
+  const int64_t width = heads_[size_t(rank_)].size() * sizes_.head_size;
+  float* out = mine_.data();
+  for (const PromptEnd& end : ends) {
+    const float* const pages = energies.of_queries(end);
+    std::fill_n(out, width, 0.0f);
+    for (int64_t first = newest_begin(end.tokens); first < end.tokens; first += kPageTokens)
+      for (int64_t c = 0; c < width; ++c) out[c] += pages[first / kPageTokens % kQueryPages * width + c];
+    out += width;
+  }
+  const int64_t head_bytes = int64_t(ends.size()) * sizes_.head_size * int64_t(sizeof(float));
   for (size_t other = 0; other < heads_.size(); ++other) gather_bytes_[other] = heads_[other].size() * head_bytes;
   communicator.all_gather("queries of prompts",
                           std::as_bytes(std::span(mine_)).first(size_t(gather_bytes_[size_t(rank_)])), gather_bytes_,
                           reinterpret_cast<std::byte*>(all_.data()));
-  for (size_t which = 0; which < ends_.size(); ++which) {
-    key_energies(context, cache, ends_[which].page_table, ends_[which].tokens, key_energies_);
-    for (int64_t head = kv_heads_.begin; head < kv_heads_.end; ++head)
-      choose_head(ends_[which], int64_t(which), head, cache);
+  for (size_t which = 0; which < ends.size(); ++which) {
+    energies.of_keys(ends[which], key_energies_);
+    int32_t* kept = kept_of(layer, ends[which].slot).data();
+    for (int64_t head = kv_heads_.begin; head < kv_heads_.end; ++head, kept += kept_count_)
+      choose_head(ends, int64_t(which), head, kept);
   }
 }
 
 // Norms are compared as products of sums of squares, query heads added in their order; of equals the first wins.
-void KeyChannels::choose_head(const PromptEnd& end, int64_t which, int64_t kv_head, const KvCache& cache) {
+void KeyChannels::choose_head(std::span<const PromptEnd> ends, int64_t which, int64_t kv_head, int32_t* kept) {
   const int64_t head_size = sizes_.head_size, local = kv_head - kv_heads_.begin;
   std::fill(scores_.begin(), scores_.end(), 0.0);
   const float* ranks_part = all_.data();
@@ -148,7 +168,7 @@ void KeyChannels::choose_head(const PromptEnd& end, int64_t which, int64_t kv_he
       const float* const energy = ranks_part + (which * heads.size() + head - heads.begin) * head_size;
       for (int64_t c = 0; c < head_size; ++c) scores_[size_t(c)] += energy[c];
     }
-    ranks_part += int64_t(ends_.size()) * heads.size() * head_size;
+    ranks_part += int64_t(ends.size()) * heads.size() * head_size;
   }
   for (int64_t c = 0; c < head_size; ++c) scores_[size_t(c)] *= key_energies_[size_t(local * head_size + c)];
   std::iota(order_.begin(), order_.end(), 0);
@@ -157,7 +177,7 @@ void KeyChannels::choose_head(const PromptEnd& end, int64_t which, int64_t kv_he
     return first != second ? first > second : a < b;
   });
   std::sort(order_.begin(), order_.begin() + kept_count_);
-  std::copy_n(order_.begin(), kept_count_, cache.kept_of(end.slot, int(local)));
+  std::copy_n(order_.begin(), kept_count_, kept);
 }
 
 }  // namespace pleat

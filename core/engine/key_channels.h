@@ -30,6 +30,27 @@ struct KeyChannelSizes {
   int64_t kept() const;  // channels; at least one
 };
 
+// A prompt whose last row is in the step.
+struct PromptEnd {
+  int64_t row = 0;  // in the engine's order
+  int slot = 0;
+  const int32_t* page_table = nullptr;
+  int64_t tokens = 0;
+};
+
+// Queries are summed page by page, and the newest prompt tokens lie in so many pages at most.
+constexpr int64_t kQueryPages = kNewestTokens / kPageTokens + 1;
+
+// What a choice is made of.
+class KeyEnergies {
+ public:
+  virtual ~KeyEnergies() = default;
+  // [pages][this rank's heads * head_size]: of a sequence, squares of its newest queries, page p's at p % pages.
+  virtual const float* of_queries(const PromptEnd& end) = 0;
+  // out [this rank's kv heads * head_size]: as kernels/kv_cache.h's key_energies().
+  virtual void of_keys(const PromptEnd& end, std::span<double> out) = 0;
+};
+
 // One rank's part, and the per-sequence state: slots as the step plan names them.
 class KeyChannels {
  public:
@@ -41,37 +62,36 @@ class KeyChannels {
 
   KeyChannels(const KeyChannelSizes& sizes, const ShardPlan& plan, int rank);
 
-  // Lets the caches [layers] know the kept channels.
+  bool on() const { return kept_count_ < sizes_.head_size; }
+  int64_t kept_count() const { return kept_count_; }
+  // Of a layer's slot [this rank's kv heads][kept_count].
+  std::span<int32_t> kept_of(int64_t layer, int slot);
+
+  // Lets the caches [layers] of this host know the kept channels.
   void share(std::span<KvCache> caches);
 
   // Once a step, `rows` in the engine's order: fills in whole_begin and makes the runs.
   void plan_step(std::span<const StepRow> rows, std::span<AttentionRow> attention_rows);
   std::span<const Run> runs() const { return runs_; }
+  std::span<const PromptEnd> ends() const { return ends_; }                    // ascending rows
+  bool observes(int64_t row) const { return on() && observed_[size_t(row)]; }  // it is a prompt's
 
   // In every layer: the step's queries [rows, this rank's heads * head_size]; then the choice for the prompts that end.
   // The latter is collective where such prompts are: a kv head's query heads may lie on several ranks.
   void observe(int64_t layer, MatrixView<const float> q, std::span<const AttentionRow> rows);
   void choose(int64_t layer, Context& context, Communicator& communicator, const KvCache& cache);
+  // The same for some of the step's ends, whose energies lie elsewhere.
+  void choose(int64_t layer, std::span<const PromptEnd> ends, KeyEnergies& energies, Communicator& communicator);
 
  private:
-  // Queries are summed page by page, and the newest prompt tokens lie in so many pages at most.
-  static constexpr int64_t kPages = kNewestTokens / kPageTokens + 1;
-
   struct Sequence {
     int64_t prompt = 0;     // tokens; 0: not known yet
     int64_t compacted = 0;  // keys before this position
     int64_t run = -1;       // the step's last run with a row of it
   };
-  struct PromptEnd {
-    int slot = 0;
-    const int32_t* page_table = nullptr;
-    int64_t tokens = 0;
-  };
 
-  bool on() const { return kept_count_ < sizes_.head_size; }
-  float* page_sums(int64_t layer, int slot, int64_t page);  // [this rank's heads * head_size]
-  void sum_queries(int64_t layer);
-  void choose_head(const PromptEnd& end, int64_t which, int64_t kv_head, const KvCache& cache);
+  float* page_sums(int64_t layer, int slot);  // [kQueryPages][this rank's heads * head_size]
+  void choose_head(std::span<const PromptEnd> ends, int64_t which, int64_t kv_head, int32_t* kept);
 
   KeyChannelSizes sizes_;
   int rank_;
@@ -80,7 +100,7 @@ class KeyChannels {
   int64_t kept_count_;
 
   std::vector<Sequence> sequences_;  // [slots]
-  std::vector<float> page_sums_;     // [layers][slots][kPages][this rank's heads * head_size] of squares of queries
+  std::vector<float> page_sums_;     // [layers][slots][kQueryPages][this rank's heads * head_size], of this host
   std::vector<int32_t> kept_;        // [layers][slots][this rank's kv heads][kept_count]
   std::vector<PromptEnd> ends_;      // of the step
   std::vector<bool> observed_;       // [max_rows] rows of prompts

@@ -70,6 +70,7 @@ void* allocate(size_t bytes) {
 void release(void* memory) { cudaFree(memory); }
 void* allocate_on_host(size_t bytes) {
   void* memory = nullptr;
+  if (bytes == 0) return memory;
   check(cudaMallocHost(&memory, bytes), "no pinned memory");
   return memory;
 }

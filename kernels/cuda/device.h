@@ -68,7 +68,7 @@ class Event {
 
 void* allocate(size_t bytes);  // nullptr for none
 void release(void* memory);
-void* allocate_on_host(size_t bytes);  // pinned, at the same address on every device
+void* allocate_on_host(size_t bytes);  // nullptr for none; pinned, at the same address on every device
 void release_on_host(void* memory);
 void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle stream);
 void copy_to_host(void* to, const void* from, size_t bytes, StreamHandle stream);

@@ -107,8 +107,9 @@ __device__ void add_low_bit(const Chunk<kRows>& chunk, const Rows& down, const R
         return;
       }
       const unsigned* const words = reinterpret_cast<const unsigned*>(row + int64_t(group) * 8 * down.bits);
-      const int codes = code_word([&](int i) { return words[i]; }, down.bits, l);
-      const LowBitScales scales(row, down.bits, groups);
+      const LowBitScales scales(down, row, down.bits, groups);
+      int codes = code_word([&](int i) { return words[i]; }, down.bits, l);
+      if (down.planes) codes = scales.sums(group).look_up(codes);
       const float scale = scales.scale(group), minimum = scales.minimum(group);
       for (int i = 0; i < 4; ++i) weight[i] = fmaf(scale, float(int8_t(codes >> 8 * i)), minimum);
     };

@@ -48,7 +48,7 @@ __device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int outp
   if (group >= groups) return {0, 0};
   if (int(threadIdx.x) < kTileRows) {
     if (output + at >= w.rows) return {0, 0};
-    const LowBitScales scales(w.data + (output + at) * w.stride, kBits, groups);
+    const LowBitScales scales(w, w.data + (output + at) * w.stride, kBits, groups);
     return {scales.scale(group), scales.minimum(group)};
   }
   if (row + at >= x.x.rows) return {0, 0};
@@ -68,7 +68,7 @@ __device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Ro
     for (int i = 0; i < 2 * kOutputFragments; ++i) {
       const int at = min(output + tile.output(i / 2) + i % 2, w.rows - 1);
       weight[i / 2][i % 2] =
-          from_bf16(LowBitScales(w.data + at * w.stride, kBits, x.groups()).protected_weights[protected_input]);
+          from_bf16(LowBitScales(w, w.data + at * w.stride, kBits, x.groups()).protected_weights[protected_input]);
     }
 #pragma unroll
     for (int i = 0; i < 2 * kRowFragments; ++i) {

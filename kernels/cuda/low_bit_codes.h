@@ -2,6 +2,7 @@
 // Weights in low bits as they lie in a row (kernels/low_bit_row.h). The number of bits is an argument: one kernel does
 // for all formats, and where it is a constant nothing of the choice is left. Included by .cu files only.
 #include "device_language.h"
+#include "kernels/cuda/rows.h"
 
 namespace pleat::cuda {
 
@@ -56,17 +57,45 @@ __device__ inline void load_codes(const unsigned char* group, int bits, int (&co
   if (bits & 1) add_plane<1>(pairs + (bits & 6), bits & 6, codes);
 }
 
+// The sums of a set of scales A_p of planes, at most 127 together, that two signs choose: of planes 0 and 1 (byte c of
+// `low` has the sum of those whose bit is set in c), and of 2 and 3.
+struct ScaleSums {
+  unsigned low, high;
+  __device__ ScaleSums(const unsigned char* scales, int planes, int stride)
+      : low(scales[0] * 0x01000100u + scales[stride] * 0x01010000u), high(0) {
+    if (planes > 2) high = scales[2 * stride] * 0x01000100u;
+    if (planes > 3) high += scales[3 * stride] * 0x01010000u;
+  }
+  // Four codes below 16 to what they look up.
+  __device__ int look_up(int codes) const {
+    const unsigned pairs = unsigned(codes) | unsigned(codes) >> 4, selector = __byte_perm(pairs, 0, 0x4420);
+    return int(__byte_perm(low, 0, selector & 0x3333u) + __byte_perm(high, 0, selector >> 2 & 0x3333u));
+  }
+};
+
+__device__ inline void look_up(const ScaleSums& sums, int (&codes)[16]) {
+#pragma unroll
+  for (int l = 0; l < 16; ++l) codes[l] = sums.look_up(codes[l]);
+}
+
 // What stands behind a row's codes.
 struct LowBitScales {
   const uint16_t *scales, *minimums, *protected_weights;
-  bool symmetric;  // 8 bits have no minimums
-  __device__ LowBitScales(const unsigned char* row, int bits, int groups)
+  const unsigned char* plane_scales;  // [groups][planes]
+  int planes = 0;
+  bool has_minimums;
+  __device__ LowBitScales(const Rows& w, const unsigned char* row, int bits, int groups)
       : scales(reinterpret_cast<const uint16_t*>(row + int64_t(groups) * 8 * bits)),
         minimums(scales + groups),
-        protected_weights(bits == 8 ? minimums : minimums + groups),
-        symmetric(bits == 8) {}
+        protected_weights(w.has_minimums ? minimums + groups : minimums),
+        plane_scales(reinterpret_cast<const unsigned char*>(protected_weights)),
+        planes(w.planes ? bits : 0),
+        has_minimums(w.has_minimums) {
+    protected_weights += (groups * planes + 1) / 2;
+  }
   __device__ float scale(int group) const { return from_bf16(scales[group]); }
-  __device__ float minimum(int group) const { return symmetric ? 0.0f : from_bf16(minimums[group]); }
+  __device__ float minimum(int group) const { return has_minimums ? from_bf16(minimums[group]) : 0.0f; }
+  __device__ ScaleSums sums(int group) const { return {plane_scales + group * planes, planes, 1}; }
 };
 
 }  // namespace pleat::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/leaf_stack.h"
+#include "kernels/cuda/multiply_planes.h"
 #include "kernels/cuda/row_dots.h"
 
 namespace pleat::cuda {
@@ -82,7 +83,12 @@ void multiply_rows(cudaStream_t stream, const RowInput& x, std::initializer_list
   for (const RowProduct& product : products) {
     PLEAT_ASSERT(product.y_stride >= product.w.rows, product.w.rows, " outputs in ", product.y_stride);
     PLEAT_ASSERT(product.leaves.count == 0 || product.bias == nullptr, "a bias is added once, after the sum");
-    all.at[all.count++] = {product, x.slice(product.first_input, product.w.width)};
+    const RowInput part = x.slice(product.first_input, product.w.width);
+    if (product.w.blocks.count > 0) {
+      multiply_planes(stream, part, product);
+      continue;
+    }
+    all.at[all.count++] = {product, part};
     outputs += product.w.rows;
   }
   if (outputs == 0) return;

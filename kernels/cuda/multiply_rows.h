@@ -8,8 +8,8 @@
 
 namespace pleat::cuda {
 
-// y[r, n] = x[r] . w[n] + bias[n].   f32: x as it is; bf16: x rounded to bf16; low-bit: x quantised, see low_bit.h.
-// With leaves, which are ranges of the inputs, y is the nodes of that sum, without a bias.
+// y[r, n] = x[r] . w[n] + bias[n].   f32: x as it is; bf16: x rounded to bf16; low-bit and planes: x quantised, see
+// low_bit.h and planes.h. With leaves, which are ranges of the inputs, y is the nodes of that sum, without a bias.
 struct RowProduct {
   Rows w;                       // [outputs, x.width]
   const float* bias = nullptr;  // [outputs] or nullptr
@@ -21,8 +21,9 @@ struct RowProduct {
 
 constexpr int kMaxProducts = 4;
 
-// Up to kMaxProducts products with the same x in one launch (query, key and value; the fold and its predictor).
-// Low-bit matrices must protect the inputs that x was quantised for. Bits of a row, and of a leaf, depend on it alone.
+// Up to kMaxProducts products with the same x in one launch (query, key and value; the fold and its predictor);
+// matrices in planes have one each. Low-bit matrices must protect the inputs that x was quantised for. Bits of a row,
+// and of a leaf, depend on it alone.
 void multiply_rows(StreamHandle stream, const RowInput& x, std::initializer_list<RowProduct> products);
 
 }  // namespace pleat::cuda

@@ -6,7 +6,7 @@
 namespace pleat::cuda {
 
 struct Norm {
-  const float* weight = nullptr;  // [d]
+  const float* weight = nullptr;  // [d]; nullptr: x itself, where the model has no such norm
   const float* bias = nullptr;    // [d] or nullptr
   float eps = 1e-5f;
   bool centred = true;  // LayerNorm; false: RMSNorm (arXiv 1910.07467), without bias

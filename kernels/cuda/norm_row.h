@@ -10,6 +10,10 @@ constexpr int kNormThreads = 256;  // of the block; another number adds in anoth
 // y = norm(residual), both [d]. All threads of the block must call it; a thread reads the columns threadIdx.x,
 // threadIdx.x + kNormThreads, ... The mean is taken off before squares are summed, as the CPU does.
 __device__ inline void norm_row(int d, const Norm& norm, const float* residual, float* y) {
+  if (norm.weight == nullptr) {
+    for (int i = int(threadIdx.x); i < d; i += kNormThreads) y[i] = residual[i];
+    return;
+  }
   float sum = 0;
   for (int i = int(threadIdx.x); i < d; i += kNormThreads) sum += residual[i];
   const float mean = norm.centred ? block_sum(sum) / float(d) : 0.0f;

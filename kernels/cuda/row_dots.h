@@ -19,10 +19,11 @@ struct Part {
 template <int kRows>
 __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
                                  float (&sum)[kRows]) {
-  const LowBitScales scales(row, w.bits, in.groups());
+  const LowBitScales scales(w, row, w.bits, in.groups());
   for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
     int codes[16];
     load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
+    if (w.planes) look_up(scales.sums(group), codes);
     const float scale = scales.scale(group), minimum = scales.minimum(group);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

@@ -1,24 +1,12 @@
 #include "kernels/cuda/rows.h"
 
-#include <algorithm>
 #include <cstring>
-#include <thread>
 
+#include "kernels/cuda/in_shares.h"
 #include "kernels/low_bit_row.h"
 
 namespace pleat::cuda {
 namespace {
-
-// Calls each(begin, end) for shares of the rows, a thread each where there are many: a model has billions of weights.
-template <class Each>
-void in_shares(int64_t rows, Each each) {
-  const int64_t shares = std::clamp<int64_t>(rows / 1024, 1, std::max(1u, std::thread::hardware_concurrency()));
-  std::vector<std::thread> others;
-  for (int64_t share = 1; share < shares; ++share)
-    others.emplace_back(each, rows * share / shares, rows * (share + 1) / shares);
-  each(0, rows / shares);
-  for (std::thread& other : others) other.join();
-}
 
 Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
   Rows out;
@@ -26,36 +14,17 @@ Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
   out.rows = int(rows);
   out.width = int(width);
   out.stride = stride;
-  return out;
-}
-
-}  // namespace
-
-namespace {
-
-// Of planes.
-NeuronRows widened(const NeuronRows& rows) {
-  NeuronRows out(WeightFormat::bf16, rows.neurons(), rows.width());
-  in_shares(rows.neurons(), [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(rows.width()));
-    for (int64_t neuron = begin; neuron < end; ++neuron) {
-      rows.unpack(neuron, values.data());
-      out.pack(neuron, 0, {values.data(), DType::f32, 1, rows.width(), rows.width(), 1});
-    }
-  });
+  out.has_minimums = bits < 8;
   return out;
 }
 
 }  // namespace
 
 DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
-  if (has_planes(rows.format())) {
-    *this = DeviceRows(widened(rows), stream);
-    return;
-  }
   shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.place_bytes());
+  shape_.planes = has_planes(rows.format());
   std::vector<unsigned char> apart(static_cast<size_t>(rows.neurons() * shape_.stride));  // from other matrices' rows
-  in_shares(rows.neurons(), [&](int64_t begin, int64_t end) {
+  in_shares(rows.neurons(), 1024, [&](int64_t begin, int64_t end) {
     for (int64_t neuron = begin; neuron < end; ++neuron)
       std::memcpy(&apart[size_t(neuron * shape_.stride)], rows.row(neuron), size_t(rows.row_bytes()));
   });
@@ -77,7 +46,7 @@ DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
   const int64_t loud_at = bits == 8 ? minimums_at : minimums_at + groups * 2;
   shape_ = shape(bits, matrix.outputs(), width, (loud_at + int64_t(loud.size()) * 2 + 63) / 64 * 64);
   std::vector<unsigned char> bytes(static_cast<size_t>(matrix.outputs() * shape_.stride));
-  in_shares(matrix.outputs(), [&](int64_t begin, int64_t end) {
+  in_shares(matrix.outputs(), 1024, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(width));
     for (int64_t output = begin; output < end; ++output) {
       unsigned char* const row = &bytes[size_t(output * shape_.stride)];
@@ -99,13 +68,20 @@ DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
   protected_inputs_ = {std::span(loud), stream};
 }
 
+DeviceRows::DeviceRows(const PlanesMatrix& matrix, const Stream& stream)
+    : shape_(shape(matrix.planes(), matrix.outputs(), matrix.inputs(), 0)), records_(matrix, stream) {
+  shape_.planes = true;
+  shape_.has_minimums = false;
+  protected_inputs_ = {std::span(matrix.protected_inputs()), stream};
+}
+
 namespace {
 
 DeviceRows rows_of(const PackedMatrix& matrix, const Stream& stream) {
-  const bool planes = has_planes(matrix.format());
-  if (is_low_bit(matrix.format()) && !planes) return {matrix.low_bit(), stream};
-  NeuronRows rows(planes ? WeightFormat::bf16 : matrix.format(), matrix.outputs(), matrix.inputs());
-  in_shares(matrix.outputs(), [&](int64_t begin, int64_t end) {
+  if (has_planes(matrix.format())) return {matrix.planes(), stream};
+  if (is_low_bit(matrix.format())) return {matrix.low_bit(), stream};
+  NeuronRows rows(matrix.format(), matrix.outputs(), matrix.inputs());
+  in_shares(matrix.outputs(), 1024, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(matrix.inputs()));
     for (int64_t output = begin; output < end; ++output) {
       matrix.column(output, values.data());
@@ -119,11 +95,14 @@ DeviceRows rows_of(const PackedMatrix& matrix, const Stream& stream) {
 
 DeviceRows::DeviceRows(const PackedMatrix& matrix, const Stream& stream) : DeviceRows(rows_of(matrix, stream)) {}
 
-int64_t DeviceRows::bytes() const { return int64_t(data_.size() + protected_row_weights_.size() * sizeof(uint16_t)); }
+int64_t DeviceRows::bytes() const {
+  return int64_t(data_.size() + records_.bytes() + protected_row_weights_.size() * sizeof(uint16_t));
+}
 
 Rows DeviceRows::view() const {
   Rows out = shape_;
   out.data = data_.data();
+  out.blocks = records_.view();
   out.protected_inputs = protected_inputs_.data();
   out.protected_input_count = int(protected_inputs_.size());
   out.protected_rows = protected_rows_.data();

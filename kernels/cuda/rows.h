@@ -1,8 +1,10 @@
 #pragma once
-// Weights on the device: a row an output, or a neuron, in the memory layout of kernels/neuron_rows.h.
+// Weights on the device: a row an output, or a neuron, in the memory layout of kernels/neuron_rows.h; matrices in
+// planes in that of plane_records.h.
 #include <cstdint>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/plane_records.h"
 #include "kernels/low_bit.h"
 #include "kernels/matmul.h"
 #include "kernels/neuron_rows.h"
@@ -15,6 +17,9 @@ struct Rows {
   int64_t stride = 0;
   int bits = 16;  // of a weight: 1 to 6 or 8 (codes), 16 (bf16), 32 (f32)
   int rows = 0, width = 0;
+  bool has_minimums = false;  // low-bit: what int8 and matrices in planes lack
+  bool planes = false;        // a code's `bits` bits are signs, which look its value up
+  PlaneBlocks blocks;         // of a matrix in planes, which is no rows: `data` is nullptr
   // Low-bit only, see NeuronRows: inputs whose weights stand in bf16 behind a row, and rows that stand in bf16 apart.
   const int32_t* protected_inputs = nullptr;  // [protected_input_count]
   int protected_input_count = 0;
@@ -23,13 +28,14 @@ struct Rows {
   int protected_row_count = 0;
 };
 
-// A copy on the device. Matrices in planes are widened to bf16: no kernel here multiplies planes.
+// A copy on the device.
 class DeviceRows {
  public:
   DeviceRows() = default;
   DeviceRows(const NeuronRows& rows, const Stream& stream);
   DeviceRows(const PackedMatrix& matrix, const Stream& stream);  // a row an output
   DeviceRows(const LowBitMatrix& matrix, const Stream& stream);  // a row an output
+  DeviceRows(const PlanesMatrix& matrix, const Stream& stream);
   Rows view() const;
   int64_t bytes() const;  // of weights
 
@@ -38,6 +44,7 @@ class DeviceRows {
   DeviceArray<unsigned char> data_;
   DeviceArray<int32_t> protected_inputs_, protected_rows_;
   DeviceArray<uint16_t> protected_row_weights_;
+  PlaneRecords records_;
 };
 
 }  // namespace pleat::cuda

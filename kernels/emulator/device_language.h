@@ -162,5 +162,14 @@ inline int __dp4a(int a, int b, int sum) {
   for (int i = 0; i < 4; ++i) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
   return sum;
 }
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  unsigned out = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned from = selector >> 4 * i & 7;
+    out |= ((from < 4 ? low : high) >> 8 * (from % 4) & 0xffu) << 8 * i;
+  }
+  return out;
+}
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 // NOLINTEND(bugprone-reserved-identifier)

@@ -1,6 +1,7 @@
 #include "kernels/emulator/guarded_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,7 @@ constexpr size_t kPage = 4096;
 struct Mapping {
   void* begin = nullptr;
   size_t bytes = 0;
+  int file = -1;  // where it is shared
 };
 
 struct Mappings {
@@ -42,7 +44,7 @@ void* allocate_guarded(size_t bytes) {
   void* const out = guard - used;
   std::memset(out, 0xff, used);
   const std::lock_guard lock(mappings().mutex);
-  mappings().of[out] = {begin, pages + kPage};
+  mappings().of[out] = {begin, pages + kPage, -1};
   return out;
 }
 
@@ -60,6 +62,25 @@ void free_guarded(void* memory) {
     mappings().of.erase(at);
   }
   munmap(mapping.begin, mapping.bytes);
+  if (mapping.file >= 0) close(mapping.file);
+}
+
+SharedFile share_guarded(void* memory) {
+  const std::lock_guard lock(mappings().mutex);
+  const auto at = mappings().of.find(memory);
+  if (at == mappings().of.end()) return {};
+  Mapping& mapping = at->second;
+  const size_t bytes = mapping.bytes - kPage;
+  if (mapping.file < 0) {
+    const int file = memfd_create("emulated device memory", MFD_CLOEXEC);
+    const bool copied = file >= 0 && write(file, mapping.begin, bytes) == ssize_t(bytes);
+    if (!copied || mmap(mapping.begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
+      if (file >= 0) close(file);
+      return {};
+    }
+    mapping.file = file;
+  }
+  return {mapping.file, bytes, size_t(static_cast<char*>(memory) - static_cast<char*>(mapping.begin))};
 }
 
 }  // namespace pleat::emulator

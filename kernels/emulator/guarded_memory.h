@@ -11,6 +11,13 @@ constexpr size_t kAllocationUnit = 16;  // sizes are rounded up to it: no kernel
 void* allocate_guarded(size_t bytes);
 void free_guarded(void* memory);  // nullptr: nothing; a pointer of another kind: aborts
 
+// The file that other processes map to see this memory, which keeps its address and content, and where in it.
+struct SharedFile {
+  int descriptor = -1;
+  size_t bytes = 0, offset = 0;
+};
+SharedFile share_guarded(void* memory);  // descriptor -1: the host refuses, or this is no such memory
+
 class GuardedMemory {
  public:
   explicit GuardedMemory(size_t bytes) : memory_(allocate_guarded(bytes)) {}

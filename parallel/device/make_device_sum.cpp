@@ -9,7 +9,7 @@ namespace pleat {
 
 std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity) {
   if (communicator.ranks() == 1) return std::make_unique<OneRankSum>();
-  if (PeerSum::possible(communicator)) return std::make_unique<PeerSum>(communicator, capacity);
+  if (std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, capacity)) return sum;
   if (has_nccl()) return nccl_sum(communicator, reduction, capacity);
   return std::make_unique<StagedSum>(communicator, capacity);
 }

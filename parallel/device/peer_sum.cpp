@@ -3,77 +3,79 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <random>
 #include <thread>
+
+#include "parallel/device/two_shot.h"
 
 namespace pleat {
 namespace {
 
-// So many bytes to read and more: two-shot. Not measured yet.
-constexpr int64_t kTwoShotBytes = 512 << 10;
-
-// Tells this process from any other, on this host or another one.
-uint64_t process_token() {
-  static const uint64_t token = std::random_device()() | uint64_t(std::random_device()()) << 32;
-  return token;
-}
-
-template <class T>
-std::vector<T> gathered(Communicator& communicator, const char* name, const T& mine) {
-  std::vector<T> all(size_t(communicator.ranks()));
-  const auto bytes = std::as_bytes(std::span(&mine, 1));
-  const std::vector<int64_t> counts(all.size(), int64_t(bytes.size()));
-  communicator.all_gather(name, bytes, counts, reinterpret_cast<std::byte*>(all.data()));
-  return all;
-}
-
-template <class T>
-cuda::DeviceArray<T> zeros(size_t count, const cuda::Stream& stream) {
-  cuda::DeviceArray<T> array(count);
-  cuda::zero(array.data(), count * sizeof(T), stream.get());
-  return array;
-}
+// Messages of so many bytes to read are measured, powers of two from the first on: below it the second wait of two
+// shots costs more than what they read less.
+constexpr int64_t kFirstMeasured = 128 << 10, kLastMeasured = 8 << 20;
+constexpr int kMeasuredWidth = 4096, kRounds = 2, kCalls = 2;
 
 }  // namespace
 
-struct PeerSum::Memory {
-  Memory(int64_t capacity, const cuda::Stream& stream)
-      : exchange(size_t(2 * capacity)), flags(zeros<unsigned>(cuda::kAllReduceFlags, stream)) {}
-  cuda::DeviceArray<float> exchange;
-  cuda::DeviceArray<unsigned> flags;
-  cuda::HostWord abort;
-};
-
-bool PeerSum::possible(Communicator& communicator) {
-  const std::pair mine(process_token(), int64_t(cuda::device_info().ordinal));
-  const auto all = gathered(communicator, "processes", mine);
-  return all.size() <= cuda::kMaxRanks && std::ranges::count(all, mine) == std::ssize(all);
+std::unique_ptr<PeerSum> PeerSum::make(Communicator& communicator, int64_t capacity) {
+  capacity = (capacity + 3) / 4 * 4;
+  std::unique_ptr<PeerMemory> memory = PeerMemory::make(communicator, capacity);
+  if (!memory) return nullptr;
+  std::unique_ptr<PeerSum> out(new PeerSum(communicator, std::move(memory), capacity));
+  out->measure();
+  return out;
 }
 
-PeerSum::PeerSum(Communicator& communicator, int64_t capacity) : communicator_(communicator) {
+PeerSum::PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory, int64_t capacity)
+    : communicator_(communicator), memory_(std::move(memory)), counters_(cuda::kAllReduceCounters) {
   const cuda::Stream stream;
+  cuda::zero(counters_.data(), counters_.size() * sizeof(unsigned), stream.get());
+  stream.wait();
   side_.rank = communicator.rank();
   side_.ranks = communicator.ranks();
-  side_.capacity = (capacity + 3) / 4 * 4;
-  side_.two_shot_bytes = kTwoShotBytes;
-  side_.status = status_.on_device();
-  counters_ = zeros<unsigned>(cuda::kAllReduceCounters, stream);
+  side_.peers = memory_->buffers();
+  side_.capacity = capacity;
+  side_.two_shot_bytes = kNeverTwoShot;
   side_.counters = counters_.data();
-
-  const auto mine = std::make_shared<Memory>(side_.capacity, stream);
-  stream.wait();
-  side_.abort = mine->abort.on_device();
-  for (const std::shared_ptr<Memory>* theirs : gathered(communicator, "peers", &mine)) peers_.push_back(*theirs);
-  communicator.barrier("peers");  // `mine` has been copied
-  for (size_t peer = 0; peer < peers_.size(); ++peer) {
-    side_.peers.exchange[peer] = peers_[peer]->exchange.data();
-    side_.peers.flags[peer] = peers_[peer]->flags.data();
-  }
+  side_.abort = memory_->abort().on_device();
+  side_.status = status_.on_device();
 }
 
 PeerSum::~PeerSum() {
-  if (std::uncaught_exceptions() == 0) return;
-  for (const std::shared_ptr<Memory>& peer : peers_) peer->abort.store(1);
+  if (std::uncaught_exceptions() > 0) memory_->abort_threads();
+}
+
+// Both ways of one node a rank, the best of a few rounds.
+void PeerSum::measure() {
+  const int64_t row_bytes = side_.ranks * kMeasuredWidth * int64_t(sizeof(float));
+  const cuda::SumOrder order = cuda::SumOrder::by_rank(side_.ranks);
+  const cuda::Stream stream;
+  cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
+  std::vector<ShotTimes> times;
+  for (int64_t bytes = kFirstMeasured; bytes <= kLastMeasured; bytes *= 2) {
+    const int64_t rows = std::max<int64_t>(1, bytes / row_bytes);
+    if (rows * kMeasuredWidth > side_.capacity || rows > cuda::kAllReduceRows) break;
+    cuda::DeviceArray<float> values(size_t(rows * kMeasuredWidth));
+    cuda::zero(values.data(), values.size() * sizeof(float), stream.get());
+    const auto best = [&](int64_t two_shot_bytes) {
+      side_.two_shot_bytes = two_shot_bytes;
+      float least = 0;
+      for (int round = 0; round < kRounds; ++round) {
+        begin.record(stream);
+        for (int call = 0; call < kCalls; ++call)
+          cuda::all_reduce(stream.get(), side(), order, int(rows), kMeasuredWidth, values.data(), values.data());
+        end.record(stream);
+        wait(stream);
+        const float milliseconds = end.milliseconds_since(begin);
+        least = round == 0 ? milliseconds : std::min(least, milliseconds);
+      }
+      return least;
+    };
+    const float one_shot = best(kNeverTwoShot);
+    times.push_back({rows * row_bytes, one_shot, best(0)});
+  }
+  side_.two_shot_bytes = two_shots_from(times);
+  communicator_.broadcast("two shots", std::as_writable_bytes(std::span(&side_.two_shot_bytes, 1)));
 }
 
 // A look takes some 0.1 us at least: a wait does not end before the deadline, and if looks take longer, wait() ends it.
@@ -98,7 +100,7 @@ void PeerSum::wait(const cuda::Stream& stream) {
   using Clock = std::chrono::steady_clock;
   end_.record(stream);
   const Clock::time_point deadline = Clock::now() + communicator_.timeout();
-  cuda::HostWord& abort = peers_[size_t(communicator_.rank())]->abort;
+  cuda::HostWord& abort = memory_->abort();
   bool late = false;
   for (; !end_.passed(); std::this_thread::yield())
     if (!late && Clock::now() > deadline) {

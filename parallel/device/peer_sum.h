@@ -1,22 +1,19 @@
 #pragma once
 #include <memory>
 
-#include "kernels/cuda/all_reduce.h"
-#include "kernels/cuda/host_word.h"
 #include "parallel/device/device_sum.h"
+#include "parallel/device/peer_memory.h"
 #include "parallel/device/sum_orders.h"
 
 namespace pleat {
 
-// Each rank reads the others' memory in one launch (kernels/cuda/all_reduce.h). Of ranks that are threads of one
-// process and share a device.
+// Each rank reads the others' memory in one launch (kernels/cuda/all_reduce.h), in one shot or in two: what is faster
+// here is measured at the start, and rank 0's clock decides for all.
 class PeerSum final : public DeviceSum {
  public:
-  // Whether these ranks can: a collective call, with the same answer on all.
-  static bool possible(Communicator& communicator);
-
-  // Collective. capacity: floats of the largest message, most_nodes * rows * d, the same on all ranks.
-  PeerSum(Communicator& communicator, int64_t capacity);
+  // Collective; nullptr, on every rank, where PeerMemory::make() has none. capacity: floats of the largest message,
+  // most_nodes * rows * d, the same on all ranks.
+  static std::unique_ptr<PeerSum> make(Communicator& communicator, int64_t capacity);
   ~PeerSum() override;  // where an error ends it, it ends the others' waits
   void all_reduce(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                   const float* mine, float* out) override;
@@ -25,14 +22,16 @@ class PeerSum final : public DeviceSum {
                            float* y) override;
   void wait(const cuda::Stream& stream) override;
   bool in_stream_order() const override { return true; }
+  int64_t two_shot_bytes() const { return side_.two_shot_bytes; }  // from which size on
 
  private:
-  struct Memory;  // that the others read
+  PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory, int64_t capacity);
+  void measure();
   const cuda::AllReduce& side();
 
   Communicator& communicator_;
+  std::unique_ptr<PeerMemory> memory_;
   cuda::AllReduce side_;
-  std::vector<std::shared_ptr<Memory>> peers_;  // [ranks], alive as long as a rank may look at them
   cuda::DeviceArray<unsigned> counters_;
   cuda::HostWord status_;
   cuda::Event end_;  // of what a wait is for

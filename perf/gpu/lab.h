@@ -55,6 +55,7 @@ struct Sum {
 
 // Entries by family.
 void products(Lab& lab);
+void planes(Lab& lab);
 void prompts(Lab& lab);
 void folds(Lab& lab);
 void attentions(Lab& lab);

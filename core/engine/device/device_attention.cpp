@@ -9,9 +9,13 @@
 
 namespace pleat {
 
+cuda::RowInput DeviceStep::State::input(const float* x, int rows, int width, const cuda::Rows& w) {
+  if (w.bits > 8) return cuda::RowInput::of_floats(x, rows, width);
+  return quantisers.at(width).quantise(handle(), x, rows, w.protected_inputs, w.protected_input_count);
+}
+
 cuda::RowInput DeviceStep::State::input(const DeviceVector& x, int width, const cuda::Rows& w) {
-  if (w.bits > 8) return cuda::RowInput::of_floats(x.data(), shape.rows, width);
-  return quantisers.at(width).quantise(handle(), x.data(), shape.rows, w.protected_inputs, w.protected_input_count);
+  return input(x.data(), shape.rows, width, w);
 }
 
 void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products) {
@@ -23,8 +27,9 @@ void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initiali
   for (const cuda::RowProduct& product : products) {
     if (product.w.rows == 0) continue;
     const MatrixView<const float> of(x.data() + product.first_input, shape.rows, product.w.width, width);
-    cuda::gemm(handle(), many_rows.prepare(handle(), of, product.w),
-               {product.w,
+    const cuda::Rows w = product.w.planes ? widened.widen(handle(), product.w) : product.w;
+    cuda::gemm(handle(), many_rows.prepare(handle(), of, w),
+               {w,
                 product.bias,
                 std::nullopt,
                 {product.y, shape.rows, product.w.rows, product.y_stride},
@@ -46,8 +51,16 @@ AttentionScores DeviceStep::State::scores(int layer) const {
   return scores;
 }
 
+void DeviceStep::State::choose_key_channels(int index) {
+  const auto table_of = [&](int64_t row) {
+    const int table = host_rows[upload.at(RowsUpload::table_of) + size_t(row)];
+    return uploaded(RowsUpload::page_tables) + table * shape.table_pages;
+  };
+  key_channels->choose(index, caches[size_t(index)], table_of, communicator, *sum, stream);
+}
+
 void DeviceStep::State::attend(int index) {
-  if (q_width == 0) return;
+  if (q_width == 0) return choose_key_channels(index);
   const DeviceAttention& a = weights.layers[size_t(index)].attention;
   const int width = q_width + 2 * kv_width, head_size = blueprint.head_size;
   const cuda::Rows output = a.output.view();
@@ -67,6 +80,10 @@ void DeviceStep::State::attend(int index) {
   const KvCache& cache = caches[size_t(index)];
   cuda::append_kv(handle(), rotates ? rotaries[size_t(kind)].rule : cuda::DeviceRotary{}, q, k,
                   columns(q_width + kv_width, kv_width), paged, cache);
+  key_channels->observe(index, q,
+                        {uploaded(RowsUpload::positions), uploaded(RowsUpload::slots), uploaded(RowsUpload::observed)},
+                        handle());
+  choose_key_channels(index);
   const MatrixView<float> out(attended.data(), shape.rows, q_width);
   if (shape.prompt)
     cuda::prefill_attention(handle(), q, paged, cache, kv_of_head, scores(index), out);

@@ -5,7 +5,7 @@
 #include "core/engine/device/device_step.h"
 #include "kernels/cuda/copy_bandwidth.h"
 #include "parallel/device/device_inventory.h"
-#include "parallel/device/peer_sum.h"
+#include "parallel/device/peer_memory.h"
 
 namespace pleat {
 
@@ -15,7 +15,7 @@ MakeExecutor device_executor() {
   return [](const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
             const EngineOptions& options) {
     const std::vector<RankDevice> devices = take_devices(communicator);
-    check_devices(devices, PeerSum::possible(communicator));  // threads, which only tests have, may share one
+    check_devices(devices, PeerMemory::of_threads(communicator));  // threads, which only tests have, may share one
     return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
   };
 }

@@ -12,10 +12,13 @@ using cuda::kMaxRows;
 void DeviceStep::State::head(int first, int count) {
   const cuda::Rows w = weights.head.view();
   const float* const bias = weights.head_bias.size() > 0 ? weights.head_bias.data() : nullptr;
-  const float* const x = normed.data() + int64_t(first) * d;
-  cuda::RowInput in = cuda::RowInput::of_floats(x, count, d);
-  if (w.bits <= 8) in = quantisers.at(d).quantise(handle(), x, count, w.protected_inputs, w.protected_input_count);
-  cuda::multiply_rows(handle(), in, {{w, bias, device_logits.data(), vocab}});
+  const float* x = normed.data() + int64_t(first) * d;
+  if (e != d) {
+    const cuda::Rows output = weights.embedding_output.view();
+    cuda::multiply_rows(handle(), input(x, count, d, output), {{output, nullptr, head_input.data(), e}});
+    x = head_input.data();
+  }
+  cuda::multiply_rows(handle(), input(x, count, e, w), {{w, bias, device_logits.data(), vocab}});
   if (blueprint.logit_soft_cap > 0)
     cuda::soft_cap(handle(), float(blueprint.logit_soft_cap), {device_logits.data(), count, vocab});
 }

@@ -11,11 +11,6 @@ using cuda::kMaxRows;
 
 namespace {
 
-void check_blueprint(const Blueprint& blueprint) {
-  require_for_device(blueprint.norm_place == NormPlace::before, "norms behind the sub-layers");
-  require_for_device(blueprint.embedding == blueprint.hidden, "embeddings of another width");
-}
-
 // Of a pass. Selection static keeps every leaf's sums of its rows.
 int prompt_rows(const Weights& weights) {
   const auto keeps_leaves = [](const LayerWeights& layer) { return layer.spec.selection == SelectionKind::hot; };
@@ -26,12 +21,13 @@ int prompt_rows(const Weights& weights) {
 
 DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const ShardPlan& plan_,
                          Communicator& communicator_, const EngineOptions& options)
-    : blueprint((check_blueprint(blueprint_), blueprint_)),
+    : blueprint(blueprint_),
       plan(plan_),
       communicator(communicator_),
       rank(communicator.rank()),
       weights(device_weights(host, blueprint, plan, rank, stream)),
       d(int(blueprint.hidden)),
+      e(int(blueprint.embedding)),
       q_width(int(plan.heads(rank).size()) * blueprint.head_size),
       kv_width(int(plan.kv_heads(rank).size()) * blueprint.head_size),
       vocab(int(plan.vocab(rank).size())),
@@ -42,13 +38,14 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
       host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
       device_rows(host_rows.size()),
-      many_rows(upload.capacity, std::max({d, q_width, int(weights.zeros.size())})),
+      many_rows(upload.capacity, std::max({d, e, q_width, int(weights.zeros.size())})),
       host_logits(size_t(kMaxRows) * size_t(vocab)),
       finder(kMaxRows, int(plan.vocab(rank).begin), vocab, 0),  // logits are capped before
       device_best(kMaxRows),
       logit_sums(kMaxRows),
       host_best(kMaxRows) {
-  sum = make_device_sum(communicator, plan.reduction(), joint_exchange.most_nodes * int64_t(upload.capacity) * d);
+  sum = make_device_sum(communicator, plan.reduction(),
+                        joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e));
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)
     kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
@@ -77,6 +74,9 @@ void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
     cache.values = cache_memory.data() + (layer * 2 + 1) * half;
     caches.push_back(cache);
   }
+  key_channels.emplace(KeyChannelSizes{blueprint.layers, blueprint.heads, blueprint.kv_heads, blueprint.head_size,
+                                       options.max_sequences, options.max_rows, options.key_channels},
+                       plan, rank, cache.pages);
 }
 
 void DeviceStep::State::make_work_space(int slots) {
@@ -97,7 +97,13 @@ void DeviceStep::State::make_work_space(int slots) {
     prompt_scores.emplace_back(remembered);
     cuda::zero(prompt_chosen.emplace_back(remembered).data(), remembered, handle());
   }
-  for (const int width : {d, q_width}) quantisers.try_emplace(width, width);
+  int64_t widened_bytes = 0;
+  for (const DeviceLayer& layer : weights.layers)
+    for (const cuda::DeviceRows* matrix :
+         {&layer.attention.query_key_value, &layer.attention.output, &layer.ffn.gate, &layer.ffn.up, &layer.ffn.down})
+      widened_bytes = std::max(widened_bytes, cuda::WidenedPlanes::bytes_of(matrix->view()));
+  widened = cuda::WidenedPlanes(widened_bytes);
+  for (const int width : {d, e, q_width}) quantisers.try_emplace(width, width);
   for (const DeviceLayer& layer : weights.layers) quantisers.try_emplace(layer.shards.neurons, layer.shards.neurons);
   const auto room = [](int64_t rows, int64_t width) { return DeviceVector(size_t(rows * width)); };
   const int64_t rows = upload.capacity, ffn_nodes = int64_t(plan.ffn_exchange().nodes[size_t(rank)].size());
@@ -122,6 +128,7 @@ void DeviceStep::State::make_work_space(int slots) {
   }
   attention_work = DeviceVector(
       cuda::attention_work(kMaxRows, int(kv_of_head.size()), blueprint.head_size, int(blueprint.max_positions)));
+  if (e != d) of_embeddings = room(rows, e), head_input = room(kMaxRows, e);
   device_logits = room(kMaxRows, vocab);
 }
 

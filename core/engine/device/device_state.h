@@ -4,6 +4,7 @@
 #include <map>
 #include <span>
 
+#include "core/engine/device/device_key_channels.h"
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
 #include "kernels/cuda/candidates.h"
@@ -12,6 +13,7 @@
 #include "kernels/cuda/multiply_rows.h"
 #include "kernels/cuda/paged_rows.h"
 #include "kernels/cuda/transposed_rows.h"
+#include "kernels/cuda/widened_planes.h"
 #include "kernels/kv_cache.h"
 #include "parallel/device/device_sum.h"
 
@@ -37,7 +39,7 @@ struct PassShape {
 // Where a pass's rows lie in what it uploads.
 struct RowsUpload {
   int capacity = 0;  // rows; each of these begins behind so many of the one before
-  enum Part { tokens, positions, table_of, slots, ends, page_tables };
+  enum Part { tokens, positions, table_of, slots, ends, observed, page_tables };
   size_t at(Part part) const { return size_t(part) * size_t(capacity); }
 };
 
@@ -50,21 +52,24 @@ struct DeviceStep::State {
 
   // Prompts' rows first, so that a step's rows make few passes; `result_of` keeps the plan's order.
   void order_rows(const StepPlan& step_plan);
-  // These rows of a plan, up to the end of all work: at most most_rows(folded), all folded or none.
-  void pass(const StepPlan& step_plan, std::span<const int32_t> rows);
+  // These rows of a plan, `ordered` from `begin` on, up to the end of all work: at most most_rows(folded), all folded
+  // or none.
+  void pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows);
   int most_rows(bool folded) const { return folded ? cuda::kMaxRows : upload.capacity; }
-  void upload_rows(const StepPlan& step_plan, std::span<const int32_t> rows);
+  void upload_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows);
   // A shape that comes again is captured, from then on one launch runs its layers.
   void run_layers(int64_t step);
   void layers(int64_t step);
   void embed();
   void normalise(const DeviceNorm& norm);  // normed = norm(residual)
   void attend(int layer);                  // normed -> this rank's nodes of the attention's output
+  void choose_key_channels(int layer);     // of prompts that end in this pass
   AttentionScores scores(int layer) const;
   void ffn(const DeviceLayer& layer, bool folded);  // normed -> its nodes of the FFN's output
   // residual += the sum of all ranks' nodes + bias; normed = norm(residual)
   void add(const char* name, const TreeExchange& exchange, const float* mine, const float* bias,
            const DeviceNorm& of_output, const DeviceNorm& next);
+  void keep_normed();
   void add_attention(const DeviceLayer& layer);
   void add_ffn(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
   void add_both(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
@@ -91,7 +96,8 @@ struct DeviceStep::State {
   // Products of x [rows, width] by the kernels of this pass.
   void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
   // Quantised for w where that is in low bits.
-  cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);
+  cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
+  cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
   const int32_t* uploaded(RowsUpload::Part part) const { return device_rows.data() + upload.at(part); }
   cuda::StreamHandle handle() const { return stream.get(); }
   cuda::Norm rule(const DeviceNorm& norm) const;
@@ -103,7 +109,7 @@ struct DeviceStep::State {
   int rank;
   cuda::Stream stream;
   DeviceWeights weights;
-  int d, q_width, kv_width, vocab, neurons = 0;  // the last four: of this rank
+  int d, e, q_width, kv_width, vocab, neurons = 0;  // e: width of embeddings; the last four: of this rank
   int attention_nodes;
   TreeExchange joint_exchange, embedding_exchange;
   std::unique_ptr<DeviceSum> sum;
@@ -112,6 +118,7 @@ struct DeviceStep::State {
   DeviceVector slopes;
   cuda::DeviceArray<std::byte> cache_memory;
   std::vector<KvCache> caches;
+  std::optional<DeviceKeyChannels> key_channels;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
   std::vector<int32_t> ordered;    // the plan's rows as they are taken
@@ -124,6 +131,7 @@ struct DeviceStep::State {
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
   cuda::DeviceArray<int32_t> device_rows;
   DeviceVector residual, normed, query_key_value, attended, up, gate, attention_work;
+  DeviceVector of_embeddings, head_input;         // [rows, e], [kMaxRows, e], where e is not d
   DeviceVector device_logits;                     // [kMaxRows, vocab]
   DeviceVector nodes;                             // attention's, then the FFN's [rows, d]
   DeviceVector of_leaves, of_bins;                // of a folded FFN: [leaves][rows, d], [bins][rows, d]
@@ -132,6 +140,7 @@ struct DeviceStep::State {
   cuda::GemmRows many_rows;
   DeviceVector gemm_work;
   cuda::TransposedRows down_by_output;
+  cuda::WidenedPlanes widened;
   DeviceVector of_held;  // of selection static [leaves][rows, d]
   // Of selections prompt and core: what is kept for each layer, [slots, neurons] or nothing, and work space.
   std::vector<DeviceVector> prompt_scores;

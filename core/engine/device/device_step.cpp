@@ -27,7 +27,7 @@ void DeviceStep::State::order_rows(const StepPlan& step_plan) {
   best.resize(step_plan.logits == LogitsMode::argmax ? size_t(results) : 0);
 }
 
-void DeviceStep::State::upload_rows(const StepPlan& step_plan, std::span<const int32_t> rows) {
+void DeviceStep::State::upload_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
   const int count = int(rows.size());
   int positions = 0;
   for (const int32_t row : rows) positions = std::max(positions, step_plan.rows[size_t(row)].position + 1);
@@ -55,6 +55,7 @@ void DeviceStep::State::upload_rows(const StepPlan& step_plan, std::span<const i
     put(RowsUpload::table_of, i, table);
     put(RowsUpload::slots, i, step_plan.slots[size_t(sequence)]);
     put(RowsUpload::ends, i, row.prompt_end);
+    put(RowsUpload::observed, i, i < count && key_channels->observes(int64_t(begin) + i));
   }
   const size_t words = upload.at(RowsUpload::page_tables) + size_t((table + 1) * shape.table_pages);
   device_rows.copy_from(std::span(host_rows.data(), words), stream);
@@ -64,15 +65,23 @@ cuda::Norm DeviceStep::State::rule(const DeviceNorm& norm) const {
   return {norm.weight.data(), norm.bias.data(), blueprint.norm_epsilon, blueprint.norm == NormKind::layer_norm};
 }
 
-// The vocabulary is split: a token's rank contributes its row, rank 0 the position's.
+// The vocabulary is split: a token's rank contributes its row, rank 0 the position's. Where embeddings have a width of
+// their own, every rank projects their sum and adds the positions.
 void DeviceStep::State::embed() {
   const cuda::Rows table = (blueprint.tied_head ? weights.head : weights.token_embedding).view();
-  cuda::PositionEmbedding learned;
-  if (rank == 0) learned = {weights.position_embedding.view(), int(blueprint.position_offset)};
+  const cuda::PositionEmbedding learned{weights.position_embedding.view(), int(blueprint.position_offset)};
   const cuda::TokenEmbedding of_tokens{table, int(plan.vocab(rank).begin), blueprint.embedding_scale};
-  cuda::embed(handle(), shape.rows, d, uploaded(RowsUpload::tokens), of_tokens, uploaded(RowsUpload::positions),
-              learned, residual.data());
-  sum->all_reduce(handle(), "embedding", embedding_exchange, shape.rows, d, residual.data(), residual.data());
+  const bool projects = e != d, has_positions = rank == 0 && !projects;
+  const DeviceVector& embedded = projects ? of_embeddings : residual;
+  cuda::embed(handle(), shape.rows, e, uploaded(RowsUpload::tokens), of_tokens, uploaded(RowsUpload::positions),
+              has_positions ? learned : cuda::PositionEmbedding(), embedded.data());
+  sum->all_reduce(handle(), "embedding", embedding_exchange, shape.rows, e, embedded.data(), embedded.data());
+  if (projects) {
+    multiply(embedded, e, {{weights.embedding_input.view(), nullptr, residual.data(), d}});
+    cuda::embed(handle(), shape.rows, d, uploaded(RowsUpload::tokens), {}, uploaded(RowsUpload::positions), learned,
+                normed.data());
+    cuda::add_norm(handle(), shape.rows, d, {normed.data()}, {}, residual.data(), normed.data());
+  }
   if (weights.embedding_norm.weight.size() > 0)
     cuda::add_norm(handle(), shape.rows, d, {}, rule(weights.embedding_norm), residual.data(), residual.data());
 }
@@ -92,14 +101,22 @@ void DeviceStep::State::add(const char* name, const TreeExchange& exchange, cons
                    normed.data());
 }
 
+// Where norms stand behind the sub-layers, what is normalised is the residual stream too.
+void DeviceStep::State::keep_normed() {
+  if (blueprint.norm_place == NormPlace::before) return;
+  cuda::copy_on_device(residual.data(), normed.data(), size_t(shape.rows) * size_t(d) * sizeof(float), handle());
+}
+
 void DeviceStep::State::add_attention(const DeviceLayer& layer) {
   add("attention", plan.attention_exchange(), nodes.data(), layer.biases.attention.data(), layer.attention.output_norm,
-      layer.ffn_norm);
+      blueprint.norm_place == NormPlace::before ? layer.ffn_norm : layer.attention_norm);
+  keep_normed();
 }
 
 void DeviceStep::State::add_ffn(const DeviceLayer& layer, const DeviceNorm& next, bool folded) {
   add("ffn", plan.ffn_exchange(), ffn_nodes(), (folded ? layer.biases.folded : layer.biases.dense).data(),
-      layer.ffn.output_norm, next);
+      layer.ffn.output_norm, blueprint.norm_place == NormPlace::before ? next : layer.ffn_norm);
+  keep_normed();
 }
 
 // Attention's and the FFN's outputs in one all-reduce.
@@ -111,7 +128,9 @@ void DeviceStep::State::add_both(const DeviceLayer& layer, const DeviceNorm& nex
 
 void DeviceStep::State::layers(int64_t step) {
   embed();
-  normalise(weights.layers[0].attention_norm);
+  const bool norm_first = blueprint.norm_place == NormPlace::before;
+  const DeviceNorm none;
+  normalise(norm_first ? weights.layers[0].attention_norm : none);
   for (int index = 0; index < blueprint.layers; ++index) {
     const DeviceLayer& layer = weights.layers[size_t(index)];
     const DeviceNorm& next =
@@ -129,20 +148,23 @@ void DeviceStep::State::layers(int64_t step) {
       add_both(layer, next, folded);
     }
   }
+  if (!norm_first) normalise(weights.final_norm);
   communicator.at(step, -1);
 }
 
 void DeviceStep::State::run_layers(int64_t step) {
   if (!sum->in_stream_order()) return layers(step);
-  if (shape.prompt) return layers(step);  // few of these have the shape of another
+  // Few prompts have the shape of another.
+  if (shape.prompt || key_channels->chooses()) return layers(step);
   const auto [known, is_new] = graphs.try_emplace(shape);
   if (is_new) return layers(step);
   if (!known->second) known->second = std::make_unique<cuda::Graph>(stream, [&] { layers(step); });
   known->second->launch(stream);
 }
 
-void DeviceStep::State::pass(const StepPlan& step_plan, std::span<const int32_t> rows) {
-  upload_rows(step_plan, rows);
+void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
+  upload_rows(step_plan, begin, rows);
+  key_channels->begin_pass(int64_t(begin), int64_t(rows.size()));
   run_layers(step_plan.step);
   read_results(rows, step_plan.logits);
 }
@@ -157,11 +179,16 @@ void DeviceStep::step(const StepPlan& plan) {
   s.order_rows(plan);
   s.passes[0] = s.passes[1] = 0;
   const auto folded = [&](size_t i) { return plan.rows[size_t(s.ordered[i])].folded != 0; };
-  for (size_t begin = 0, end = 0; begin < s.ordered.size(); begin = end) {
-    const size_t most = size_t(s.most_rows(folded(begin)));
-    while (end < s.ordered.size() && end - begin < most && folded(end) == folded(begin)) ++end;
-    ++s.passes[folded(begin)];
-    s.pass(plan, std::span(s.ordered).subspan(begin, end - begin));
+  s.key_channels->plan_step(plan, s.ordered);
+  for (const KeyChannels::Run& run : s.key_channels->runs()) {
+    s.key_channels->cut(run, s.caches, s.handle());
+    const size_t run_end = size_t(run.begin + run.count);
+    for (size_t begin = size_t(run.begin), end = begin; begin < run_end; begin = end) {
+      const size_t most = size_t(s.most_rows(folded(begin)));
+      while (end < run_end && end - begin < most && folded(end) == folded(begin)) ++end;
+      ++s.passes[folded(begin)];
+      s.pass(plan, begin, std::span(s.ordered).subspan(begin, end - begin));
+    }
   }
 }
 

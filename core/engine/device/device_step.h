@@ -8,8 +8,7 @@ namespace pleat {
 
 class DeviceStep : public StepExecutor {
  public:
-  // Collective. options.kv_tokens: the cache's capacity. Error(unimplemented) where the model has something that the
-  // device code lacks.
+  // Collective. options.kv_tokens: the cache's capacity.
   DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
              const EngineOptions& options);
   ~DeviceStep() override;

@@ -124,14 +124,12 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
 
 }  // namespace
 
-void require_for_device(bool condition, const char* what) {
-  if (!condition) throw Error(ErrorKind::unimplemented, concat(what, " do not run on a GPU yet"));
-}
-
 DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
                              const cuda::Stream& stream) {
   DeviceWeights out;
   out.head = upload(weights.head, stream);
+  out.embedding_input = upload(weights.embedding_input, stream);
+  out.embedding_output = upload(weights.embedding_output, stream);
   out.head_bias = upload(weights.head_bias, stream);
   if (!blueprint.tied_head) out.token_embedding = upload(weights.token_embedding, stream);
   out.position_embedding = upload(weights.position_embedding, stream);

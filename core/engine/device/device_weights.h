@@ -65,6 +65,7 @@ struct DeviceLayer {
 
 struct DeviceWeights {
   cuda::DeviceRows head, token_embedding, position_embedding;
+  cuda::DeviceRows embedding_input, embedding_output;  // [d, e], [e, d]
   DeviceVector head_bias;
   DeviceNorm embedding_norm, final_norm;
   std::vector<DeviceLayer> layers;
@@ -73,10 +74,6 @@ struct DeviceWeights {
   DeviceVector zeros;                       // [the most neurons of a layer]
 };
 
-// Error(unimplemented): "<what> do not run on a GPU yet".
-void require_for_device(bool condition, const char* what);
-
-// Error(unimplemented) for what kernels/cuda has nothing for.
 DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
                              const cuda::Stream& stream);
 

@@ -116,7 +116,7 @@ TEST(CudaEmbedding, OfTheRanksAddsUpToTheWholeBitForBit) {
 TEST(Embedding, OfATableInLowBitsHasItsWeights) {
   const Stream stream;
   constexpr int kWidth = 130;
-  for (const WeightFormat format : kLowBitFormats) {
+  for (const WeightFormat format : kRowFormats) {
     const RandomRows w(format, kVocab, kWidth, 3, {3, 64, kWidth - 1});
     const DeviceRows table(w.rows, stream);
     const DeviceArray<int32_t> token_ids(kTokens, stream);

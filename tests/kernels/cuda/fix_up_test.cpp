@@ -134,9 +134,9 @@ TEST_P(CudaFixUp, ARowHasTheSameBitsAloneAndAmongOthers) {
 std::vector<Formats> formats() {
   std::vector<Formats> out;
   for (const WeightFormat up :
-       {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::int3})
+       {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4, WeightFormat::planes3})
     for (const WeightFormat down : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int6,
-                                    WeightFormat::int5, WeightFormat::int4})
+                                    WeightFormat::int5, WeightFormat::planes4})
       if (is_low_bit(up) == is_low_bit(down) && (is_low_bit(up) || up == down))
         for (const bool gated : {false, true}) out.push_back({up, down, gated});
   return out;

@@ -7,8 +7,10 @@
 namespace pleat::cuda {
 namespace {
 
-constexpr WeightFormat kFormats[] = {WeightFormat::f32,  WeightFormat::bf16, WeightFormat::int8, WeightFormat::int6,
-                                     WeightFormat::int5, WeightFormat::int4, WeightFormat::int3, WeightFormat::int2};
+constexpr WeightFormat kFormats[] = {WeightFormat::f32,     WeightFormat::bf16,   WeightFormat::int8,
+                                     WeightFormat::int6,    WeightFormat::int5,   WeightFormat::int4,
+                                     WeightFormat::int3,    WeightFormat::int2,   WeightFormat::planes4,
+                                     WeightFormat::planes3, WeightFormat::planes2};
 
 std::vector<int32_t> some_inputs(WeightFormat format, int64_t width) {
   if (!is_low_bit(format) || width < 70) return {};

@@ -11,7 +11,8 @@ TEST(TransposedRows, HasEveryWeightWhereItBelongs) {
   const Stream stream;
   constexpr int kRows = 70, kWidth = 150;
   for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int6,
-                                    WeightFormat::int5, WeightFormat::int4, WeightFormat::int3, WeightFormat::int2}) {
+                                    WeightFormat::int5, WeightFormat::int4, WeightFormat::int3, WeightFormat::int2,
+                                    WeightFormat::planes4, WeightFormat::planes3, WeightFormat::planes2}) {
     const bool low = is_low_bit(format);
     const RandomRows w(format, kRows, kWidth, 3, {}, low ? std::vector<int32_t>{3, 69} : std::vector<int32_t>());
     const DeviceRows device(w.rows, stream);

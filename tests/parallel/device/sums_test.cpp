@@ -1,11 +1,15 @@
-// Sums through peers' memory and through the host's, with ranks as threads over one emulated device. What they must be
+// Sums through peers' memory and through the host's, with ranks as threads over one emulated device, or as processes
+// with one each. What they must be
 // comes from the Communicator.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "parallel/device/one_rank_sum.h"
 #include "parallel/device/peer_sum.h"
 #include "parallel/device/staged_sum.h"
+#include "parallel/device/two_shot.h"
 #include "parallel/thread_communicator.h"
+#include "processes.h"
 #include "tests/kernels/vectors.h"
 
 namespace pleat {
@@ -59,29 +63,73 @@ Sums expected_sums(Communicator& communicator, const TreeExchange& exchange, con
   return expected;
 }
 
-template <class Sum>
-void expect_the_communicators(int ranks) {
+using MakeSum = std::function<std::unique_ptr<DeviceSum>(Communicator&, int64_t)>;
+
+void expect_its_trees(Communicator& communicator, const MakeSum& make) {
+  const int ranks = communicator.ranks();
   const TreeExchange heads(3, ranks), neurons(32, ranks);  // 3 leaves, 4 ranks: one has none
   const TreeExchange exchanges[] = {heads, neurons, TreeExchange(25, ranks), TreeExchange::joint(heads, neurons),
                                     TreeExchange::one_sum_a_rank(32, ranks)};
-  run_ranks(ranks, [&](Communicator& communicator) {
-    Sum sum(communicator, 12 * int64_t(kSize));
-    for (const TreeExchange& exchange : exchanges) {
-      const std::vector<float> mine = given(exchange, communicator.rank());
-      const Sums got = sums(sum, exchange, mine), expected = expected_sums(communicator, exchange, mine);
-      EXPECT_TRUE(same_bits(got.sum, expected.sum)) << communicator.rank() << " of " << ranks;
-      EXPECT_TRUE(same_bits(got.residual, expected.residual)) << communicator.rank() << " of " << ranks;
-      EXPECT_TRUE(same_bits(got.y, expected.y)) << communicator.rank() << " of " << ranks;
-    }
-  });
+  const std::unique_ptr<DeviceSum> sum = make(communicator, 12 * int64_t(kSize));
+  ASSERT_NE(sum, nullptr);
+  for (const TreeExchange& exchange : exchanges) {
+    const std::vector<float> mine = given(exchange, communicator.rank());
+    const Sums got = sums(*sum, exchange, mine), expected = expected_sums(communicator, exchange, mine);
+    EXPECT_TRUE(same_bits(got.sum, expected.sum)) << communicator.rank() << " of " << ranks;
+    EXPECT_TRUE(same_bits(got.residual, expected.residual)) << communicator.rank() << " of " << ranks;
+    EXPECT_TRUE(same_bits(got.y, expected.y)) << communicator.rank() << " of " << ranks;
+  }
+}
+
+void expect_the_communicators(int ranks, const MakeSum& make) {
+  run_ranks(ranks, [&](Communicator& communicator) { expect_its_trees(communicator, make); });
 }
 
 TEST(PeerSum, HasTheBitsOfTheCommunicatorsTrees) {
-  for (const int ranks : {2, 3, 4}) expect_the_communicators<PeerSum>(ranks);
+  for (const int ranks : {2, 3, 4}) expect_the_communicators(ranks, PeerSum::make);
+}
+
+TEST(PeerSum, HasTheBitsOfTheCommunicatorsTreesBetweenProcesses) {
+  for (const int ranks : {2, 3})
+    run_processes(ranks, [](Communicator& communicator) { expect_its_trees(communicator, PeerSum::make); });
+}
+
+TEST(PeerSum, IsNoRanksWhereOneProcessCannotShareItsMemory) {
+  run_processes(3, [](Communicator& communicator) {
+    const rlimit no_files{};
+    if (communicator.rank() == 1) setrlimit(RLIMIT_NOFILE, &no_files);
+    EXPECT_EQ(PeerSum::make(communicator, 64), nullptr) << communicator.rank();
+  });
+}
+
+// Sizes that are measured; then all ranks must go the same way.
+TEST(PeerSum, AllRanksTakeTwoShotsFromTheSameSizeOn) {
+  constexpr int kLong = 4096;
+  int64_t from[2] = {-1, -2};
+  run_ranks(2, [&](Communicator& communicator) {
+    const std::unique_ptr<PeerSum> sum = PeerSum::make(communicator, 8 * kLong);
+    from[communicator.rank()] = sum->two_shot_bytes();
+    const Stream stream;
+    for (const int rows : {1, 4, 8}) {
+      const DeviceArray<float> values(std::vector<float>(size_t(rows * kLong), 1.5f), stream);
+      sum->all_reduce(stream.get(), "ffn", TreeExchange(2, 2), rows, kLong, values.data(), values.data());
+      sum->wait(stream);
+      EXPECT_EQ(values.to_host(stream), std::vector<float>(size_t(rows * kLong), 3.0f));
+    }
+  });
+  EXPECT_EQ(from[0], from[1]);
+}
+
+TEST(TwoShot, BeginsWhereItIsFasterEverAfter) {
+  EXPECT_EQ(two_shots_from({}), kNeverTwoShot);
+  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 1, 2}, {2, 1, 1}}), kNeverTwoShot);
+  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 2, 1}, {2, 1, 2}, {4, 4, 3}, {8, 8, 4}}), 4);
+  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 2, 1}, {2, 3, 2}}), 1);
 }
 
 TEST(StagedSum, HasTheBitsOfTheCommunicatorsTrees) {
-  for (const int ranks : {2, 3, 4}) expect_the_communicators<StagedSum>(ranks);
+  for (const int ranks : {2, 3, 4})
+    expect_the_communicators(ranks, std::make_unique<StagedSum, Communicator&, int64_t>);
 }
 
 TEST(OneRankSum, AddsItsOwnNodes) {
@@ -106,10 +154,10 @@ TEST(PeerSum, ARankThatDoesNotComeIsNamed) {
   const TreeExchange exchange(32, 3);
   try {
     run_ranks(3, [&](Communicator& communicator) {
-      PeerSum sum(communicator, 12 * int64_t(kSize));
+      const std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, 12 * int64_t(kSize));
       communicator.set_timeout(std::chrono::milliseconds(5));
       if (communicator.rank() == 1) return;
-      sums(sum, exchange, given(exchange, communicator.rank()));
+      sums(*sum, exchange, given(exchange, communicator.rank()));
     });
     FAIL();
   } catch (const Error& error) {
@@ -124,9 +172,9 @@ TEST(PeerSum, ARanksErrorEndsAll) {
   const TreeExchange exchange(32, 3);
   try {
     run_ranks(3, [&](Communicator& communicator) {
-      PeerSum sum(communicator, 12 * int64_t(kSize));
+      const std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, 12 * int64_t(kSize));
       if (communicator.rank() == 1) throw Error(ErrorKind::failed, "this rank's own trouble");
-      sums(sum, exchange, given(exchange, communicator.rank()));
+      sums(*sum, exchange, given(exchange, communicator.rank()));
     });
     FAIL();
   } catch (const Error& error) {

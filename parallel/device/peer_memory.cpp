@@ -1,0 +1,117 @@
+#include "parallel/device/peer_memory.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <random>
+#include <set>
+
+namespace pleat {
+namespace {
+
+constexpr size_t kFlagBytes = cuda::kAllReduceFlags * sizeof(unsigned);  // a multiple of 16
+
+// Where a rank runs: a process, told from any other on this host or another one, and its device.
+struct Home {
+  uint64_t token = 0;
+  int64_t process = 0, device = 0;
+  std::array<char, 64> host{};
+  auto operator<=>(const Home&) const = default;
+};
+
+Home this_home() {
+  static const uint64_t token = std::random_device()() | uint64_t(std::random_device()()) << 32;
+  Home home{.token = token, .process = getpid(), .device = cuda::device_info().ordinal};
+  gethostname(home.host.data(), home.host.size() - 1);
+  return home;
+}
+
+template <class T>
+std::vector<T> gathered(Communicator& communicator, const char* name, const T& mine) {
+  std::vector<T> all(size_t(communicator.ranks()));
+  const auto bytes = std::as_bytes(std::span(&mine, 1));
+  const std::vector<int64_t> counts(all.size(), int64_t(bytes.size()));
+  communicator.all_gather(name, bytes, counts, reinterpret_cast<std::byte*>(all.data()));
+  return all;
+}
+
+// Other processes' kernels may still read what this one has no more use for: until it ends.
+void keep_until_the_end(std::shared_ptr<void> memory) {
+  static auto* const kept = new std::vector<std::shared_ptr<void>>;
+  kept->push_back(std::move(memory));
+}
+
+}  // namespace
+
+PeerMemory::Memory::Memory(int64_t capacity) : bytes(kFlagBytes + size_t(2 * capacity) * sizeof(float)) {
+  const cuda::Stream stream;
+  cuda::zero(bytes.data(), kFlagBytes, stream.get());
+  stream.wait();
+}
+
+bool PeerMemory::of_threads(Communicator& communicator) {
+  const auto homes = gathered(communicator, "processes", this_home());
+  return std::ranges::count(homes, homes[0]) == std::ssize(homes);
+}
+
+std::unique_ptr<PeerMemory> PeerMemory::make(Communicator& communicator, int64_t capacity) {
+  PLEAT_ASSERT(capacity % 4 == 0, capacity, " floats");
+  const auto homes = gathered(communicator, "processes", this_home());
+  if (homes.size() > cuda::kMaxRanks) return nullptr;
+  std::set<std::pair<uint64_t, int64_t>> processes;
+  for (const Home& home : homes) processes.emplace(home.token, home.process);
+  const bool one_host = std::ranges::all_of(homes, [&](const Home& home) { return home.host == homes[0].host; });
+  std::unique_ptr<PeerMemory> out;
+  if (std::ranges::count(homes, homes[0]) == std::ssize(homes)) {
+    out.reset(new PeerMemory(capacity));
+    out->share_between_threads(communicator);
+  } else if (one_host && processes.size() == homes.size()) {
+    out.reset(new PeerMemory(capacity));
+    if (!out->share_between_processes(communicator)) out.reset();
+  }
+  return out;
+}
+
+void PeerMemory::set(int rank, unsigned char* memory) {
+  buffers_.flags[rank] = reinterpret_cast<unsigned*>(memory);
+  buffers_.exchange[rank] = reinterpret_cast<float*>(memory + kFlagBytes);
+}
+
+void PeerMemory::share_between_threads(Communicator& communicator) {
+  for (const std::shared_ptr<Memory>* theirs : gathered(communicator, "peers", &mine_)) threads_.push_back(*theirs);
+  communicator.barrier("peers");  // `mine_` has been copied
+  for (int rank = 0; rank < communicator.ranks(); ++rank) set(rank, threads_[size_t(rank)]->bytes.data());
+}
+
+// False, on every rank, where one could not: then nothing of it is left.
+bool PeerMemory::share_between_processes(Communicator& communicator) {
+  bool reaches_all = true;
+  const auto attempt = [&](auto work) {
+    try {
+      work();
+    } catch (const Error&) {
+      reaches_all = false;
+    }
+  };
+  cuda::MemoryHandle handle{};
+  attempt([&] { handle = cuda::export_memory(mine_->bytes.data()); });
+  const bool all_export = communicator.agree_min("peers", reaches_all) == 1;
+  const auto handles = gathered(communicator, "peers", handle);
+  for (int rank = 0; rank < communicator.ranks() && all_export; ++rank)
+    attempt([&] {
+      if (rank == communicator.rank()) return set(rank, mine_->bytes.data());
+      const auto& memory = processes_.emplace_back(std::make_unique<cuda::ImportedMemory>(handles[size_t(rank)]));
+      set(rank, static_cast<unsigned char*>(memory->get()));
+    });
+  if (communicator.agree_min("peers", reaches_all && all_export) == 1) return keep_until_the_end(mine_), true;
+  processes_.clear();
+  communicator.barrier("peers");  // nobody has this rank's memory open
+  return false;
+}
+
+void PeerMemory::abort_threads() const {
+  for (const std::shared_ptr<Memory>& peer : threads_) peer->abort.store(1);
+}
+
+}  // namespace pleat
