@@ -9,8 +9,7 @@ run() {
   "$@"
 }
 
-run "$build/perf/bench_matmul"
-run "$build/perf/bench_gather"
+run "$build/perf/bench_kernels" --benchmark_filter='products|gather' --benchmark_counters_tabular=true
 run "$build/pleat" bench decode --synthetic gpt2-xl
 run "$build/pleat" bench decode --synthetic falcon-7b --fold 0.8 --tokens 16
 run mpirun -np 2 "$build/pleat" bench decode --synthetic gpt2-xl --layers 24 --tokens 16
