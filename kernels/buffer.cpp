@@ -22,6 +22,11 @@ constexpr size_t kHugePage = size_t(2) << 20;
 constexpr size_t kPage = 4096;
 constexpr size_t kSharing = size_t(64) << 10;  // smaller buffers have small pages of their own, and so few of them
 constexpr size_t kShared = 8 * kHugePage;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kShares = false;  // an overrun is to meet a page that is not there
+#else
+constexpr bool kShares = true;
+#endif
 
 // Whole small pages: the end of a large buffer is not worth a huge page of its own.
 size_t mapped_bytes(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
@@ -82,7 +87,7 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   const size_t size = mapped_bytes(bytes);
   if (size >= kHugePage)
     data_ = map_huge(size);
-  else if (size >= kSharing)
+  else if (kShares && size >= kSharing)
     data_ = share(size, shared_);
   else
     data_ = map_zeroed(size);

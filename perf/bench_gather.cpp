@@ -44,6 +44,7 @@ void select(Selection& selection, std::mt19937& generator) {
 }
 
 struct Layer {
+  Layer(NeuronRows up_rows, NeuronRows down_rows) : up(std::move(up_rows)), down(std::move(down_rows)) {}
   NeuronRows up, down;
 };
 
@@ -76,7 +77,9 @@ const Subject& subject_of(WeightFormat format) {
   held = std::make_unique<Subject>();
   held->format = format;
   for (size_t bytes = 0; bytes < machine().memory.bytes();) {
-    held->layers.push_back({make_rows(format), make_rows(format)});
+    Layer& layer = held->layers.emplace_back(make_rows(format), make_rows(format));
+    NeuronRows* const together[] = {&layer.up, &layer.down};
+    lay_side_by_side(together);
     bytes += held->layers.back().up.bytes() + held->layers.back().down.bytes();
   }
   std::vector<int64_t> offsets;

@@ -68,7 +68,7 @@ class EveryCommand : public testing::TestWithParam<std::string> {
   int jobs_ = 0;
 };
 
-TEST_P(EveryCommand, WorksDenseAndFoldedAndGivesTheSameOnOneToFourRanks) {
+TEST_P(EveryCommand, WorksDenseAndFoldedAndGivesTheSameOnOneToThreeRanks) {
   const Outcome inspected = pleat("inspect --json --ranks 3 --model " + dense());
   ASSERT_EQ(inspected.code, 0) << inspected.err;
   EXPECT_EQ(json::parse(inspected.out)["ranks"].size(), 3u);
@@ -84,12 +84,12 @@ TEST_P(EveryCommand, WorksDenseAndFoldedAndGivesTheSameOnOneToFourRanks) {
   const json alone = evaluate(" --model " + folded() + " --against " + dense(), 1);
   EXPECT_GT(alone["kl"], 0);  // it did run folded
   EXPECT_LT(alone["kl"], 0.5);
-  for (int ranks : {2, 3, 4}) {
+  for (int ranks : {2, 3}) {
     EXPECT_EQ(generate(dense(), ranks), dense_texts) << ranks << " ranks";
     EXPECT_EQ(generate(folded(), ranks), folded_texts) << ranks << " ranks";
-    const json together = evaluate(" --model " + folded() + " --against " + dense(), ranks);
-    for (const char* key : {"perplexity", "kl", "top1_agreement"}) EXPECT_EQ(together[key], alone[key]) << key;
   }
+  const json together = evaluate(" --model " + folded() + " --against " + dense(), 3);
+  for (const char* key : {"perplexity", "kl", "top1_agreement"}) EXPECT_EQ(together[key], alone[key]) << key;
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryCommand, testing::ValuesIn(families()), [](const auto& family) {
