@@ -1,5 +1,6 @@
 #pragma once
 // `pleat bench`: measurements, each beside the machine's own read bandwidth measured in the same run.
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,6 +9,12 @@
 #include "launcher/command.h"
 
 namespace pleat {
+
+using Clock = std::chrono::steady_clock;
+
+inline double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 struct BenchOptions {
   CommonOptions common;
