@@ -22,7 +22,12 @@ constexpr size_t kHugePage = size_t(2) << 20;
 constexpr size_t kPage = 4096;
 constexpr size_t kSharing = size_t(64) << 10;  // smaller buffers have small pages of their own, and so few of them
 constexpr size_t kShared = 8 * kHugePage;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+#define PLEAT_HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define PLEAT_HAS_FEATURE(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || PLEAT_HAS_FEATURE(address_sanitizer)
 constexpr bool kShares = false;  // an overrun is to meet a page that is not there
 #else
 constexpr bool kShares = true;
@@ -53,12 +58,7 @@ SharedPages* open_pages = nullptr;  // with room at the end
 void* share(size_t size, SharedPages*& pages) {
   const std::lock_guard lock(sharing);
   if (open_pages == nullptr || open_pages->used + size > kShared) {
-    std::byte* const begin = map_huge(kShared);
-    if (open_pages != nullptr && open_pages->buffers == 0) {
-      munmap(open_pages->begin, kShared);
-      delete open_pages;
-    }
-    open_pages = new SharedPages{begin};
+    open_pages = new SharedPages{map_huge(kShared)};
   }
   pages = open_pages;
   std::byte* const data = pages->begin + pages->used;

@@ -1,5 +1,7 @@
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "kernels/matmul_tile_impl.h"
 
 namespace pleat {
@@ -32,8 +34,9 @@ struct Avx2 {
         transpose_8(from + row * stride + word * 4, stride, rows - row, out + word * kPanelOutputs + row);
     for (; word < words; ++word)
       for (int row = 0; row < kPanelOutputs; ++row) {
-        const std::byte* at = from + row * stride + word * 4;
-        out[word * kPanelOutputs + row] = row < rows ? *reinterpret_cast<const uint32_t*>(at) : 0;
+        uint32_t value = 0;
+        if (row < rows) std::memcpy(&value, from + row * stride + word * 4, sizeof value);
+        out[word * kPanelOutputs + row] = value;
       }
   }
 

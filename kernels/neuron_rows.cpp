@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "kernels/check.h"
 #include "kernels/low_bit_row.h"
@@ -146,7 +147,10 @@ void NeuronRows::protect(std::vector<int32_t> inputs) {
 }
 
 void lay_side_by_side(std::span<NeuronRows* const> matrices) {
-  const int64_t neurons = matrices.empty() ? 0 : matrices[0]->neurons();
+  static std::mutex one_at_a_time;  // what is laid out is held twice meanwhile
+  if (matrices.size() < 2) return;
+  const std::lock_guard lock(one_at_a_time);
+  const int64_t neurons = matrices[0]->neurons();
   int64_t stride = 0, offset = 0;
   for (const NeuronRows* rows : matrices) {
     PLEAT_ASSERT(rows->neurons() == neurons, rows->neurons(), " and ", neurons, " neurons");

@@ -117,7 +117,7 @@ class DownPanels : public ScratchPanels {
 
   void copy_strip(int64_t at, int64_t begin, int64_t end, std::byte* out) const {
     constexpr int64_t kBytes = kColumnBlock * sizeof(float);
-    const int64_t valid = std::min(kBytes, rows_.stride_bytes() - at);
+    const int64_t valid = std::min(kBytes, rows_.place_bytes() - at);
     for (int64_t neuron = begin; neuron < end; ++neuron, out += kBytes) {
       fetch_ahead(neuron, at);
       std::memcpy(out, rows_.row(neuron) + at, size_t(valid));

@@ -47,7 +47,7 @@ struct PanelOutput {
 };
 
 // out[node, row, n] = tree sum over the node's leaves of x[row, leaf] W[leaf, n] (+ bias[n]). Uses
-// ctx.scratch(op_slot).
+// ctx.scratch(op_slot and sums_slot).
 void multiply_panels(Context& ctx, MatrixView<const float> x, const PanelProduct& product, const PanelSource& source,
                      const PanelOutput& out);
 

@@ -26,8 +26,8 @@ int64_t Selection::row_count(int row) const {
 
 namespace {
 
-// mark(begin, end) sets the masks of a leaf's neurons, whose gaps are then closed within its own range; in the end the
-// leaves move together.
+// mark(begin, end) sets the masks of neurons; the gaps of each leaf are then closed within its own range, and in the
+// end the leaves move together. Where every thread has leaves enough it marks and closes a leaf in one go.
 template <class Mark>
 void gather_marked(Context& ctx, Selection& selection, Mark mark) {
   const std::vector<int64_t>& offset = selection.leaf_offsets;
@@ -35,8 +35,10 @@ void gather_marked(Context& ctx, Selection& selection, Mark mark) {
   int32_t* const neuron = selection.neuron.data();
   uint32_t* const mask = selection.rows.data();
   const int64_t leaves = int64_t(offset.size()) - 1;
+  const bool apart = leaves < 2 * ctx.team().threads();
+  if (apart) ctx.team().split(offset.back(), [&](int, int64_t begin, int64_t end) { mark(begin, end); });
   ctx.team().split(leaves, [&](int, int64_t first, int64_t last) {
-    mark(offset[first], offset[last]);
+    if (!apart) mark(offset[first], offset[last]);
     for (int64_t leaf = first; leaf < last; ++leaf) {
       int64_t to = offset[leaf];
       for (int64_t i = offset[leaf]; i < offset[leaf + 1]; ++i) {
@@ -85,13 +87,12 @@ void select_by_magnitude(Context& ctx, MatrixView<const float> values, float thr
   PLEAT_ASSERT(values.rows <= kMaxSharedRows, values.rows, " rows share a selection");
   PLEAT_ASSERT(selection.leaf_offsets.back() == values.cols, selection.leaf_offsets.back(), " and ", values.cols);
   uint32_t* const mask = selection.rows.data();
-  ctx.team().split(values.cols, [&](int, int64_t begin, int64_t end) {
+  gather_marked(ctx, selection, [&](int64_t begin, int64_t end) {
     std::fill(mask + begin, mask + end, 0);
     for (int64_t row = 0; row < values.rows; ++row)
       for (int64_t i = begin; i < end; ++i)
         mask[i] |= uint32_t(!(std::fabs(values[row][i]) <= threshold)) << row;  // NaN is above
   });
-  selection.gather(ctx);
 }
 
 void select_by_residual(Context& ctx, MatrixView<const float> up, MatrixView<const float> gate, Activation activation,

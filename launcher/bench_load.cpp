@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/checkpoint/file.h"
 #include "kernels/thread_team.h"
@@ -81,12 +82,13 @@ int bench_load(Communicator& communicator, const BenchOptions& options) {
   model.engine.kv_tokens = 16;
   communicator.barrier("load");
   const auto start = Clock::now();
-  const LoadedModel loaded = load_on_ranks(model, options.common, communicator);
+  std::optional<LoadedModel> loaded = load_on_ranks(model, options.common, communicator);
   mine.seconds = seconds_since(start);
   getrusage(RUSAGE_SELF, &usage);
   mine.peak = usage.ru_maxrss * 1024;
-  mine.read = loaded.bytes_read;
-  mine.weights = loaded.weight_bytes;
+  mine.read = loaded->bytes_read;
+  mine.weights = loaded->weight_bytes;
+  loaded.reset();  // room for the next
   mine.fill_rate = yardstick(true);
   const std::vector<Report> all = gather_values(communicator, "load", mine);
   for (size_t rank = 0; rank < all.size(); ++rank) {

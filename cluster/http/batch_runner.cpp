@@ -21,6 +21,7 @@ constexpr int kLines = 8;                            // under way
 constexpr int64_t kTurn = 64;                        // lines between two looks at what else is to be done
 constexpr auto kBusyPause = 500 * kj::MILLISECONDS;  // before a line is tried again
 constexpr auto kTurnPause = 1 * kj::MILLISECONDS;
+constexpr unsigned kOwnersAlone = 0600;  // mode of what a batch writes
 constexpr int kPriority = std::numeric_limits<int16_t>::min();
 
 }  // namespace
@@ -30,8 +31,8 @@ struct BatchRunner::Run {
   Run(Batch& batch, const FileStore& store, size_t longest)
       : batch(batch),
         input(store.path(batch.shown["input_file_id"]), longest),
-        output(store.path(batch.output), true),
-        errors(store.path(batch.errors), true),
+        output(store.path(batch.output), true, kOwnersAlone),
+        errors(store.path(batch.errors), true, kOwnersAlone),
         completed(output.held()),
         failed(errors.held()) {}
 
@@ -221,8 +222,11 @@ void BatchRunner::publish(Batch& batch, const std::string& id, const char* field
 void BatchRunner::give_up(Batch& batch, const std::string& why) {
   batch.shown["errors"] = {{"object", "list"}, {"data", ordered_json::array({{{"code", "failed"}, {"message", why}}})}};
   try {
+    const ordered_json counts = batch.shown["request_counts"];
+    publish(batch, batch.output, "output_file_id", counts["completed"]);
+    publish(batch, batch.errors, "error_file_id", counts["failed"]);
     batches_.turn(batch, "failed");
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     // Its end is not on disk either: after a restart it is tried again.
   }
 }

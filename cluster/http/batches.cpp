@@ -1,5 +1,6 @@
 #include "cluster/http/batches.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "cluster/http/openai_format.h"
@@ -81,7 +82,9 @@ Batch& Batches::create(const json& body, const std::string& owner) {
   const StoredFile* input = store_.find(text_field(body, "input_file_id"));
   PLEAT_REQUIRE(input && input->owner == owner, "there is no file 'input_file_id'");
   PLEAT_REQUIRE(input->purpose == "batch" && input->lines > 0, "the input file is none of a batch, or has no lines");
-  PLEAT_REQUIRE(all_.size() < kMost, "there are ", all_.size(), " batches, and no more are kept");
+  const auto is_own = [&](const auto& entry) { return entry.second.owner == owner; };
+  PLEAT_REQUIRE(size_t(std::ranges::count_if(all_, is_own)) < kMost, "there are ", kMost,
+                " batches, and no more are kept");
   const int64_t now = std::time(nullptr);
   Batch batch;
   batch.output = new_id("file-");

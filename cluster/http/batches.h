@@ -22,7 +22,7 @@ struct Batch {
 
 class Batches {
  public:
-  static constexpr size_t kMost = 10'000;
+  static constexpr size_t kMost = 10'000;  // of one owner
 
   explicit Batches(FileStore& store);
 

@@ -23,7 +23,7 @@ struct StoredFile {
 
 class FileStore {
  public:
-  static constexpr size_t kMostFiles = 10'000;
+  static constexpr size_t kMostFiles = 10'000;  // of one owner
 
   // Makes the folder where there is none, and locks it against another router. Error(invalid) where that cannot be.
   explicit FileStore(const std::string& folder);

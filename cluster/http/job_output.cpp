@@ -30,8 +30,8 @@ bool sync(int file) { return fsync(file) == 0 || errno == EINVAL || errno == ENO
 
 }  // namespace
 
-JobOutput::JobOutput(const std::string& path, bool resume) : path_(path) {
-  file_ = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+JobOutput::JobOutput(const std::string& path, bool resume, unsigned mode) : path_(path) {
+  file_ = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, mode);
   PLEAT_REQUIRE(file_ >= 0, "cannot open output '", path, "': ", std::strerror(errno));
   try {
     PLEAT_REQUIRE(flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "another job is writing to '", path,

@@ -11,8 +11,8 @@ namespace pleat {
 class JobOutput {
  public:
   // Locks the file against a second job. Without `resume` it must be absent or empty; with it, the records in it count
-  // as done. Error(invalid) if it is not empty, locked, or no output of such a job.
-  JobOutput(const std::string& path, bool resume);
+  // as done. Error(invalid) if it is not empty, locked, or no output of such a job. `mode`: of a file that is made.
+  JobOutput(const std::string& path, bool resume, unsigned mode = 0644);
   ~JobOutput();
   JobOutput(const JobOutput&) = delete;
 

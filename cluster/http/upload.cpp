@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -68,8 +69,9 @@ StoredFile Upload::finish() {
   PLEAT_REQUIRE(parts_.ended(), "the body ends before its last boundary");
   PLEAT_REQUIRE(has_file_, "'file' is missing");
   PLEAT_REQUIRE(file_.purpose == "batch", "'purpose' must be \"batch\"");
-  PLEAT_REQUIRE(store_.files().size() < FileStore::kMostFiles, "there are ", store_.files().size(),
-                " files; delete some first");
+  const auto is_own = [&](const auto& entry) { return entry.second.owner == file_.owner; };
+  PLEAT_REQUIRE(size_t(std::ranges::count_if(store_.files(), is_own)) < FileStore::kMostFiles, "there are ",
+                FileStore::kMostFiles, " files; delete some first");
   if (fsync(out_) != 0 || rename(partial_.c_str(), store_.path(file_.id).c_str()) != 0)
     throw Error(ErrorKind::failed, concat("cannot keep the file: ", std::strerror(errno)));
   store_.add(file_);

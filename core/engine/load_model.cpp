@@ -25,12 +25,11 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   communicator.ledger().set_phase("loading");
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
+  const auto after_part = [&](int done) {
+    if (options.progress) options.progress(done, blueprint.layers + 1, checkpoint.bytes_read());
+  };
   Weights weights = load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
-                                 model.context->team(), [&](int done) {
-                                   communicator.ledger().beat();
-                                   if (options.progress)
-                                     options.progress(done, blueprint.layers + 1, checkpoint.bytes_read());
-                                 });
+                                 model.context->team(), {[&] { communicator.ledger().beat(); }, after_part});
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
   model.engine =

@@ -1,6 +1,7 @@
 #pragma once
 // Reads the slices of a checkpoint that one rank packs, strip by strip, so that staging memory stays small.
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
@@ -16,7 +17,9 @@ namespace pleat {
 
 class WeightLoader {
  public:
-  explicit WeightLoader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  // alive() is called now and then while something is read.
+  WeightLoader(const Checkpoint& checkpoint, const std::function<void()>& alive)
+      : checkpoint_(checkpoint), alive_(alive) {}
 
   // Calls sink(input, output, block) for strips of the linear map `source` [inputs, outputs]; input and output count
   // from the beginning of the ranges. total_inputs x total_outputs is the tensor's expected shape.
@@ -201,6 +204,7 @@ class WeightLoader {
     const int64_t step = std::max<int64_t>(1, kStagingBytes / row_bytes);
     for (int64_t row = rows.begin; row < rows.end && cols.size() > 0; row += step) {
       const int64_t count = std::min(step, rows.end - row);
+      alive_();
       staging_.resize(std::max<size_t>(staging_.size(), size_t(count * row_bytes)));
       checkpoint_.read(name, row, row + count, cols.begin, cols.end, staging_.data());
       strip(row, count);
@@ -208,6 +212,7 @@ class WeightLoader {
   }
 
   const Checkpoint& checkpoint_;
+  const std::function<void()>& alive_;
   std::vector<std::byte> staging_;
 };
 

@@ -152,14 +152,14 @@ size_t Weights::bytes() const {
 }
 
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, ThreadTeam& team, const std::function<void(int)>& after_part) {
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs) {
   Weights weights;
   weights.layers.resize(size_t(blueprint.layers));
-  std::mutex mutex;  // of the next one and of after_part()
+  std::mutex mutex;  // of the next one and of signs.after_part()
   int done = 0;
   // Part 0 is what stands around the layers.
   team.try_each(blueprint.layers + 1, [&](int, int64_t part) {
-    WeightLoader loader(checkpoint);
+    WeightLoader loader(checkpoint, signs.alive);
     WeightJob job{loader, blueprint, plan, rank, dtype};
     const int layer = int(part) - 1;
     if (part == 0) {
@@ -170,7 +170,7 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
           with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); });
     }
     const std::lock_guard lock(mutex);
-    after_part(++done);
+    signs.after_part(++done);
   });
   return weights;
 }

@@ -96,10 +96,13 @@ struct Weights {
 };
 
 // Reads this rank's slices only. Error(invalid) naming tensor and layer. `dense`: a folded checkpoint as a dense one.
-// The team's members take the parts (what stands around the layers, and each layer) in turn; after_part(parts done) is
-// called by one of them at a time.
+// The team's members take the parts (what stands around the layers, and each layer) in turn.
+struct LoadSigns {
+  std::function<void()> alive = [] {};                     // every few megabytes, by any member
+  std::function<void(int parts)> after_part = [](int) {};  // so many are done; by one member at a time
+};
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, ThreadTeam& team, const std::function<void(int)>& after_part);
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs);
 
 // Random weights of the blueprint's shape, for measurements, in any format; folded where blueprint.fold is set, with
 // ranges that leave as many fallback neurons as blueprint.fold->reduction asks for.

@@ -110,7 +110,8 @@ bool PeerMemory::share_between_processes(Communicator& communicator) {
   return false;
 }
 
-void PeerMemory::abort_threads() const {
+void PeerMemory::abort_waits() const {
+  mine_->abort.store(1);
   for (const std::shared_ptr<Memory>& peer : threads_) peer->abort.store(1);
 }
 

@@ -21,7 +21,7 @@ class PeerMemory {
 
   const cuda::PeerBuffers& buffers() const { return buffers_; }
   cuda::HostWord& abort() const { return mine_->abort; }  // other than 0 ends this rank's waits
-  void abort_threads() const;                             // ends all ranks' waits, where they are threads
+  void abort_waits() const;  // ends this rank's waits, and all ranks' where they are threads
 
  private:
   struct Memory {

@@ -42,7 +42,7 @@ PeerSum::PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory,
 }
 
 PeerSum::~PeerSum() {
-  if (std::uncaught_exceptions() > 0) memory_->abort_threads();
+  if (std::uncaught_exceptions() > 0) memory_->abort_waits();
 }
 
 // Both ways of one node a rank, the best of a few rounds.

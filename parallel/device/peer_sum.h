@@ -14,7 +14,7 @@ class PeerSum final : public DeviceSum {
   // Collective; nullptr, on every rank, where PeerMemory::make() has none. capacity: floats of the largest message,
   // most_nodes * rows * d, the same on all ranks.
   static std::unique_ptr<PeerSum> make(Communicator& communicator, int64_t capacity);
-  ~PeerSum() override;  // where an error ends it, it ends the others' waits
+  ~PeerSum() override;  // where an error ends it, it ends the waits of this rank, of threads the others' too
   void all_reduce(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                   const float* mine, float* out) override;
   void all_reduce_add_norm(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,

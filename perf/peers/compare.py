@@ -122,8 +122,10 @@ def main():
     parser.add_argument("--prompt", type=int, default=512, help="tokens of the measured prompt")
     parser.add_argument("--json", help="also a line of JSON a figure, to this file")
     options = parser.parse_args()
-    if bool(options.model) == bool(options.shape):
-        parser.error("name one of --model and --shape")
+    if bool(options.model) == bool(options.shape) or (options.model and not os.path.isfile(options.model)):
+        parser.error("name a GGUF file (--model), which llama.cpp reads too, or a --shape")
+    if not set(options.formats.split(",")) <= set(RIVALS):
+        parser.error(f"--formats is a list of {', '.join(RIVALS)}")
     options.pleat = os.path.join(options.build, "pleat")
     name = f"{options.shape}-{options.layers}" if options.shape else os.path.basename(options.model)
     ready = models.prepare(os.path.join(options.build, "peers", name), options.pleat, options.model, options.shape,

@@ -1,6 +1,7 @@
 """The same weights for every engine, made once under a folder: prepare() says what is where."""
 import copy
 import os
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ def once(path, make):
     """Makes a file or folder unless it is there; what is half made has another name."""
     if not os.path.exists(path):
         print(f"  making {path}", file=sys.stderr, flush=True)
+        shutil.rmtree(path + ".part", ignore_errors=True)
         make(path + ".part")
         os.rename(path + ".part", path)
     return path
@@ -44,13 +46,13 @@ def shape_folder(name, layers):
 
 
 def folder_of(model):
-    """A Hugging Face folder as it is, a GGUF file's weights as such a folder in bf16."""
+    """A GGUF file's weights as a Hugging Face folder in bf16."""
 
     def make(out):
         where, file = (os.path.split(model)[0], {"gguf_file": os.path.basename(model)})
         quantised = AutoModelForCausalLM.from_pretrained(where, dtype=torch.bfloat16, **file)
         config = copy.deepcopy(quantised.config)
-        del config.quantization_config  # its weights are numbers by now, but are not saved as such
+        config.__dict__.pop("quantization_config", None)  # its weights are numbers by now, but are not saved as such
         plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         plain.load_state_dict(quantised.state_dict())
         plain.save_pretrained(out)
@@ -120,9 +122,7 @@ def prepare(root, pleat, model, shape, layers):
         folder = once(at("folder"), shape_folder(shape, layers))
         source = once(at("f32.gguf"), gguf_of_gpt2(folder))
     else:
-        folder = model if os.path.isdir(model) else once(at("folder"), folder_of(os.path.abspath(model)))
-        if os.path.isdir(model):
-            sys.exit("perf/peers: name a GGUF file (llama.cpp reads nothing else) or a --shape")
+        folder = once(at("folder"), folder_of(os.path.abspath(model)))
         source = model
     quantize = [pleat, "quantize", "--model", folder, "--quiet"]
     convert = [os.path.join(os.path.dirname(sys.executable), "ct2-transformers-converter"), "--model", folder]

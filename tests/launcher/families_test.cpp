@@ -1,4 +1,4 @@
-// Every model-facing command on every family (fixtures/make_families.py), dense and folded, on 1 to 4 ranks.
+// Every model-facing command on every family (fixtures/make_families.py), dense and folded, on 1 to 3 ranks.
 #include <gtest/gtest.h>
 
 #include <algorithm>

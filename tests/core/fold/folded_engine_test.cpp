@@ -113,7 +113,7 @@ std::vector<float> with_ranges(const std::string& folder, float low, float high,
   Context context(1, true);
   const ShardPlan plan({blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads}, 1,
                        Reduction::invariant);
-  Weights weights = load_weights(checkpoint, blueprint, plan, 0, WeightFormat::f32, false, context.team(), [](int) {});
+  Weights weights = load_weights(checkpoint, blueprint, plan, 0, WeightFormat::f32, false, context.team(), {});
   for (LayerWeights& layer : weights.layers) {
     std::fill(layer.fold.range_low.begin(), layer.fold.range_low.end(), low);
     std::fill(layer.fold.range_high.begin(), layer.fold.range_high.end(), high);

@@ -30,7 +30,7 @@ Counted run_one_token(const std::string& folder, int64_t recall_every, bool fold
   SelfCommunicator communicator;
   Context context(1, true);
   const ShardPlan plan(sizes_of(blueprint), 1, Reduction::invariant);
-  Weights weights = load_weights(checkpoint, blueprint, plan, 0, WeightFormat::f32, false, context.team(), [](int) {});
+  Weights weights = load_weights(checkpoint, blueprint, plan, 0, WeightFormat::f32, false, context.team(), {});
   for (LayerWeights& layer : weights.layers) {
     std::fill(layer.fold.range_low.begin(), layer.fold.range_low.end(), -1e30f);
     std::fill(layer.fold.range_high.begin(), layer.fold.range_high.end(), 0.25f);
