@@ -84,10 +84,13 @@ void load_by_input(const FfnJob& ffn) {
 }
 
 void load_dense(const FfnJob& ffn, bool by_input) {
+  if (by_input) {
+    load_by_input(ffn);
+  } else {
+    if (ffn.job.blueprint.gated) ffn.weights.dense.gate = ffn.input_matrix(Part::ffn_gate);
+    ffn.weights.dense.up = ffn.input_matrix(Part::ffn_up);
+  }
   ffn.weights.dense.down = ffn.down_matrix();
-  if (by_input) return load_by_input(ffn);
-  if (ffn.job.blueprint.gated) ffn.weights.dense.gate = ffn.input_matrix(Part::ffn_gate);
-  ffn.weights.dense.up = ffn.input_matrix(Part::ffn_up);
 }
 
 // The matrices of a layer that gathers neurons: rows, but for what decides who is exact.

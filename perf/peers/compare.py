@@ -80,8 +80,8 @@ def spread(values):
 
 
 def compare(format, ready, options, report):
-    pleat = Pleat(options.pleat, ready["pleat"][format], format, options.threads)
-    peers = {name: Peer(name.split()[0], ready[name.split()[0]][theirs], theirs, options.threads)
+    pleat = Pleat(options.pleat, ready["pleat", format], format, options.threads)
+    peers = {name: Peer(name.split()[0], ready[name.split()[0], theirs], theirs, options.threads)
              for name, theirs in RIVALS[format].items()}
     measures = {"decode": lambda engine: engine.decode(options.context, options.tokens),
                 "prefill": lambda engine: engine.prefill(options.prompt)}
@@ -128,8 +128,11 @@ def main():
         parser.error(f"--formats is a list of {', '.join(RIVALS)}")
     options.pleat = os.path.join(options.build, "pleat")
     name = f"{options.shape}-{options.layers}" if options.shape else os.path.basename(options.model)
+    formats = options.formats.split(",")
+    wanted = [pair for format in formats
+              for pair in [("pleat", format)] + [(peer.split()[0], theirs) for peer, theirs in RIVALS[format].items()]]
     ready = models.prepare(os.path.join(options.build, "peers", name), options.pleat, options.model, options.shape,
-                           options.layers)
+                           options.layers, wanted)
     processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                      platform.machine())
     out = open(options.json, "a") if options.json else None
@@ -140,7 +143,7 @@ def main():
             print(json.dumps(dict(model=name, processor=processor, threads=options.threads, **record)), file=out, flush=True)
 
     print(f"{name} on {processor}, {options.threads} threads, {options.rounds} rounds")
-    for format in options.formats.split(","):
+    for format in formats:
         compare(format, ready, options, report)
 
 

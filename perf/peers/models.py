@@ -114,8 +114,8 @@ def command(*words):
     return make
 
 
-def prepare(root, pleat, model, shape, layers):
-    """{"pleat" | "transformers" | "ctranslate2" | "llama.cpp": {format: path}}, all under `root`."""
+def prepare(root, pleat, model, shape, layers, wanted):
+    """{(engine, format): path} of the wanted pairs ("pleat", "transformers", "ctranslate2", "llama.cpp"), under `root`."""
     os.makedirs(root, exist_ok=True)
     at = lambda name: os.path.join(root, name)
     if shape:
@@ -126,13 +126,14 @@ def prepare(root, pleat, model, shape, layers):
         source = model
     quantize = [pleat, "quantize", "--model", folder, "--quiet"]
     convert = [os.path.join(os.path.dirname(sys.executable), "ct2-transformers-converter"), "--model", folder]
-    return {
-        "pleat": {"bf16": folder, "f32": folder,
-                  **{bits: once(at(f"pleat-{bits}"), command(*quantize, "--format", bits, "--head", bits, "--out"))
-                     for bits in ("int8", "int4")}},
-        "transformers": {"bf16": folder, "f32": folder},
-        "ctranslate2": {"f32": once(at("ct2-f32"), command(*convert, "--quantization", "float32", "--output_dir")),
-                        "int8": once(at("ct2-int8"), command(*convert, "--quantization", "int8", "--output_dir"))},
-        "llama.cpp": {format: once(at(f"{format}-pure.gguf"), requantised(source, format))
-                      for format in ("bf16", "f16", "int8", "int4")},
-    }
+
+    def pleats(format):
+        low_bit = command(*quantize, "--format", format, "--head", format, "--out")
+        return folder if format in ("bf16", "f32") else once(at(f"pleat-{format}"), low_bit)
+
+    makes = {"pleat": pleats,
+             "transformers": lambda _: folder,
+             "ctranslate2": lambda format: once(at(f"ct2-{format}"), command(
+                 *convert, "--quantization", {"f32": "float32"}.get(format, format), "--output_dir")),
+             "llama.cpp": lambda format: once(at(f"{format}-pure.gguf"), requantised(source, format))}
+    return {(engine, format): makes[engine](format) for engine, format in wanted}
