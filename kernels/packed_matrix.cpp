@@ -151,13 +151,32 @@ void PackedMatrix::pack_words(int64_t padded_input, int64_t output, const Weight
   }
 }
 
+// The same for whole panels of outputs that lie side by side, bf16 as it is: pairs of rows, woven together.
+void PackedMatrix::pack_pairs(int64_t padded_input, int64_t output, const WeightBlock& block) {
+  constexpr int64_t kInputs = 64;  // at a time: whole cache lines of each row, and whole pages of a panel
+  const auto* data = static_cast<const bf16*>(block.data);
+  for (int64_t first = 0; first < block.inputs; first += kInputs) {
+    const int64_t end = std::min(block.inputs, first + kInputs);
+    for (int64_t n = 0; n < block.outputs; n += kColumnBlock) {
+      const int64_t panel = (output + n) / kColumnBlock * padded_offsets_.back();
+      uint32_t* to = data_.as<uint32_t>() + (panel + padded_input + first) / 2 * kColumnBlock;
+      for (int64_t k = first; k < end; k += 2, to += kColumnBlock) {
+        const bf16* const even = data + k * block.input_stride + n;
+        const bf16* const odd = even + block.input_stride;
+        for (int i = 0; i < kColumnBlock; ++i) to[i] = uint32_t(even[i].bits) | uint32_t(odd[i].bits) << 16;
+      }
+    }
+  }
+}
+
 void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block) {
   check_inside(block, input, output, inputs_, outputs_);
   PLEAT_ASSERT(!is_low_bit(format_), name_of(format_), " weights are packed by row");
   const auto elements = [&](int64_t k, int64_t inputs, int64_t n, int64_t outputs) {
     if (inputs > 0 && outputs > 0) pack_elements(input + k, output + n, part_of(block, k, inputs, n, outputs));
   };
-  if (block.input_stride != 1) return elements(0, block.inputs, 0, block.outputs);
+  const bool pairs = block.output_stride == 1 && block.dtype == DType::bf16 && format_ == WeightFormat::bf16;
+  if (block.input_stride != 1 && !pairs) return elements(0, block.inputs, 0, block.outputs);
   const int64_t per_word = 4 / weight_bytes(format_);
   for (size_t leaf = 0; leaf + 1 < leaf_offsets_.size(); ++leaf) {
     // Of this leaf's inputs those in the block, [first, last), and of them those in whole words, [begin, end).
@@ -168,6 +187,14 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
     const int64_t begin = std::min(first + at % per_word, last), end = last - (last - begin) % per_word;
     elements(first, begin - first, 0, block.outputs);
     elements(end, last - end, 0, block.outputs);
+    if (pairs) {
+      const int64_t before = std::min((kColumnBlock - output % kColumnBlock) % kColumnBlock, block.outputs);
+      const int64_t whole = (block.outputs - before) / kColumnBlock * kColumnBlock;
+      elements(begin, end - begin, 0, before);
+      pack_pairs(at + begin - first, output + before, part_of(block, begin, end - begin, before, whole));
+      elements(begin, end - begin, before + whole, block.outputs - before - whole);
+      continue;
+    }
     for (int64_t n = 0; n < block.outputs;) {
       const int64_t outputs = std::min(block.outputs - n, kColumnBlock - (output + n) % kColumnBlock);
       if (outputs == kColumnBlock)

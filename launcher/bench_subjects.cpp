@@ -42,8 +42,6 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
                          : int(communicator.agree_min(
                                "layers", fitting_layers(blueprint, options.folds.size(), !options.weights.empty())));
   blueprint.attention.assign(size_t(blueprint.layers), {});
-  PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions, "context and tokens exceed ",
-                blueprint.max_positions, " positions");
   Subjects subjects;
   subjects.layers = blueprint.layers;
   subjects.context = std::make_unique<Context>(threads, oversubscribed(),
@@ -110,6 +108,8 @@ Subjects make_subjects(Communicator& communicator, const BenchOptions& options) 
   Subjects subjects = options.model.empty() ? synthetic_subjects(communicator, options, threads)
                                             : folder_subjects(communicator, options, threads);
   const Blueprint& b = subjects.all[0].engine->blueprint();
+  PLEAT_REQUIRE(options.context + options.tokens + 16 < b.max_positions, "--context and --tokens together exceed ",
+                b.max_positions, " positions");
   subjects.shape =
       concat(b.family, ": hidden ", b.hidden, ", FFN ", b.neurons, ", ", b.heads, " heads, ", b.kv_heads,
              " key-value heads, ", b.layers, " layers; ", communicator.ranks(), " ranks x ", threads, " threads");

@@ -21,7 +21,7 @@ WORKERS = {"transformers": "transformers_worker.py", "ctranslate2": "ctranslate2
 
 class Peer:
     def __init__(self, kind, path, format, threads):
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         self.process = subprocess.Popen([sys.executable, os.path.join(HERE, WORKERS[kind]), path, format, str(threads)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         text=True, env=environment)
@@ -37,7 +37,7 @@ class Peer:
         self.process.stdin.write(json.dumps({"prompt": prompt, "tokens": tokens}) + "\n")
         self.process.stdin.flush()
         times = self.read()
-        time.sleep(0.3)  # until its threads sleep
+        time.sleep(0.5)  # until its threads no longer wait awake
         return times
 
     def decode(self, context, tokens):
