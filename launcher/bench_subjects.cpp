@@ -1,6 +1,7 @@
 // The models a measurement runs on.
 #include <unistd.h>
 
+#include "core/checkpoint/checkpoint.h"
 #include "core/engine/device/device_executor.h"
 #include "kernels/attention.h"
 #include "kernels/stream_read.h"
@@ -35,8 +36,14 @@ EngineOptions engine_options(const BenchOptions& options) {
   return engine;
 }
 
+void check_positions(const BenchOptions& options, const Blueprint& blueprint) {
+  PLEAT_REQUIRE(options.context + options.tokens + 16 < blueprint.max_positions,
+                "--context and --tokens together exceed ", blueprint.max_positions, " positions");
+}
+
 Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& options, int threads) {
   Blueprint blueprint = shape_named(options.synthetic);
+  check_positions(options, blueprint);
   blueprint.layers = options.layers > 0
                          ? options.layers
                          : int(communicator.agree_min(
@@ -77,7 +84,10 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
 }
 
 Subjects folder_subjects(Communicator& communicator, const BenchOptions& options, int threads) {
-  agree(communicator, [&] { check_model(options.model, communicator.ranks(), reduction_kind(options.common)); });
+  agree(communicator, [&] {
+    check_model(options.model, communicator.ranks(), reduction_kind(options.common));
+    check_positions(options, read_blueprint(Checkpoint::open(options.model)));
+  });
   Subjects subjects;
   for (const bool folded : {false, true}) {
     LoadOptions load;
@@ -108,8 +118,6 @@ Subjects make_subjects(Communicator& communicator, const BenchOptions& options) 
   Subjects subjects = options.model.empty() ? synthetic_subjects(communicator, options, threads)
                                             : folder_subjects(communicator, options, threads);
   const Blueprint& b = subjects.all[0].engine->blueprint();
-  PLEAT_REQUIRE(options.context + options.tokens + 16 < b.max_positions, "--context and --tokens together exceed ",
-                b.max_positions, " positions");
   subjects.shape =
       concat(b.family, ": hidden ", b.hidden, ", FFN ", b.neurons, ", ", b.heads, " heads, ", b.kv_heads,
              " key-value heads, ", b.layers, " layers; ", communicator.ranks(), " ranks x ", threads, " threads");
