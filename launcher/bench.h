@@ -57,6 +57,7 @@ double total_bandwidth(Communicator& communicator, Context& context, bool on_dev
 
 int bench_decode(Communicator& communicator, const BenchOptions& options);
 int bench_prefill(Communicator& communicator, const BenchOptions& options);
+int bench_fold(Communicator& communicator, const BenchOptions& options);
 int bench_load(Communicator& communicator, const BenchOptions& options);
 int bench_allreduce(Communicator& communicator, const BenchOptions& options);
 
