@@ -158,7 +158,7 @@ double total_bandwidth(Communicator& communicator, Context& context, bool on_dev
     const double mine = on_device ? device_copy_bandwidth() : host_read_bandwidth(context);
     // Each reads or copies as much: the slowest one's time is everybody's.
     const std::vector<double> all = gather_values(communicator, "bandwidth", mine);
-    best = std::max(best, double(all.size()) * std::ranges::min(all));
+    if (!all.empty()) best = std::max(best, double(all.size()) * std::ranges::min(all));
   }
   return best;
 }

@@ -18,7 +18,7 @@ std::vector<json> lines_of(const Outcome& outcome) {
 }
 
 TEST(Bench, FoldedFfnsReadTheShareThatIsAskedFor) {
-  const Outcome outcome = pleat("bench fold --synthetic tiny --tokens 4 --json");
+  const Outcome outcome = pleat("bench fold --synthetic tiny --tokens 4 --json", 2);
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const std::vector<json> lines = lines_of(outcome);
   ASSERT_EQ(lines.size(), 4u);
@@ -26,7 +26,7 @@ TEST(Bench, FoldedFfnsReadTheShareThatIsAskedFor) {
   for (size_t i = 0; i < lines.size(); ++i) {
     const double bytes = lines[i]["ffn_bytes"].get<double>(), read[] = {1, 0.5, 0.3, 0.2};
     EXPECT_DOUBLE_EQ(lines[i]["ffn_speedup_by_bytes"].get<double>(), dense / bytes);
-    EXPECT_NEAR(bytes / dense, read[i], 0.15 * read[i]) << lines[i];
+    EXPECT_NEAR(bytes / dense, read[i], 0.2 * read[i]) << lines[i];  // as many neurons as chance takes
   }
 }
 
