@@ -67,16 +67,14 @@ AttentionWeights load_attention(WeightJob& job, int layer) {
   return weights;
 }
 
-LayerWeights load_layer(WeightJob& job, int layer, bool dense) {
+// All of a layer but its FFN.
+void load_rest(WeightJob& job, int layer, LayerWeights& weights) {
   const int64_t d = job.blueprint.hidden;
-  LayerWeights weights;
   weights.attention_norm = load_norm(job, Part::attention_norm, layer, d);
   weights.attention = load_attention(job, layer);
   weights.attention_output_norm = load_norm(job, Part::attention_output_norm, layer, d);
   weights.ffn_norm = load_norm(job, Part::ffn_norm, layer, d);
   weights.ffn_output_norm = load_norm(job, Part::ffn_output_norm, layer, d);
-  load_ffn(job, layer, dense, weights);
-  return weights;
 }
 
 // A small matrix that every rank holds.
@@ -89,7 +87,7 @@ PackedMatrix load_whole(WeightJob& job, Part part, int64_t inputs, int64_t outpu
 // `rows` of a table [total, width].
 NeuronRows load_table(WeightJob& job, Part part, int64_t total, int64_t width, Range rows) {
   NeuronRows table(job.dtype, rows.size(), width);
-  job.loader.matrix(job.blueprint.source(part, 0), width, total, {0, width}, rows,
+  job.loader.matrix(job.blueprint.source(part, 0), width, total, {0, width}, rows, 0,
                     [&](int64_t k, int64_t n, const WeightBlock& block) { table.pack(n, k, transposed(block)); });
   return table;
 }
@@ -157,20 +155,23 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
   weights.layers.resize(size_t(blueprint.layers));
   std::mutex mutex;  // of the next one and of signs.after_part()
   int done = 0;
-  // Part 0 is what stands around the layers.
-  team.try_each(blueprint.layers + 1, [&](int, int64_t part) {
+  // Part 0 is what stands around the layers; then, for each layer, its FFN and the rest.
+  const int parts = 2 * blueprint.layers + 1;
+  team.try_each(parts, [&](int, int64_t part) {
     WeightLoader loader(checkpoint, signs.alive);
     WeightJob job{loader, blueprint, plan, rank, dtype};
-    const int layer = int(part) - 1;
     if (part == 0) {
       load_embedding(job, weights);
       weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
     } else {
-      weights.layers[size_t(layer)] =
-          with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); });
+      const int layer = int(part - 1) / 2;
+      with_context(concat("layer ", layer), [&] {
+        LayerWeights& of_layer = weights.layers[size_t(layer)];
+        part % 2 == 0 ? load_ffn(job, layer, dense, of_layer) : load_rest(job, layer, of_layer);
+      });
     }
     const std::lock_guard lock(mutex);
-    signs.after_part(++done);
+    signs.after_part(++done, parts);
   });
   return weights;
 }
