@@ -41,14 +41,4 @@ std::string_view name_of(DType dtype) {
   PLEAT_ASSERT(false, "unknown dtype ", int(dtype));
 }
 
-float to_f32(f16 value) {
-  const uint32_t sign = uint32_t(value.bits & 0x8000u) << 16;
-  const uint32_t exponent = (value.bits >> 10) & 0x1fu;
-  const uint32_t fraction = value.bits & 0x3ffu;
-  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
-  const float magnitude = float(fraction) * 0x1p-24f;  // zero or subnormal
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-}
-
 }  // namespace pleat

@@ -1,7 +1,10 @@
 #include "kernels/low_bit.h"
 
+#include <cstring>
+
 #include "kernels/leaf_sums.h"
 #include "kernels/low_bit_blocks.h"
+#include "kernels/low_bit_row.h"
 
 namespace pleat {
 namespace {
@@ -28,12 +31,19 @@ struct Place {
   }
 };
 
-void store(uint8_t* group, int bits, int output, int input, unsigned code) {
+// An output's 64 codes of a group: four inputs are a word of each plane.
+void store(uint8_t* group, int bits, int output, const uint8_t (&codes)[kGroup]) {
+  uint32_t quads[kGroup / 4];
+  std::memcpy(quads, codes, sizeof quads);
   for_planes(bits, [&](int width, int first, int offset) {
-    const Place place(width, output, input);
-    const unsigned mask = (1u << width) - 1;
-    uint8_t& byte = group[offset + place.byte];
-    byte = uint8_t((byte & ~(mask << place.shift)) | (code >> first & mask) << place.shift);
+    const int parts = 8 / width;
+    const uint32_t mask = ((1u << width) - 1) * 0x01010101u;
+    uint8_t* to = group + offset + output * 4;
+    for (const uint32_t* quad = quads; quad < std::end(quads); quad += parts, to += 4 * kOutputBlock) {
+      uint32_t word = 0;
+      for (int part = 0; part < parts; ++part) word |= (quad[part] >> first & mask) << part * width;
+      std::memcpy(to, &word, sizeof word);
+    }
   });
 }
 
@@ -64,13 +74,10 @@ void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, cons
     const int lane = int((output + row) % kOutputBlock);
     const uint8_t* from = codes + row * row_bytes;
     uint8_t* to = LowBitAccess::codes(*this, block);
-    for (int64_t input = 0; input < inputs(); ++input) {
-      const int64_t bit = input * bits_, byte = bit / 8;
-      const unsigned window = from[byte] | (byte + 1 < row_bytes ? from[byte + 1] << 8 : 0);
-      const unsigned code = window >> bit % 8 & ((1u << bits_) - 1);
-      store(to + input / kGroup * LowBitAccess::group_bytes(*this), bits_, lane, int(input % kGroup), code);
-    }
     for (int64_t group = 0; group < groups; ++group) {
+      uint8_t group_codes[kGroup];
+      read_group(from + group * 8 * bits_, std::min(kGroup, inputs() - group * kGroup), bits_, group_codes);
+      store(to + group * LowBitAccess::group_bytes(*this), bits_, lane, group_codes);
       bf16* group_scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
       group_scales[lane] = scale[row * groups + group];
       if (minimum) group_scales[kOutputBlock + lane] = minimum[row * groups + group];

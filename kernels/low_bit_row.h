@@ -19,8 +19,11 @@
 
 namespace pleat {
 
+// The next `count` <= 64 codes of a row as checkpoints store them (LowBitMatrix::pack), from the first bit of a byte
+// on; zeros after them.
+void read_group(const uint8_t* row, int64_t count, int bits, uint8_t (&codes)[64]);
 // A group's 64 codes to its 8 * bits bytes.
-void write_group(const unsigned* codes, int bits, uint8_t* group);
+void write_group(const uint8_t (&codes)[64], int bits, uint8_t* group);
 
 struct LowBitRow {
   const uint8_t* codes = nullptr;

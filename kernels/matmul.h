@@ -59,8 +59,7 @@ class PackedMatrix {
 
  private:
   void pack_elements(int64_t input, int64_t output, const WeightBlock& block);
-  void pack_words(int64_t padded_input, int64_t output, const WeightBlock& block);
-  void pack_pairs(int64_t padded_input, int64_t output, const WeightBlock& block);
+  void pack_panel(int64_t padded_input, int64_t output, const WeightBlock& block);
 
   friend struct PackedAccess;  // matmul.cpp and its instruction-set files
   WeightFormat format_ = WeightFormat::f32;

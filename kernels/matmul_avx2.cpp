@@ -40,6 +40,16 @@ struct Avx2 {
       }
   }
 
+  static void weave(const std::byte* from, int64_t stride, int64_t pairs, uint32_t* out) {
+    const auto words = [](const std::byte* row) {
+      return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+    };
+    for (int64_t pair = 0; pair < pairs; ++pair, from += 2 * stride)
+      for (int i = 0; i < kPanelOutputs; i += kWidth, out += kWidth)
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(out),
+                            _mm256_or_si256(words(from + 2 * i), _mm256_slli_epi32(words(from + stride + 2 * i), 16)));
+  }
+
   // Eight words of eight rows, those from `rows` on being zero.
   static void transpose_8(const std::byte* from, int64_t stride, int rows, uint32_t* out) {
     __m256 row[8], pair[8], four[8];

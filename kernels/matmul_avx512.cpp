@@ -25,6 +25,16 @@ struct Avx512 {
   }
 
   static void transpose(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out);
+
+  static void weave(const std::byte* from, int64_t stride, int64_t pairs, uint32_t* out) {
+    const auto words = [](const std::byte* row) {
+      return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row)));
+    };
+    for (int64_t pair = 0; pair < pairs; ++pair, from += 2 * stride)
+      for (int i = 0; i < kPanelOutputs; i += kWidth, out += kWidth)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(out),
+                            _mm512_or_si512(words(from + 2 * i), _mm512_slli_epi32(words(from + stride + 2 * i), 16)));
+  }
 };
 
 struct Avx512Dot : Avx512 {

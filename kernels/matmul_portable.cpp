@@ -38,6 +38,14 @@ struct Portable {
       }
     }
   }
+
+  static void weave(const std::byte* from, int64_t stride, int64_t pairs, uint32_t* out) {
+    for (int64_t pair = 0; pair < pairs; ++pair, from += 2 * stride, out += kPanelOutputs)
+      for (int i = 0; i < kPanelOutputs; ++i) {
+        const uint32_t even = load_as<uint16_t>(from + 2 * i), odd = load_as<uint16_t>(from + stride + 2 * i);
+        out[i] = even | odd << 16;
+      }
+  }
 };
 
 }  // namespace

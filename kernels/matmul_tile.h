@@ -35,6 +35,10 @@ struct TileKernels {
   // out [words][32] = transpose of [rows, words] 32-bit words, rows `stride` bytes apart; rows <= 32, the others are
   // zero.
   void (*transpose)(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out);
+  // out [pairs][32][2] = bf16 rows [2 pairs][32], `stride` bytes apart, woven in pairs; out is 64-byte aligned. It goes
+  // past the caches where that is faster: other threads see it once this one has ended its work with an atomic
+  // read-modify-write, as members of a ThreadTeam do.
+  void (*weave)(const std::byte* from, int64_t stride, int64_t pairs, uint32_t* out);
 };
 
 const TileKernels& tile_kernels_portable();

@@ -1,7 +1,7 @@
 #pragma once
 // The tile kernels, written once over a vector type V that each instruction-set file defines in its anonymous namespace
 // (so that no instantiation is shared between files compiled with different flags):
-//   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, add, transpose,
+//   Reg, kWidth (floats), kAccumulators (registers left for sums), zero, load, store, broadcast, add, transpose, weave,
 //   multiply_add(a, b, sum) = a * b + sum, and for bf16 either even_bf16 and odd_bf16
 //   (that input of kWidth pairs, as f32), or with kBf16Pairs add_dot_products (a pair of inputs of every row at once).
 #include "kernels/matmul_tile.h"
@@ -148,6 +148,7 @@ constexpr TileKernels make_tile_kernels() {
   table.add = add_vectors<V>;
   if constexpr (!V::kBf16Pairs) table.expand = expand_pairs<V>;
   table.transpose = V::transpose;
+  table.weave = V::weave;
   return table;
 }
 

@@ -18,16 +18,33 @@ constexpr int64_t kReadPastEnd = 64;  // of the last row: see low_bit_row.h
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-template <class To, class Convert>
-void copy_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner, Convert convert) {
+// Rows that lie one after another in the block.
+void copy_rows(const WeightBlock& block, int64_t element, int64_t stride_bytes, std::byte* corner) {
   with_floats(block, [&](auto* data) {
-    for (int64_t neuron = 0; neuron < block.inputs; ++neuron) {
-      const auto* from = data + neuron * block.input_stride;
-      To* to = reinterpret_cast<To*>(corner + neuron * stride_bytes);
-      for (int64_t column = 0; column < block.outputs; ++column) {
-        to[column] = convert(value_of(from[column * block.output_stride]));
+    for (int64_t neuron = 0; neuron < block.inputs; ++neuron)
+      convert_row(data + neuron * block.input_stride, block.outputs, element == sizeof(float),
+                  corner + neuron * stride_bytes);
+  });
+}
+
+// Rows that are the block's columns: tile by tile, since columns as long as a power of two fit no cache.
+template <class To>
+void turn_rows(const WeightBlock& block, int64_t stride_bytes, std::byte* corner) {
+  constexpr int64_t kTile = 32;
+  To tile[kTile][kTile];
+  with_floats(block, [&](auto* data) {
+    for (int64_t first = 0; first < block.outputs; first += kTile)
+      for (int64_t neuron = 0; neuron < block.inputs; neuron += kTile) {
+        const int64_t columns = std::min(kTile, block.outputs - first),
+                      neurons = std::min(kTile, block.inputs - neuron);
+        for (int64_t i = 0; i < columns; ++i)
+          convert_row(data + neuron + (first + i) * block.output_stride, neurons, sizeof(To) == sizeof(float),
+                      reinterpret_cast<std::byte*>(tile[i]));
+        for (int64_t n = 0; n < neurons; ++n) {
+          To* const to = reinterpret_cast<To*>(corner + (neuron + n) * stride_bytes) + first;
+          for (int64_t i = 0; i < columns; ++i) to[i] = tile[i][n];
+        }
       }
-    }
   });
 }
 
@@ -80,28 +97,10 @@ void NeuronRows::pack(int64_t neuron, int64_t column, const WeightBlock& block) 
                "block [", block.inputs, ", ", block.outputs, "] at (", neuron, ", ", column, ") of [", neurons_, ", ",
                width_, "]");
   std::byte* corner = place(neuron) + column * weight_bytes(format_);
-  if (format_ == WeightFormat::f32)
-    return copy_rows<float>(block, stride_bytes_, corner, [](float value) { return value; });
-  copy_rows<bf16>(block, stride_bytes_, corner, to_bf16);
+  if (block.output_stride == 1) return copy_rows(block, weight_bytes(format_), stride_bytes_, corner);
+  format_ == WeightFormat::f32 ? turn_rows<float>(block, stride_bytes_, corner)
+                               : turn_rows<bf16>(block, stride_bytes_, corner);
 }
-
-namespace {
-
-// The 64 codes of a group, whose first bit is the first of a byte. `bytes` of the row are left.
-void read_group(const uint8_t* codes, int64_t bytes, int bits, unsigned* group) {
-  unsigned window = 0;
-  int held = 0;
-  for (int k = 0; k < kGroup; ++k) {
-    if (held < bits) {
-      if (bytes > 0) window |= unsigned(*codes) << held;
-      ++codes, --bytes, held += 8;
-    }
-    group[k] = window & ((1u << bits) - 1);
-    window >>= bits, held -= bits;
-  }
-}
-
-}  // namespace
 
 void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes, const bf16* scale,
                               const bf16* minimum, const uint8_t* plane_scales) {
@@ -112,8 +111,8 @@ void NeuronRows::pack_low_bit(int64_t neuron, int64_t rows, const uint8_t* codes
   for (int64_t row = 0; row < rows; ++row, codes += code_bytes) {
     std::byte* const to = place(neuron + row);
     for (int64_t group = 0; group < groups(); ++group) {
-      unsigned values[kGroup];
-      read_group(codes + group * group_bytes, code_bytes - group * group_bytes, bits, values);
+      uint8_t values[kGroup];
+      read_group(codes + group * group_bytes, std::min(kGroup, width_ - group * kGroup), bits, values);
       write_group(values, bits, reinterpret_cast<uint8_t*>(to) + group * group_bytes);
     }
     bf16* const scales = reinterpret_cast<bf16*>(to + groups() * group_bytes);

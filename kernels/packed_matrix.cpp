@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/check.h"
 #include "kernels/matmul.h"
@@ -97,7 +98,7 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t inputs, int64_t outputs,
   data_ = Buffer(size_t(panels * padded_offsets_.back() * kColumnBlock * weight_bytes(format)));
 }
 
-// Element by element, from any strides.
+// Element by element.
 void PackedMatrix::pack_elements(int64_t input, int64_t output, const WeightBlock& block) {
   size_t leaf = 0;  // where the last input was; inputs come in ascending order
   const auto padded_input = [&](int64_t k) {
@@ -120,52 +121,40 @@ void PackedMatrix::pack_elements(int64_t input, int64_t output, const WeightBloc
   }
 }
 
-// A whole panel's outputs, each with its inputs side by side, from a place on where a word of the panel begins and as
-// far as whole words go: 32 rows of words, transposed.
-void PackedMatrix::pack_words(int64_t padded_input, int64_t output, const WeightBlock& block) {
-  constexpr int64_t kInputs = 256;  // at a time
+// A whole panel's outputs, from a place on where a word of the panel begins, as many inputs as make whole words. Rows
+// of 32 outputs are woven, rows of inputs transposed; those of another type are converted first, a piece at a time.
+void PackedMatrix::pack_panel(int64_t padded_input, int64_t output, const WeightBlock& block) {
+  constexpr int64_t kInputs = 64;  // at a time
   alignas(64) std::byte converted[kColumnBlock * kInputs * sizeof(float)];
   const int64_t element = weight_bytes(format_), per_word = 4 / element;
   const bool as_it_is = block.dtype == (format_ == WeightFormat::f32 ? DType::f32 : DType::bf16);
+  const bool by_input = block.output_stride == 1;
   const TileKernels& kernels = tile_kernels(detect_isa());
-  uint32_t* to =
-      data_.as<uint32_t>() + (output / kColumnBlock * padded_offsets_.back() + padded_input) / per_word * kColumnBlock;
+  const int64_t panel = output / kColumnBlock * padded_offsets_.back();
+  uint32_t* to = data_.as<uint32_t>() + (panel + padded_input) / per_word * kColumnBlock;
   for (int64_t k = 0; k < block.inputs; k += kInputs, to += kInputs / per_word * kColumnBlock) {
-    const int64_t n = std::min(kInputs, block.inputs - k);
-    if (as_it_is) {
-      const std::byte* from = static_cast<const std::byte*>(block.data) + k * element;
-      kernels.transpose(from, block.output_stride * element, kColumnBlock, n / per_word, to);
-      continue;
-    }
+    const int64_t inputs = std::min(kInputs, block.inputs - k);
+    const int64_t rows = by_input ? inputs : kColumnBlock, columns = by_input ? kColumnBlock : inputs;
+    const std::byte* from = converted;
+    int64_t stride = columns * element;
     with_floats(block, [&](auto* data) {
-      for (int64_t row = 0; row < kColumnBlock; ++row) {
-        const auto* from = data + row * block.output_stride + k;
-        std::byte* into = converted + row * kInputs * element;
-        for (int64_t i = 0; format_ == WeightFormat::f32 && i < n; ++i)
-          reinterpret_cast<float*>(into)[i] = value_of(from[i]);
-        for (int64_t i = 0; format_ != WeightFormat::f32 && i < n; ++i)
-          reinterpret_cast<bf16*>(into)[i] = to_bf16(value_of(from[i]));
+      const int64_t row_stride = by_input ? block.input_stride : block.output_stride;
+      data += k * block.input_stride;
+      if (as_it_is) {
+        from = reinterpret_cast<const std::byte*>(data);
+        stride = row_stride * element;
+        return;
       }
+      for (int64_t row = 0; row < rows; ++row)
+        convert_row(data + row * row_stride, columns, format_ == WeightFormat::f32, converted + row * stride);
     });
-    kernels.transpose(converted, kInputs * element, kColumnBlock, n / per_word, to);
-  }
-}
-
-// The same for whole panels of outputs that lie side by side, bf16 as it is: pairs of rows, woven together.
-void PackedMatrix::pack_pairs(int64_t padded_input, int64_t output, const WeightBlock& block) {
-  constexpr int64_t kInputs = 64;  // at a time: whole cache lines of each row, and whole pages of a panel
-  const auto* data = static_cast<const bf16*>(block.data);
-  for (int64_t first = 0; first < block.inputs; first += kInputs) {
-    const int64_t end = std::min(block.inputs, first + kInputs);
-    for (int64_t n = 0; n < block.outputs; n += kColumnBlock) {
-      const int64_t panel = (output + n) / kColumnBlock * padded_offsets_.back();
-      uint32_t* to = data_.as<uint32_t>() + (panel + padded_input + first) / 2 * kColumnBlock;
-      for (int64_t k = first; k < end; k += 2, to += kColumnBlock) {
-        const bf16* const even = data + k * block.input_stride + n;
-        const bf16* const odd = even + block.input_stride;
-        for (int i = 0; i < kColumnBlock; ++i) to[i] = uint32_t(even[i].bits) | uint32_t(odd[i].bits) << 16;
-      }
-    }
+    if (!by_input)
+      kernels.transpose(from, stride, kColumnBlock, inputs / per_word, to);
+    else if (format_ == WeightFormat::bf16)
+      kernels.weave(from, stride, inputs / 2, to);
+    else
+      for (int64_t row = 0; row < rows; ++row)
+        std::memcpy(to + row * kColumnBlock, from + row * stride, kColumnBlock * sizeof(float));
   }
 }
 
@@ -175,8 +164,9 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
   const auto elements = [&](int64_t k, int64_t inputs, int64_t n, int64_t outputs) {
     if (inputs > 0 && outputs > 0) pack_elements(input + k, output + n, part_of(block, k, inputs, n, outputs));
   };
-  const bool pairs = block.output_stride == 1 && block.dtype == DType::bf16 && format_ == WeightFormat::bf16;
-  if (block.input_stride != 1 && !pairs) return elements(0, block.inputs, 0, block.outputs);
+  // Of the outputs those in whole panels: [begin_panels, end_panels).
+  const int64_t begin_panels = std::min((kColumnBlock - output % kColumnBlock) % kColumnBlock, block.outputs);
+  const int64_t end_panels = block.outputs - (block.outputs - begin_panels) % kColumnBlock;
   const int64_t per_word = 4 / weight_bytes(format_);
   for (size_t leaf = 0; leaf + 1 < leaf_offsets_.size(); ++leaf) {
     // Of this leaf's inputs those in the block, [first, last), and of them those in whole words, [begin, end).
@@ -187,22 +177,10 @@ void PackedMatrix::pack(int64_t input, int64_t output, const WeightBlock& block)
     const int64_t begin = std::min(first + at % per_word, last), end = last - (last - begin) % per_word;
     elements(first, begin - first, 0, block.outputs);
     elements(end, last - end, 0, block.outputs);
-    if (pairs) {
-      const int64_t before = std::min((kColumnBlock - output % kColumnBlock) % kColumnBlock, block.outputs);
-      const int64_t whole = (block.outputs - before) / kColumnBlock * kColumnBlock;
-      elements(begin, end - begin, 0, before);
-      pack_pairs(at + begin - first, output + before, part_of(block, begin, end - begin, before, whole));
-      elements(begin, end - begin, before + whole, block.outputs - before - whole);
-      continue;
-    }
-    for (int64_t n = 0; n < block.outputs;) {
-      const int64_t outputs = std::min(block.outputs - n, kColumnBlock - (output + n) % kColumnBlock);
-      if (outputs == kColumnBlock)
-        pack_words(at + begin - first, output + n, part_of(block, begin, end - begin, n, outputs));
-      else
-        elements(begin, end - begin, n, outputs);
-      n += outputs;
-    }
+    elements(begin, end - begin, 0, begin_panels);
+    elements(begin, end - begin, end_panels, block.outputs - end_panels);
+    for (int64_t n = begin_panels; n < end_panels; n += kColumnBlock)
+      pack_panel(at + begin - first, output + n, part_of(block, begin, end - begin, n, kColumnBlock));
   }
 }
 

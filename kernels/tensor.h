@@ -27,7 +27,7 @@ struct MatrixView {
 };
 
 // A block of a weight matrix as it came from a file: element (input k, output n) stands at
-// data[k * input_stride + n * output_stride], in elements of `dtype` (f32, bf16, f16 or i8).
+// data[k * input_stride + n * output_stride], in elements of `dtype` (f32, bf16, f16 or i8); one of the strides is 1.
 struct WeightBlock {
   const void* data = nullptr;
   DType dtype = DType::f32;

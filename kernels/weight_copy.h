@@ -1,5 +1,7 @@
 #pragma once
 // Reading a WeightBlock's elements as numbers.
+#include <cstddef>
+
 #include "kernels/check.h"
 #include "kernels/tensor.h"
 
@@ -22,6 +24,15 @@ void with_floats(const WeightBlock& block, Copy copy) {
     default:
       PLEAT_REQUIRE(false, "weights in ", name_of(block.dtype), " where F32, BF16 or F16 is needed");
   }
+}
+
+// `count` numbers to a row of f32 or bf16.
+template <class From>
+void convert_row(const From* from, int64_t count, bool to_floats, std::byte* to) {
+  if (to_floats)
+    for (int64_t i = 0; i < count; ++i) reinterpret_cast<float*>(to)[i] = value_of(from[i]);
+  else
+    for (int64_t i = 0; i < count; ++i) reinterpret_cast<bf16*>(to)[i] = to_bf16(value_of(from[i]));
 }
 
 }  // namespace pleat

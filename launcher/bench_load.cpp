@@ -57,13 +57,15 @@ std::pair<double, int64_t> read_plainly(const std::vector<File>& files, int rank
 
 }  // namespace
 
-// The pages of the files are in memory afterwards, if they fit: so loading and its yardsticks are measured alike.
+// Loads and reads plainly in turn and reports the best of each: the files come into memory in the first round, if they
+// fit, and a virtual machine whose host has taken free memory back gets it again at its first use only.
 int bench_load(Communicator& communicator, const BenchOptions& options) {
+  constexpr int kRounds = 3;
   agree(communicator, [&] { check_model(options.model, communicator.ranks(), reduction_kind(options.common)); });
   struct Report {
-    double seconds, read_rate, fill_rate;  // bytes/s: of reading the files, and of reading them to new memory
-    int64_t read, weights, peak, before;
-  } mine{};
+    double seconds = 1e9, read_rate = 0, fill_rate = 0;  // bytes/s: of reading the files, and of reading to new memory
+    int64_t read = 0, weights = 0, peak = 0, before = 0;
+  } mine;
   const std::vector<File> files = weight_files(options.model);
   const auto yardstick = [&](bool to_memory) {
     ThreadTeam team(options.common.threads > 0 ? options.common.threads : default_threads(), oversubscribed());
@@ -72,24 +74,27 @@ int bench_load(Communicator& communicator, const BenchOptions& options) {
     communicator.ledger().beat();
     return double(bytes) / seconds;
   };
-  yardstick(false);
-  mine.read_rate = yardstick(false);
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  mine.before = usage.ru_maxrss * 1024;
+  const auto most_memory = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss * 1024;
+  };
   ModelOptions model{options.model, false, {}};
   model.engine.max_rows = 16;
   model.engine.kv_tokens = 16;
-  communicator.barrier("load");
-  const auto start = Clock::now();
-  std::optional<LoadedModel> loaded = load_on_ranks(model, options.common, communicator);
-  mine.seconds = seconds_since(start);
-  getrusage(RUSAGE_SELF, &usage);
-  mine.peak = usage.ru_maxrss * 1024;
-  mine.read = loaded->bytes_read;
-  mine.weights = loaded->weight_bytes;
-  loaded.reset();  // room for the next
-  mine.fill_rate = yardstick(true);
+  for (int round = 0; round < kRounds; ++round) {
+    mine.read_rate = std::max(mine.read_rate, yardstick(false));
+    if (round == 0) mine.before = most_memory();
+    communicator.barrier("load");
+    const auto start = Clock::now();
+    std::optional<LoadedModel> loaded = load_on_ranks(model, options.common, communicator);
+    mine.seconds = std::min(mine.seconds, seconds_since(start));
+    if (round == 0) mine.peak = most_memory();
+    mine.read = loaded->bytes_read;
+    mine.weights = loaded->weight_bytes;
+    loaded.reset();  // room for the next
+    mine.fill_rate = std::max(mine.fill_rate, yardstick(true));
+  }
   const std::vector<Report> all = gather_values(communicator, "load", mine);
   for (size_t rank = 0; rank < all.size(); ++rank) {
     const Report& r = all[rank];

@@ -24,11 +24,14 @@ void unpack_32(const uint8_t* block, float* values) {
     next += sizeof(high);
   }
   constexpr int kMiddle = with_minimum ? 0 : 1 << (bits - 1);
-  for (int i = 0; i < 32; ++i) {
-    const int low = i < 16 ? next[i] & 15 : next[i - 16] >> 4;
-    const int code = (low | int(high >> i & 1) << 4) - kMiddle;
-    values[i] = with_minimum ? scale * float(code) + minimum : scale * float(code);
-  }
+  uint8_t pairs[16];  // that no value overlaps
+  std::memcpy(pairs, next, sizeof pairs);
+  for (int half = 0; half < 2; ++half, values += 16)
+    for (int i = 0; i < 16; ++i) {
+      int code = (pairs[i] >> 4 * half & 15) - kMiddle;
+      if constexpr (bits == 5) code += int(high >> (16 * half + i) & 1) << 4;
+      values[i] = with_minimum ? scale * float(code) + minimum : scale * float(code);
+    }
 }
 
 void unpack_q8_0(const uint8_t* block, float* values) {

@@ -99,7 +99,7 @@ struct Checkpoint::State {
   void open_gguf() {
     files.emplace_back(folder);
     const File& file = files.back();
-    const GgufFile gguf = read_gguf(file);
+    const GgufFile gguf = read_gguf(file, false);
     config = gguf_config(gguf, file);
     for (auto& [name, part] : gguf_parts(gguf, config)) {
       StoredTensor tensor;

@@ -26,6 +26,10 @@ class Reader {
     take(value.data(), value.size());
     return value;
   }
+  void skip(uint64_t count, uint64_t bytes) {
+    require(count, bytes);
+    position_ += count * bytes;
+  }
   // That `count` things of at least `bytes` each can still follow.
   void require(uint64_t count, uint64_t bytes = 1) const {
     PLEAT_REQUIRE(count <= (file_.size() - position_) / bytes, file_.path(),
@@ -91,13 +95,25 @@ nlohmann::json read_scalar(Reader& reader, uint32_t type, const std::string& key
   }
 }
 
-nlohmann::json read_value(Reader& reader, const std::string& key) {
+void skip_list(Reader& reader, uint32_t type, uint64_t count, const std::string& key) {
+  for (uint64_t i = 0; i < count && type == string; ++i) reader.skip(reader.number<uint64_t>(), 1);
+  if (count == 0 || type == string) return;
+  const uint64_t first = reader.position();
+  read_scalar(reader, type, key);
+  reader.skip(count - 1, reader.position() - first);
+}
+
+nlohmann::json read_value(Reader& reader, const std::string& key, bool skip_lists) {
   const uint32_t type = reader.number<uint32_t>();
   if (type != array) return read_scalar(reader, type, key);
   const uint32_t element = reader.number<uint32_t>();
   const uint64_t count = reader.number<uint64_t>();
   reader.require(count);
   nlohmann::json values = nlohmann::json::array();
+  if (skip_lists) {
+    skip_list(reader, element, count, key);
+    return values;
+  }
   for (uint64_t i = 0; i < count; ++i) values.push_back(read_scalar(reader, element, key));
   return values;
 }
@@ -124,7 +140,7 @@ GgufTensor read_tensor(Reader& reader) {
 
 }  // namespace
 
-GgufFile read_gguf(const File& file) {
+GgufFile read_gguf(const File& file, bool with_vocabulary) {
   Reader reader(file);
   PLEAT_REQUIRE(file.size() >= 24 && reader.number<uint32_t>() == 0x46554747, file.path(), " is not a GGUF file");
   const uint32_t version = reader.number<uint32_t>();
@@ -136,7 +152,7 @@ GgufFile read_gguf(const File& file) {
   for (uint64_t i = 0; i < values; ++i) {
     const std::string key = reader.text();
     PLEAT_REQUIRE(!gguf.metadata.contains(key), file.path(), " is not valid: it has '", key, "' twice");
-    gguf.metadata[key] = read_value(reader, key);
+    gguf.metadata[key] = read_value(reader, key, !with_vocabulary && key.starts_with("tokenizer."));
   }
   std::set<std::string> names;
   for (uint64_t i = 0; i < tensors; ++i) {

@@ -26,7 +26,7 @@ void read_template_file(const std::filesystem::path& path, nlohmann::json& confi
 TokenizerFiles read_tokenizer_files(const std::filesystem::path& model) {
   std::error_code unreadable;
   if (!std::filesystem::is_directory(model, unreadable)) {
-    const GgufFile gguf = read_gguf(File(model));
+    const GgufFile gguf = read_gguf(File(model), true);
     return with_context(concat(model), [&] {
       return TokenizerFiles{gguf_tokenizer(gguf), gguf_tokenizer_config(gguf)};
     });

@@ -30,7 +30,7 @@ struct FfnJob {
     if (is_low_bit(rows.format()))
       job.loader.low_bit(source.weight, d, held, {0, d}, neurons, 0, rows);
     else
-      job.loader.matrix(source, d, held, {0, d}, neurons,
+      job.loader.matrix(source, d, held, {0, d}, neurons, 0,
                         [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(n, k, transposed(block)); });
     return rows;
   }
@@ -43,7 +43,7 @@ struct FfnJob {
     if (is_low_bit(rows.format()))
       job.loader.low_bit_by_input(source.weight, total_inputs, total_outputs, inputs, outputs, rows);
     else
-      job.loader.matrix(source, total_inputs, total_outputs, inputs, outputs,
+      job.loader.matrix(source, total_inputs, total_outputs, inputs, outputs, 0,
                         [&](int64_t k, int64_t n, const WeightBlock& block) { rows.pack(k, n, block); });
     return rows;
   }

@@ -25,8 +25,8 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   communicator.ledger().set_phase("loading");
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
-  const auto after_part = [&](int done) {
-    if (options.progress) options.progress(done, blueprint.layers + 1, checkpoint.bytes_read());
+  const auto after_part = [&](int done, int parts) {
+    if (options.progress) options.progress(done, parts, checkpoint.bytes_read());
   };
   Weights weights = load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
                                  model.context->team(), {[&] { communicator.ledger().beat(); }, after_part});

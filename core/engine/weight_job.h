@@ -24,8 +24,8 @@ struct WeightJob {
         loader.low_bit(source.weight, total_inputs, total_outputs, inputs, outputs, to, matrix.low_bit());
       return;
     }
-    loader.matrix(source, total_inputs, total_outputs, inputs, outputs,
-                  [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, to + n, block); });
+    loader.matrix(source, total_inputs, total_outputs, inputs, outputs, to,
+                  [&](int64_t k, int64_t n, const WeightBlock& block) { matrix.pack(k, n, block); });
   }
 };
 

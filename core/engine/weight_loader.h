@@ -21,20 +21,20 @@ class WeightLoader {
   WeightLoader(const Checkpoint& checkpoint, const std::function<void()>& alive)
       : checkpoint_(checkpoint), alive_(alive) {}
 
-  // Calls sink(input, output, block) for strips of the linear map `source` [inputs, outputs]; input and output count
-  // from the beginning of the ranges. total_inputs x total_outputs is the tensor's expected shape.
+  // Calls sink(input, output, block) for strips of the linear map `source` [inputs, outputs]; input counts from the
+  // beginning of its range, output from `to`. total_inputs x total_outputs is the tensor's expected shape.
   template <class Sink>
   void matrix(const WeightSource& source, int64_t total_inputs, int64_t total_outputs, Range inputs, Range outputs,
-              Sink&& sink) {
+              int64_t to, Sink&& sink) {
     const TensorInfo& info = source.input_major ? checkpoint_.require(source.weight, {total_inputs, total_outputs})
                                                 : checkpoint_.require(source.weight, {total_outputs, total_inputs});
     const Range rows = source.input_major ? inputs : outputs;
     const Range cols = source.input_major ? outputs : inputs;
-    strips(source.weight, info.dtype, rows, cols, [&](int64_t row, int64_t count) {
+    strips(source.weight, info.dtype, rows, cols, source.input_major ? 0 : to, [&](int64_t row, int64_t count) {
       const WeightBlock block = source.input_major
                                     ? WeightBlock{staging_.data(), info.dtype, count, cols.size(), cols.size(), 1}
                                     : WeightBlock{staging_.data(), info.dtype, cols.size(), count, 1, cols.size()};
-      source.input_major ? sink(row - rows.begin, int64_t(0), block) : sink(int64_t(0), row - rows.begin, block);
+      source.input_major ? sink(row - rows.begin, to, block) : sink(int64_t(0), to + row - rows.begin, block);
     });
   }
 
@@ -158,7 +158,7 @@ class WeightLoader {
             Sink&& sink) {
     const TensorInfo& info = checkpoint_.require(name, shape);
     PLEAT_REQUIRE(info.dtype == dtype, "tensor '", name, "' is ", name_of(info.dtype), ", expected ", name_of(dtype));
-    strips(name, dtype, rows, cols, [&](int64_t row, int64_t count) {
+    strips(name, dtype, rows, cols, 0, [&](int64_t row, int64_t count) {
       sink(row - rows.begin, reinterpret_cast<const T*>(staging_.data()), count);
     });
   }
@@ -197,15 +197,17 @@ class WeightLoader {
                });
   }
 
+  // Calls strip(row, count) with `count` rows in staging memory: as many as stay in a core's cache, and whole panels of
+  // kColumnBlock rows where the first is row `to` of a packed matrix.
   template <class Strip>
-  void strips(const std::string& name, DType dtype, Range rows, Range cols, Strip&& strip) {
-    constexpr int64_t kStagingBytes = 4 << 20;
+  void strips(const std::string& name, DType dtype, Range rows, Range cols, int64_t to, Strip&& strip) {
+    constexpr int64_t kStagingBytes = 256 << 10;
     const int64_t row_bytes = std::max<int64_t>(1, cols.size() * int64_t(size_of(dtype)));
-    const int64_t step = std::max<int64_t>(1, kStagingBytes / row_bytes);
-    for (int64_t row = rows.begin; row < rows.end && cols.size() > 0; row += step) {
-      const int64_t count = std::min(step, rows.end - row);
+    const int64_t step = (kStagingBytes / row_bytes + kColumnBlock - 1) / kColumnBlock * kColumnBlock;
+    for (int64_t row = rows.begin, count = 0; row < rows.end && cols.size() > 0; row += count) {
+      count = std::min(step - (to + row - rows.begin) % kColumnBlock, rows.end - row);
       alive_();
-      staging_.resize(std::max<size_t>(staging_.size(), size_t(count * row_bytes)));
+      staging_.resize(std::max(staging_.size(), size_t(count * row_bytes + 63) / 64));
       checkpoint_.read(name, row, row + count, cols.begin, cols.end, staging_.data());
       strip(row, count);
     }
@@ -213,7 +215,10 @@ class WeightLoader {
 
   const Checkpoint& checkpoint_;
   const std::function<void()>& alive_;
-  std::vector<std::byte> staging_;
+  struct alignas(64) CacheLine {
+    std::byte bytes[64];
+  };
+  std::vector<CacheLine> staging_;
 };
 
 }  // namespace pleat

@@ -19,11 +19,21 @@ NormWeights load_norm(WeightJob& job, Part part, int layer, int64_t width) {
   return norm;
 }
 
-// Outputs of heads [heads) of one of query, key, value, packed from column `column` on; contiguous heads in one go.
-void pack_heads(WeightJob& job, Part part, int layer, Range heads, int64_t column, AttentionWeights& weights) {
+// Outputs of a tensor that has `total`, to the columns of query_key_value from `column` on.
+struct HeadPiece {
+  WeightSource source;
+  int64_t total;
+  Range outputs;
+  int64_t column;
+};
+
+// Heads [heads) of one of query, key, value, from column `column` on. What stands side by side in the same tensor is
+// one piece: rows that are read whole are read in few large pieces.
+void add_heads(const WeightJob& job, Part part, int layer, Range heads, int64_t column,
+               std::vector<HeadPiece>& pieces) {
   const Blueprint& blueprint = job.blueprint;
   const WeightSource source = blueprint.source(part, layer);
-  const int64_t d = blueprint.hidden, head_size = blueprint.head_size;
+  const int64_t head_size = blueprint.head_size;
   const int64_t all_heads = part == Part::query ? blueprint.heads : blueprint.kv_heads;
   const int64_t total = source.outputs > 0 ? source.outputs : all_heads * head_size;
   const bool together = source.group_stride == 0;
@@ -33,11 +43,12 @@ void pack_heads(WeightJob& job, Part part, int layer, Range heads, int64_t colum
     const int64_t begin =
         source.output_begin + (together ? head * head_size : head / group * source.group_stride + in_group * head_size);
     const Range outputs{begin, begin + count * head_size};
-    job.pack(source, d, total, {0, d}, outputs, weights.query_key_value, column);
-    if (!source.bias.empty()) {
-      const Vector bias = job.loader.vector(source.bias, total, outputs);
-      std::copy(bias.begin(), bias.end(), weights.query_key_value_bias.begin() + column);
-    }
+    HeadPiece* const last = pieces.empty() ? nullptr : &pieces.back();
+    if (last && last->source.weight == source.weight && last->outputs.end == outputs.begin &&
+        last->column + last->outputs.size() == column)
+      last->outputs.end = outputs.end;
+    else
+      pieces.push_back({source, total, outputs, column});
     column += count * head_size;
     head += count;
   }
@@ -51,9 +62,16 @@ AttentionWeights load_attention(WeightJob& job, int layer) {
   AttentionWeights weights;
   weights.query_key_value = PackedMatrix(job.format_of(Part::query, layer), d, q_width + 2 * kv_width, {0, d});
   weights.query_key_value_bias.assign(size_t(q_width + 2 * kv_width), 0.0f);
-  pack_heads(job, Part::query, layer, heads, 0, weights);
-  pack_heads(job, Part::key, layer, kv_heads, q_width, weights);
-  pack_heads(job, Part::value, layer, kv_heads, q_width + kv_width, weights);
+  std::vector<HeadPiece> pieces;
+  add_heads(job, Part::query, layer, heads, 0, pieces);
+  add_heads(job, Part::key, layer, kv_heads, q_width, pieces);
+  add_heads(job, Part::value, layer, kv_heads, q_width + kv_width, pieces);
+  for (const HeadPiece& piece : pieces) {
+    job.pack(piece.source, d, piece.total, {0, d}, piece.outputs, weights.query_key_value, piece.column);
+    if (piece.source.bias.empty()) continue;
+    const Vector bias = job.loader.vector(piece.source.bias, piece.total, piece.outputs);
+    std::copy(bias.begin(), bias.end(), weights.query_key_value_bias.begin() + piece.column);
+  }
 
   std::vector<int64_t> leaves;
   for (int64_t head = 0; head <= heads.size(); ++head) leaves.push_back(head * head_size);
@@ -67,16 +85,14 @@ AttentionWeights load_attention(WeightJob& job, int layer) {
   return weights;
 }
 
-LayerWeights load_layer(WeightJob& job, int layer, bool dense) {
+// All of a layer but its FFN.
+void load_rest(WeightJob& job, int layer, LayerWeights& weights) {
   const int64_t d = job.blueprint.hidden;
-  LayerWeights weights;
   weights.attention_norm = load_norm(job, Part::attention_norm, layer, d);
   weights.attention = load_attention(job, layer);
   weights.attention_output_norm = load_norm(job, Part::attention_output_norm, layer, d);
   weights.ffn_norm = load_norm(job, Part::ffn_norm, layer, d);
   weights.ffn_output_norm = load_norm(job, Part::ffn_output_norm, layer, d);
-  load_ffn(job, layer, dense, weights);
-  return weights;
 }
 
 // A small matrix that every rank holds.
@@ -89,7 +105,7 @@ PackedMatrix load_whole(WeightJob& job, Part part, int64_t inputs, int64_t outpu
 // `rows` of a table [total, width].
 NeuronRows load_table(WeightJob& job, Part part, int64_t total, int64_t width, Range rows) {
   NeuronRows table(job.dtype, rows.size(), width);
-  job.loader.matrix(job.blueprint.source(part, 0), width, total, {0, width}, rows,
+  job.loader.matrix(job.blueprint.source(part, 0), width, total, {0, width}, rows, 0,
                     [&](int64_t k, int64_t n, const WeightBlock& block) { table.pack(n, k, transposed(block)); });
   return table;
 }
@@ -157,20 +173,23 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
   weights.layers.resize(size_t(blueprint.layers));
   std::mutex mutex;  // of the next one and of signs.after_part()
   int done = 0;
-  // Part 0 is what stands around the layers.
-  team.try_each(blueprint.layers + 1, [&](int, int64_t part) {
+  // Part 0 is what stands around the layers; then, for each layer, its FFN and the rest.
+  const int parts = 2 * blueprint.layers + 1;
+  team.try_each(parts, [&](int, int64_t part) {
     WeightLoader loader(checkpoint, signs.alive);
     WeightJob job{loader, blueprint, plan, rank, dtype};
-    const int layer = int(part) - 1;
     if (part == 0) {
       load_embedding(job, weights);
       weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
     } else {
-      weights.layers[size_t(layer)] =
-          with_context(concat("layer ", layer), [&] { return load_layer(job, layer, dense); });
+      const int layer = int(part - 1) / 2;
+      with_context(concat("layer ", layer), [&] {
+        LayerWeights& of_layer = weights.layers[size_t(layer)];
+        part % 2 == 0 ? load_ffn(job, layer, dense, of_layer) : load_rest(job, layer, of_layer);
+      });
     }
     const std::lock_guard lock(mutex);
-    signs.after_part(++done);
+    signs.after_part(++done, parts);
   });
   return weights;
 }

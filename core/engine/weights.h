@@ -96,10 +96,11 @@ struct Weights {
 };
 
 // Reads this rank's slices only. Error(invalid) naming tensor and layer. `dense`: a folded checkpoint as a dense one.
-// The team's members take the parts (what stands around the layers, and each layer) in turn.
+// The team's members take the parts (what stands around the layers, and of each layer the attention and the FFN) in
+// turn.
 struct LoadSigns {
-  std::function<void()> alive = [] {};                     // every few megabytes, by any member
-  std::function<void(int parts)> after_part = [](int) {};  // so many are done; by one member at a time
+  std::function<void()> alive = [] {};                                    // every megabyte or so, by any member
+  std::function<void(int done, int parts)> after_part = [](int, int) {};  // by one member at a time
 };
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
                      WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs);

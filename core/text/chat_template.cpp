@@ -1,6 +1,5 @@
 #include "core/text/chat_template.h"
 
-#include "core/checkpoint/tokenizer_files.h"
 #include "core/text/jinja_evaluator.h"
 #include "core/text/jinja_syntax.h"
 #include "kernels/check.h"
@@ -45,13 +44,10 @@ ChatTemplate::ChatTemplate(const std::string& source, std::optional<std::string>
   state_ = std::move(state);
 }
 
-std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& model) {
-  const TokenizerFiles files = read_tokenizer_files(model);
-  const auto source = template_of(files.config);
+std::optional<ChatTemplate> ChatTemplate::from_json(const nlohmann::json& config) {
+  const auto source = template_of(config);
   if (!source) return std::nullopt;
-  return with_context(concat(model), [&] {
-    return ChatTemplate(*source, token_text(files.config, "bos_token"), token_text(files.config, "eos_token"));
-  });
+  return ChatTemplate(*source, token_text(config, "bos_token"), token_text(config, "eos_token"));
 }
 
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool add_generation_prompt,

@@ -1,7 +1,6 @@
 #pragma once
 // From a conversation to the prompt that a chat model was trained on: the model's own template, a Jinja text
 // (https://huggingface.co/docs/transformers/chat_templating).
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,8 +15,8 @@ class ChatTemplate {
   // Error(invalid) with line and reason where the template uses what is not known. bos, eos: the tokens' texts, where
   // the model has them.
   ChatTemplate(const std::string& source, std::optional<std::string> bos, std::optional<std::string> eos);
-  // Of a model folder or GGUF file; nullopt where it has none.
-  static std::optional<ChatTemplate> open(const std::filesystem::path& model);
+  // Of a model whose tokenizer_config.json this is; nullopt where it has none.
+  static std::optional<ChatTemplate> from_json(const nlohmann::json& config);
 
   // messages: [{"role": ..., "content": ...}, ...]. variables: further values for the template ("tools").
   // Error(invalid) where the template refuses the conversation, in its own words.

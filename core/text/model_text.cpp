@@ -1,5 +1,6 @@
 #include "core/text/model_text.h"
 
+#include "core/checkpoint/tokenizer_files.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -19,13 +20,16 @@ nlohmann::ordered_json plain_message(const nlohmann::json& message) {
 }  // namespace
 
 ModelText ModelText::open(const std::string& model) {
-  ModelText text{Tokenizer::open(model), std::nullopt, "the model has no chat template"};
-  try {
-    text.chat = ChatTemplate::open(model);
-  } catch (const Error& error) {  // only those who chat need it
-    text.no_chat = error.what();
-  }
-  return text;
+  const TokenizerFiles files = read_tokenizer_files(model);
+  return with_context(concat(std::filesystem::path(model)), [&] {
+    ModelText text{Tokenizer::from_json(files.tokenizer, files.config), std::nullopt, "the model has no chat template"};
+    try {
+      text.chat = ChatTemplate::from_json(files.config);
+    } catch (const Error& error) {  // only those who chat need it
+      text.no_chat = concat(std::filesystem::path(model), ": ", error.what());
+    }
+    return text;
+  });
 }
 
 std::string message_text(const nlohmann::json& content) {

@@ -52,9 +52,9 @@ DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
       unsigned char* const row = &bytes[size_t(output * shape_.stride)];
       const auto put = [&](int64_t at, bf16 value) { std::memcpy(row + at, &value, sizeof value); };
       for (int64_t group = 0; group < groups; ++group) {
-        unsigned codes[kGroup] = {};
+        uint8_t codes[kGroup] = {};
         for (int64_t k = group * kGroup; k < std::min(width, (group + 1) * kGroup); ++k)
-          codes[k % kGroup] = matrix.code(output, k);
+          codes[k % kGroup] = uint8_t(matrix.code(output, k));
         write_group(codes, bits, row + group * 8 * bits);
         put(scales_at + 2 * group, matrix.scale(output, group));
         if (bits < 8) put(minimums_at + 2 * group, matrix.minimum(output, group));

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "core/text/model_text.h"
 #include "kernels/check.h"
 #include "tests/core/text/gpt2_tokenizer.h"
 
@@ -112,7 +113,7 @@ TEST(ChatTemplate, OfTheSharedModelGivesItsGoldenPrompt) {
   const auto folder = shared_data() / "models/smollm2-135m-instruct";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
   const Json golden = Json::parse(file_text(folder / "golden.json"));
-  const auto chat = ChatTemplate::open(folder / "SmolLM2-135M-Instruct.Q4_1.gguf");
+  const auto chat = ModelText::open(folder / "SmolLM2-135M-Instruct.Q4_1.gguf").chat;
   ASSERT_TRUE(chat.has_value());
   int count = 0;
   for (const Json& item : golden["greedy"]) {
@@ -121,7 +122,7 @@ TEST(ChatTemplate, OfTheSharedModelGivesItsGoldenPrompt) {
     ++count;
   }
   EXPECT_EQ(count, 1);
-  EXPECT_FALSE(ChatTemplate::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m").has_value());
+  EXPECT_FALSE(ModelText::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m").chat.has_value());
 }
 
 }  // namespace
