@@ -75,8 +75,8 @@ struct Avx2Lanes {
   }
   static void store_part(bf16* p, F a, int64_t n) {
     if (n >= 16) {
-      const __m256i words = _mm256_packus_epi32(_mm256_srli_epi32(rounded_bits(a.low), 16),
-                                                _mm256_srli_epi32(rounded_bits(a.high), 16));
+      const __m256i words =
+          _mm256_packus_epi32(_mm256_srli_epi32(rounded_bits(a.low), 16), _mm256_srli_epi32(rounded_bits(a.high), 16));
       return _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(words, 0xd8));
     }
     uint32_t bits[16];

@@ -17,11 +17,11 @@ struct TileJob {
   const std::byte* weights = nullptr;  // f32 [inputs][32], bf16 [inputs / 2][32][2]
   int64_t next_weights = 0;            // bytes to the second panel
   int64_t inputs = 0;
-  float* out = nullptr;     // [rows][32 * panels]: overwritten, or
-  bool go_on = false;       // the sums to go on from
-  int merges = 0;           // so many times the sums `level` floats lower are added and the result goes there
+  float* out = nullptr;  // [rows][32 * panels]: overwritten, or
+  bool go_on = false;    // the sums to go on from
+  int merges = 0;        // so many times the sums `level` floats lower are added and the result goes there
   int64_t level = 0;
-  float* y = nullptr;       // if given, the result goes to rows of y, y_stride floats apart, plus bias if given
+  float* y = nullptr;  // if given, the result goes to rows of y, y_stride floats apart, plus bias if given
   int64_t y_stride = 0;
   const float* bias = nullptr;        // [32 * panels]
   const std::byte* next_x = nullptr;  // of the tile that comes next, or x: fetched ahead

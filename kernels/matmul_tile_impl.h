@@ -105,10 +105,20 @@ struct Bf16Weights {
   }
 };
 
+// The sums that the next tile goes on from or adds, which follow this one's.
+template <int kRows, int kOutputs>
+inline void prefetch_sums(const TileJob& job) {
+  for (int level = job.go_on ? 0 : 1; level <= job.merges; ++level) {
+    const float* sums = job.out - level * job.level + kRows * kOutputs;
+    for (int i = 0; i < kRows * kOutputs; i += 16) __builtin_prefetch(sums + i, 0, 3);
+  }
+}
+
 template <class V, class Format, int kRows, int kPanels>
 void tile(const TileJob& job) {
   constexpr int kVectors = pass_vectors<V, kRows, kPanels>();
   constexpr int kOutputs = kPanels * kPanelOutputs;
+  prefetch_sums<kRows, kOutputs>(job);
   for (int first = 0; first < kOutputs; first += kVectors * V::kWidth) {
     const std::byte* w[kVectors];
     for (int j = 0; j < kVectors; ++j) {

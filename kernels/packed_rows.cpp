@@ -124,8 +124,7 @@ class RowPacker {
 PackedRows pack_rows(Context& ctx, MatrixView<const float> x, const PanelProduct& product, const Tiles& tiles,
                      int64_t most) {
   const int64_t inputs = product.padded_offsets.back();
-  if (x.rows == 1 && product.format != WeightFormat::bf16)
-    return {reinterpret_cast<const std::byte*>(x.data), 4, 1};
+  if (x.rows == 1 && product.format != WeightFormat::bf16) return {reinterpret_cast<const std::byte*>(x.data), 4, 1};
   auto* out = static_cast<std::byte*>(ctx.scratch(Context::op_slot, size_t(x.rows * inputs) * sizeof(float)));
   const RowPacker packer(ctx.isa(), x, product, tiles, most, out);
   if (x.rows * inputs < 2 * kElementsPerThread) {

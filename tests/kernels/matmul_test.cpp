@@ -105,7 +105,8 @@ TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
     std::vector<float> out(rows * outputs);
     for (int half = 0; half < 2; ++half) {
       std::vector<float> one(rows * kColumnBlock);
-      kernels.one[1][rows]({reinterpret_cast<const std::byte*>(tile.data()), weights + half * panel * 2, 0, 2 * pairs, one.data()});
+      kernels.one[1][rows](
+          {reinterpret_cast<const std::byte*>(tile.data()), weights + half * panel * 2, 0, 2 * pairs, one.data()});
       for (int64_t i = 0; i < rows * kColumnBlock; ++i) {
         out[i / kColumnBlock * outputs + half * kColumnBlock + i % kColumnBlock] = one[i];
       }
