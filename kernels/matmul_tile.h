@@ -13,7 +13,7 @@ constexpr int kPanelOutputs = 32;
 constexpr int kTileFloats = kMaxTileRows * kPanelOutputs;  // also 6 rows of two panels
 
 struct TileJob {
-  const std::byte* x = nullptr;        // f32 [inputs][rows], or bf16 [inputs / 2][rows][2]
+  const void* x = nullptr;             // f32 [inputs][rows], or bf16 [inputs / 2][rows][2]
   const std::byte* weights = nullptr;  // f32 [inputs][32], bf16 [inputs / 2][32][2]
   int64_t next_weights = 0;            // bytes to the second panel
   int64_t inputs = 0;
@@ -23,8 +23,8 @@ struct TileJob {
   int64_t level = 0;
   float* y = nullptr;  // if given, the result goes to rows of y, y_stride floats apart, plus bias if given
   int64_t y_stride = 0;
-  const float* bias = nullptr;        // [32 * panels]
-  const std::byte* next_x = nullptr;  // of the tile that comes next, or x: fetched ahead
+  const float* bias = nullptr;   // [32 * panels]
+  const void* next_x = nullptr;  // of the tile that comes next, or x: fetched ahead
 };
 
 using TileKernel = void (*)(const TileJob&);

@@ -55,8 +55,8 @@ struct F32Weights {
   static constexpr int kBytesPerLane = 4;
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
-    const float* x = reinterpret_cast<const float*>(job.x);
-    const float* next = reinterpret_cast<const float*>(job.next_x);
+    const float* x = static_cast<const float*>(job.x);
+    const float* next = static_cast<const float*>(job.next_x);
     int64_t offset = 0;
     for (int64_t k = 0; k < job.inputs; ++k, x += kRows, next += kRows, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);
@@ -76,8 +76,8 @@ struct Bf16Weights {
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
     constexpr int64_t kStep = V::kBf16Pairs ? kRows * 4 : kRows * 8;
-    const std::byte* x = job.x;
-    const std::byte* next = job.next_x;
+    const std::byte* x = static_cast<const std::byte*>(job.x);
+    const std::byte* next = static_cast<const std::byte*>(job.next_x);
     int64_t offset = 0;
     for (int64_t pair = 0; pair < job.inputs / 2; ++pair, x += kStep, next += kStep, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);

@@ -44,7 +44,7 @@ TEST(MatmulNodes, EveryNodeIsTheSumOfItsLeaves) {
         const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, unit_of(format));
         const RandomWeights w(format, inputs, kOutputs, offsets);
         const std::vector<TreeNode> nodes = cover(leaves, 3, leaves);
-        for (int64_t rows : {1, 5, 29}) {
+        for (int64_t rows : {1, 5, 29, 67}) {
           const std::vector<float> x = random_floats(rows * inputs, 7);
           const std::vector<float> out = nodes_of(ctx, x, rows, w.packed, 0, nodes);
           for (size_t i = 0; i < out.size(); ++i) {
@@ -69,7 +69,7 @@ TEST(MatmulNodes, RanksTogetherGiveTheBitsOfOneRank) {
         const int64_t inputs = inputs_of(format, leaves);
         const std::vector<int64_t> offsets = uneven_leaves(inputs, leaves, unit_of(format));
         const RandomWeights w(format, inputs, kOutputs, offsets);
-        for (int64_t rows : {1, 4}) {
+        for (int64_t rows : {1, 4, 65}) {  // 65: as a prompt
           const std::vector<float> x = random_floats(rows * inputs, 7);
           const std::vector<float> one_rank = nodes_of(ctx, x, rows, w.packed, 0, {{0, leaves}});
           for (int ranks : {1, 2, 3, 5, 7}) {
