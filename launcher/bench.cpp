@@ -54,11 +54,14 @@ void add_bench(CLI::App& app, Command& command) {
       app.add_subcommand("bench", "Measure speed: bytes, GB/s and % of the read bandwidth measured in the same run");
   bench->footer(
       "Example: pleat bench decode --synthetic gpt2-xl\n"
+      "         pleat bench fold --synthetic falcon-7b --layers 3 --batch 1 4 16\n"
       "         mpirun -np 2 pleat bench decode --model out/pleat-gpt2-9m-folded --batch 4");
   bench->require_subcommand(1);
   static BenchOptions options;
   add_kind(*bench, command, options, "decode", "one token a sequence and step", true, RunsOn::any_device, bench_decode);
   add_kind(*bench, command, options, "prefill", "a prompt in one step", true, RunsOn::any_device, bench_prefill);
+  add_kind(*bench, command, options, "fold", "the FFN of such steps by itself, dense against folded", true, RunsOn::cpu,
+           bench_fold);
   add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
            RunsOn::cpu, bench_load);
   add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::cpu, bench_allreduce);

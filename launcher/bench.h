@@ -52,11 +52,12 @@ struct Subjects {
 Subjects make_subjects(Communicator& communicator, const BenchOptions& options);
 
 // Bytes per second of all ranks at once, on sets far larger than any cache; the best of a few passes: read from the
-// hosts' memory, or read and written in copies on the devices. Collective.
+// hosts' memory, or read and written in copies on the devices. Collective; 0 on ranks other than 0.
 double total_bandwidth(Communicator& communicator, Context& context, bool on_device);
 
 int bench_decode(Communicator& communicator, const BenchOptions& options);
 int bench_prefill(Communicator& communicator, const BenchOptions& options);
+int bench_fold(Communicator& communicator, const BenchOptions& options);
 int bench_load(Communicator& communicator, const BenchOptions& options);
 int bench_allreduce(Communicator& communicator, const BenchOptions& options);
 

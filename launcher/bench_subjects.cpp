@@ -1,6 +1,8 @@
 // The models a measurement runs on.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/device/device_executor.h"
 #include "kernels/attention.h"
@@ -83,13 +85,24 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
   return subjects;
 }
 
+// Whether a layer keeps some of its neurons only.
+bool runs_folded_only(const Blueprint& blueprint) {
+  return blueprint.fold && std::ranges::any_of(blueprint.fold->layers, [](const LayerFoldSpec& layer) {
+           return layer.selection == SelectionKind::hot;
+         });
+}
+
 Subjects folder_subjects(Communicator& communicator, const BenchOptions& options, int threads) {
+  Blueprint blueprint;
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
-    check_positions(options, read_blueprint(Checkpoint::open(options.model)));
+    blueprint = read_blueprint(Checkpoint::open(options.model));
+    check_positions(options, blueprint);
   });
   Subjects subjects;
-  for (const bool folded : {false, true}) {
+  std::vector<bool> folded_or_not = {false, true};
+  if (runs_folded_only(blueprint)) folded_or_not = {true};
+  for (const bool folded : folded_or_not) {
     LoadOptions load;
     load.dtype = weight_format_named(options.common.dtype);
     load.threads = threads;
@@ -98,7 +111,7 @@ Subjects folder_subjects(Communicator& communicator, const BenchOptions& options
     load.dense = !folded;
     load.engine = engine_options(options);
     if (options.common.device == "cuda") load.executor = device_executor();
-    if (folded && !subjects.all[0].engine->blueprint().fold) continue;
+    if (folded && !blueprint.fold) continue;
     LoadedModel model = load_model(options.model, communicator, load);
     subjects.layers = model.blueprint.layers;
     if (!subjects.context)
@@ -145,7 +158,7 @@ double total_bandwidth(Communicator& communicator, Context& context, bool on_dev
     const double mine = on_device ? device_copy_bandwidth() : host_read_bandwidth(context);
     // Each reads or copies as much: the slowest one's time is everybody's.
     const std::vector<double> all = gather_values(communicator, "bandwidth", mine);
-    best = std::max(best, double(all.size()) * std::ranges::min(all));
+    if (!all.empty()) best = std::max(best, double(all.size()) * std::ranges::min(all));
   }
   return best;
 }

@@ -28,10 +28,9 @@ int quantize(const QuantizeCommandOptions& options, Communicator& communicator) 
                   "--format planes and --budget need each other: planes by layer under a budget");
     if (!options.budget.empty()) quantize.budget = budget_named(options.budget);
     const std::string format = options.budget.empty() ? options.format : "planes4";
-    const auto or_format = [&](const std::string& name) { return weight_format_named(name.empty() ? format : name); };
     quantize.gate_up = weight_format_named(format);
-    quantize.down = or_format(options.down);
-    quantize.attention = or_format(options.attention);
+    if (!options.down.empty()) quantize.down = weight_format_named(options.down);
+    quantize.attention = weight_format_named(options.attention.empty() ? format : options.attention);
     quantize.head = weight_format_named(options.head);
     quantize.scales = options.scales == "block" ? PlaneScales::block : PlaneScales::column;
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
@@ -56,7 +55,8 @@ void add_quantize(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand("quantize", "Hold a model's matrices in 2 to 8 bits a weight");
   sub.footer(
       "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that every other command runs:\n"
-      "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --format int4 --out out/int4");
+      "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --format int4 --out out/int4\n"
+      "Of a folded model, attention and head: its FFN stays as 'pleat fold --rows' or '--budget' made it.");
   const auto formats =
       CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"});
   sub.add_option("--model", options->quantize.model, "Model folder or GGUF file")->required();

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How much of the bytes that folding saves is saved time: the table of docs/folding.md.
 
-    perf/fold_speed.py PLEAT [PLEAT ...] --models BF16 INT4 RECIPE [RECIPE ...] [--batch 1 4] [--tokens 96] [--rounds 3]
-    perf/fold_speed.py PLEAT [PLEAT ...] --shape falcon-7b [--layers 6] [--batch 1] [--tokens 12] [--rounds 3]
+    perf/fold_speed.py PLEAT [PLEAT ...] --models BF16 INT4 RECIPE [RECIPE ...] [--batch 1 4 16] [--tokens 96] [--rounds 3]
+    perf/fold_speed.py PLEAT [PLEAT ...] --shape falcon-7b [--layers 6] [--batch 1 4 16] [--tokens 12] [--rounds 3]
 
 Several programs take turns, round by round, and so do the models; of each step the median round counts. A gain is tok/s
 over those of the baseline, which the bytes of both steps predict; its share is what was reached of (predicted - 1). The
@@ -17,25 +17,29 @@ import sys
 FFN = ("dense FFN", "fold", "predictor", "fix-up")
 
 
-def decode(pleat, *flags):
-    command = [pleat, "bench", "decode", "--json", "--quiet", *map(str, flags)]
+def decode(pleat, args, *flags):
+    """{batch: {subject: line}}"""
+    command = [pleat, "bench", "decode", "--json", "--quiet", "--tokens", str(args.tokens), "--batch", *map(str, args.batch), *map(str, flags)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return {line["subject"]: line for line in map(json.loads, done.stdout.splitlines())}
+    lines = {batch: {} for batch in args.batch}
+    for line in map(json.loads, done.stdout.splitlines()):
+        lines[line["batch"]][line["subject"]] = line
+    return lines
 
 
-def round_of(pleat, args, batch):
-    """{name: line} of every row of the table, the baselines first."""
-    common = ("--batch", batch, "--tokens", args.tokens)
+def round_of(pleat, args):
+    """{batch: {name: line}} of every row of the table, the baselines first."""
     if args.shape:
-        lines = decode(pleat, "--synthetic", args.shape, "--layers", args.layers, "--fold", "0.8", "--weights", "int4", *common)
-        return {"bf16": lines["dense"], "int4": lines["int4"], "folded, bf16 rows": lines["folded"],
-                "folded, int4 rows": lines["folded int4"]}
-    rows = {}
+        names = {"bf16": "dense", "int4": "int4", "folded, bf16 rows": "folded", "folded, int4 rows": "folded int4"}
+        lines = decode(pleat, args, "--synthetic", args.shape, "--layers", args.layers, "--fold", "0.8", "--weights", "int4")
+        return {batch: {name: lines[batch][subject] for name, subject in names.items()} for batch in args.batch}
+    rows = {batch: {} for batch in args.batch}
     for i, model in enumerate(args.models):
-        lines = decode(pleat, "--model", model, *common)
-        rows[("bf16", "int4")[i] if i < 2 else model.rstrip("/").split("/")[-1]] = lines.get("folded", lines["dense"])
+        name = ("bf16", "int4")[i] if i < 2 else model.rstrip("/").split("/")[-1]
+        for batch, lines in decode(pleat, args, "--model", model).items():
+            rows[batch][name] = lines["folded"] if "folded" in lines else lines["dense"]
     return rows
 
 
@@ -78,9 +82,9 @@ def main():
     args = parser.parse_args()
     rounds = {}
     for _ in range(args.rounds):
-        for batch in args.batch:
-            for pleat in args.pleat:
-                for row, line in round_of(pleat, args, batch).items():
+        for pleat in args.pleat:
+            for batch, rows in round_of(pleat, args).items():
+                for row, line in rows.items():
                     rounds.setdefault((pleat, batch), {}).setdefault(row, []).append(line)
     for (pleat, batch), rows in rounds.items():
         print_table(pleat, batch, {row: summary(lines) for row, lines in rows.items()})

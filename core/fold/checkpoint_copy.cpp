@@ -19,8 +19,7 @@ void copy_small_files(const fs::path& from, const fs::path& to) {
   for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
     const fs::path name = entry.path().filename();
     const bool index = name.string().ends_with(".index.json");
-    const bool old_report = name == "fold_report.json";
-    if (!entry.is_regular_file() || index || old_report || !kept.contains(name.extension().string())) continue;
+    if (!entry.is_regular_file() || index || !kept.contains(name.extension().string())) continue;
     fs::copy_file(entry.path(), to / name);
   }
 }
@@ -50,12 +49,11 @@ void copy_checkpoint(const Checkpoint& from, const fs::path& folder, const std::
   } else {
     write_small_files(from, folder);
   }
-  std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : from.metadata().items()) {
-    if (value.is_string()) metadata[key] = value.get<std::string>();
-  }
+  std::map<std::string, std::string> metadata = entries;
   metadata["format"] = "pt";
-  metadata.insert(entries.begin(), entries.end());
+  for (const auto& [key, value] : from.metadata().items()) {
+    if (value.is_string()) metadata.emplace(key, value.get<std::string>());
+  }
 
   SafetensorsWriter out(folder / "model.safetensors", metadata);
   for (const std::string& name : kept) {

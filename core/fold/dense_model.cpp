@@ -22,11 +22,10 @@ std::string read_text(const std::string& path) {
   return std::move(text).str();
 }
 
-LoadedModel load_densely(const std::string& folder, Communicator& communicator, int threads, bool oversubscribed) {
+LoadedModel load_for_windows(const std::string& folder, Communicator& communicator, int threads, bool oversubscribed) {
   LoadOptions options;
   options.threads = threads;
   options.oversubscribed = oversubscribed;
-  options.dense = true;
   options.engine.max_rows = options.engine.max_logit_rows = int(kLongestWindow);
   options.engine.kv_tokens = kLongestWindow;
   return load_model(folder, communicator, options);
@@ -50,7 +49,7 @@ std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string
 }
 
 DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscribed)
-    : loaded_(load_densely(folder, communicator_, threads, oversubscribed)),
+    : loaded_(load_for_windows(folder, communicator_, threads, oversubscribed)),
       window_(std::min(kLongestWindow, loaded_.blueprint.max_positions)) {}
 
 StepPlan DenseModel::plan_for(std::span<const int32_t> window, bool want_logits) {

@@ -1,5 +1,5 @@
 #pragma once
-// The dense model of a folder, run over whole windows of text with a hook on its FFNs.
+// The model of a folder run densely, as prompts are, over whole windows of text with a hook on its FFNs.
 #include <memory>
 #include <span>
 #include <string>

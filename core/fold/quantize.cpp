@@ -44,12 +44,14 @@ class Quantizing {
       : options_(options),
         progress_(progress),
         checkpoint_(Checkpoint::open(options.model)),
-        blueprint_(read_blueprint(checkpoint_)) {
-    PLEAT_REQUIRE(!blueprint_.fold, "'", options.model, "' is folded: quantise the dense model it was made from");
-    PLEAT_REQUIRE(blueprint_.quantised.empty(), "'", options.model, "' is quantised already");
-    for (WeightFormat format : {options.gate_up, options.down, options.attention, options.head})
+        blueprint_(read_blueprint(checkpoint_)),
+        formats_(blueprint_.quantised) {
+    PLEAT_REQUIRE(blueprint_.fold || blueprint_.quantised.empty(), "'", options.model, "' is quantised already");
+    PLEAT_REQUIRE(!blueprint_.fold || (!options.down && options.budget == 0), "'", options.model,
+                  "' is folded: its FFN stays as the fold made it, only attention and head take another format");
+    for (WeightFormat format : {options.gate_up, down(), options.attention, options.head})
       PLEAT_REQUIRE(format != WeightFormat::f32, "weights are quantised, or left in bf16, not in f32");
-    PLEAT_REQUIRE(options.budget == 0 || (has_planes(options.gate_up) && has_planes(options.down)),
+    PLEAT_REQUIRE(options.budget == 0 || (has_planes(options.gate_up) && has_planes(down())),
                   "a budget is for an FFN in planes");
     PLEAT_REQUIRE(options.budget == 0 || !options.text.empty(), "a budget needs a calibration text");
   }
@@ -70,6 +72,8 @@ class Quantizing {
   }
 
  private:
+  WeightFormat down() const { return options_.down.value_or(options_.gate_up); }
+
   void tell(const char* stage, double fraction) const {
     if (progress_) progress_(stage, fraction);
   }
@@ -91,6 +95,8 @@ class Quantizing {
     for (Part kind : kinds) {
       const WeightSource source = blueprint_.source(kind, std::max(layer, 0));
       if (source.weight.empty() || !seen_.insert(source.weight).second) continue;  // several parts in one tensor
+      PLEAT_REQUIRE(!formats_.contains(source.weight), "'", options_.model, "' is quantised already: tensor '",
+                    source.weight, "' is in ", name_of(formats_.at(source.weight)));
       const bool is_ffn = kind == Part::ffn_gate || kind == Part::ffn_up || kind == Part::ffn_down;
       jobs_.push_back({*part, source.weight, source.input_major, is_ffn, inputs, {stage, layer}});
     }
@@ -102,8 +108,11 @@ class Quantizing {
                                   : concat("heads of ", blueprint_.head_size, " inputs are not groups of ", kGroup);
     const auto attention = add_part("query, key, value", options_.attention);
     const auto output = add_part("attention output", options_.attention, heads);
-    const auto gate = blueprint_.gated ? add_part("gate", options_.gate_up) : std::nullopt;
-    const auto up = add_part("up", options_.gate_up), down = add_part("down", options_.down);
+    const auto ffn_part = [&](const char* name, WeightFormat format) {
+      return blueprint_.fold ? std::nullopt : add_part(name, format);
+    };
+    const auto gate = blueprint_.gated ? ffn_part("gate", options_.gate_up) : std::nullopt;
+    const auto up = ffn_part("up", options_.gate_up), down = ffn_part("down", this->down());
     const bool one_norm = blueprint_.parallel_residual && !blueprint_.has(Part::ffn_norm);
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       const char* const ffn_input = one_norm ? "ln1" : "ln2";
@@ -227,7 +236,7 @@ class Quantizing {
     for (const auto& [name, weights] : done_) append_tensors(name, weights, added);
     std::vector<std::string> kept;
     for (const std::string& name : checkpoint_.names())
-      if (!formats_.contains(name)) kept.push_back(name);
+      if (!seen_.contains(name)) kept.push_back(name);
     const auto read = [&](const std::string& name) {
       const TensorInfo& info = checkpoint_.require(name);
       const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0];
@@ -256,7 +265,7 @@ class Quantizing {
   std::vector<OutputError> errors_;
   std::vector<PlaneCandidates> candidates_;
   std::vector<std::pair<std::string, QuantisedWeights>> done_;
-  QuantisedTensors formats_;
+  QuantisedTensors formats_;  // with those of a fold
 };
 
 std::string label_of(const QuantizedPart& part) { return part.mixed ? "planes" : std::string(name_of(part.format)); }

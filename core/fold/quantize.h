@@ -1,8 +1,9 @@
 #pragma once
-// Quantises a dense model folder: its FFN, attention and head matrices in low bits (core/model/quantised_tensors.h), by
+// Quantises a model folder: its FFN, attention and head matrices in low bits (core/model/quantised_tensors.h), by
 // GPTQ in the order of activations where a calibration text is given (method.md section 6), else by rounding to
-// nearest.
+// nearest. Of a folded folder, whose FFN stays as it is, attention and head.
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,12 @@
 namespace pleat {
 
 struct QuantizeOptions {
-  std::string model;  // dense Hugging Face folder or GGUF file
+  std::string model;  // Hugging Face folder, dense or folded, or GGUF file
   std::string text;   // calibration text (UTF-8); empty: round to nearest
   std::string out;    // folder to write; must not exist or be empty
   // bf16: as it is. The down matrix is the sensitive one: below 4 bits it costs the most.
-  WeightFormat gate_up = WeightFormat::int4, down = WeightFormat::int4;
+  WeightFormat gate_up = WeightFormat::int4;
+  std::optional<WeightFormat> down;  // as gate_up
   WeightFormat attention = WeightFormat::int4, head = WeightFormat::int8;
   PlaneScales scales = PlaneScales::column;  // of matrices in planes
   // Above 0: the FFN in 2 to 4 planes by layer and matrix (plane_budget.h), this share of its bf16 bytes; needs a text,
@@ -52,7 +54,7 @@ nlohmann::json to_json(const QuantizeReport& report);
 using QuantizeProgress = std::function<void(const std::string& stage, double fraction)>;
 
 // Writes the folder with quantize_report.json inside; nothing is left behind when it fails. Error(invalid) in one
-// sentence if the model is folded or quantised already or the text is too short.
+// sentence if the model is quantised already, folded where its FFN would have to change, or the text is too short.
 QuantizeReport quantize_model(const QuantizeOptions& options, const QuantizeProgress& progress = {});
 
 }  // namespace pleat

@@ -10,7 +10,7 @@
 namespace pleat {
 namespace {
 
-// Messages of so many bytes to read are measured, powers of two from the first on: below it the second wait of two
+// Messages of so many bytes to read are measured, each twice the last: below the first the second wait of two
 // shots costs more than what they read less.
 constexpr int64_t kFirstMeasured = 128 << 10, kLastMeasured = 8 << 20;
 constexpr int kMeasuredWidth = 4096, kRounds = 2, kCalls = 2;
@@ -52,8 +52,7 @@ void PeerSum::measure() {
   const cuda::Stream stream;
   cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
   std::vector<ShotTimes> times;
-  for (int64_t bytes = kFirstMeasured; bytes <= kLastMeasured; bytes *= 2) {
-    const int64_t rows = std::max<int64_t>(1, bytes / row_bytes);
+  for (int64_t rows = std::max<int64_t>(1, kFirstMeasured / row_bytes); rows * row_bytes <= kLastMeasured; rows *= 2) {
     if (rows * kMeasuredWidth > side_.capacity || rows > cuda::kAllReduceRows) break;
     cuda::DeviceArray<float> values(size_t(rows * kMeasuredWidth));
     cuda::zero(values.data(), values.size() * sizeof(float), stream.get());

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # perf/gpu/pack.sh FOLDER PROGRAM...: the programs without symbols, and the libraries that a bare Linux lacks, in FOLDER
-# and in FOLDER.tar.gz.
+# and in FOLDER.tar.gz; not NCCL, which is too large.
 set -euo pipefail
 folder=$1
 shift
@@ -9,7 +9,7 @@ mkdir -p "$folder/lib"
 for program in "$@"; do
   strip -o "$folder/$(basename "$program")" "$program"
   ldd "$program" | awk '$3 ~ /^\// { print $3 }' |
-    { grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' || true; } |
+    { grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libnccl)\.so' || true; } |
     xargs -r -I{} cp -Lu {} "$folder/lib/"
 done
 tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"

@@ -100,7 +100,17 @@ for tool in memcheck racecheck; do
     step $tool 70 "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="$sanitized"
   fi
 done
-skip nccl "the programs are built without MPI and NCCL, and two processes need both"
+# NCCL is too large to come along; PyTorch brings it.
+nccl=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])' 2>/dev/null)
+if [[ $tiny ]]; then
+  skip nccl "the emulator's NCCL is for ranks that are threads"
+elif [[ ! -x $bin/cuda_nccl_test ]]; then
+  skip nccl "cuda_nccl_test was not built"
+elif ! LD_LIBRARY_PATH=$LD_LIBRARY_PATH${nccl:+:$nccl/lib} "$bin/cuda_nccl_test" --gtest_list_tests >/dev/null 2>&1; then
+  skip nccl "there is no libnccl.so.2 here"
+else
+  step nccl 60 env LD_LIBRARY_PATH="$LD_LIBRARY_PATH${nccl:+:$nccl/lib}" "$bin/cuda_nccl_test"
+fi
 
 # One JSON: the steps, and every line of JSON that they printed.
 {

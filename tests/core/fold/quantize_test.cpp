@@ -53,7 +53,7 @@ TEST(Quantize, ProtectsInputsWithExtremeActivations) {
   writer.finish();
 
   QuantizeOptions options = options_for(loud, scratch / "low");
-  options.gate_up = options.down = options.attention = WeightFormat::int8;
+  options.down = options.gate_up = options.attention = WeightFormat::int8;
   options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
   options.max_tokens = 2048;
   const QuantizeReport report = quantize_model(options);
@@ -85,7 +85,7 @@ TEST(Quantize, ABudgetGivesEachLayerAndMatrixItsPlanesWithinTheBytes) {
   for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
     fs::copy(fixture(std::string("families/") + file), model);
   QuantizeOptions options = options_for(model, scratch / "low");
-  options.gate_up = options.down = WeightFormat::planes4;
+  options.down = options.gate_up = WeightFormat::planes4;
   options.attention = options.head = WeightFormat::bf16;
   options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
   options.max_tokens = 2048;
@@ -109,7 +109,74 @@ TEST(Quantize, ABudgetGivesEachLayerAndMatrixItsPlanesWithinTheBytes) {
   EXPECT_THROW(quantize_model(options), Error);
 }
 
-TEST(Quantize, RefusesFoldedAndQuantisedModelsAndShortTexts) {
+std::vector<std::byte> bytes_of(const Checkpoint& checkpoint, const std::string& name) {
+  const TensorInfo& info = checkpoint.require(name);
+  const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0], cols = info.shape.back();
+  std::vector<std::byte> bytes(size_t(rows * cols) * size_of(info.dtype));
+  checkpoint.read(name, 0, rows, 0, cols, bytes.data());
+  return bytes;
+}
+
+// The fold's part stays to the byte, the others are those of the dense model quantised; and it runs, also where it can
+// no longer run densely.
+TEST(Quantize, OfAFoldedModelAttentionAndHead) {
+  for (const SelectionKind selection : {SelectionKind::gate, SelectionKind::hot}) {
+    Scratch scratch;
+    const std::string dense = scratch / "dense", folded = scratch / "folded", low = scratch / "low";
+    fs::create_directory(dense);
+    for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
+      fs::copy(fixture(std::string("families/") + file), dense);
+    FoldOptions fold;
+    fold.model = dense;
+    fold.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
+    fold.max_tokens = 1024;
+    fold.out = folded;
+    fold.selection = selection;
+    fold.rows = {WeightFormat::int4, WeightFormat::int4, WeightFormat::int5};
+    fold.reduction = 0.55;  // of groups that the small matrices do not fill
+    fold_model(fold);
+
+    QuantizeOptions options = options_for(folded, low);
+    EXPECT_THROW(quantize_model(options), Error) << "another format of the down matrix";
+    options.down.reset();
+    const QuantizeReport report = quantize_model(options);
+    for (const QuantizedPart& part : report.parts) EXPECT_TRUE(part.name != "up" && part.name != "gate") << part.name;
+    options.model = dense, options.out = scratch / "dense-low";
+    quantize_model(options);
+    const Checkpoint of_fold = Checkpoint::open(folded), of_low = Checkpoint::open(low),
+                     of_dense = Checkpoint::open(options.out);
+    size_t fold_tensors = 0;
+    for (const std::string& name : of_fold.names()) {
+      if (of_low.find(name) == nullptr) continue;
+      EXPECT_EQ(bytes_of(of_low, name), bytes_of(of_fold, name)) << name;
+      fold_tensors += name.starts_with("pleat.layers") || name.find("mlp") != std::string::npos;
+    }
+    EXPECT_GT(fold_tensors, 10u);
+    size_t quantised = 0;
+    for (const std::string& name : of_low.names()) {
+      if (of_fold.find(name) != nullptr) continue;
+      EXPECT_EQ(bytes_of(of_low, name), bytes_of(of_dense, name)) << name;
+      ++quantised;
+    }
+    EXPECT_GE(quantised, 3u);
+
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 40; ++i) ids.push_back(2 + i * 37 % 250);
+    const auto logits = [&](const std::string& folder, int ranks) {
+      std::vector<float> out;
+      with_engine(folder, ranks, {},
+                  [&](Engine& engine, Communicator& c) { out = run_tokens(engine, c, ids, 1, true); });
+      return out;
+    };
+    const std::vector<float> alone = logits(low, 1);
+    EXPECT_LT(distance(alone, logits(folded, 1)), 0.01);
+    for (int ranks : {2, 3}) EXPECT_EQ(logits(low, ranks), alone) << ranks << " ranks";
+    options.model = low, options.out = scratch / "again";
+    EXPECT_THROW(quantize_model(options), Error);
+  }
+}
+
+TEST(Quantize, RefusesQuantisedModelsAndShortTexts) {
   Scratch scratch;
   const std::string tiny = fixture("families/llama-3.1"), low = scratch / "low";
   quantize_model(options_for(tiny, low));

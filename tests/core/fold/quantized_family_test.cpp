@@ -154,7 +154,7 @@ TEST_P(QuantizedFamily, ComputesWithTheStoredNumbersTheSameBitsOnAnyNumberOfRank
 TEST_P(QuantizedFamily, PlanesByColumnComputeWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
   Scratch scratch;
   QuantizeOptions options = options_for(folder(), scratch / "low");
-  options.gate_up = options.down = options.attention = WeightFormat::planes3;
+  options.down = options.gate_up = options.attention = WeightFormat::planes3;
   options.head = WeightFormat::planes4;
   quantize_model(options);
   expect_same_bits_and_numbers(scratch);
@@ -163,7 +163,7 @@ TEST_P(QuantizedFamily, PlanesByColumnComputeWithTheStoredNumbersTheSameBitsOnAn
 TEST_P(QuantizedFamily, PlanesByBlockComputeWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
   Scratch scratch;
   QuantizeOptions options = options_for(folder(), scratch / "low");
-  options.gate_up = options.down = options.attention = options.head = WeightFormat::planes4;
+  options.down = options.gate_up = options.attention = options.head = WeightFormat::planes4;
   options.scales = PlaneScales::block;
   quantize_model(options);
   expect_same_bits_and_numbers(scratch);

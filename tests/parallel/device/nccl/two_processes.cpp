@@ -1,0 +1,68 @@
+// The real NCCL between two processes that share one device: NCCL refuses two ranks of one host on one device, so each
+// process says that it is another host, and NCCL goes over sockets. It shows that ids, starts, windows and ends work
+// between processes; its times are a network's.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <string>
+
+#include "kernels/cuda/device.h"
+#include "parallel/device/nccl_sum.h"
+#include "tests/parallel/device/processes.h"
+
+namespace pleat {
+namespace {
+
+constexpr int kRanks = 2, kRows = 2, kWidth = 2048, kRounds = 50;  // 16 KB a sum
+
+std::vector<float> values_of(int rank, int round) {
+  std::vector<float> values(kRows * kWidth);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = float((int64_t(i) * 37 + rank * 101 + round * 13) % 2003) / 7;
+  return values;
+}
+
+void sum_on_one_device(Communicator& communicator, Reduction reduction) {
+  const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, reduction, kRows * kWidth);
+  const TreeExchange exchange(kRanks, kRanks);
+  const cuda::Stream stream;
+  cuda::DeviceArray<float> out(kRows * kWidth);
+  double seconds = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const cuda::DeviceArray<float> mine(values_of(communicator.rank(), round), stream);
+    stream.wait();
+    const auto start = std::chrono::steady_clock::now();
+    sum->all_reduce(stream.get(), "ffn", exchange, kRows, kWidth, mine.data(), out.data());
+    sum->wait(stream);
+    if (round > 0) seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::vector<float> a = values_of(0, round), b = values_of(1, round), got = out.to_host(stream);
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], a[i] + b[i]) << "round " << round << ", " << i;
+  }
+  if (communicator.rank() == 0)
+    std::printf(R"({"nccl_processes": %d, "reduction": "%s", "bytes": %zu, "us": %.1f})"
+                "\n",
+                kRanks, reduction == Reduction::fast ? "fast" : "invariant", size_t(kRows) * kWidth * sizeof(float),
+                1e6 * seconds / (kRounds - 1));
+}
+
+// This process must not have asked for a device: it forks.
+TEST(TwoProcesses, SumOnOneDevice) {
+  void* const memory = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  char* const why_not = static_cast<char*>(memory);
+  run_processes(kRanks, [&](Communicator& communicator) {
+    const std::string why = cuda::why_no_device();
+    if (communicator.rank() == 0) why.copy(why_not, 4000);
+    if (!why.empty()) return;
+    setenv("NCCL_HOSTID", communicator.rank() == 0 ? "pleat-test-a" : "pleat-test-b", 1);
+    setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+    for (const Reduction reduction : {Reduction::invariant, Reduction::fast})
+      sum_on_one_device(communicator, reduction);
+  });
+  if (*why_not != 0) GTEST_SKIP() << why_not;
+  munmap(memory, 4096);
+}
+
+}  // namespace
+}  // namespace pleat
