@@ -7,6 +7,7 @@
 #include "kernels/panel_product.h"
 
 namespace pleat {
+
 constexpr int64_t kManyRows = 64;  // from here on it pays
 
 // multiply_panels() for them. Uses ctx.scratch(op_slot and sums_slot).

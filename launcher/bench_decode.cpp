@@ -128,7 +128,12 @@ int bench_prefill(Communicator& communicator, const BenchOptions& options) {
       if (round >= 0) times.push_back(seconds_since(start));
     }
     Measurement m{};
-    summarise(communicator, subject, times, m);
+    m.seconds = median(times);
+    m.on_device = options.common.device == "cuda";
+    const EngineStatistics& statistics = subject.engine->statistics();
+    for (double time : times) m.mean_seconds += time / double(times.size());
+    for (int phase = 0; phase < EngineStatistics::phases; ++phase)
+      m.phase_seconds[phase] = statistics.seconds[phase] / double(statistics.steps);
     if (communicator.rank() == 0) print_prefill(options, subjects.shape, subject, m);
   }
   return 0;
