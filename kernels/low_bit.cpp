@@ -142,6 +142,8 @@ QuantisedRows quantise_rows(Context& ctx, MatrixView<const float> x, const std::
 
 namespace {
 
+constexpr int64_t kTogetherBytes = 256 << 10;  // of codes: half of a second-level cache
+
 // One block of outputs times up to kMaxSharedRows rows.
 struct BlockSums {
   const LowBitMatrix& w;
@@ -187,23 +189,29 @@ void multiply_low_bit(Context& ctx, MatrixView<const float> x, const LowBitMatri
     const auto offset = [&](int leaf) { return leaves.offsets[size_t(leaf - leaves.first_leaf)]; };
     return bias == nullptr && offset(node.begin) == offset(node.end);
   };
+  const auto multiply_block = [&](const BlockSums& sums) {
+    const int64_t output = sums.block * kOutputBlock, outputs = std::min(kOutputBlock, w.outputs() - output);
+    for (int64_t node = 0; node < leaves.count; ++node) {
+      if (empty(leaves.nodes[node])) continue;
+      alignas(64) float y[kMaxSharedRows * kOutputBlock];
+      sum_leaves<kMaxSharedRows * kOutputBlock>(leaves.nodes[node], sums.rows * kOutputBlock, y, sums);
+      store_outputs(y, sums.rows, outputs, bias ? bias + output : nullptr,
+                    out + node * node_stride + sums.row * row_stride + output, row_stride);
+    }
+  };
+  const int64_t block_bytes = std::max<int64_t>(1, w.inputs() * kOutputBlock * w.bits() / 8);
+  const int64_t together = std::clamp<int64_t>(kTogetherBytes / block_bytes, 1, 8);
   ctx.team().split(LowBitAccess::blocks(w), [&](int, int64_t begin, int64_t end) {
     const int64_t first = begin * kOutputBlock, count = std::min(end * kOutputBlock, w.outputs()) - first;
     for (int64_t node = 0; node < leaves.count && count > 0; ++node)
       for (int64_t row = 0; row < x.rows && empty(leaves.nodes[node]); ++row)
         std::fill_n(out + node * node_stride + row * row_stride + first, count, 0.0f);
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t output = block * kOutputBlock, outputs = std::min(kOutputBlock, w.outputs() - output);
+    // Some blocks' codes stay in the second-level cache for all rows, some rows for those blocks.
+    for (int64_t some = begin; some < end; some += together) {
       for (int64_t row = 0; row < x.rows; row += kMaxSharedRows) {
         const int rows = int(std::min<int64_t>(kMaxSharedRows, x.rows - row));
-        const BlockSums sums{w, x, quantised, leaves, multiply, block, row, rows};
-        for (int64_t node = 0; node < leaves.count; ++node) {
-          if (empty(leaves.nodes[node])) continue;
-          alignas(64) float y[kMaxSharedRows * kOutputBlock];
-          sum_leaves<kMaxSharedRows * kOutputBlock>(leaves.nodes[node], rows * kOutputBlock, y, sums);
-          store_outputs(y, rows, outputs, bias ? bias + output : nullptr,
-                        out + node * node_stride + row * row_stride + output, row_stride);
-        }
+        for (int64_t block = some; block < std::min(some + together, end); ++block)
+          multiply_block({w, x, quantised, leaves, multiply, block, row, rows});
       }
     }
   });

@@ -19,6 +19,12 @@ struct TileJob {
   int64_t inputs = 0;
   float* out = nullptr;  // [rows][32 * panels]: overwritten, or
   bool go_on = false;    // the sums to go on from
+  int merges = 0;        // so many times the sums `level` floats lower are added and the result goes there
+  int64_t level = 0;
+  float* y = nullptr;  // if given, the result goes to rows of y, y_stride floats apart, plus bias if given
+  int64_t y_stride = 0;
+  const float* bias = nullptr;   // [32 * panels]
+  const void* next_x = nullptr;  // of the tile that comes next, or x: fetched ahead
 };
 
 using TileKernel = void (*)(const TileJob&);
@@ -30,8 +36,6 @@ struct TileKernels {
   TileKernel one[2][kMaxTileRows + 1];               // [f32, bf16][rows]
   TileKernel pair[2][kMaxTileRows + 1];              // the same with two panels
   void (*add)(const float* x, float* y, int64_t n);  // y += x; n is a multiple of 32
-  // out [inputs][32] = bf16 weights [inputs / 2][32][2] as f32; nullptr with bf16_pairs.
-  void (*expand)(const std::byte* weights, int64_t inputs, float* out);
   // out [words][32] = transpose of [rows, words] 32-bit words, rows `stride` bytes apart; rows <= 32, the others are
   // zero.
   void (*transpose)(const std::byte* from, int64_t stride, int rows, int64_t words, uint32_t* out);

@@ -27,9 +27,19 @@ struct Sums {
       for (int j = 0; j < kVectors; ++j) at[m][j] = V::zero();
     }
   }
-  void load(const float* from, int stride) {
+  void load(const float* from, int64_t stride) {
     for (int m = 0; m < kRows; ++m) {
       for (int j = 0; j < kVectors; ++j) at[m][j] = V::load(from + m * stride + j * V::kWidth);
+    }
+  }
+  void add(const float* from, int64_t stride) {
+    for (int m = 0; m < kRows; ++m) {
+      for (int j = 0; j < kVectors; ++j) at[m][j] = V::add(at[m][j], V::load(from + m * stride + j * V::kWidth));
+    }
+  }
+  void store(float* to, int64_t stride) const {
+    for (int m = 0; m < kRows; ++m) {
+      for (int j = 0; j < kVectors; ++j) V::store(to + m * stride + j * V::kWidth, at[m][j]);
     }
   }
 };
@@ -46,9 +56,11 @@ struct F32Weights {
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
     const float* x = static_cast<const float*>(job.x);
+    const float* next = static_cast<const float*>(job.next_x);
     int64_t offset = 0;
-    for (int64_t k = 0; k < job.inputs; ++k, x += kRows, offset += 4 * kPanelOutputs) {
+    for (int64_t k = 0; k < job.inputs; ++k, x += kRows, next += kRows, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);
+      __builtin_prefetch(next, 0, 3);
       typename V::Reg weight[kVectors];
       for (int j = 0; j < kVectors; ++j) weight[j] = V::load(reinterpret_cast<const float*>(w[j] + offset));
       for (int m = 0; m < kRows; ++m) {
@@ -63,18 +75,19 @@ struct Bf16Weights {
   static constexpr int kBytesPerLane = 4;  // a pair of inputs
   template <class V, int kRows, int kVectors>
   static void run(const TileJob& job, const std::byte* const (&w)[kVectors], Sums<V, kRows, kVectors>& sums) {
+    constexpr int64_t kStep = V::kBf16Pairs ? kRows * 4 : kRows * 8;
     const std::byte* x = static_cast<const std::byte*>(job.x);
+    const std::byte* next = static_cast<const std::byte*>(job.next_x);
     int64_t offset = 0;
-    for (int64_t pair = 0; pair < job.inputs / 2; ++pair, offset += 4 * kPanelOutputs) {
+    for (int64_t pair = 0; pair < job.inputs / 2; ++pair, x += kStep, next += kStep, offset += 4 * kPanelOutputs) {
       prefetch_columns<V, kVectors, 4>(w, offset);
+      __builtin_prefetch(next, 0, 3);
       if constexpr (V::kBf16Pairs) {
         V::add_dot_products(x, w, offset, sums.at);
-        x += kRows * 4;
       } else {
         const float* values = reinterpret_cast<const float*>(x);
         add_inputs<V, kRows, kVectors>(values, w, offset, V::even_bf16, sums);
         add_inputs<V, kRows, kVectors>(values + kRows, w, offset, V::odd_bf16, sums);
-        x += 2 * kRows * sizeof(float);
       }
     }
   }
@@ -92,10 +105,20 @@ struct Bf16Weights {
   }
 };
 
+// The sums that the next tile goes on from or adds, which follow this one's.
+template <int kRows, int kOutputs>
+inline void prefetch_sums(const TileJob& job) {
+  for (int level = job.go_on ? 0 : 1; level <= job.merges; ++level) {
+    const float* sums = job.out - level * job.level + kRows * kOutputs;
+    for (int i = 0; i < kRows * kOutputs; i += 16) __builtin_prefetch(sums + i, 0, 3);
+  }
+}
+
 template <class V, class Format, int kRows, int kPanels>
 void tile(const TileJob& job) {
   constexpr int kVectors = pass_vectors<V, kRows, kPanels>();
   constexpr int kOutputs = kPanels * kPanelOutputs;
+  prefetch_sums<kRows, kOutputs>(job);
   for (int first = 0; first < kOutputs; first += kVectors * V::kWidth) {
     const std::byte* w[kVectors];
     for (int j = 0; j < kVectors; ++j) {
@@ -104,27 +127,25 @@ void tile(const TileJob& job) {
       w[j] = job.weights + panel * job.next_weights + column % kPanelOutputs * Format::kBytesPerLane;
     }
     Sums<V, kRows, kVectors> sums;
-    job.go_on ? sums.load(job.out + first, kOutputs) : sums.clear();
+    float* out = job.out + first;
+    job.go_on ? sums.load(out, kOutputs) : sums.clear();
     Format::template run<V, kRows, kVectors>(job, w, sums);
-    for (int m = 0; m < kRows; ++m) {
-      for (int j = 0; j < kVectors; ++j) V::store(job.out + m * kOutputs + first + j * V::kWidth, sums.at[m][j]);
+    for (int merge = 0; merge < job.merges; ++merge) {
+      out -= job.level;
+      sums.add(out, kOutputs);
     }
+    if (job.y == nullptr) {
+      sums.store(out, kOutputs);
+      continue;
+    }
+    if (job.bias != nullptr) sums.add(job.bias + first, 0);
+    sums.store(job.y + first, job.y_stride);
   }
 }
 
 template <class V>
 void add_vectors(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; i += V::kWidth) V::store(y + i, V::add(V::load(y + i), V::load(x + i)));
-}
-
-template <class V>
-void expand_pairs(const std::byte* weights, int64_t inputs, float* out) {
-  for (int64_t k = 0; k < inputs; k += 2, weights += 4 * kPanelOutputs, out += 2 * kPanelOutputs) {
-    for (int n = 0; n < kPanelOutputs; n += V::kWidth) {
-      V::store(out + n, V::even_bf16(weights + 4 * n));
-      V::store(out + kPanelOutputs + n, V::odd_bf16(weights + 4 * n));
-    }
-  }
 }
 
 template <class V, class Format, int kPanels, int kRows>
@@ -146,7 +167,6 @@ constexpr TileKernels make_tile_kernels() {
   fill<V, F32Weights, 2, kMaxPairRows>(table.pair[0]);
   fill<V, Bf16Weights, 2, kMaxPairRows>(table.pair[1]);
   table.add = add_vectors<V>;
-  if constexpr (!V::kBf16Pairs) table.expand = expand_pairs<V>;
   table.transpose = V::transpose;
   table.weave = V::weave;
   return table;

@@ -77,6 +77,34 @@ void decode_together(Communicator& communicator, const BenchOptions& options, Su
                 results[0].seconds / results[i].seconds);
 }
 
+void print_prefill(const BenchOptions& options, const std::string& shape, const Subject& subject,
+                   const Measurement& m) {
+  const Blueprint& b = subject.engine->blueprint();
+  const double products = double(b.hidden) *
+                          double((b.heads * 2 + b.kv_heads * 2) * b.head_size + (b.gated ? 3 : 2) * b.neurons) *
+                          b.layers;
+  const double flops = 2 * products * options.tokens / m.seconds;
+  if (options.common.json) {
+    nlohmann::json json{{"shape", shape},
+                        {"subject", subject.name},
+                        {"tokens", options.tokens},
+                        {"seconds", m.seconds},
+                        {"tokens_per_second", options.tokens / m.seconds},
+                        {"gflop_per_second", flops / 1e9}};
+    for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
+      json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}};
+    std::printf("%s\n", json.dump().c_str());
+    return;
+  }
+  std::printf("%s\n%s: prefill of %d tokens: %.1f ms, %.1f tok/s, %.1f GFLOP/s in products\n", shape.c_str(),
+              subject.name.c_str(), options.tokens, m.seconds * 1e3, options.tokens / m.seconds, flops / 1e9);
+  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase) {
+    if (m.phase_seconds[phase] > 0)
+      std::printf("  %-11s %9.3f ms %5.1f%%\n", phase_name(phase), m.phase_seconds[phase] * 1e3,
+                  100 * m.phase_seconds[phase] / m.mean_seconds);
+  }
+}
+
 }  // namespace
 
 int bench_decode(Communicator& communicator, const BenchOptions& options) {
@@ -87,32 +115,27 @@ int bench_decode(Communicator& communicator, const BenchOptions& options) {
 }
 
 int bench_prefill(Communicator& communicator, const BenchOptions& options) {
+  constexpr int kRounds = 3;
   Subjects subjects = make_subjects(communicator, options);
-  Subject& subject = subjects.all[0];
-  std::vector<double> times;
-  for (int round = 0; round < 4; ++round) {
-    const StepPlan plan = plan_of(options, round, 0, options.tokens, 1, false, true);
-    const auto start = Clock::now();
-    subject.engine->step(plan);
-    if (round > 0) times.push_back(seconds_since(start));
+  for (Subject& subject : subjects.all) {
+    if (subject.folded) continue;  // prompts run densely
+    std::vector<double> times;
+    for (int round = -1; round < kRounds; ++round) {
+      if (round == 0) subject.engine->reset_statistics();
+      const StepPlan plan = plan_of(options, round + 1, 0, options.tokens, 1, false, true);
+      const auto start = Clock::now();
+      subject.engine->step(plan);
+      if (round >= 0) times.push_back(seconds_since(start));
+    }
+    Measurement m{};
+    m.seconds = median(times);
+    m.on_device = options.common.device == "cuda";
+    const EngineStatistics& statistics = subject.engine->statistics();
+    for (double time : times) m.mean_seconds += time / double(times.size());
+    for (int phase = 0; phase < EngineStatistics::phases; ++phase)
+      m.phase_seconds[phase] = statistics.seconds[phase] / double(statistics.steps);
+    if (communicator.rank() == 0) print_prefill(options, subjects.shape, subject, m);
   }
-  if (communicator.rank() != 0) return 0;
-  const Blueprint& b = subject.engine->blueprint();
-  const double products = double(b.hidden) *
-                          double((b.heads * 2 + b.kv_heads * 2) * b.head_size + (b.gated ? 3 : 2) * b.neurons) *
-                          b.layers;
-  const double seconds = median(times), flops = 2 * products * options.tokens / seconds;
-  if (options.common.json)
-    std::printf("%s\n", nlohmann::json{{"shape", subjects.shape},
-                                       {"tokens", options.tokens},
-                                       {"seconds", seconds},
-                                       {"tokens_per_second", options.tokens / seconds},
-                                       {"gflop_per_second", flops / 1e9}}
-                            .dump()
-                            .c_str());
-  else
-    std::printf("%s\nprefill of %d tokens: %.1f ms, %.1f tok/s, %.1f GFLOP/s in products\n", subjects.shape.c_str(),
-                options.tokens, seconds * 1e3, options.tokens / seconds, flops / 1e9);
   return 0;
 }
 

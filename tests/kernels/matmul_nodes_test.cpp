@@ -61,6 +61,31 @@ TEST(MatmulNodes, EveryNodeIsTheSumOfItsLeaves) {
   }
 }
 
+TEST(MatmulNodes, RowsOfAPromptHaveTheSameBitsAlone) {
+  for (Isa isa : isas()) {
+    Context ctx(2, true, isa);
+    for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+      for (int leaves : {1, 25, 32}) {
+        const int64_t inputs = inputs_of(format, leaves) + 700, rows = 65, few = 5;
+        std::vector<int64_t> offsets = uneven_leaves(inputs - 700, leaves, 1);
+        offsets.back() = inputs;  // a leaf of two blocks
+        const RandomWeights w(format, inputs, kOutputs, offsets);
+        const std::vector<TreeNode> nodes = cover(leaves, leaves / 9, leaves);
+        const std::vector<float> x = random_floats(rows * inputs, 7);
+        const std::vector<float> prompt = nodes_of(ctx, x, rows, w.packed, 0, nodes);
+        const std::vector<float> alone = nodes_of(ctx, {x.begin(), x.begin() + few * inputs}, few, w.packed, 0, nodes);
+        for (size_t node = 0; node < nodes.size(); ++node) {
+          const auto first = prompt.begin() + int64_t(node) * rows * kOutputs;
+          const auto expected = alone.begin() + int64_t(node) * few * kOutputs;
+          ASSERT_EQ(std::vector<float>(first, first + few * kOutputs),
+                    std::vector<float>(expected, expected + few * kOutputs))
+              << name_of(isa) << " " << name_of(format) << " " << leaves << " leaves";
+        }
+      }
+    }
+  }
+}
+
 TEST(MatmulNodes, RanksTogetherGiveTheBitsOfOneRank) {
   for (Isa isa : isas()) {
     Context ctx(2, true, isa);

@@ -55,6 +55,28 @@ TEST(Matmul, RowHasTheSameBitsAloneAndInEveryBatch) {
   }
 }
 
+TEST(Matmul, RowOfAPromptHasTheSameBitsAlone) {
+  for (Isa isa : isas()) {
+    for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+      const int64_t inputs = 1151, outputs = 330, rows = 97;  // blocks of inputs, groups of panels, a part of a panel
+      const RandomWeights w(format, inputs, outputs, {0, inputs});
+      const std::vector<float> x = random_floats(rows * inputs, 3), bias = random_floats(outputs, 5);
+      std::vector<float> alone;
+      Context ctx(1, true, isa);
+      for (int64_t row = 0; row < rows; ++row) {
+        const std::vector<float> one(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
+        const std::vector<float> y = matmul_of(ctx, one, 1, w.packed, bias.data());
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      for (int threads : {1, 2, 3, 16}) {
+        Context team(threads, true, isa);
+        ASSERT_EQ(matmul_of(team, x, rows, w.packed, bias.data()), alone)
+            << name_of(isa) << " " << name_of(format) << " " << threads << " threads";
+      }
+    }
+  }
+}
+
 TEST(Matmul, BitsDoNotDependOnTheNumberOfThreads) {
   for (Isa isa : isas()) {
     Context one(1, true, isa), two(2, true, isa), three(3, true, isa);
