@@ -2,7 +2,6 @@
 // What a seed decides about a world.
 #include <span>
 
-#include "cluster/router/router_options.h"
 #include "tests/cluster/simulation/cable.h"
 #include "tests/cluster/simulation/simulated_caller.h"
 #include "tests/cluster/simulation/simulated_client.h"
@@ -24,21 +23,29 @@ struct Fault {
     hang,    // it computes nothing, but answers
     freeze,  // neither
     unlist,  // the router's list lacks it
+    start_router,
+    kill_router,
+    power_off_router,
+    drain_router,
   };
   Kind kind;
   kj::TimePoint at;
-  int replica;
+  int replica;                           // or any, where it is the router's
   kj::Duration lasts = 0 * kj::SECONDS;  // the absence, the grace, the stall
 };
+
+// Addresses that clients of the door have.
+constexpr int kAddresses = 4;
+
+CableQuality some_cable_quality(Random& random);
 
 class Chance {
  public:
   explicit Chance(uint64_t seed);
 
   int replicas() const { return replicas_; }
-  RouterOptions router_options() const;
+  RouterTerms router_terms();
   ReplicaTerms replica_terms();
-  CableQuality cable_quality();
   std::vector<ClientPlan> clients();
   std::vector<CallerPlan> callers();
   // After all that: as many as run together, who all have to get their texts, be it when they come again.
@@ -53,9 +60,11 @@ class Chance {
  private:
   Request some_request(size_t number);
   void some_manner(ClientPlan& plan);
+  void some_talk(ClientPlan& plan);
 
   Random random_;
   const int replicas_;
+  const bool door_;  // clients speak HTTP
   const bool calm_;  // without faults
   ReplicaTerms terms_;
   std::vector<std::vector<int32_t>> beginnings_;  // of prompts
