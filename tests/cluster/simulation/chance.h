@@ -3,36 +3,12 @@
 #include <span>
 
 #include "tests/cluster/simulation/cable.h"
+#include "tests/cluster/simulation/faults.h"
 #include "tests/cluster/simulation/simulated_caller.h"
 #include "tests/cluster/simulation/simulated_client.h"
 #include "tests/cluster/simulation/simulated_replica.h"
 
 namespace pleat::test {
-
-struct Fault {
-  enum Kind {
-    start,      // again, after one of those below
-    list,       // it again
-    kill,       // its system ends its connections
-    power_off,  // nobody hears of it
-    drain,
-    stall,   // of its network
-    reset,   // its connections break
-    deaf,    // nothing reaches it any more on its connections, and nobody is told
-    mute,    // nothing comes from it any more
-    hang,    // it computes nothing, but answers
-    freeze,  // neither
-    unlist,  // the router's list lacks it
-    start_router,
-    kill_router,
-    power_off_router,
-    drain_router,
-  };
-  Kind kind;
-  kj::TimePoint at;
-  int replica;                           // or any, where it is the router's
-  kj::Duration lasts = 0 * kj::SECONDS;  // the absence, the grace, the stall
-};
 
 // Addresses that clients of the door have.
 constexpr int kAddresses = 4;
@@ -50,7 +26,7 @@ class Chance {
   std::vector<CallerPlan> callers();
   // After all that: as many as run together, who all have to get their texts, be it when they come again.
   std::vector<ClientPlan> late_clients(kj::TimePoint now);
-  std::vector<Fault> faults();  // in order of time
+  std::vector<Fault> faults();
   kj::Duration absence() { return random_.between(100 * kj::MILLISECONDS, 6 * kj::SECONDS); }
 
   // Whose prompt this is: it says so at its end. Those who ask without the router have numbers from kCallers.

@@ -133,7 +133,8 @@ void SimulatedReplica::check_bounds() {
 
 bool SimulatedReplica::at_rest() const {
   if (!process_) return false;
-  return Counts(process_->dispatcher).requests == 0 && !process_->worker.busy();
+  // Of its connections the router's may be left.
+  return Counts(process_->dispatcher).requests == 0 && !process_->worker.busy() && process_->service.connections <= 1;
 }
 
 void SimulatedReplica::check_at_rest() {

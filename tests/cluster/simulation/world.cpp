@@ -41,7 +41,7 @@ class World {
   }
 
   Tally live() {
-    faults_ = chance_.faults();
+    for (const Fault& fault : chance_.faults()) faults_.add(fault);
     for (ClientPlan& plan : chance_.clients()) add(std::move(plan));
     for (CallerPlan& plan : chance_.callers()) add(std::move(plan));
     if (!pass_until([&] { return all_ended() && faults_.empty(); })) record_.broken("a request never ends");
@@ -94,7 +94,7 @@ class World {
       };
       sooner(timer_.nextEvent());
       for (const auto& server : servers_) sooner(server->next_turn());
-      if (!faults_.empty()) sooner(faults_.front().at);
+      sooner(faults_.next());
       if (noticed_ > timer_.now()) sooner(noticed_);
       timer_.advanceTo(std::max(next, timer_.now()));
       befall();
@@ -114,15 +114,11 @@ class World {
   }
 
   void befall() {
-    while (!faults_.empty() && timer_.now() >= faults_.front().at) {
-      const Fault fault = faults_.front();
-      faults_.erase(faults_.begin());
-      happen(fault);
-    }
+    while (const auto fault = faults_.take(timer_.now())) happen(*fault);
     for (size_t replica = 0; replica < servers_.size(); ++replica)
       if (servers_[replica]->drained()) {
         servers_[replica]->end(true);
-        later({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
+        faults_.add({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
       }
     if (router_.drained()) end_router(true, chance_.absence());
     router_.check_bounds();
@@ -132,7 +128,7 @@ class World {
     for (const auto& client : clients_) client->lose_router(told);
     router_.end(told);
     noticed_ = std::max(noticed_, timer_.now() + absence + kNoticed);
-    later({Fault::start_router, timer_.now() + absence, 0, {}});
+    faults_.add({Fault::start_router, timer_.now() + absence, 0, {}});
   }
 
   // False: not to the router.
@@ -168,7 +164,7 @@ class World {
       case Fault::kill:
       case Fault::power_off:
         server.end(fault.kind == Fault::kill);
-        return later({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
+        return faults_.add({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
       case Fault::drain:
         return server.drain(fault.lasts);
       case Fault::stall:
@@ -187,14 +183,10 @@ class World {
       case Fault::unlist:
         listed_.erase(std::to_string(fault.replica));
         list();
-        return later({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
+        return faults_.add({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
       default:
         return;
     }
-  }
-  void later(const Fault& fault) {
-    faults_.insert(std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > fault.at; }),
-                   fault);
   }
   void list() {
     std::string all;
@@ -240,7 +232,7 @@ class World {
   Record record_;
   Chance chance_;
   Random random_;
-  std::vector<Fault> faults_;  // to come, in order
+  Faults faults_;
   std::set<std::string> listed_;
   int64_t happened_ = 0;
   kj::TimePoint noticed_ = kj::origin<kj::TimePoint>();
@@ -252,20 +244,6 @@ class World {
 };
 
 }  // namespace
-
-void Tally::add(const Tally& other) {
-  worlds += other.worlds;
-  whole += other.whole;
-  moved += other.moved;
-  refused += other.refused;
-  left += other.left;
-  called += other.called;
-  faults += other.faults;
-  turned_away += other.turned_away;
-  late += other.late;
-  slow += other.slow;
-  if (broken.empty()) broken = other.broken;
-}
 
 Tally live_through(uint64_t seed, bool prints) {
   World world(seed, prints);
