@@ -5,6 +5,7 @@
 namespace pleat::test {
 namespace {
 
+constexpr int kChoices = 16;                                       // of one request at most
 constexpr auto kFirst = 2 * kj::SECONDS, kLast = 5 * kj::SECONDS;  // when clients come and faults happen
 
 // A message of a text's growth is longer than this; so is what each token of an event with log probabilities takes.
@@ -31,7 +32,7 @@ RouterTerms Chance::router_terms() {
   terms.options.patience = 8 * kj::SECONDS;
   terms.door = door_;
   terms.http.connections = int(random_.between(8, 40));
-  terms.http.client_texts = int(random_.between(3, 24));
+  terms.http.client_texts = client_texts_ = int(random_.between(3, 24));
   terms.http.body_timeout = 6 * kj::SECONDS;
   terms.http.idle_timeout = 12 * kj::SECONDS;
   terms.http.write_timeout = 8 * kj::SECONDS;
@@ -175,6 +176,10 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.meets_faults = false;
     if (door_) some_talk(plan);
   }
+  // One takes all that its address may have under way: there is nothing left of earlier ones.
+  if (!door_) return plans;
+  plans.back().n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices}));
+  plans.back().streams = plans.back().wants_usage = false;  // it is refused as a whole
   return plans;
 }
 

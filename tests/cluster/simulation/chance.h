@@ -43,6 +43,7 @@ class Chance {
   const bool door_;  // clients speak HTTP
   const bool calm_;  // without faults
   ReplicaTerms terms_;
+  int client_texts_ = 0;
   std::vector<std::vector<int32_t>> beginnings_;  // of prompts
   size_t clients_ = 0;
 };

@@ -1,5 +1,7 @@
 #include "tests/cluster/simulation/door_client.h"
 
+#include "tests/cluster/simulation/chance.h"
+
 #include <algorithm>
 
 namespace pleat::test {
@@ -51,9 +53,12 @@ kj::Promise<void> DoorClient::connect() {
   auto late = timer_.afterDelay(kConnectPatience).then([]() -> kj::Promise<kj::Own<kj::AsyncIoStream>> {
     return KJ_EXCEPTION(DISCONNECTED, "nobody answers");
   });
-  return router_.port().connect(cable_).exclusiveJoin(kj::mv(late)).then([this](kj::Own<kj::AsyncIoStream> stream) {
-    connection_ = std::make_unique<Connection>(table_, kj::mv(stream));
-  });
+  return router_.port()
+      .connect(cable_, concat("10.0.0.", plan_.number % kAddresses))
+      .exclusiveJoin(kj::mv(late))
+      .then([this](kj::Own<kj::AsyncIoStream> stream) {
+        connection_ = std::make_unique<Connection>(table_, kj::mv(stream));
+      });
 }
 
 kj::Promise<void> DoorClient::ask() {
@@ -61,6 +66,7 @@ kj::Promise<void> DoorClient::ask() {
   headers.set(kj::HttpHeaderId::HOST, "router");
   headers.set(kj::HttpHeaderId::CONTENT_TYPE, "application/json");
   auto request = connection_->http->request(kj::HttpMethod::POST, "/v1/completions", headers, body_.size());
+  if (plan_.manner == Manner::leaves && !plan_.streams) leave_after(plan_.pace * int64_t(plan_.patience));
   // Whoever fails sends a half, and waits.
   auto sent = request.body->write(body_.data(), plan_.manner == Manner::fails ? body_.size() / 2 : body_.size());
   if (plan_.manner != Manner::fails) sent = sent.attach(kj::mv(request.body));
@@ -77,6 +83,8 @@ kj::Promise<void> DoorClient::read(kj::HttpClient::Response& response) {
   record_.note("client ", plan_.number, " is answered ", response.statusCode);
   status_ = response.statusCode;
   wait_ms_ = wait_of(*response.headers);
+  if (status_ == 200 && router_.drains_at(asked_))
+    record_.broken("client ", plan_.number, " gets a text although the router drains");
   if (status_ == 200) return read_on(*response.body);
   return response.body->readAllText().then([this](kj::String text) { error_ = text.cStr(); });
 }
@@ -101,10 +109,7 @@ kj::Promise<void> DoorClient::manner_of_reading() {
     close(End::left);
     return kj::NEVER_DONE;  // and keeps the connection
   }
-  if (plan_.manner == Manner::leaves && pieces_ == plan_.patience)
-    leaving_ = timer_.afterDelay(random_.between(0 * kj::SECONDS, plan_.pace))
-                   .then([this] { leave(); })
-                   .eagerlyEvaluate(nullptr);
+  if (plan_.manner == Manner::leaves && pieces_ == plan_.patience) leave_after(plan_.pace);
   if (plan_.manner != Manner::reads_slowly) return kj::READY_NOW;
   return timer_.afterDelay(random_.between(0 * kj::SECONDS, plan_.pace));
 }
@@ -167,6 +172,11 @@ void DoorClient::lose_router(bool told) {
                    lost(KJ_EXCEPTION(DISCONNECTED, "the router is silent"));
                  })
                  .eagerlyEvaluate(nullptr);
+}
+
+void DoorClient::leave_after(kj::Duration at_most) {
+  leaving_ =
+      timer_.afterDelay(random_.between(0 * kj::SECONDS, at_most)).then([this] { leave(); }).eagerlyEvaluate(nullptr);
 }
 
 void DoorClient::leave() {

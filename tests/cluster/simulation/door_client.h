@@ -32,6 +32,7 @@ class DoorClient final : public SimulatedClient {
   void answered();
   void lost(const kj::Exception& exception);
   void strike(const LineFault& fault);
+  void leave_after(kj::Duration at_most);
   void leave();
   void hang_up();
   void check(const std::string& wrong);

@@ -17,14 +17,14 @@ void Port::close(bool told) {
   if (!told) cables_.stall(nullptr);
 }
 
-kj::Promise<kj::Own<kj::AsyncIoStream>> Port::connect(const std::shared_ptr<Cable>& cable) {
+kj::Promise<kj::Own<kj::AsyncIoStream>> Port::connect(const std::shared_ptr<Cable>& cable, const std::string& from) {
   if (unreachable_) return kj::NEVER_DONE;
   cables_.add(cable);
   auto ends = ends_of(cable);
   return timer_.atTime(std::max(timer_.now() + cable->quality.delay, stalled_until_))
-      .then([this, near = kj::mv(ends.near), far = kj::mv(ends.far)]() mutable -> kj::Own<kj::AsyncIoStream> {
+      .then([this, from, near = kj::mv(ends.near), far = kj::mv(ends.far)]() mutable -> kj::Own<kj::AsyncIoStream> {
         if (!accept_) kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "nobody listens there"));
-        accept_(kj::mv(far));
+        accept_(kj::mv(far), from);
         return kj::mv(near);
       });
 }

@@ -9,7 +9,7 @@ namespace pleat::test {
 
 class Port {
  public:
-  using Accept = std::function<void(kj::Own<kj::AsyncIoStream> stream)>;
+  using Accept = std::function<void(kj::Own<kj::AsyncIoStream> stream, const std::string& from)>;
 
   // whose: in the record.
   Port(kj::Timer& timer, Record& record, std::string whose)
@@ -21,7 +21,7 @@ class Port {
   void close(bool told);
 
   // A client's end of a new connection. Fails where nothing listens; never ready where nothing answers.
-  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::shared_ptr<Cable>& cable);
+  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::shared_ptr<Cable>& cable, const std::string& from = "");
 
   void stall(kj::TimePoint until);
   void reset();

@@ -2,6 +2,12 @@
 
 namespace pleat::test {
 
+namespace {
+
+constexpr auto kForgotten = 2 * kj::SECONDS;  // after a client has left, some of its words lost
+
+}  // namespace
+
 using Code = rpc::Error::Code;
 
 SimulatedClient::SimulatedClient(kj::Timer& timer, Record& record, SimulatedRouter& router, ClientPlan plan,
@@ -55,11 +61,14 @@ void SimulatedClient::close(End end) {
   constexpr const char* names[] = {"none", "whole", "refused", "left"};
   if (over()) record_.broken("client ", plan_.number, " ends twice");
   end_ = end;
+  ended_ = timer_.now();
   arriving_ = kj::READY_NOW;
   record_.note("client ", plan_.number, " ends: ", names[int(end)]);
 }
 
 void SimulatedClient::asked(int64_t written) {
+  if (plan_.manner == Manner::leaves && !plan_.meets_faults && over() && timer_.now() > ended_ + kForgotten)
+    record_.broken("client ", plan_.number, " has left, and its text is still written");
   if (plan_.manner != Manner::stops_reading || plan_.patience > 1 || plan_.most_ahead == 0) return;
   const int64_t most = (moves() + times_) * plan_.most_ahead;
   if (written - int64_t(taken_) > most)

@@ -73,6 +73,7 @@ class SimulatedClient {
 
  private:
   End end_ = End::none;
+  kj::TimePoint ended_ = kj::origin<kj::TimePoint>();
   rpc::Error::Code refusal_ = rpc::Error::Code::INTERNAL;
   kj::Promise<void> arriving_;
 };

@@ -76,8 +76,9 @@ void SimulatedReplica::start() {
   record_.note("replica ", number_, " starts");
   free_at_ = timer_.now();
   process_ = std::make_unique<Process>(timer_, record_, terms_, progress_);
-  port_.open(
-      [&connections = *process_->connections](kj::Own<kj::AsyncIoStream> stream) { connections.add(kj::mv(stream)); });
+  port_.open([&connections = *process_->connections](kj::Own<kj::AsyncIoStream> stream, const std::string&) {
+    connections.add(kj::mv(stream));
+  });
 }
 
 void SimulatedReplica::end(bool told) {

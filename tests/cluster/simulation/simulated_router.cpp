@@ -37,9 +37,9 @@ void SimulatedRouter::start() {
   process_ = std::make_unique<Process>(timer_, connect, terms_);
   process_->replicas.set(addresses_);
   if (!terms_.door) return;
-  port_.open([this](kj::Own<kj::AsyncIoStream> stream) {
+  port_.open([this](kj::Own<kj::AsyncIoStream> stream, const std::string& from) {
     if (process_->connections.full()) last_full_ = timer_.now();
-    process_->connections.add(kj::mv(stream), concat("10.0.0.", random_.between(1, kAddresses)));
+    process_->connections.add(kj::mv(stream), from);
   });
 }
 
@@ -54,6 +54,7 @@ void SimulatedRouter::end(bool told) {
 void SimulatedRouter::drain(kj::TimePoint at_most) {
   record_.note("the router drains");
   drains_ = true;
+  drains_since_ = timer_.now();
   ends_ = at_most;
   process_->gateway.drain();
 }

@@ -29,6 +29,8 @@ class SimulatedRouter {
   // have to be gone.
   void end(bool told);
   void drain(kj::TimePoint at_most);
+  // No new text may begin that was asked for at this time.
+  bool drains_at(kj::TimePoint time) const { return drains_ && time >= drains_since_; }
   // A drain is over: it wants to end.
   bool drained() const;
 
@@ -60,7 +62,7 @@ class SimulatedRouter {
   const Reach reach_;
   Random random_;
   std::vector<std::string> addresses_;
-  kj::TimePoint ends_ = kj::origin<kj::TimePoint>(), last_full_ = ends_;
+  kj::TimePoint ends_ = kj::origin<kj::TimePoint>(), last_full_ = ends_, drains_since_ = ends_;
   bool drains_ = false;
   int64_t moves_ = 0;  // of processes that have ended
   Cables to_replicas_;
