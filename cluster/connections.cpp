@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "cluster/read_ahead.h"
+
 namespace pleat {
 namespace {
 
@@ -24,7 +26,7 @@ class Connections::Connection {
   Connection(Connections& all, kj::Own<kj::AsyncIoStream> stream)
       : all_(all),
         stream_(kj::mv(stream)),
-        network_(*stream_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits())),
+        network_(stream_, capnp::rpc::twoparty::Side::SERVER, reader_options(limits())),
         rpc_(capnp::makeRpcServer(network_, kj::heap<EngineService>(all.service_,
                                                                     [self = self_]() -> kj::Own<void> {
                                                                       if (*self) (*self)->close_if_unread();
@@ -81,7 +83,7 @@ class Connections::Connection {
 
   Connections& all_;
   const std::shared_ptr<Connection*> self_ = std::make_shared<Connection*>(this);  // for calls that outlive it
-  kj::Own<kj::AsyncIoStream> stream_;
+  ReadAhead stream_;
   capnp::TwoPartyVatNetwork network_;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc_;
   kj::Own<kj::PromiseFulfiller<void>> close_;

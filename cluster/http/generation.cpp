@@ -48,6 +48,7 @@ Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService:
       id_(new_id(request_.chat ? "chatcmpl-" : "cmpl-")),
       model_(gateway.replicas.facts() ? gateway.replicas.facts()->model : request_.model),
       created_(std::time(nullptr)),
+      events_(request_.chat, request_.include_usage, id_, created_, model_),
       writing_(kj::Promise<void>(kj::READY_NOW).fork()) {
   for (int i = 0; i < request_.choices(); ++i) {
     auto choice = kj::heap<Choice>();
@@ -98,7 +99,7 @@ kj::Promise<void> Generation::take(Choice& choice, rpc::Piece::Reader piece) {
   if (request_.stream) {
     open();
     if (text.empty() && tokens.empty()) return kj::READY_NOW;
-    return send(grown(choice, text, tokens));
+    return send(events_.grown(choice.index, text, logprobs(choice, tokens)));
   }
   choice.text += text;
   choice.tokens.insert(choice.tokens.end(), std::make_move_iterator(tokens.begin()),
@@ -129,11 +130,8 @@ void Generation::end(Choice& choice, Routed routed) {
   }
   choice.end = std::move(routed);
   if (!request_.stream || choice.end->refusal) return;
-  ordered_json event = grown(choice, "", {});
-  event["choices"][0]["finish_reason"] = name_of(choice.end->reason);
-  if (request_.chat) event["choices"][0]["delta"] = ordered_json::object();
   open();
-  send(event);
+  send(events_.ended(choice.index, name_of(choice.end->reason)));
 }
 
 kj::Promise<void> Generation::finish() {
@@ -141,25 +139,14 @@ kj::Promise<void> Generation::finish() {
     ++gateway_.metrics.responses[200];
     return reply(response_, *gateway_.headers, 200, "application/json", whole());
   }
-  if (request_.include_usage) {
-    ordered_json event = envelope(true);
-    event["choices"] = ordered_json::array();
-    event["usage"] = usage();
-    send(event);
-  }
-  return send_line("[DONE]");
+  return send((request_.include_usage ? events_.used(dump(usage())) : "") + "data: [DONE]\n\n");
 }
 
 kj::Promise<void> Generation::refuse(const Refusal& refusal) {
   const HttpError error = http_error(refusal);
-  if (out_.get()) return send_line(error.body());
+  if (out_.get()) return send(concat("data: ", error.body(), "\n\n"));
   ++gateway_.metrics.responses[error.status];
   return reply(response_, *gateway_.headers, error);
-}
-
-ordered_json Generation::envelope(bool part) const {
-  const char* kind = !request_.chat ? "text_completion" : part ? "chat.completion.chunk" : "chat.completion";
-  return {{"id", id_}, {"object", kind}, {"created", created_}, {"model", model_}};
 }
 
 // Each prompt counts once, however many texts it has.
@@ -172,25 +159,20 @@ ordered_json Generation::usage() const {
   return usage_json(prompt, completion);
 }
 
-// What a text grew by, as an event.
-ordered_json Generation::grown(Choice& choice, const std::string& text, const std::vector<ShownToken>& tokens) {
-  ordered_json part = {{"index", choice.index}};
-  if (request_.chat)
-    part["delta"] = {{"content", text}};
-  else
-    part["text"] = text;
-  part["logprobs"] = logprobs_json(request_.chat, tokens, choice.offset);
+// Of the tokens that a text grew by.
+std::string Generation::logprobs(Choice& choice, const std::vector<ShownToken>& tokens) {
+  if (tokens.empty()) return "null";
+  const int64_t offset = choice.offset;
   for (const ShownToken& token : tokens) choice.offset += characters(token.bytes);
-  part["finish_reason"] = nullptr;
-  ordered_json event = envelope(true);
-  event["choices"] = ordered_json::array({part});
-  if (request_.include_usage) event["usage"] = nullptr;
-  return event;
+  return dump(logprobs_json(request_.chat, tokens, offset));
 }
 
 std::string Generation::whole() const {
-  ordered_json answer = envelope(false);
-  answer["choices"] = ordered_json::array();
+  ordered_json answer = {{"id", id_},
+                         {"object", request_.chat ? "chat.completion" : "text_completion"},
+                         {"created", created_},
+                         {"model", model_},
+                         {"choices", ordered_json::array()}};
   for (const auto& choice : choices_) {
     ordered_json one = {{"index", choice->index}};
     if (request_.chat)
@@ -214,22 +196,16 @@ void Generation::open() {
   headers.add("X-Accel-Buffering", "no");  // or nginx in front collects the events
   out_ = response_.send(200, status_text(200), headers);
   if (!request_.chat) return;
-  for (auto& choice : choices_) {
-    ordered_json event = grown(*choice, "", {});
-    event["choices"][0]["delta"] = {{"role", "assistant"}, {"content", ""}};
-    send(event);
-  }
+  for (const auto& choice : choices_) send(events_.opened(choice->index));
 }
 
-kj::Promise<void> Generation::send(const ordered_json& event) { return send_line(dump(event)); }
-
 // After what is being written; ready when it is.
-kj::Promise<void> Generation::send_line(const std::string& data) {
-  auto line = kj::heap<std::string>("data: " + data + "\n\n");
+kj::Promise<void> Generation::send(std::string event) {
+  auto held = kj::heap<std::string>(std::move(event));
   writing_ = writing_.addBranch()
-                 .then([this, line = kj::mv(line)]() mutable {
-                   auto written = out_->write(line->data(), line->size());
-                   return written.attach(kj::mv(line));
+                 .then([this, held = kj::mv(held)]() mutable {
+                   auto written = out_->write(held->data(), held->size());
+                   return written.attach(kj::mv(held));
                  })
                  .fork();
   return writing_.addBranch();

@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "cluster/http/event_text.h"
 #include "cluster/http/gateway.h"
 
 namespace pleat {
@@ -25,15 +26,13 @@ class Generation {
   kj::Promise<void> finish();
   kj::Promise<void> refuse(const Refusal& refusal);
 
-  // The parts of an answer.
-  nlohmann::ordered_json envelope(bool part) const;
+  // The parts of an answer, as JSON.
   nlohmann::ordered_json usage() const;
-  nlohmann::ordered_json grown(Choice& choice, const std::string& text, const std::vector<ShownToken>& tokens);
+  std::string logprobs(Choice& choice, const std::vector<ShownToken>& tokens);
   std::string whole() const;
 
   void open();
-  kj::Promise<void> send(const nlohmann::ordered_json& event);
-  kj::Promise<void> send_line(const std::string& data);
+  kj::Promise<void> send(std::string event);
 
   Gateway& gateway_;
   const OpenAiRequest request_;
@@ -41,6 +40,7 @@ class Generation {
   const kj::TimePoint start_;
   const std::string id_, model_;
   const int64_t created_;  // seconds since 1970
+  const EventText events_;
   std::vector<kj::Own<Choice>> choices_;
   kj::Own<kj::AsyncOutputStream> out_;  // null until the first event
   kj::ForkedPromise<void> writing_;

@@ -7,7 +7,7 @@
 
 #include "cluster/address.h"
 #include "cluster/connect.h"
-#include "cluster/http/http_connection.h"
+#include "cluster/http/http_connections.h"
 #include "cluster/router/address_file.h"
 #include "cluster/router/waiting.h"
 
@@ -55,7 +55,8 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
         replicas(timer, over_sockets(io.provider->getNetwork(), rpc_tls.get()), options.router),
         gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys)),
         file(options.replica_file),
-        tasks(*this) {}
+        connections(gateway),
+        handshakes(*this) {}
 
   void listen() {
     const std::string asked = with_default_port(options.http, kHttpPort);
@@ -72,23 +73,19 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> accept() {
     return receiver->accept()
         .then([this](kj::Own<kj::AsyncIoStream> stream) {
-          if (gateway.metrics.connections + handshakes < options.limits.connections) tasks.add(serve(kj::mv(stream)));
+          if (!connections.full(coming)) take(kj::mv(stream));
         })
         .catch_([this](kj::Exception&&) { return timer.afterDelay(kAcceptPause); })  // no file descriptor is left
         .then([this] { return accept(); });
   }
-  kj::Promise<void> serve(kj::Own<kj::AsyncIoStream> stream) {
+  void take(kj::Own<kj::AsyncIoStream> stream) {
     std::string client = peer_of(*stream);
-    if (!http_tls) return serve(kj::mv(stream), std::move(client));
-    ++handshakes;
+    if (!http_tls) return connections.add(kj::mv(stream), std::move(client));
+    ++coming;
     auto secured = within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long")
-                       .attach(kj::defer([this] { --handshakes; }));
-    return secured.then([this, client](kj::Own<kj::AsyncIoStream> inner) { return serve(kj::mv(inner), client); });
-  }
-  kj::Promise<void> serve(kj::Own<kj::AsyncIoStream> stream, std::string client) {
-    auto connection = kj::heap<HttpConnection>(gateway, kj::mv(stream), std::move(client));
-    auto over = connection->run();
-    return over.attach(kj::mv(connection));
+                       .attach(kj::defer([this] { --coming; }));
+    handshakes.add(
+        secured.then([this, client](kj::Own<kj::AsyncIoStream> inner) { connections.add(kj::mv(inner), client); }));
   }
 
   // The replicas' file, for ever; a bad one changes nothing.
@@ -132,7 +129,7 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
     });
   }
 
-  void taskFailed(kj::Exception&&) override {}  // a client's connection, and that is all
+  void taskFailed(kj::Exception&&) override {}  // a client's handshake, and that is all
 
   const RouterServerOptions options;
   kj::AsyncIoContext io;
@@ -142,10 +139,11 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
   Gateway gateway;
   AddressFile file;
   std::map<std::string, std::string> troubles;  // that were said, by address
-  int64_t handshakes = 0;
   kj::Own<kj::ConnectionReceiver> receiver;
   std::string address;
-  kj::TaskSet tasks;
+  int64_t coming = 0;  // clients, in a handshake
+  HttpConnections connections;
+  kj::TaskSet handshakes;
 };
 
 RouterServer::RouterServer(const RouterServerOptions& options) : state_(std::make_unique<State>(options)) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cluster/pleat.capnp.h"
+#include "cluster/read_ahead.h"
 
 namespace pleat {
 
@@ -16,7 +17,7 @@ using Connect = std::function<kj::Promise<kj::Own<kj::AsyncIoStream>>(const std:
 class Link {
  public:
   explicit Link(kj::Own<kj::AsyncIoStream> stream)
-      : stream_(kj::mv(stream)), rpc_(*stream_), engine_(rpc_.bootstrap().castAs<rpc::Engine>()) {}
+      : stream_(kj::mv(stream)), rpc_(stream_), engine_(rpc_.bootstrap().castAs<rpc::Engine>()) {}
 
   // Its calls fail once the other side is gone.
   rpc::Engine::Client engine() { return engine_; }
@@ -27,7 +28,7 @@ class Link {
   }
 
  private:
-  kj::Own<kj::AsyncIoStream> stream_;
+  ReadAhead stream_;
   capnp::TwoPartyClient rpc_;
   rpc::Engine::Client engine_;  // one for all: asking a lost connection for another ends the program (0.9.2)
 };

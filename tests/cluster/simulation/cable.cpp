@@ -75,7 +75,7 @@ kj::TimePoint Flow::arrival() {
 
 kj::Promise<void> Flow::write(kj::Array<kj::byte> bytes) {
   if (broken_ || (abandoned_ && !stalled())) return gone();
-  if (under_way_ > 0 && under_way_ + bytes.size() > kCableBytes)
+  if (under_way_ > 0 && under_way_ + bytes.size() > quality_.holds)
     return sleep(writer_).then([this, held = kj::mv(bytes)]() mutable { return write(kj::mv(held)); });
   under_way_ += bytes.size();
   parcels_.push_back({arrival(), kj::mv(bytes)});
@@ -136,6 +136,39 @@ void Flow::reset() {
   parcels_.clear();
   wake(reader_);
   wake(writer_);
+}
+
+void Cable::stall(kj::Maybe<kj::TimePoint> until) {
+  there.stall(until);
+  back.stall(until);
+}
+
+void Cable::reset() {
+  there.reset();
+  back.reset();
+}
+
+void Cables::add(const std::shared_ptr<Cable>& cable) {
+  std::erase_if(cables_, [](const auto& known) { return known.expired(); });
+  cables_.push_back(cable);
+}
+
+template <class Act>
+void Cables::each(Act&& act) {
+  for (const auto& known : cables_)
+    if (const auto cable = known.lock()) act(*cable);
+}
+
+void Cables::stall(kj::Maybe<kj::TimePoint> until) {
+  each([&](Cable& cable) { cable.stall(until); });
+}
+
+void Cables::reset() {
+  each([](Cable& cable) { cable.reset(); });
+}
+
+void Cables::half_open(bool there) {
+  each([&](Cable& cable) { (there ? cable.there : cable.back).stall(nullptr); });
 }
 
 }  // namespace pleat::test

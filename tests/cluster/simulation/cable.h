@@ -3,6 +3,7 @@
 // their way and sent again; it stands still, breaks, or is silently dead. Nothing of it is real but the bytes.
 #include <deque>
 #include <memory>
+#include <vector>
 
 #include <kj/async-io.h>
 #include <kj/timer.h>
@@ -12,12 +13,12 @@
 
 namespace pleat::test {
 
-// Of a stream's calls without an answer, and of bytes under way in one direction.
-constexpr size_t kWindowBytes = 1024, kCableBytes = 4096;
+constexpr size_t kWindowBytes = 1024;  // of a stream's calls without an answer
 
 struct CableQuality {
   kj::Duration delay = 100 * kj::MICROSECONDS, jitter = 100 * kj::MICROSECONDS;
-  int lost = 0;  // percent of the pieces, which come a retransmission later
+  int lost = 0;         // percent of the pieces, which come a retransmission later
+  size_t holds = 4096;  // bytes under way in one direction
 };
 
 // One direction.
@@ -66,8 +67,14 @@ class Flow {
 class Cable {
  public:
   Cable(kj::Timer& timer, Record& record, const CableQuality& quality, Random random)
-      : there(timer, record, quality, random.another()), back(timer, record, quality, random.another()) {}
+      : quality(quality),
+        there(timer, record, quality, random.another()),
+        back(timer, record, quality, random.another()) {}
 
+  void stall(kj::Maybe<kj::TimePoint> until);
+  void reset();
+
+  const CableQuality quality;
   Flow there, back;
 };
 
@@ -76,5 +83,21 @@ struct CableEnds {
   kj::Own<kj::AsyncIoStream> near, far;
 };
 CableEnds ends_of(const std::shared_ptr<Cable>& cable);
+
+// Those of one program, and what befalls them together.
+class Cables {
+ public:
+  void add(const std::shared_ptr<Cable>& cable);
+  void stall(kj::Maybe<kj::TimePoint> until);
+  void reset();
+  // One direction of each is dead from now on.
+  void half_open(bool there);
+
+ private:
+  template <class Act>
+  void each(Act&& act);
+
+  std::vector<std::weak_ptr<Cable>> cables_;
+};
 
 }  // namespace pleat::test

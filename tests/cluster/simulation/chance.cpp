@@ -5,15 +5,19 @@
 namespace pleat::test {
 namespace {
 
+constexpr int kChoices = 16;                                       // of one request at most
 constexpr auto kFirst = 2 * kj::SECONDS, kLast = 5 * kj::SECONDS;  // when clients come and faults happen
 
-// A message of a text's growth is longer than this.
-constexpr size_t kLeastMessage = 96;
+// A message of a text's growth is longer than this; so is what each token of an event with log probabilities takes.
+constexpr size_t kLeastMessage = 96, kLeastToken = 40;
 
 }  // namespace
 
 Chance::Chance(uint64_t seed)
-    : random_(seed), replicas_(random_.chance(15) ? 1 : int(random_.between(2, 4))), calm_(random_.chance(10)) {
+    : random_(seed),
+      replicas_(random_.chance(15) ? 1 : int(random_.between(2, 4))),
+      door_(random_.chance(50)),
+      calm_(random_.chance(door_ ? 20 : 10)) {
   for (int i = 0; i < 3; ++i) {
     beginnings_.emplace_back();
     for (int64_t count = random_.between(0, 40); count > 0; --count)
@@ -21,12 +25,18 @@ Chance::Chance(uint64_t seed)
   }
 }
 
-RouterOptions Chance::router_options() const {
-  RouterOptions options;
-  options.stats_period = 1 * kj::SECONDS;
-  options.piece_timeout = 6 * kj::SECONDS;
-  options.patience = 8 * kj::SECONDS;
-  return options;
+RouterTerms Chance::router_terms() {
+  RouterTerms terms;
+  terms.options.stats_period = 1 * kj::SECONDS;
+  terms.options.piece_timeout = 6 * kj::SECONDS;
+  terms.options.patience = 8 * kj::SECONDS;
+  terms.door = door_;
+  terms.http.connections = int(random_.between(8, 40));
+  terms.http.client_texts = client_texts_ = int(random_.between(3, 24));
+  terms.http.body_timeout = 6 * kj::SECONDS;
+  terms.http.idle_timeout = 12 * kj::SECONDS;
+  terms.http.write_timeout = 8 * kj::SECONDS;
+  return terms;
 }
 
 ReplicaTerms Chance::replica_terms() {
@@ -50,10 +60,12 @@ ReplicaTerms Chance::replica_terms() {
   return terms_;
 }
 
-CableQuality Chance::cable_quality() {
-  return {random_.between(50 * kj::MICROSECONDS, 20 * kj::MILLISECONDS),
-          random_.between(0 * kj::MICROSECONDS, 5 * kj::MILLISECONDS),
-          random_.chance(30) ? int(random_.between(1, 10)) : 0};
+CableQuality some_cable_quality(Random& random) {
+  CableQuality quality;
+  quality.delay = random.between(50 * kj::MICROSECONDS, 20 * kj::MILLISECONDS);
+  quality.jitter = random.between(0 * kj::MICROSECONDS, 5 * kj::MILLISECONDS);
+  if (random.chance(30)) quality.lost = int(random.between(1, 10));
+  return quality;
 }
 
 size_t Chance::client_of(std::span<const ToyCell> prompt) {
@@ -94,6 +106,34 @@ void Chance::some_manner(ClientPlan& plan) {
   if (random_.chance(12)) plan.deadline_ms = uint32_t(random_.between(100, 4000));
 }
 
+// Over HTTP.
+void Chance::some_talk(ClientPlan& plan) {
+  plan.streams = random_.chance(70);
+  plan.wants_usage = plan.streams && random_.chance(30);
+  plan.line = some_cable_quality(random_);
+  plan.line.holds = plan.manner == Manner::reads ? 64 * 1024 : 1024;  // a network keeps up with who reads
+  plan.deadline_ms = 0;
+  if (!plan.comes_again && random_.chance(15)) plan.n = int(random_.between(2, 3));
+  if (plan.meets_faults && random_.chance(20))
+    plan.fault = {LineFault::Kind(random_.between(LineFault::stall, LineFault::dead)),
+                  random_.between(0 * kj::SECONDS, 2 * kj::SECONDS), absence()};
+  plan.most_ahead = 0;
+  if (plan.manner != Manner::stops_reading || plan.meets_faults) return;
+  // One whose text is long enough to see how far ahead it is written.
+  plan.streams = true;
+  plan.wants_usage = false;
+  plan.n = 1;
+  plan.patience = 1;
+  plan.line.lost = 0;
+  SamplingOptions& sampling = plan.request.sampling;
+  sampling.max_tokens = int(kToyPositions - int64_t(plan.request.prompt.size()));
+  sampling.logprobs = 2;
+  sampling.ignore_eos = true;
+  sampling.stop.clear();
+  plan.most_ahead =
+      int64_t(plan.line.holds / kLeastToken + kWindowBytes / kLeastMessage) + 2 * (1 + terms_.limits.buffered_tokens);
+}
+
 std::vector<ClientPlan> Chance::clients() {
   std::vector<ClientPlan> plans(size_t(random_.between(4, 16)));
   for (ClientPlan& plan : plans) {
@@ -102,6 +142,7 @@ std::vector<ClientPlan> Chance::clients() {
     plan.meets_faults = !calm_;
     plan.most_ahead = int64_t(kWindowBytes / kLeastMessage) + 1 + terms_.limits.buffered_tokens + 1;
     some_manner(plan);
+    if (door_) some_talk(plan);
   }
   return plans;
 }
@@ -132,7 +173,13 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.request = some_request(clients_++);
     plan.request.sampling.max_tokens = std::min(plan.request.sampling.max_tokens, 8);
     plan.comes_again = true;
+    plan.meets_faults = false;
+    if (door_) some_talk(plan);
   }
+  // One takes all that its address may have under way: there is nothing left of earlier ones.
+  if (!door_) return plans;
+  plans.back().n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices}));
+  plans.back().streams = plans.back().wants_usage = false;  // it is refused as a whole
   return plans;
 }
 
@@ -144,7 +191,11 @@ std::vector<Fault> Chance::faults() {
     const int replica = int(random_.between(0, replicas_ - 1));
     faults.push_back({kind, at, replica, absence()});
   }
-  std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+  for (int64_t count = !calm_ && random_.chance(40) ? random_.between(1, 2) : 0; count > 0; --count) {
+    const auto kind =
+        Fault::Kind(random_.between(Fault::kill_router, door_ ? Fault::drain_router : Fault::power_off_router));
+    faults.push_back({kind, kj::origin<kj::TimePoint>() + random_.between(kFirst, kLast), 0, absence()});
+  }
   return faults;
 }
 

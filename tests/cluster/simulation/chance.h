@@ -2,48 +2,31 @@
 // What a seed decides about a world.
 #include <span>
 
-#include "cluster/router/router_options.h"
 #include "tests/cluster/simulation/cable.h"
+#include "tests/cluster/simulation/faults.h"
 #include "tests/cluster/simulation/simulated_caller.h"
 #include "tests/cluster/simulation/simulated_client.h"
 #include "tests/cluster/simulation/simulated_replica.h"
 
 namespace pleat::test {
 
-struct Fault {
-  enum Kind {
-    start,      // again, after one of those below
-    list,       // it again
-    kill,       // its system ends its connections
-    power_off,  // nobody hears of it
-    drain,
-    stall,   // of its network
-    reset,   // its connections break
-    deaf,    // nothing reaches it any more on its connections, and nobody is told
-    mute,    // nothing comes from it any more
-    hang,    // it computes nothing, but answers
-    freeze,  // neither
-    unlist,  // the router's list lacks it
-  };
-  Kind kind;
-  kj::TimePoint at;
-  int replica;
-  kj::Duration lasts = 0 * kj::SECONDS;  // the absence, the grace, the stall
-};
+// Addresses that clients of the door have.
+constexpr int kAddresses = 4;
+
+CableQuality some_cable_quality(Random& random);
 
 class Chance {
  public:
   explicit Chance(uint64_t seed);
 
   int replicas() const { return replicas_; }
-  RouterOptions router_options() const;
+  RouterTerms router_terms();
   ReplicaTerms replica_terms();
-  CableQuality cable_quality();
   std::vector<ClientPlan> clients();
   std::vector<CallerPlan> callers();
   // After all that: as many as run together, who all have to get their texts, be it when they come again.
   std::vector<ClientPlan> late_clients(kj::TimePoint now);
-  std::vector<Fault> faults();  // in order of time
+  std::vector<Fault> faults();
   kj::Duration absence() { return random_.between(100 * kj::MILLISECONDS, 6 * kj::SECONDS); }
 
   // Whose prompt this is: it says so at its end. Those who ask without the router have numbers from kCallers.
@@ -53,11 +36,14 @@ class Chance {
  private:
   Request some_request(size_t number);
   void some_manner(ClientPlan& plan);
+  void some_talk(ClientPlan& plan);
 
   Random random_;
   const int replicas_;
+  const bool door_;  // clients speak HTTP
   const bool calm_;  // without faults
   ReplicaTerms terms_;
+  int client_texts_ = 0;
   std::vector<std::vector<int32_t>> beginnings_;  // of prompts
   size_t clients_ = 0;
 };

@@ -1,16 +1,21 @@
 #pragma once
-// Someone who asks the router for one text, and reads it in one way or another.
-#include <memory>
+// Someone who wants a text of the router, and reads it in one way or another.
 #include <optional>
 
-#include "cluster/router/session.h"
-#include "tests/cluster/simulation/random.h"
-#include "tests/cluster/simulation/record.h"
+#include "cluster/refusal.h"
+#include "tests/cluster/simulation/simulated_router.h"
 #include "tests/cluster/simulation/toy_model.h"
 
 namespace pleat::test {
 
 enum class Manner { reads, reads_slowly, stops_reading, leaves, fails };
+
+// What befalls the connection of one client of the door.
+struct LineFault {
+  enum Kind { stall, reset, deaf, mute, dead };  // as a Fault's; dead: both
+  Kind kind;
+  kj::Duration after, lasts;  // from its beginning; the stall, or until the client gives up
+};
 
 struct ClientPlan {
   int number = 0;
@@ -23,46 +28,54 @@ struct ClientPlan {
   bool meets_faults = true;
   bool comes_again = false;  // when it is told to, until it gets its text
   int64_t most_ahead = 0;    // tokens that a replica may write for a client that takes none
+
+  // Over HTTP.
+  bool streams = true, wants_usage = false;
+  int n = 1;  // texts
+  CableQuality line;
+  std::optional<LineFault> fault;
 };
 
 class SimulatedClient {
  public:
-  SimulatedClient(kj::Timer& timer, Record& record, ReplicaSet& replicas, const RouterOptions& options, ClientPlan plan,
-                  Random random);
-
   // What became of it.
   enum class End { none, whole, refused, left };
-  End end() const { return end_; }
-  int moves() const { return end_ == End::none && session_ ? session_->moves() : moves_; }
-  rpc::Error::Code refusal() const { return refusal_; }
 
+  SimulatedClient(kj::Timer& timer, Record& record, SimulatedRouter& router, ClientPlan plan, Random random);
+  virtual ~SimulatedClient() noexcept(false) = default;
+  KJ_DISALLOW_COPY(SimulatedClient);
+
+  End end() const { return end_; }
+  rpc::Error::Code refusal() const { return refusal_; }
+  virtual int moves() const { return 0; }  // of its texts, as far as it can know
+
+  // The router's process will be no more. `told`: its connections end by themselves.
+  virtual void lose_router(bool told) = 0;
   // An engine has written so many of its tokens.
   void asked(int64_t written);
 
- private:
-  void arrive();
-  kj::Promise<void> take(rpc::Piece::Reader piece);
-  kj::Promise<void> manner_of_taking();
-  void leave();
-  void over(const Routed& routed);
-  void check_whole(const Routed& routed);
-  bool may_be_refused(rpc::Error::Code code) const;
+ protected:
+  virtual void arrive() = 0;
+  void come_again(kj::Duration delay);
+  // Refused, at last or until it comes again. begun: it had a part of its text.
+  void refused(rpc::Error::Code code, const char* sentence, uint32_t wait_ms, bool begun);
+  virtual bool may_be_refused(rpc::Error::Code code) const;
   void close(End end);
+  bool over() const { return end_ != End::none; }
 
   kj::Timer& timer_;
   Record& record_;
-  ReplicaSet& replicas_;
-  const RouterOptions& options_;
+  SimulatedRouter& router_;
   const ClientPlan plan_;
   Random random_;
-  const WholeText whole_;
-  size_t tokens_ = 0, pieces_ = 0, taken_ = 0, logprobs_ = 0;  // taken_: tokens
-  std::string text_;
+  int times_ = 0;     // that it came
+  size_t taken_ = 0;  // tokens, the most of all times
+
+ private:
   End end_ = End::none;
+  kj::TimePoint ended_ = kj::origin<kj::TimePoint>();
   rpc::Error::Code refusal_ = rpc::Error::Code::INTERNAL;
-  int moves_ = 0;
-  std::unique_ptr<Session> session_;
-  kj::Promise<void> arriving_, running_ = kj::READY_NOW, leaving_ = kj::READY_NOW;
+  kj::Promise<void> arriving_;
 };
 
 }  // namespace pleat::test

@@ -1,5 +1,7 @@
 #include "tests/cluster/simulation/simulated_replica.h"
 
+#include <capnp/message.h>
+
 #include <algorithm>
 
 namespace pleat::test {
@@ -61,23 +63,27 @@ struct SimulatedReplica::Process {
 
 SimulatedReplica::SimulatedReplica(kj::Timer& timer, Record& record, const ReplicaTerms& terms,
                                    ToyEngine::Progress progress, int number, Random random)
-    : timer_(timer), record_(record), terms_(terms), progress_(std::move(progress)), number_(number), random_(random) {}
+    : timer_(timer),
+      record_(record),
+      terms_(terms),
+      progress_(std::move(progress)),
+      number_(number),
+      random_(random),
+      port_(timer, record, concat("replica ", number)) {}
 SimulatedReplica::~SimulatedReplica() noexcept(false) = default;
 
 void SimulatedReplica::start() {
   record_.note("replica ", number_, " starts");
-  unreachable_ = false;
   free_at_ = timer_.now();
   process_ = std::make_unique<Process>(timer_, record_, terms_, progress_);
+  port_.open([&connections = *process_->connections](kj::Own<kj::AsyncIoStream> stream, const std::string&) {
+    connections.add(kj::mv(stream));
+  });
 }
 
 void SimulatedReplica::end(bool told) {
   record_.note("replica ", number_, told ? " ends" : " is off");
-  unreachable_ = !told;
-  if (!told) {
-    half_open(true);
-    half_open(false);
-  }
+  port_.close(told);
   process_->running = nullptr;
   process_->drained = nullptr;
   process_->connections = nullptr;
@@ -89,45 +95,6 @@ bool SimulatedReplica::drained() const { return process_ && process_->over; }
 void SimulatedReplica::drain(kj::Duration grace) {
   record_.note("replica ", number_, " drains");
   process_->dispatcher.drain(grace);
-}
-
-kj::Promise<kj::Own<kj::AsyncIoStream>> SimulatedReplica::connect(const CableQuality& quality) {
-  if (unreachable_) return kj::NEVER_DONE;
-  const auto cable = std::make_shared<Cable>(timer_, record_, quality, random_.another());
-  std::erase_if(cables_, [](const auto& known) { return known.expired(); });
-  cables_.push_back(cable);
-  auto ends = ends_of(cable);
-  return timer_.atTime(std::max(timer_.now() + quality.delay, stalled_until_))
-      .then([this, near = kj::mv(ends.near), far = kj::mv(ends.far)]() mutable -> kj::Own<kj::AsyncIoStream> {
-        if (!process_) kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "nobody listens there"));
-        process_->connections->add(kj::mv(far));
-        return kj::mv(near);
-      });
-}
-
-void SimulatedReplica::stall(kj::TimePoint until) {
-  record_.note("replica ", number_, "'s network stalls");
-  stalled_until_ = std::max(stalled_until_, until);
-  for (const auto& known : cables_)
-    if (const auto cable = known.lock()) {
-      cable->there.stall(until);
-      cable->back.stall(until);
-    }
-}
-
-void SimulatedReplica::reset() {
-  record_.note("replica ", number_, "'s connections break");
-  for (const auto& known : cables_)
-    if (const auto cable = known.lock()) {
-      cable->there.reset();
-      cable->back.reset();
-    }
-}
-
-void SimulatedReplica::half_open(bool there) {
-  record_.note("replica ", number_, there ? " hears" : " is heard", " no more on its connections");
-  for (const auto& known : cables_)
-    if (const auto cable = known.lock()) (there ? cable->there : cable->back).stall(nullptr);
 }
 
 bool SimulatedReplica::turn() {
@@ -167,7 +134,8 @@ void SimulatedReplica::check_bounds() {
 
 bool SimulatedReplica::at_rest() const {
   if (!process_) return false;
-  return Counts(process_->dispatcher).requests == 0 && !process_->worker.busy();
+  // Of its connections the router's may be left.
+  return Counts(process_->dispatcher).requests == 0 && !process_->worker.busy() && process_->service.connections <= 1;
 }
 
 void SimulatedReplica::check_at_rest() {

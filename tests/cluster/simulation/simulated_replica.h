@@ -6,7 +6,7 @@
 
 #include "cluster/connections.h"
 #include "cluster/engine_worker.h"
-#include "tests/cluster/simulation/cable.h"
+#include "tests/cluster/simulation/port.h"
 #include "tests/cluster/simulation/toy_engine.h"
 
 namespace pleat::test {
@@ -32,13 +32,8 @@ class SimulatedReplica {
   bool drained() const;
   void drain(kj::Duration grace);
 
-  // A client's end of a new connection. Fails where nothing listens; never ready where nothing answers.
-  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const CableQuality& quality);
-  // Its connections.
-  void stall(kj::TimePoint until);
-  void reset();
-  // One direction of each is dead from now on.
-  void half_open(bool there);
+  // Where its clients come in.
+  Port& port() { return port_; }
   // Computes nothing before.
   void hang(kj::TimePoint until) { free_at_ = std::max(free_at_, until); }
 
@@ -63,11 +58,9 @@ class SimulatedReplica {
   const int number_;
   Random random_;
   kj::TimePoint free_at_ = kj::origin<kj::TimePoint>();
-  kj::TimePoint stalled_until_ = kj::origin<kj::TimePoint>();
-  bool unreachable_ = false;
   std::unique_ptr<Process> process_;
   std::vector<std::unique_ptr<Process>> ended_;  // the event loop may still hold calls to them
-  std::vector<std::weak_ptr<Cable>> cables_;
+  Port port_;
 };
 
 }  // namespace pleat::test

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "tests/cluster/simulation/chance.h"
+#include "tests/cluster/simulation/door_client.h"
+#include "tests/cluster/simulation/session_client.h"
 
 namespace pleat::test {
 namespace {
@@ -19,9 +21,13 @@ class World {
         record_(timer_, prints),
         chance_(seed),
         random_(mixed(seed)),
-        options_(chance_.router_options()),
-        replicas_(
-            timer_, [this](const std::string& address) { return connect(address); }, options_) {
+        router_terms_(chance_.router_terms()),
+        router_(
+            timer_, record_, router_terms_,
+            [this](const std::string& address, const auto& cable) {
+              return servers_[size_t(std::stoi(address))]->port().connect(cable);
+            },
+            random_.another()) {
     const ReplicaTerms terms = chance_.replica_terms();
     for (int number = 0; number < chance_.replicas(); ++number) {
       listed_.insert(std::to_string(number));
@@ -31,10 +37,11 @@ class World {
       servers_.back()->start();
     }
     list();
+    router_.start();
   }
 
   Tally live() {
-    faults_ = chance_.faults();
+    for (const Fault& fault : chance_.faults()) faults_.add(fault);
     for (ClientPlan& plan : chance_.clients()) add(std::move(plan));
     for (CallerPlan& plan : chance_.callers()) add(std::move(plan));
     if (!pass_until([&] { return all_ended() && faults_.empty(); })) record_.broken("a request never ends");
@@ -46,8 +53,7 @@ class World {
     for (size_t i = before; i < clients_.size(); ++i)
       if (clients_[i]->end() != SimulatedClient::End::whole) record_.broken("a late client got no text");
     for (const auto& server : servers_) server->check_at_rest();
-    for (const auto& replica : replicas_.all())
-      if (replica->load() != 0) record_.broken("the router counts ", replica->load(), " tokens at rest");
+    router_.check_at_rest();
     return tally();
   }
 
@@ -55,12 +61,15 @@ class World {
   void add(ClientPlan plan) {
     const int number = int(clients_.size());
     plan.number = number;
-    clients_.push_back(
-        std::make_unique<SimulatedClient>(timer_, record_, replicas_, options_, std::move(plan), random_.another()));
+    if (router_terms_.door)
+      clients_.push_back(std::make_unique<DoorClient>(timer_, record_, router_, std::move(plan), random_.another()));
+    else
+      clients_.push_back(std::make_unique<SessionClient>(timer_, record_, router_, std::move(plan), random_.another()));
   }
   void add(CallerPlan plan) {
     const auto connect = [this, replica = size_t(plan.replica)] {
-      return servers_[replica]->connect(chance_.cable_quality());
+      const CableQuality quality = some_cable_quality(random_);
+      return servers_[replica]->port().connect(std::make_shared<Cable>(timer_, record_, quality, random_.another()));
     };
     callers_.push_back(std::make_unique<SimulatedCaller>(timer_, record_, std::move(plan), connect));
   }
@@ -69,9 +78,6 @@ class World {
     if (client >= Chance::kCallers) return;
     if (client >= clients_.size()) return record_.broken("an engine has a prompt that nobody sent");
     clients_[client]->asked(written);
-  }
-  kj::Promise<kj::Own<kj::AsyncIoStream>> connect(const std::string& address) {
-    return servers_[size_t(std::stoi(address))]->connect(chance_.cable_quality());
   }
 
   // The event loop runs dry, whoever computes has a turn, and time goes on to what comes next.
@@ -88,7 +94,7 @@ class World {
       };
       sooner(timer_.nextEvent());
       for (const auto& server : servers_) sooner(server->next_turn());
-      if (!faults_.empty()) sooner(faults_.front().at);
+      sooner(faults_.next());
       if (noticed_ > timer_.now()) sooner(noticed_);
       timer_.advanceTo(std::max(next, timer_.now()));
       befall();
@@ -108,19 +114,40 @@ class World {
   }
 
   void befall() {
-    while (!faults_.empty() && timer_.now() >= faults_.front().at) {
-      const Fault fault = faults_.front();
-      faults_.erase(faults_.begin());
-      happen(fault);
-    }
+    while (const auto fault = faults_.take(timer_.now())) happen(*fault);
     for (size_t replica = 0; replica < servers_.size(); ++replica)
       if (servers_[replica]->drained()) {
         servers_[replica]->end(true);
-        later({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
+        faults_.add({Fault::start, timer_.now() + chance_.absence(), int(replica), {}});
       }
+    if (router_.drained()) end_router(true, chance_.absence());
+    router_.check_bounds();
+  }
+
+  void end_router(bool told, kj::Duration absence) {
+    for (const auto& client : clients_) client->lose_router(told);
+    router_.end(told);
+    noticed_ = std::max(noticed_, timer_.now() + absence + kNoticed);
+    faults_.add({Fault::start_router, timer_.now() + absence, 0, {}});
+  }
+
+  // False: not to the router.
+  bool happen_to_router(const Fault& fault) {
+    if (fault.kind < Fault::start_router) return false;
+    if (fault.kind == Fault::start_router) {
+      router_.start();
+    } else if (router_.up()) {
+      ++happened_;
+      if (fault.kind == Fault::drain_router)
+        router_.drain(timer_.now() + fault.lasts);
+      else
+        end_router(fault.kind == Fault::kill_router, fault.lasts);
+    }
+    return true;
   }
 
   void happen(const Fault& fault) {
+    if (happen_to_router(fault)) return;
     SimulatedReplica& server = *servers_[size_t(fault.replica)];
     if (fault.kind == Fault::start) {
       if (!server.up()) server.start();
@@ -137,40 +164,35 @@ class World {
       case Fault::kill:
       case Fault::power_off:
         server.end(fault.kind == Fault::kill);
-        return later({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
+        return faults_.add({Fault::start, timer_.now() + fault.lasts, fault.replica, {}});
       case Fault::drain:
         return server.drain(fault.lasts);
       case Fault::stall:
-        return server.stall(timer_.now() + fault.lasts);
+        return server.port().stall(timer_.now() + fault.lasts);
       case Fault::reset:
-        return server.reset();
+        return server.port().reset();
       case Fault::deaf:
       case Fault::mute:
-        return server.half_open(fault.kind == Fault::deaf);
+        return server.port().half_open(fault.kind == Fault::deaf);
       case Fault::hang:
         record_.note("replica ", fault.replica, " hangs");
         return server.hang(timer_.now() + fault.lasts);
       case Fault::freeze:
         server.hang(timer_.now() + fault.lasts);
-        return server.stall(timer_.now() + fault.lasts);
+        return server.port().stall(timer_.now() + fault.lasts);
       case Fault::unlist:
         listed_.erase(std::to_string(fault.replica));
         list();
-        return later({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
-      case Fault::start:
-      case Fault::list:
+        return faults_.add({Fault::list, timer_.now() + fault.lasts, fault.replica, {}});
+      default:
         return;
     }
-  }
-  void later(const Fault& fault) {
-    faults_.insert(std::find_if(faults_.begin(), faults_.end(), [&](const Fault& f) { return f.at > fault.at; }),
-                   fault);
   }
   void list() {
     std::string all;
     for (const std::string& address : listed_) all += ' ' + address;
     record_.note("the router's list:", all.c_str());
-    replicas_.set({listed_.begin(), listed_.end()});
+    router_.list(listed_);
   }
 
   bool all_ended() const {
@@ -178,18 +200,16 @@ class World {
                        [](const auto& client) { return client->end() != SimulatedClient::End::none; }) &&
            std::all_of(callers_.begin(), callers_.end(), [](const auto& caller) { return caller->over(); });
   }
-  // As the router sees it, too.
   bool at_rest() const {
-    return timer_.now() >= noticed_ &&
-           std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->at_rest(); }) &&
-           std::all_of(replicas_.all().begin(), replicas_.all().end(),
-                       [](const auto& replica) { return replica->usable() && replica->load() == 0; });
+    return timer_.now() >= noticed_ && router_.at_rest() &&
+           std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->at_rest(); });
   }
 
   Tally tally() const {
     Tally tally;
     tally.worlds = 1;
     tally.faults = happened_;
+    tally.moved = router_.moves();
     for (const auto& client : clients_) {
       tally.moved += client->moves() > 0;
       tally.whole += client->end() == SimulatedClient::End::whole;
@@ -212,32 +232,18 @@ class World {
   Record record_;
   Chance chance_;
   Random random_;
-  std::vector<Fault> faults_;  // to come, in order
+  Faults faults_;
   std::set<std::string> listed_;
   int64_t happened_ = 0;
   kj::TimePoint noticed_ = kj::origin<kj::TimePoint>();
-  const RouterOptions options_;
   std::vector<std::unique_ptr<SimulatedReplica>> servers_;
-  ReplicaSet replicas_;
+  const RouterTerms router_terms_;
+  SimulatedRouter router_;
   std::vector<std::unique_ptr<SimulatedClient>> clients_;
   std::vector<std::unique_ptr<SimulatedCaller>> callers_;
 };
 
 }  // namespace
-
-void Tally::add(const Tally& other) {
-  worlds += other.worlds;
-  whole += other.whole;
-  moved += other.moved;
-  refused += other.refused;
-  left += other.left;
-  called += other.called;
-  faults += other.faults;
-  turned_away += other.turned_away;
-  late += other.late;
-  slow += other.slow;
-  if (broken.empty()) broken = other.broken;
-}
 
 Tally live_through(uint64_t seed, bool prints) {
   World world(seed, prints);

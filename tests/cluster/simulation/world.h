@@ -1,19 +1,8 @@
 #pragma once
 // A router, its replicas, their clients and what befalls them, all of it decided by one number.
-#include <cstdint>
-#include <string>
+#include "tests/cluster/simulation/tally.h"
 
 namespace pleat::test {
-
-// What happened in one world, or in many.
-struct Tally {
-  int64_t worlds = 0, whole = 0, moved = 0, refused = 0, left = 0, called = 0, faults = 0;
-  int64_t turned_away = 0, late = 0, slow = 0;  // of the refused ones
-  uint64_t digest = 0;
-  std::string broken;  // the first promise; empty: none
-
-  void add(const Tally& other);
-};
 
 // The whole life of the world of this number; `prints`: with a line for each event.
 Tally live_through(uint64_t seed, bool prints);
