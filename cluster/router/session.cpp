@@ -9,6 +9,7 @@ namespace pleat {
 namespace {
 
 constexpr auto kAgain = 200 * kj::MILLISECONDS;  // until a text that has begun is offered to the replicas once more
+constexpr auto kSlow = 50 * kj::MILLISECONDS;    // of a client; pieces that come all at once are taken one by one
 constexpr uint32_t kRetryAfterMs = 1000;         // where nobody said when
 
 // What a prompt's beginnings are known by.
@@ -168,8 +169,8 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
       attempt.stay.failed();
       return std::nullopt;
     case rpc::Error::Code::SLOW_READER:
-      if (untaken_ > 0) return refused(refusal);
-      attempt.stay.failed();  // the client has taken all there was: what is slow is the way here
+      if (!untaken_.empty() && timer_.now() - untaken_.front() >= kSlow) return refused(refusal);
+      attempt.stay.failed();  // the client takes what there is: what is slow is the way here
       return std::nullopt;
     default:
       return refused(refusal);
@@ -191,7 +192,7 @@ kj::Promise<Routed> Session::nobody() {
 // Ready when the text has stood still for too long; a prompt may wait, and so may pieces that the client does not take.
 kj::Promise<void> Session::hangs(Attempt& attempt) {
   const kj::TimePoint late = progress_ + options_.piece_timeout;
-  if (timer_.now() >= late && attempt.begun && untaken_ == 0) return kj::READY_NOW;
+  if (timer_.now() >= late && attempt.begun && untaken_.empty()) return kj::READY_NOW;
   return timer_.atTime(std::max(late, timer_.now() + kAgain)).then([this, &attempt] { return hangs(attempt); });
 }
 
@@ -214,7 +215,7 @@ kj::Promise<void> Session::receive(Attempt& attempt, rpc::Piece::Reader piece) {
 kj::Promise<void> Session::hand_on(rpc::Piece::Reader piece) {
   auto taken = kj::newPromiseAndFulfiller<void>();
   auto held = capnp::clone(piece);
-  ++untaken_;
+  untaken_.push_back(timer_.now());
   taking_ = taking_
                 .then([this, copy = kj::mv(held)]() mutable {
                   auto done = take_(*copy);
@@ -222,7 +223,7 @@ kj::Promise<void> Session::hand_on(rpc::Piece::Reader piece) {
                 })
                 .then(
                     [this, fulfiller = kj::mv(taken.fulfiller)]() mutable {
-                      --untaken_;
+                      untaken_.pop_front();
                       progress_ = timer_.now();
                       fulfiller->fulfill();
                     },

@@ -1,6 +1,7 @@
 #pragma once
 // One text, whichever replicas write it. Where one is lost, hangs or shuts down, another goes on behind the tokens that
 // have come so far; the client sees one text, the same as without the fault.
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -62,7 +63,7 @@ class Session {
   uint32_t retry_after_ms_ = 0;   // by those; 0: none was overloaded
   std::string trouble_;           // of the last one
   int moves_ = 0;
-  int untaken_ = 0;  // pieces
+  std::deque<kj::TimePoint> untaken_;  // when the pieces came that the client has not taken
   bool client_lost_ = false;
   kj::TimePoint progress_;  // the last piece, or the last one taken
   kj::Promise<void> taking_;
