@@ -46,7 +46,8 @@ def round_of(pleat, args):
 def gain(line, base):
     predicted = base["weight_bytes_per_step"] / line["weight_bytes_per_step"]
     measured = line["tokens_per_second"] / base["tokens_per_second"]
-    share = f"{100 * (measured - 1) / (predicted - 1):.0f}%" if predicted > 1 else ""
+    # Of a gain below a tenth the share is noise.
+    share = f"{100 * (measured - 1) / (predicted - 1):.0f}%" if predicted >= 1.1 else ""
     return f"{predicted:.2f}x | {measured:.2f}x | {share}"
 
 
