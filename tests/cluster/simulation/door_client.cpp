@@ -136,7 +136,8 @@ void DoorClient::answered() {
 }
 
 bool DoorClient::may_be_refused(Code code) const {
-  if (code == Code::SLOW_READER && !plan_.streams) return false;
+  // One whose line stands still takes nothing.
+  if (code == Code::SLOW_READER) return plan_.streams && (was_struck_ || SimulatedClient::may_be_refused(code));
   return SimulatedClient::may_be_refused(code);
 }
 
