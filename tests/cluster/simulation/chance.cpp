@@ -176,10 +176,13 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.meets_faults = false;
     if (door_) some_talk(plan);
   }
-  // One takes all that its address may have under way: there is nothing left of earlier ones.
+  // One takes all that its address may have under way, if a replica's queue can hold it: there is nothing left of
+  // earlier ones.
   if (!door_) return plans;
-  plans.back().n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices}));
-  plans.back().streams = plans.back().wants_usage = false;  // it is refused as a whole
+  ClientPlan& last = plans.back();
+  const int64_t tokens = int64_t(last.request.prompt.size()) + last.request.sampling.max_tokens;
+  last.n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices, terms_.limits.tokens / tokens}));
+  last.streams = last.wants_usage = false;  // it is refused as a whole
   return plans;
 }
 
