@@ -9,6 +9,7 @@ namespace {
 
 using Code = rpc::Error::Code;
 
+constexpr uint32_t kKeptMs = 10'000;  // a connection with nothing to do: less than the door's idle timeout
 constexpr auto kConnectPatience = 5 * kj::SECONDS;
 constexpr auto kLeastAgain = 100 * kj::MILLISECONDS, kMostAgain = 2 * kj::SECONDS;
 constexpr auto kUnsaid = 8 * kj::SECONDS;  // until a client finds that its router is silent, at most
@@ -132,7 +133,7 @@ void DoorClient::answered() {
     record_.broken("client ", plan_.number, " is answered ", status_, ": ", told_->message().c_str());
   // A stream has nowhere to say when to come again.
   refused(code, told_->message().c_str(), told_->begun() ? 1000 : wait_ms_, told_->begun());
-  if (over()) hang_up();
+  if (over() || wait_ms_ >= kKeptMs) hang_up();
 }
 
 bool DoorClient::may_be_refused(Code code) const {
