@@ -137,8 +137,9 @@ void DoorClient::answered() {
 }
 
 bool DoorClient::may_be_refused(Code code) const {
-  // One whose line stands still takes nothing.
-  if (code == Code::SLOW_READER) return plan_.streams && (was_struck_ || SimulatedClient::may_be_refused(code));
+  // One whose line stands still, or sends again what was lost, takes nothing for so long.
+  const bool stands_still = was_struck_ || plan_.line.lost > 0;
+  if (code == Code::SLOW_READER) return plan_.streams && (stands_still || SimulatedClient::may_be_refused(code));
   return SimulatedClient::may_be_refused(code);
 }
 
