@@ -19,8 +19,8 @@ struct NewTensor {
   const void* data = nullptr;
 };
 
-// kept: names of the old tensors to write, with the bytes that `read` gives. metadata: entries beside the old ones or in
-// their place.
+// kept: names of the old tensors to write, with the bytes that `read` gives. metadata: entries beside the old ones or
+// in their place.
 void copy_checkpoint(const Checkpoint& from, const std::filesystem::path& folder,
                      const std::map<std::string, std::string>& metadata, const std::vector<std::string>& kept,
                      const std::function<std::vector<std::byte>(const std::string&)>& read,
