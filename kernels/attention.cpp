@@ -6,6 +6,23 @@
 #include "kernels/vector_ops.h"
 
 namespace pleat {
+namespace {
+
+// Rows of one sequence go together, few of them one by one. begins [rows + 1]: where each group begins, and the end.
+int64_t group_rows(std::span<const AttentionRow> rows, std::span<int32_t> begins) {
+  size_t groups = 0;
+  for (size_t row = 0; row < rows.size();) {
+    size_t end = row + 1;
+    while (end < rows.size() && end - row < kAttentionRows && rows[end].page_table == rows[row].page_table) ++end;
+    const size_t step = end - row < kLeastAttentionRows ? 1 : end - row;
+    for (; row < end; row += step) begins[groups++] = int32_t(row);
+  }
+  begins[groups] = int32_t(rows.size());
+  return int64_t(groups);
+}
+
+}  // namespace
+
 void attention(Context& ctx, MatrixView<const float> q, std::span<const AttentionRow> rows, const KvCache& cache,
                std::span<const int> kv_of_head, const AttentionScores& scores, MatrixView<float> out) {
   const int64_t width = cache.head_size, heads = int64_t(kv_of_head.size());
@@ -13,30 +30,26 @@ void attention(Context& ctx, MatrixView<const float> q, std::span<const Attentio
                rows.size(), " rows");
   PLEAT_ASSERT(q.cols == heads * width && out.cols == q.cols, q.cols, " columns for ", heads, " heads of ", width);
   const auto attend = vector_ops(ctx.isa()).attend;
-  const int64_t count = int64_t(rows.size());
-  // Decoding, every row is a task of its own; a prompt's rows go together.
-  const int64_t together = count >= 8 * kAttentionRows ? kAttentionRows : 1;
-  const int64_t work_size = kAttentionWork * kAttentionRows * attention_padding(width);
-  float* work =
-      static_cast<float*>(ctx.scratch(Context::op_slot, size_t(ctx.team().threads() * work_size) * sizeof(float)));
-  ctx.team().each((count + together - 1) / together * heads, [&](int member, int64_t index) {
-    const int64_t head = index % heads, end = std::min(count, index / heads * together + together);
-    for (int64_t row = index / heads * together; row < end;) {
-      int64_t next = row + 1;
-      while (next < end && rows[next].page_table == rows[row].page_table) ++next;
-      attend({.q = q[row] + head * width,
-              .q_stride = q.stride,
-              .out = out[row] + head * width,
-              .out_stride = out.stride,
-              .cache = &cache,
-              .rows = &rows[row],
-              .count = int(next - row),
-              .kv_head = kv_of_head[head],
-              .q_head = int(head),
-              .scores = &scores,
-              .work = work + member * work_size});
-      row = next;
-    }
+  const size_t work_bytes = size_t(kAttentionWork * attention_padding(width)) * sizeof(float);
+  const size_t all_work = size_t(ctx.team().threads()) * work_bytes;
+  std::byte* const work =
+      static_cast<std::byte*>(ctx.scratch(Context::op_slot, all_work + (rows.size() + 1) * sizeof(int32_t)));
+  // Where the groups of rows that go together begin.
+  const std::span<int32_t> begins(reinterpret_cast<int32_t*>(work + all_work), rows.size() + 1);
+  const int64_t groups = group_rows(rows, begins);
+  ctx.team().each(groups * heads, [&](int member, int64_t index) {
+    const int64_t head = index % heads, row = begins[size_t(index / heads)];
+    attend({.q = q[row] + head * width,
+            .q_stride = q.stride,
+            .out = out[row] + head * width,
+            .out_stride = out.stride,
+            .cache = &cache,
+            .rows = &rows[size_t(row)],
+            .count = int(begins[size_t(index / heads) + 1] - row),
+            .kv_head = kv_of_head[size_t(head)],
+            .q_head = int(head),
+            .scores = &scores,
+            .work = reinterpret_cast<float*>(work + size_t(member) * work_bytes)});
   });
 }
 

@@ -8,7 +8,7 @@
 
 namespace pleat {
 
-// AVX-512 here means F, BW, VL, DQ, VNNI and BF16 together; AVX2 means AVX2, FMA and F16C.
+// AVX-512 here means F, BW, VL, DQ and VNNI together (Cascade Lake and Zen 4 on); AVX2 means AVX2, FMA and F16C.
 enum class Isa : int { portable = 0, avx2 = 1, avx512 = 2 };
 
 Isa detect_isa();

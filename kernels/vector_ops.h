@@ -10,13 +10,13 @@
 
 namespace pleat {
 
-// Rows that attention() takes together, where one sequence has so many in a step; work space of each: so many rows of
-// so many columns.
-constexpr int kAttentionRows = 4;
-constexpr int kAttentionWork = 3;
+// A sequence's rows that attention() takes together at most, and at least if not one by one.
+constexpr int kAttentionRows = 32;
+constexpr int kLeastAttentionRows = 8;
+constexpr int kAttentionWork = 32 + 3 * kAttentionRows;  // rows of work space
 constexpr int64_t attention_padding(int64_t head_size) { return head_size / 16 * 16 + 16; }
 
-// One head of up to kAttentionRows rows of one sequence, with one whole_begin.
+// One head of one row, or of up to kAttentionRows of one sequence, with one whole_begin.
 struct AttentionTask {
   const float* q = nullptr;  // [count, head_size]
   int64_t q_stride = 0;
@@ -28,7 +28,7 @@ struct AttentionTask {
   int kv_head = 0;
   int q_head = 0;
   const AttentionScores* scores = nullptr;
-  float* work = nullptr;  // [kAttentionWork * count, attention_padding(head_size)]
+  float* work = nullptr;  // [kAttentionWork, attention_padding(head_size)]
 };
 
 // A neuron's dot products with the rows of x in the mask `rows`: out[i] belongs to the i-th set bit.

@@ -1,5 +1,5 @@
-// Attention of one token over a long context, by the cache's format and the key channels kept. Layers rotate over more
-// memory than any cache holds.
+// Attention of one token over a long context, by the cache's format and the key channels kept (layers rotate over more
+// memory than any cache holds), and of a prompt in one step.
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -9,6 +9,7 @@
 
 #include "bench_kernels.h"
 #include "kernels/attention.h"
+#include "product_peak.h"
 
 namespace pleat {
 namespace {
@@ -97,9 +98,51 @@ void decode(benchmark::State& state, DType dtype, double share, int64_t tokens, 
   measure_reads(state, subject.bytes * double(subject.layers.size()), [&] { subject.run(ctx, q, out); });
 }
 
+// A prompt's tokens, which see those before them: multiplications and additions of its scores and values.
+void prompt(benchmark::State& state, int64_t tokens, int head_size) {
+  Context& ctx = machine().context;
+  KvCache cache;
+  cache.dtype = DType::bf16;
+  cache.pages = (tokens + kPageTokens - 1) / kPageTokens;
+  cache.kv_heads = kHeads;
+  cache.head_size = head_size;
+  const Buffer memory(size_t(2 * cache.pages * kHeads * cache.block_bytes()));
+  cache.keys = memory.as<std::byte>();
+  cache.values = memory.as<std::byte>() + memory.bytes() / 2;
+  std::vector<int32_t> page_table(size_t(cache.pages));
+  std::iota(page_table.begin(), page_table.end(), 0);
+  std::vector<int> kv_of_head(kHeads);
+  std::iota(kv_of_head.begin(), kv_of_head.end(), 0);
+  std::vector<AttentionRow> rows;
+  for (int64_t token = 0; token < tokens; ++token) rows.push_back({token, page_table.data(), 0, 0});
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  const int64_t cols = int64_t(kHeads) * head_size;
+  std::vector<float> q(size_t(tokens * cols)), out(q.size());
+  for (float& value : q) value = normal(random);
+  const MatrixView<const float> all{q.data(), tokens, cols};
+  append_kv(ctx, all, all, rows, cache);
+  AttentionScores scores;
+  scores.scale = 1 / std::sqrt(float(head_size));
+  std::vector<double> times, peaks;
+  for ([[maybe_unused]] auto _ : state) {
+    peaks.push_back(product_peak(ctx, false));
+    const double start = seconds();
+    attention(ctx, all, rows, cache, kv_of_head, scores, {out.data(), tokens, cols});
+    times.push_back(seconds() - start);
+    state.SetIterationTime(times.back());
+  }
+  const double rate = 2.0 * double(tokens * (tokens + 1) * cols) / median(times);
+  state.counters["Gop/s"] = rate / 1e9;
+  state.counters["%peak"] = 100 * rate / median(peaks);
+}
+
 }  // namespace
 
 void register_attention() {
+  for (int head_size : {64, 128})
+    add_benchmark("attention/prompt of 512/head size:" + std::to_string(head_size), 7,
+                  [=](benchmark::State& state) { prompt(state, 512, head_size); });
   for (int kv_heads : {32, 8})
     for (DType dtype : {DType::bf16, DType::i8})
       for (double share : {1.0, 0.6}) {

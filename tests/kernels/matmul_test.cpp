@@ -111,7 +111,7 @@ TEST(Matmul, ReadsAndWritesOnlyTheViewsColumns) {
 
 // The dot-product kernels are used on some processors only, but run on all that have the instruction.
 TEST(Matmul, Bf16DotProductsGiveARowTheSameBitsInEveryTile) {
-  if (detect_isa() != Isa::avx512) GTEST_SKIP() << "needs AVX512-BF16";
+  if (detect_isa() != Isa::avx512 || !__builtin_cpu_supports("avx512bf16")) GTEST_SKIP() << "needs AVX512-BF16";
   const TileKernels& kernels = tile_kernels_avx512_dot();
   const int64_t pairs = 75, outputs = 2 * kColumnBlock;
   const std::vector<float> w = random_floats(2 * pairs * outputs, 1), x = random_floats(2 * pairs, 2);
