@@ -3,6 +3,7 @@
 
   scaling.json        perf/scaling.py
   decode.jsonl        pleat bench decode --profile --json, and pleat bench prefill --json for the roofline
+  serving.jsonl       perf/serving.py --json
   points.jsonl        perf/fold_curves.py
   folded/             pleat fold: fold_report.json, and the ranges in model.safetensors
 """
@@ -120,6 +121,21 @@ def step_breakdown(lines):
     return svg(figure)
 
 
+def cell(value):
+    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else value
+
+
+def serving_table(lines):
+    columns = {"": "measured", "at most at once": "max_concurrency", "requests/s": "request_rate", "offered": "offered_rate",
+               "whole": "completed", "turned away": "rejected", "tokens/s": "output_throughput", "first token p50, ms": "p50_ttft_ms",
+               "p99": "p99_ttft_ms", "between tokens p50, ms": "p50_itl_ms", "p99 ": "p99_itl_ms"}
+    rows = ["<table><tr>" + "".join(f"<th>{title}</th>" for title in columns) + "</tr>"]
+    for line in lines:
+        if line["measured"] != "overhead":
+            rows.append("<tr>" + "".join(f"<td>{cell(line.get(name))}</td>" for name in columns.values()) + "</tr>")
+    return "\n".join(rows + ["</table>"])
+
+
 def curves(path, points):
     picture = path.with_name("curves-of-report.svg")
     fold_curves.draw(points, picture, "perplexity against FFN bytes")
@@ -179,6 +195,8 @@ def sections(folder):
     if (path := folder / "decode.jsonl").exists():
         yield "Roofline", roofline(json_lines(path))
         yield "A step's parts", step_breakdown(json_lines(path))
+    if (path := folder / "serving.jsonl").exists():
+        yield "Serving over HTTP", serving_table(json_lines(path))
     if (path := folder / "points.jsonl").exists():
         yield "Perplexity against bytes", curves(path, json_lines(path))
     if (path := folder / "folded" / "fold_report.json").exists():

@@ -4,7 +4,8 @@
 # python3-matplotlib.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
-pleat=${1:-build}/pleat out=${2:-out/report} model=models/pleat-gpt2-9m
+build=${1:-build} out=${2:-out/report} model=models/pleat-gpt2-9m
+pleat=$build/pleat
 mkdir -p "$out"
 
 [ -e "$out/scaling.json" ] || python3 perf/scaling.py "$pleat" "$out/scaling.json"
@@ -16,5 +17,9 @@ if [ ! -e "$out/decode.jsonl" ]; then
   done >"$out/decode.jsonl.part"
   "$pleat" bench prefill --quiet --json --model "$out/folded" --tokens 256 >>"$out/decode.jsonl.part"
   mv "$out/decode.jsonl.part" "$out/decode.jsonl"
+fi
+if [ ! -e "$out/serving.jsonl" ]; then
+  python3 perf/serving.py "$build" --json "$out/serving.jsonl.part"
+  mv "$out/serving.jsonl.part" "$out/serving.jsonl"
 fi
 python3 perf/plot.py "$out/report.html" "$out"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# perf/run.sh BUILD_FOLDER: the measurements of docs/verified.md, about five minutes on two quiet cores and 20 GB.
+# perf/run.sh BUILD_FOLDER: the measurements of docs/verified.md, about seven minutes on two quiet cores and 20 GB.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 build=${1:-build}
@@ -20,3 +20,4 @@ trap 'rm -rf "$checkpoint"' EXIT
 run python3 perf/make_checkpoint.py "$checkpoint" 1600 12
 run "$build/pleat" bench load --model "$checkpoint"
 run mpirun -np 2 "$build/pleat" bench load --model "$checkpoint"
+run python3 perf/serving.py "$build"
