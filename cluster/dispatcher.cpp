@@ -1,6 +1,16 @@
 #include "cluster/dispatcher.h"
 
+#include <numeric>
+
 namespace pleat {
+namespace {
+
+int64_t tokens_of(const Request& request) {
+  const int64_t most = request.given.empty() ? request.sampling.max_tokens : int64_t(request.given.size());
+  return int64_t(request.prompt.size()) + most;
+}
+
+}  // namespace
 
 class Dispatcher::Active {
  public:
@@ -48,10 +58,18 @@ kj::Promise<void> Dispatcher::run() {
   });
 }
 
+void Dispatcher::require_room(std::span<const Request> requests) const {
+  const auto count = int64_t(requests.size());
+  const int64_t tokens = std::transform_reduce(requests.begin(), requests.end(), int64_t(0), std::plus{}, tokens_of);
+  if (!admission_.could_hold(count, tokens))
+    throw Refusal(rpc::Error::Code::TOO_LARGE,
+                  concat(count, " requests of ", tokens, " tokens in one, the server takes at most ", limits_.requests,
+                         " of ", limits_.tokens, " at a time"));
+}
+
 kj::Promise<Outcome> Dispatcher::start(Request request, kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline) {
   if (draining_) throw Refusal(rpc::Error::Code::DRAINING, "the server is shutting down");
-  const int64_t most = request.given.empty() ? request.sampling.max_tokens : int64_t(request.given.size());
-  const int64_t tokens = int64_t(request.prompt.size()) + most;
+  const int64_t tokens = tokens_of(request);
   if (!admission_.admit(tokens)) {
     ++overloaded_;
     const auto wait_ms = uint32_t(admission_.retry_after() / kj::MILLISECONDS);

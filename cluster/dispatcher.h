@@ -2,6 +2,7 @@
 // The requests of all connections, on the event loop's side: admission, their way to the engine and back, draining.
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 
 #include "cluster/admission.h"
@@ -17,6 +18,9 @@ class Dispatcher {
 
   // Hands on what the engine reports, for ever.
   kj::Promise<void> run();
+
+  // Refusal(tooLarge) where they could not even be admitted together while nothing else is there.
+  void require_room(std::span<const Request> requests) const;
 
   // What becomes of it; its id is chosen here. Dropping the promise cancels it. Refusal where it is not admitted.
   kj::Promise<Outcome> start(Request request, kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline);

@@ -54,8 +54,10 @@ kj::Promise<void> EngineService::score(ScoreContext context) {
   context.allowCancellation();
   return answer(context, [&] {
     const auto request = context.getParams().getRequest();
+    std::vector<Request> requests = read_requests(request, service_.terms);
+    service_.dispatcher.require_room(requests);
     kj::Vector<kj::Promise<Outcome>> outcomes;
-    for (Request& one : read_requests(request, service_.terms))
+    for (Request& one : requests)
       outcomes.add(service_.dispatcher.start(std::move(one), nullptr, milliseconds(request.getDeadlineMs())));
     return kj::joinPromises(outcomes.releaseAsArray()).then([context](kj::Array<Outcome> all) mutable {
       auto result = context.getResults().initResult();

@@ -124,6 +124,57 @@ TEST(Http, WhereAllAreBusyItIs429) {
   EXPECT_EQ(answer.retry_after, "3");
 }
 
+TEST(Http, MoreTextsThanAClientMayEverHaveAre400) {
+  FakeWorld world;
+  world["a"];
+  HttpLimits limits;
+  limits.client_texts = 3;
+  Door door(world, limits);
+  const auto answer = door.post("/v1/completions", {{"prompt", "x"}, {"n", 4}});
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.error(), "the request asks for 4 texts; a client may have 3 under way");
+  EXPECT_EQ(answer.parsed()["error"]["code"], "tooLarge");
+  EXPECT_EQ(door.post("/v1/completions", {{"prompt", "x"}, {"n", 3}, {"max_tokens", 2}}).status, 200);
+}
+
+TEST(Http, TextsThatNoQueuesCouldEverHoldAre400) {
+  FakeWorld world;
+  for (const char* address : {"a", "b"}) {
+    world[address].queue_requests = 3;
+    world[address].queue_tokens = 100;
+  }
+  Door door(world);
+  const auto status = [&](const json& prompt, int n, int max_tokens) {
+    return door.post("/v1/completions", {{"prompt", prompt}, {"n", n}, {"max_tokens", max_tokens}}).status;
+  };
+  const auto expect_bounds = [&] {
+    EXPECT_EQ(status("x", 6, 10), 200);
+    EXPECT_EQ(status("x", 7, 10), 400) << "requests";
+    EXPECT_EQ(status("x", 4, 50), 200);
+    EXPECT_EQ(status("x", 5, 50), 400) << "tokens";
+    EXPECT_EQ(status("x", 2, 300), 200) << "a queue holds any one text";
+    EXPECT_EQ(status("x", 3, 300), 400);
+    EXPECT_EQ(status(std::vector<int>(40, 1), 4, 10), 200);
+    EXPECT_EQ(status(std::vector<int>(41, 1), 3, 10), 400) << "tokens of the prompt";
+    EXPECT_EQ(status({std::vector<int>(41, 1), std::vector<int>(4, 1)}, 3, 10), 200) << "of the shortest prompt";
+  };
+  expect_bounds();
+  world["b"].silent = true;
+  world.kill("b");
+  world.pass(100 * kj::MILLISECONDS);
+  ASSERT_FALSE(door.replicas.all()[1]->usable());
+  expect_bounds();  // one that is away may come back
+  door.replicas.set({"a", "c"});
+  EXPECT_EQ(status("x", 16, 10), 200) << "nobody knows what c takes";
+  world["d"].queue_requests = 3;
+  world["d"].queue_tokens = 2 * 512;
+  world["d"].pace = 1 * kj::MILLISECONDS;
+  door.replicas.set({"d"});
+  world.pass(100 * kj::MILLISECONDS);
+  EXPECT_EQ(status("x", 2, 600), 200) << "none is longer than the model's context";
+  EXPECT_EQ(status("x", 3, 600), 400);
+}
+
 TEST(Http, AStreamThatCannotGoOnEndsWithAnError) {
   FakeWorld world;
   world["a"].dies_after = 2;

@@ -200,6 +200,37 @@ TEST(Messages, ScoresAreThoseOfTheScorer) {
   }
 }
 
+TEST(Messages, AScoreThatCouldNeverBeTakenIsTooLarge) {
+  ServerLimits limits = wide_limits();
+  limits.requests = 2;
+  limits.tokens = 10;
+  ServedModel served(limits);
+  Caller caller(served);
+  const auto error_of = [&](uint continuations, uint tokens) -> std::optional<Said> {
+    auto call = caller.engine().scoreRequest();
+    auto request = call.initRequest();
+    request.initContext().initTokens(1).set(0, 5);
+    auto all = request.initContinuations(continuations);
+    for (uint i = 0; i < continuations; ++i) {
+      auto one = all[i].initTokens(tokens);
+      for (uint token = 0; token < tokens; ++token) one.set(token, 7);
+    }
+    const auto answer = served.wait(call.send());
+    if (answer.getResult().isOk()) return std::nullopt;
+    const auto error = answer.getResult().getError();
+    return Said{error.getKind(), error.getCode(), error.getMessage().cStr()};
+  };
+  EXPECT_FALSE(error_of(2, 4));
+  EXPECT_FALSE(error_of(1, 20)) << "any one is taken";
+  for (const auto& said : {error_of(3, 1), error_of(2, 5)}) {
+    ASSERT_TRUE(said);
+    EXPECT_EQ(said->kind, rpc::Error::Kind::INVALID);
+    EXPECT_EQ(said->code, Code::TOO_LARGE) << said->message;
+  }
+  EXPECT_EQ(error_of(2, 5)->message, "2 requests of 12 tokens in one, the server takes at most 2 of 10 at a time");
+  EXPECT_EQ(served.wait(caller.engine().statsRequest().send()).getStats().getOverloaded(), 0u);
+}
+
 TEST(Messages, TokensAndTextsThereAndBack) {
   ServedModel served;
   Caller caller(served);

@@ -176,12 +176,15 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.meets_faults = false;
     if (door_) some_talk(plan);
   }
-  // One takes all that its address may have under way, if a replica's queue can hold it: there is nothing left of
-  // earlier ones.
+  // One takes all that its address may have under way, if the queues can hold it: there is nothing left of earlier
+  // ones. In some worlds it asks for what may be more than that.
   if (!door_) return plans;
   ClientPlan& last = plans.back();
   const int64_t tokens = int64_t(last.request.prompt.size()) + last.request.sampling.max_tokens;
-  last.n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices, terms_.limits.tokens / tokens}));
+  const int64_t queues = std::min(terms_.limits.requests, terms_.limits.tokens / tokens) * replicas_;
+  const int64_t room = std::min<int64_t>(client_texts_, queues);
+  last.n = int(random_.chance(40) ? random_.between(1, kChoices) : std::min<int64_t>(room, kChoices));
+  last.fits = last.comes_again = last.n <= room;
   last.streams = last.wants_usage = false;  // it is refused as a whole
   return plans;
 }
