@@ -41,7 +41,7 @@ kj::Promise<void> EngineService::generate(GenerateContext context) {
     if (params.hasSink()) sink = params.getSink();
     const bool streamed = sink != nullptr;
     return service_.dispatcher
-        .start(read_request(request, service_.terms), kj::mv(sink), milliseconds(request.getDeadlineMs()))
+        .start(read_request(request, service_.terms), client_, kj::mv(sink), milliseconds(request.getDeadlineMs()))
         .then([this, context, streamed](Outcome outcome) mutable {
           auto result = context.getResults().initResult();
           if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
@@ -58,7 +58,7 @@ kj::Promise<void> EngineService::score(ScoreContext context) {
     service_.dispatcher.require_room(requests);
     kj::Vector<kj::Promise<Outcome>> outcomes;
     for (Request& one : requests)
-      outcomes.add(service_.dispatcher.start(std::move(one), nullptr, milliseconds(request.getDeadlineMs())));
+      outcomes.add(service_.dispatcher.start(std::move(one), client_, nullptr, milliseconds(request.getDeadlineMs())));
     return kj::joinPromises(outcomes.releaseAsArray()).then([context](kj::Array<Outcome> all) mutable {
       auto result = context.getResults().initResult();
       for (const Outcome& outcome : all)

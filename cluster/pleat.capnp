@@ -277,6 +277,8 @@ struct Limits {
   # Texts written together.
   idleTimeoutMs @13 :UInt32;
   # A connection without a call for so long is closed.
+  requestsPerConnection @14 :UInt32;
+  # Of the requests, those of one connection. 0: all of them may be.
 }
 
 struct LayerStats {

@@ -58,8 +58,10 @@ std::optional<int64_t> ReplicaSet::room(int64_t max_tokens, int64_t prompt_token
     if (!facts.info.get() || facts.info->getLimits().getRequests() == 0) return std::nullopt;
     const auto limits = facts.info->getLimits();
     const int64_t each = std::max<int64_t>(1, prompt_tokens + std::min(max_tokens, facts.max_positions));
+    const int64_t ours =
+        limits.getRequestsPerConnection() > 0 ? limits.getRequestsPerConnection() : limits.getRequests();
     // One text is taken whatever its size.
-    texts += std::max<int64_t>(1, std::min<int64_t>(limits.getRequests(), int64_t(limits.getTokens()) / each));
+    texts += std::max<int64_t>(1, std::min<int64_t>({limits.getRequests(), ours, int64_t(limits.getTokens()) / each}));
   }
   return texts;
 }

@@ -32,6 +32,7 @@ struct FakeReplica {
   std::optional<Refusal> refuses;             // every request
   kj::Duration pace = 10 * kj::MILLISECONDS;  // a token
   uint32_t queue_requests = 0;                // that it says it takes, and their tokens; 0: it does not say
+  uint32_t queue_requests_of_one = 0;         // client
   uint64_t queue_tokens = 0;
 
   // What it has seen.
@@ -56,6 +57,7 @@ class FakeEngine final : public rpc::Engine::Server {
     auto limits = info.initLimits();
     limits.setMessageBytes(1 << 20);
     limits.setRequests(replica_.queue_requests);
+    limits.setRequestsPerConnection(replica_.queue_requests_of_one);
     limits.setTokens(replica_.queue_tokens);
     return kj::READY_NOW;
   }

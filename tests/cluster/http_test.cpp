@@ -169,10 +169,17 @@ TEST(Http, TextsThatNoQueuesCouldEverHoldAre400) {
   world["d"].queue_requests = 3;
   world["d"].queue_tokens = 2 * 512;
   world["d"].pace = 1 * kj::MILLISECONDS;
+  world["e"].queue_requests = 9;
+  world["e"].queue_requests_of_one = 2;
+  world["e"].queue_tokens = 1000;
   door.replicas.set({"d"});
   world.pass(100 * kj::MILLISECONDS);
   EXPECT_EQ(status("x", 2, 600), 200) << "none is longer than the model's context";
   EXPECT_EQ(status("x", 3, 600), 400);
+  door.replicas.set({"e"});
+  world.pass(100 * kj::MILLISECONDS);
+  EXPECT_EQ(status("x", 2, 10), 200);
+  EXPECT_EQ(status("x", 3, 10), 400) << "the router is one client";
 }
 
 TEST(Http, AStreamThatCannotGoOnEndsWithAnError) {

@@ -227,8 +227,34 @@ TEST(Messages, AScoreThatCouldNeverBeTakenIsTooLarge) {
     EXPECT_EQ(said->kind, rpc::Error::Kind::INVALID);
     EXPECT_EQ(said->code, Code::TOO_LARGE) << said->message;
   }
-  EXPECT_EQ(error_of(2, 5)->message, "2 requests of 12 tokens in one, the server takes at most 2 of 10 at a time");
+  EXPECT_EQ(error_of(2, 5)->message, "2 requests of 12 tokens in one, a client has at most 2 of 10 at a time");
   EXPECT_EQ(served.wait(caller.engine().statsRequest().send()).getStats().getOverloaded(), 0u);
+}
+
+TEST(Messages, AClientHasOnlySoManyRequestsUnderWayAndOthersHaveTheirs) {
+  ServerLimits limits = wide_limits();
+  limits.requests_per_connection = 2;
+  ServedModel served(limits);
+  Caller many(served), other(served);
+  Received received[4];
+  const auto score = [&](uint continuations) {
+    auto call = many.engine().scoreRequest();
+    call.initRequest().initContext().setText("x");
+    for (auto one : call.getRequest().initContinuations(continuations)) one.setText(" y");
+    return served.wait(call.send());
+  };
+  auto first = ask(many.engine(), some_request(0, 450), received[0]).eagerlyEvaluate(nullptr);
+  auto second = ask(many.engine(), some_request(1, 450), received[1]).eagerlyEvaluate(nullptr);
+  const auto third = served.wait(ask(many.engine(), some_request(2), received[2]));
+  const auto error = third.getResult().getError();
+  EXPECT_EQ(error.getCode(), Code::QUEUE_FULL);
+  EXPECT_EQ(error.getKind(), rpc::Error::Kind::OVERLOADED);
+  EXPECT_GE(error.getRetryAfterMs(), 50u);
+  EXPECT_EQ(score(1).getResult().getError().getCode(), Code::QUEUE_FULL);
+  EXPECT_EQ(score(3).getResult().getError().getCode(), Code::TOO_LARGE) << "it could never be taken";
+  EXPECT_TRUE(served.wait(ask(other.engine(), some_request(3), received[3])).getResult().isOk());
+  { const auto dropped = kj::mv(first); }
+  EXPECT_TRUE(served.until([&] { return score(1).getResult().isOk(); }));
 }
 
 TEST(Messages, TokensAndTextsThereAndBack) {
