@@ -226,6 +226,31 @@ TEST(Http, WrongRequestsAreSentences) {
   EXPECT_EQ(world["a"].requests, 0);
 }
 
+TEST(Http, TokensAreCountedAsTheyComeAndTextsWhenTheyHaveEnded) {
+  FakeWorld world;
+  world["a"].stops_after = 5;
+  Door door(world);
+  const auto count = [&](const std::string& name) {
+    const std::string metrics = door.get("/metrics").body, line = "\nvllm:" + name + "{model_name=\"fake\"} ";
+    const size_t at = metrics.find(line);
+    return at == std::string::npos ? -1 : std::stoi(metrics.substr(at + line.size()));
+  };
+  const json body = {{"prompt", {"x", "y"}}, {"n", 3}, {"max_tokens", 8}};
+  auto answer = door.start(kj::HttpMethod::POST, "/v1/completions", body.dump()).eagerlyEvaluate(nullptr);
+  world.pass(1 * kj::SECONDS);
+  EXPECT_EQ(count("generation_tokens_total"), 6 * 5);
+  EXPECT_EQ(count("request_generation_tokens_count"), 0);
+  world["a"].stops_after = SIZE_MAX;
+  world.kill("a");
+  EXPECT_EQ(world.wait(kj::mv(answer)).status, 200);
+  EXPECT_EQ(count("generation_tokens_total"), 6 * 8) << "none twice";
+  EXPECT_EQ(count("request_generation_tokens_count"), 6);
+  EXPECT_EQ(count("request_generation_tokens_sum"), 6 * 8);
+  EXPECT_EQ(count("request_params_max_tokens_sum"), 6 * 8);
+  EXPECT_EQ(count("request_params_n_count"), 2);
+  EXPECT_EQ(count("request_params_n_sum"), 2 * 3);
+}
+
 TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
   FakeWorld world;
   world["a"];
@@ -237,20 +262,33 @@ TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
   EXPECT_EQ(door.get("/v1/models/other").status, 404);
   EXPECT_EQ(door.get("/ready").status, 200);
   const std::string metrics = door.get("/metrics").body;
-  for (const char* line :
-       {"vllm:generation_tokens_total{model_name=\"fake\"} 7\n", "vllm:prompt_tokens_total{model_name=\"fake\"} 3\n",
-        "vllm:request_success_total{model_name=\"fake\",finished_reason=\"length\"} 1\n",
-        "vllm:time_to_first_token_seconds_count{model_name=\"fake\"} 1\n",
-        "vllm:inter_token_latency_seconds_count{model_name=\"fake\"} 6\n",
-        "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
-        "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 6\n",
-        "pleat:replica_up{model_name=\"fake\",replica=\"a\"} 1\n",
-        "pleat:replica_up{model_name=\"fake\",replica=\"b\"} 0\n", "pleat:texts_running{model_name=\"fake\"} 0\n",
-        "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n",
-        "vllm:num_preemptions_total{model_name=\"fake\",replica=\"a\"} 2\n",
-        "pleat:collective_time_share{model_name=\"fake\",replica=\"a\"} 0.25\n",
-        "pleat:fallback_rate{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.2\n",
-        "pleat:predictor_recall{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.75\n"})
+  for (const char* line : {"vllm:generation_tokens_total{model_name=\"fake\"} 7\n",
+                           "vllm:prompt_tokens_total{model_name=\"fake\"} 3\n",
+                           "vllm:request_success_total{model_name=\"fake\",finished_reason=\"length\"} 1\n",
+                           "vllm:time_to_first_token_seconds_count{model_name=\"fake\"} 1\n",
+                           "vllm:inter_token_latency_seconds_count{model_name=\"fake\"} 6\n",
+                           "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
+                           "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 6\n",
+                           "vllm:request_time_per_output_token_seconds_count{model_name=\"fake\"} 1\n",
+                           "vllm:request_time_per_output_token_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
+                           "vllm:request_time_per_output_token_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 1\n",
+                           "vllm:request_prompt_tokens_sum{model_name=\"fake\"} 3\n",
+                           "vllm:request_prompt_tokens_bucket{model_name=\"fake\",le=\"2\"} 0\n",
+                           "vllm:request_prompt_tokens_bucket{model_name=\"fake\",le=\"5\"} 1\n",
+                           "vllm:request_generation_tokens_sum{model_name=\"fake\"} 7\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"5\"} 0\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"10\"} 1\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"500000\"} 1\n",
+                           "vllm:request_params_max_tokens_sum{model_name=\"fake\"} 7\n",
+                           "vllm:request_params_n_bucket{model_name=\"fake\",le=\"1\"} 1\n",
+                           "pleat:replica_up{model_name=\"fake\",replica=\"a\"} 1\n",
+                           "pleat:replica_up{model_name=\"fake\",replica=\"b\"} 0\n",
+                           "pleat:texts_running{model_name=\"fake\"} 0\n",
+                           "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n",
+                           "vllm:num_preemptions_total{model_name=\"fake\",replica=\"a\"} 2\n",
+                           "pleat:collective_time_share{model_name=\"fake\",replica=\"a\"} 0.25\n",
+                           "pleat:fallback_rate{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.2\n",
+                           "pleat:predictor_recall{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.75\n"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
   EXPECT_EQ(metrics.find("layer=\"0\""), std::string::npos) << "a layer without choices";
   const json replicas = door.get("/v1/pleat/replicas").parsed()["data"];
