@@ -206,6 +206,8 @@ struct Error {
     # failed: see Sink.push().
     sinkFailed @7;
     # failed: the client's sink threw.
+    unimplemented @8;
+    # unimplemented: this server is older than what it is asked for.
   }
 }
 

@@ -72,6 +72,17 @@ TEST(Messages, EverySizeAndValueIsCheckedAndTheServerGoesOn) {
   EXPECT_TRUE(served.wait(ask(caller.engine(), some_request(1), received)).getResult().isOk());
 }
 
+TEST(Messages, APromptOfAKindThatTheServerDoesNotKnowIsUnimplemented) {
+  ServedModel served;
+  Caller caller(served);
+  const Said said = refused(served, caller.engine(), [](rpc::GenerateRequest::Builder request) {
+    capnp::toAny(request.initPrompt()).getDataSection()[0] = 99;  // the union's discriminant
+  });
+  EXPECT_EQ(said.kind, rpc::Error::Kind::UNIMPLEMENTED);
+  EXPECT_EQ(said.code, Code::UNIMPLEMENTED);
+  EXPECT_EQ(said.message, "this server is older than the client: it does not know this kind of prompt");
+}
+
 // Sends bytes that are no RPC and waits until the server closes.
 bool is_closed_after(ServedModel& served, const std::string& bytes) {
   auto stream = served.connect_raw();
@@ -302,6 +313,8 @@ TEST(Messages, ARefusalArrivesAsItWasSent) {
     EXPECT_EQ(arrived.retry_after_ms(), sent.retry_after_ms());
     EXPECT_STREQ(arrived.what(), sent.what());
   }
+  EXPECT_EQ(Refusal(Error(ErrorKind::unimplemented, "other way")).code(), Code::UNIMPLEMENTED);
+  EXPECT_EQ(Refusal(Code::UNIMPLEMENTED, "other way").kind(), ErrorKind::unimplemented);
   EXPECT_EQ(name_of(Code::DEADLINE_EXCEEDED), "deadlineExceeded");
   EXPECT_EQ(name_of(Code(99)), "99");
 }
