@@ -16,6 +16,10 @@ bool Admission::admit(int64_t tokens) {
   return true;
 }
 
+bool Admission::could_hold(int64_t requests, int64_t tokens) const {
+  return requests <= most_requests_ && (requests == 1 || tokens <= most_tokens_);
+}
+
 void Admission::leave(int64_t tokens, kj::TimePoint now) {
   --requests_;
   tokens_ -= tokens;

@@ -13,6 +13,8 @@ class Admission {
   Admission(int64_t requests, int64_t tokens) : most_requests_(requests), most_tokens_(tokens) {}
 
   bool admit(int64_t tokens);
+  // So many requests, of so many tokens together, where nothing else is there.
+  bool could_hold(int64_t requests, int64_t tokens) const;
   // What was admitted has ended.
   void leave(int64_t tokens, kj::TimePoint now);
 

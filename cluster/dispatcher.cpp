@@ -1,14 +1,29 @@
 #include "cluster/dispatcher.h"
 
+#include <algorithm>
+#include <numeric>
+
 namespace pleat {
+namespace {
+
+int64_t tokens_of(const Request& request) {
+  const int64_t most = request.given.empty() ? request.sampling.max_tokens : int64_t(request.given.size());
+  return int64_t(request.prompt.size()) + most;
+}
+
+}  // namespace
 
 class Dispatcher::Active {
  public:
-  Active(Dispatcher& dispatcher, std::string id, int64_t tokens, kj::Maybe<rpc::Sink::Client> sink)
+  Active(Dispatcher& dispatcher, std::string id, int64_t tokens, std::shared_ptr<Client> client_,
+         kj::Maybe<rpc::Sink::Client> sink)
       : id(std::move(id)),
         tokens(tokens),
+        client(std::move(client_)),
         delivery(dispatcher.timer_, dispatcher.limits_, dispatcher.tokenizer_, kj::mv(sink)),
-        dispatcher(&dispatcher) {}
+        dispatcher(&dispatcher) {
+    ++client->requests;
+  }
   ~Active() noexcept(false) {
     if (dispatcher) dispatcher->leave(*this);
   }
@@ -16,6 +31,7 @@ class Dispatcher::Active {
 
   const std::string id;
   const int64_t tokens;  // that admission counted
+  const std::shared_ptr<Client> client;
   Delivery delivery;
   Dispatcher* dispatcher;  // nullptr once it is gone
 };
@@ -48,20 +64,32 @@ kj::Promise<void> Dispatcher::run() {
   });
 }
 
-kj::Promise<Outcome> Dispatcher::start(Request request, kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline) {
+void Dispatcher::require_room(std::span<const Request> requests) const {
+  const auto count = int64_t(requests.size());
+  const int64_t tokens = std::transform_reduce(requests.begin(), requests.end(), int64_t(0), std::plus{}, tokens_of);
+  const int64_t most = std::min(limits_.requests, limits_.requests_per_connection);
+  if (count > most || !admission_.could_hold(count, tokens))
+    throw Refusal(rpc::Error::Code::TOO_LARGE,
+                  concat(count, " requests of ", tokens, " tokens in one, a client has at most ", most, " of ",
+                         limits_.tokens, " at a time"));
+}
+
+void Dispatcher::turn_away(const std::string& why) {
+  ++overloaded_;
+  const auto wait_ms = uint32_t(admission_.retry_after() / kj::MILLISECONDS);
+  throw Refusal(rpc::Error::Code::QUEUE_FULL, concat(why, "; try again in ", wait_ms, " ms"), wait_ms);
+}
+
+kj::Promise<Outcome> Dispatcher::start(Request request, std::shared_ptr<Client> client,
+                                       kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline) {
   if (draining_) throw Refusal(rpc::Error::Code::DRAINING, "the server is shutting down");
-  const int64_t most = request.given.empty() ? request.sampling.max_tokens : int64_t(request.given.size());
-  const int64_t tokens = int64_t(request.prompt.size()) + most;
-  if (!admission_.admit(tokens)) {
-    ++overloaded_;
-    const auto wait_ms = uint32_t(admission_.retry_after() / kj::MILLISECONDS);
-    throw Refusal(rpc::Error::Code::QUEUE_FULL,
-                  concat("the server has ", admission_.requests(), " requests of ", admission_.tokens(),
-                         " tokens; try again in ", wait_ms, " ms"),
-                  wait_ms);
-  }
+  if (client->requests >= limits_.requests_per_connection)
+    turn_away(concat("this client has ", client->requests, " requests under way, as many as it may"));
+  const int64_t tokens = tokens_of(request);
+  if (!admission_.admit(tokens))
+    turn_away(concat("the server has ", admission_.requests(), " requests of ", admission_.tokens(), " tokens"));
   request.id = concat("r", ++accepted_);
-  auto active = kj::heap<Active>(*this, request.id, tokens, kj::mv(sink));
+  auto active = kj::heap<Active>(*this, request.id, tokens, std::move(client), kj::mv(sink));
   active_[request.id] = active.get();
   orders_.put(Submit{std::move(request)});
   auto outcome = active->delivery.run(deadline);
@@ -71,6 +99,7 @@ kj::Promise<Outcome> Dispatcher::start(Request request, kj::Maybe<rpc::Sink::Cli
 void Dispatcher::leave(Active& active) {
   const Delivery& delivery = active.delivery;
   active_.erase(active.id);
+  --active.client->requests;
   admission_.leave(active.tokens, timer_.now());
   if (!delivery.computed()) orders_.put(Cancel{active.id});
   if (delivery.delivered()) {

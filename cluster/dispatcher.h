@@ -2,6 +2,8 @@
 // The requests of all connections, on the event loop's side: admission, their way to the engine and back, draining.
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 
 #include "cluster/admission.h"
@@ -18,8 +20,17 @@ class Dispatcher {
   // Hands on what the engine reports, for ever.
   kj::Promise<void> run();
 
+  // A connection, of whose requests only so many are admitted.
+  struct Client {
+    int64_t requests = 0;
+  };
+
+  // Refusal(tooLarge) where a client's could not even be admitted together while nothing else is there.
+  void require_room(std::span<const Request> requests) const;
+
   // What becomes of it; its id is chosen here. Dropping the promise cancels it. Refusal where it is not admitted.
-  kj::Promise<Outcome> start(Request request, kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline);
+  kj::Promise<Outcome> start(Request request, std::shared_ptr<Client> client, kj::Maybe<rpc::Sink::Client> sink,
+                             kj::Duration deadline);
 
   // Admits nothing any more, lets what runs go on for `grace` and cuts it off then. Again with less grace: the shortest
   // counts.
@@ -32,6 +43,7 @@ class Dispatcher {
 
  private:
   class Active;  // a delivery and its place
+  [[noreturn]] void turn_away(const std::string& why);
   void leave(Active& active);
   void cut_off();
 

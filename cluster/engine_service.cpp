@@ -41,7 +41,7 @@ kj::Promise<void> EngineService::generate(GenerateContext context) {
     if (params.hasSink()) sink = params.getSink();
     const bool streamed = sink != nullptr;
     return service_.dispatcher
-        .start(read_request(request, service_.terms), kj::mv(sink), milliseconds(request.getDeadlineMs()))
+        .start(read_request(request, service_.terms), client_, kj::mv(sink), milliseconds(request.getDeadlineMs()))
         .then([this, context, streamed](Outcome outcome) mutable {
           auto result = context.getResults().initResult();
           if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
@@ -54,9 +54,11 @@ kj::Promise<void> EngineService::score(ScoreContext context) {
   context.allowCancellation();
   return answer(context, [&] {
     const auto request = context.getParams().getRequest();
+    std::vector<Request> requests = read_requests(request, service_.terms);
+    service_.dispatcher.require_room(requests);
     kj::Vector<kj::Promise<Outcome>> outcomes;
-    for (Request& one : read_requests(request, service_.terms))
-      outcomes.add(service_.dispatcher.start(std::move(one), nullptr, milliseconds(request.getDeadlineMs())));
+    for (Request& one : requests)
+      outcomes.add(service_.dispatcher.start(std::move(one), client_, nullptr, milliseconds(request.getDeadlineMs())));
     return kj::joinPromises(outcomes.releaseAsArray()).then([context](kj::Array<Outcome> all) mutable {
       auto result = context.getResults().initResult();
       for (const Outcome& outcome : all)

@@ -42,6 +42,7 @@ class EngineService final : public rpc::Engine::Server {
 
   Service& service_;
   kj::Function<kj::Own<void>()> on_call_;
+  const std::shared_ptr<Dispatcher::Client> client_ = std::make_shared<Dispatcher::Client>();
 };
 
 }  // namespace pleat

@@ -206,6 +206,8 @@ struct Error {
     # failed: see Sink.push().
     sinkFailed @7;
     # failed: the client's sink threw.
+    unimplemented @8;
+    # unimplemented: this server is older than what it is asked for.
   }
 }
 
@@ -277,6 +279,8 @@ struct Limits {
   # Texts written together.
   idleTimeoutMs @13 :UInt32;
   # A connection without a call for so long is closed.
+  requestsPerConnection @14 :UInt32;
+  # Of the requests, those of one connection. 0: all of them may be.
 }
 
 struct LayerStats {

@@ -17,8 +17,21 @@ ErrorKind kind_of(Code code) {
       return ErrorKind::overloaded;
     case Code::DRAINING:
       return ErrorKind::disconnected;
+    case Code::UNIMPLEMENTED:
+      return ErrorKind::unimplemented;
     default:
       return ErrorKind::failed;
+  }
+}
+
+Code code_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::invalid:
+      return Code::BAD_REQUEST;
+    case ErrorKind::unimplemented:
+      return Code::UNIMPLEMENTED;
+    default:
+      return Code::INTERNAL;
   }
 }
 
@@ -54,16 +67,12 @@ ErrorKind arrived(Kind kind) {
   }
 }
 
-bool is_callers_fault(ErrorKind kind) { return kind == ErrorKind::invalid || kind == ErrorKind::unimplemented; }
-
 }  // namespace
 
 Refusal::Refusal(Code code, const std::string& message, uint32_t retry_after_ms)
     : Error(kind_of(code), message), code_(code), retry_after_ms_(retry_after_ms) {}
 
-Refusal::Refusal(const Error& error) : Error(error), code_(Code::INTERNAL) {
-  if (is_callers_fault(error.kind())) code_ = Code::BAD_REQUEST;
-}
+Refusal::Refusal(const Error& error) : Error(error), code_(code_of(error.kind())) {}
 
 Refusal::Refusal(rpc::Error::Reader error)
     : Error(arrived(error.getKind()), error.getMessage().cStr()),

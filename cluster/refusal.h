@@ -11,7 +11,7 @@ namespace pleat {
 class Refusal : public Error {
  public:
   Refusal(rpc::Error::Code code, const std::string& message, uint32_t retry_after_ms = 0);
-  // Of any other error: badRequest if it is the caller's fault, else internal.
+  // Of any other error: badRequest if it is the caller's fault, unimplemented, else internal.
   explicit Refusal(const Error& error);
   // As it arrived.
   explicit Refusal(rpc::Error::Reader error);

@@ -3,6 +3,7 @@
 namespace pleat {
 
 void ServerLimits::complete(int64_t max_positions, int64_t cache_tokens) {
+  if (requests_per_connection == 0) requests_per_connection = requests;
   if (tokens == 0) tokens = 4 * cache_tokens;
   if (prompt_bytes == 0) prompt_bytes = 64 * max_positions;
 }
@@ -22,6 +23,7 @@ void ServerLimits::write(rpc::Limits::Builder out) const {
   out.setMessageBytes(uint64_t(message_bytes()));
   out.setBatch(uint32_t(batch));
   out.setIdleTimeoutMs(uint32_t(idle_timeout_ms));
+  out.setRequestsPerConnection(uint32_t(requests_per_connection));
 }
 
 }  // namespace pleat

@@ -8,8 +8,9 @@ namespace pleat {
 
 struct ServerLimits {
   int64_t requests = 256;
-  int64_t tokens = 0;        // 0: four times what the key-value cache holds
-  int64_t prompt_bytes = 0;  // 0: 64 a token of the model's context
+  int64_t requests_per_connection = 0;  // 0: all of them
+  int64_t tokens = 0;                   // 0: four times what the key-value cache holds
+  int64_t prompt_bytes = 0;             // 0: 64 a token of the model's context
   int64_t messages = 1024;
   int64_t stop_strings = 16;
   int64_t stop_bytes = 1024;

@@ -118,6 +118,10 @@ void add_serve(CLI::App& app, Command& command) {
                  "Requests taken at a time, waiting or running; more are told when to try again")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  sub.add_option("--max-requests-per-client", options->limits.requests_per_connection,
+                 "Of these, those of one connection, as a router has one; 0: all")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
   sub.add_option("--queue-tokens", options->limits.tokens,
                  "Their prompts and max_tokens together; 0: four times what the key-value cache holds")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40))

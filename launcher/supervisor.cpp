@@ -55,7 +55,7 @@ class Supervisor {
  public:
   explicit Supervisor(const LaunchOptions& options) : options_(options) {
     sigemptyset(&signals_);
-    for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals_, signal);
+    for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) sigaddset(&signals_, signal);
     sigprocmask(SIG_BLOCK, &signals_, &before_);
     signal_fd_ = signalfd(-1, &signals_, SFD_CLOEXEC | SFD_NONBLOCK);
     PLEAT_ASSERT(signal_fd_ >= 0);

@@ -148,6 +148,8 @@ kj::Promise<void> Gateway::start(OpenAiRequest request, const std::string& clien
   if (facts && !request.model.empty() && request.model != facts->model)
     return fail({404, "invalid_request_error", "model_not_found",
                  concat("the model '", request.model, "' is not served here, but '", facts->model, "' is"), 0});
+  if (const std::string why = never_fits(request); !why.empty())
+    return fail({400, "invalid_request_error", "tooLarge", why, 0});
   const auto taken = texts_.find(client);
   const int now = taken == texts_.end() ? 0 : taken->second;
   if (now + request.choices() > limits.client_texts)
@@ -157,6 +159,17 @@ kj::Promise<void> Gateway::start(OpenAiRequest request, const std::string& clien
   auto generation = kj::heap<Generation>(*this, std::move(request), response);
   auto done = generation->run();
   return done.attach(kj::mv(generation)).attach(kj::mv(share));
+}
+
+std::string Gateway::never_fits(const OpenAiRequest& request) const {
+  const int texts = request.choices();
+  if (texts > limits.client_texts)
+    return concat("the request asks for ", texts, " texts; a client may have ", limits.client_texts, " under way");
+  const auto room = replicas.room(request.sampling.max_tokens, request.least_prompt_tokens());
+  if (room && texts > *room)
+    return concat("the request asks for ", texts, " texts; the servers take at most ", *room,
+                  " of this size at a time");
+  return "";
 }
 
 std::string Gateway::replicas_json() const {

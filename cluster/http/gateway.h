@@ -67,6 +67,8 @@ class Gateway {
   kj::Promise<void> generate(bool chat, const std::string& client, kj::AsyncInputStream& body,
                              kj::HttpService::Response& response);
   kj::Promise<void> start(OpenAiRequest request, const std::string& client, kj::HttpService::Response& response);
+  // Why it would be turned away even if nothing else were under way; empty: it would not.
+  std::string never_fits(const OpenAiRequest& request) const;
   std::string replicas_json() const;
 
   const ApiKeys keys_;

@@ -35,7 +35,7 @@ struct Generation::Choice {
   std::vector<ShownToken> tokens;  // with log probabilities, where asked for
   int64_t offset = 0;              // characters of the tokens that were sent
   bool begun = false;
-  kj::TimePoint last = kj::origin<kj::TimePoint>();  // token
+  kj::TimePoint first = kj::origin<kj::TimePoint>(), last = first;  // token
   std::optional<Routed> end;
   kj::Own<Session> session;
 };
@@ -109,12 +109,26 @@ kj::Promise<void> Generation::take(Choice& choice, rpc::Piece::Reader piece) {
 
 void Generation::measure(Choice& choice, size_t tokens) {
   const kj::TimePoint now = gateway_.timer.now();
+  gateway_.metrics.generated_tokens += tokens;
   if (!std::exchange(choice.begun, true)) {
     gateway_.metrics.first_token.add(now - start_);
+    choice.first = now;
     --tokens;
   }
   for (size_t i = 0; i < tokens; ++i) gateway_.metrics.between_tokens.add((now - choice.last) / int64_t(tokens));
   choice.last = now;
+}
+
+void Generation::count(const Choice& choice, const Routed& routed) {
+  Metrics& metrics = gateway_.metrics;
+  metrics.whole_text.add(gateway_.timer.now() - start_);
+  if (routed.completion_tokens > 1)
+    metrics.each_token.add((choice.last - choice.first) / int64_t(routed.completion_tokens - 1));
+  metrics.prompt_size.add(routed.prompt_tokens);
+  metrics.text_size.add(routed.completion_tokens);
+  metrics.max_tokens.add(request_.sampling.max_tokens);
+  metrics.prompt_tokens += routed.prompt_tokens;
+  ++metrics.ends[name_of(routed.reason)];
 }
 
 void Generation::end(Choice& choice, Routed routed) {
@@ -122,11 +136,7 @@ void Generation::end(Choice& choice, Routed routed) {
     if (!refusal_) refusal_ = routed.refusal;
     refused_->fulfill();
   } else {
-    Metrics& metrics = gateway_.metrics;
-    metrics.whole_request.add(gateway_.timer.now() - start_);
-    metrics.prompt_tokens += routed.prompt_tokens;
-    metrics.generated_tokens += routed.completion_tokens;
-    ++metrics.ends[name_of(routed.reason)];
+    count(choice, routed);
   }
   choice.end = std::move(routed);
   if (!request_.stream || choice.end->refusal) return;
@@ -135,6 +145,7 @@ void Generation::end(Choice& choice, Routed routed) {
 }
 
 kj::Promise<void> Generation::finish() {
+  for (size_t prompt = 0; prompt < request_.prompts.size(); ++prompt) gateway_.metrics.texts_asked_for.add(request_.n);
   if (!request_.stream) {
     ++gateway_.metrics.responses[200];
     return reply(response_, *gateway_.headers, 200, "application/json", whole());

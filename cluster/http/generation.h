@@ -22,6 +22,7 @@ class Generation {
   kj::Promise<void> write(Choice& choice);
   kj::Promise<void> take(Choice& choice, rpc::Piece::Reader piece);
   void measure(Choice& choice, size_t tokens);
+  void count(const Choice& choice, const Routed& routed);
   void end(Choice& choice, Routed routed);
   kj::Promise<void> finish();
   kj::Promise<void> refuse(const Refusal& refusal);

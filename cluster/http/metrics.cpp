@@ -37,6 +37,14 @@ struct ReplicaValue {
   double (*of)(rpc::Stats::Reader stats);
 };
 
+// 1, 2, 5, 10, 20 ... of so many digits.
+std::vector<double> one_two_five(int digits) {
+  std::vector<double> bounds;
+  for (double power = 1; digits > 0; --digits, power *= 10)
+    for (const double first : {1, 2, 5}) bounds.push_back(first * power);
+  return bounds;
+}
+
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 constexpr ReplicaValue kReplicaValues[] = {
@@ -112,11 +120,12 @@ void write_replicas(const ReplicaSet& replicas, const std::string& model, std::s
 
 }  // namespace
 
-void Histogram::add(kj::Duration time) {
-  const double seconds = double(time / kj::MICROSECONDS) * 1e-6;
-  ++counts_[size_t(std::lower_bound(bounds_.begin(), bounds_.end(), seconds) - bounds_.begin())];
-  sum_ += seconds;
+void Histogram::add(double value) {
+  ++counts_[size_t(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin())];
+  sum_ += value;
 }
+
+void Histogram::add(kj::Duration time) { add(double(time / kj::MICROSECONDS) * 1e-6); }
 
 void Histogram::write(const std::string& name, const std::string& help, const std::string& labels,
                       std::string& out) const {
@@ -134,7 +143,12 @@ void Histogram::write(const std::string& name, const std::string& help, const st
 Metrics::Metrics()
     : first_token({.005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80}),
       between_tokens({.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .5, 1, 2.5}),
-      whole_request({.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320}) {}
+      whole_text({.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320}),
+      each_token({.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 10}),
+      prompt_size(one_two_five(6)),
+      text_size(one_two_five(6)),
+      max_tokens(one_two_five(6)),
+      texts_asked_for(one_two_five(2)) {}
 
 std::string Metrics::text(const ReplicaSet& replicas) const {
   std::string out;
@@ -145,13 +159,19 @@ std::string Metrics::text(const ReplicaSet& replicas) const {
     sample(name, model, value, out);
   };
   one("vllm:prompt_tokens_total", "counter", "Tokens of the prompts of finished texts", double(prompt_tokens));
-  one("vllm:generation_tokens_total", "counter", "Tokens of finished texts", double(generated_tokens));
+  one("vllm:generation_tokens_total", "counter", "Tokens of texts, as they come", double(generated_tokens));
   begin("vllm:request_success_total", "counter", "Finished texts, by reason", out);
   for (const auto& [reason, count] : ends)
     sample("vllm:request_success_total", concat(model, ",finished_reason=", quoted(reason)), double(count), out);
   first_token.write("vllm:time_to_first_token_seconds", "From a request to its first token", model, out);
   between_tokens.write("vllm:inter_token_latency_seconds", "From one token to the next", model, out);
-  whole_request.write("vllm:e2e_request_latency_seconds", "From a request to the end of its text", model, out);
+  whole_text.write("vllm:e2e_request_latency_seconds", "From a request to the end of its text", model, out);
+  each_token.write("vllm:request_time_per_output_token_seconds", "Mean time between a finished text's tokens", model,
+                   out);
+  prompt_size.write("vllm:request_prompt_tokens", "Tokens of a finished text's prompt", model, out);
+  text_size.write("vllm:request_generation_tokens", "Tokens of a finished text", model, out);
+  max_tokens.write("vllm:request_params_max_tokens", "max_tokens of a finished text", model, out);
+  texts_asked_for.write("vllm:request_params_n", "Texts that a prompt was to have, all finished", model, out);
   one("pleat:moves_total", "counter", "Times a text went on at another replica", double(moves));
   one("pleat:texts_running", "gauge", "Texts of this router that have not ended", double(texts));
   one("pleat:http_connections", "gauge", "Open connections of clients", double(connections));

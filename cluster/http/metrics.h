@@ -13,10 +13,11 @@ namespace pleat {
 
 class Histogram {
  public:
-  // bounds: the buckets' upper ends in seconds, ascending; the last bucket has none.
+  // bounds: the buckets' upper ends, ascending; the last bucket has none.
   explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
 
-  void add(kj::Duration time);
+  void add(double value);
+  void add(kj::Duration time);  // in seconds
   void write(const std::string& name, const std::string& help, const std::string& labels, std::string& out) const;
 
  private:
@@ -26,12 +27,16 @@ class Histogram {
 };
 
 struct Metrics {
-  Histogram first_token, between_tokens, whole_request;
-  uint64_t prompt_tokens = 0, generated_tokens = 0;  // of texts that have ended
-  std::map<std::string, uint64_t> ends;              // texts, by finish reason; "abort": none
-  std::map<int, uint64_t> responses;                 // by HTTP status
-  uint64_t moves = 0;                                // of texts from one replica to another
-  int64_t texts = 0, connections = 0;                // now
+  Histogram first_token, between_tokens;
+  // Of texts that have ended well.
+  Histogram whole_text, each_token, prompt_size, text_size, max_tokens;
+  Histogram texts_asked_for;             // of each prompt
+  uint64_t prompt_tokens = 0;            // of those texts
+  uint64_t generated_tokens = 0;         // as they come
+  std::map<std::string, uint64_t> ends;  // texts, by finish reason; "abort": none
+  std::map<int, uint64_t> responses;     // by HTTP status
+  uint64_t moves = 0;                    // of texts from one replica to another
+  int64_t texts = 0, connections = 0;    // now
 
   Metrics();
   std::string text(const ReplicaSet& replicas) const;

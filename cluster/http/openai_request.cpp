@@ -1,5 +1,6 @@
 #include "cluster/http/openai_request.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <random>
@@ -124,6 +125,15 @@ OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimit
   request.sampling = read_sampling(body, chat, limits);
   request.priority = read_priority(body);
   return request;
+}
+
+int64_t OpenAiRequest::least_prompt_tokens() const {
+  auto least = std::numeric_limits<int64_t>::max();
+  for (const OpenAiPrompt& prompt : prompts) {
+    const auto* tokens = std::get_if<std::vector<int32_t>>(&prompt);
+    least = std::min(least, tokens ? int64_t(tokens->size()) : 0);
+  }
+  return least;
 }
 
 void write_prompt(const OpenAiPrompt& prompt, rpc::Prompt::Builder out) {

@@ -25,6 +25,8 @@ struct OpenAiRequest {
   int priority = 0;  // as rpc::GenerateRequest's, where a higher one goes first
 
   int choices() const { return n * int(prompts.size()); }
+  // That are known to be in each prompt: of texts none.
+  int64_t least_prompt_tokens() const;
 };
 
 // Temperature 1 where the body has none, as OpenAI's; 16 tokens, in a chat as many as may be; a random seed, so that a

@@ -50,6 +50,22 @@ bool ReplicaSet::any_usable() const {
   return std::any_of(replicas_.begin(), replicas_.end(), [](const auto& replica) { return replica->usable(); });
 }
 
+std::optional<int64_t> ReplicaSet::room(int64_t max_tokens, int64_t prompt_tokens) const {
+  if (replicas_.empty()) return std::nullopt;
+  int64_t texts = 0;
+  for (const auto& replica : replicas_) {
+    const ReplicaFacts& facts = replica->facts();
+    if (!facts.info.get() || facts.info->getLimits().getRequests() == 0) return std::nullopt;
+    const auto limits = facts.info->getLimits();
+    const int64_t each = std::max<int64_t>(1, prompt_tokens + std::min(max_tokens, facts.max_positions));
+    const int64_t ours =
+        limits.getRequestsPerConnection() > 0 ? limits.getRequestsPerConnection() : limits.getRequests();
+    // One text is taken whatever its size.
+    texts += std::max<int64_t>(1, std::min<int64_t>({limits.getRequests(), ours, int64_t(limits.getTokens()) / each}));
+  }
+  return texts;
+}
+
 const ReplicaFacts* ReplicaSet::facts() const {
   for (const auto& replica : replicas_)
     if (replica->connected()) return &replica->facts();

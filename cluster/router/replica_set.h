@@ -36,6 +36,9 @@ class ReplicaSet {
 
   const std::vector<std::shared_ptr<Replica>>& all() const { return replicas_; }
   bool any_usable() const;
+  // How many texts with this max_tokens, behind prompts of at least so many tokens, all their queues could hold while
+  // nothing else is there; those that are away count too. None where one has never said what it takes.
+  std::optional<int64_t> room(int64_t max_tokens, int64_t prompt_tokens) const;
   // What they serve, by one that is connected; null where none is.
   const ReplicaFacts* facts() const;
 

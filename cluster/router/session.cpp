@@ -33,9 +33,10 @@ std::string bytes_of(rpc::Prompt::Reader prompt) {
 Routed refused(const Refusal& refusal) { return {{}, 0, 0, refusal}; }
 
 // As a promise. (g++ 12 takes one made of the value itself for uninitialised.)
-kj::Promise<Routed> refuse(const Refusal& refusal) {
-  return kj::evalLater([refusal] { return refused(refusal); });
+kj::Promise<Routed> promise(Routed routed) {
+  return kj::evalLater([routed = std::move(routed)]() mutable { return std::move(routed); });
 }
+kj::Promise<Routed> refuse(const Refusal& refusal) { return promise(refused(refusal)); }
 
 }  // namespace
 
@@ -88,10 +89,17 @@ Session::Session(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& op
 
 Session::~Session() noexcept(false) = default;
 
-kj::Promise<Routed> Session::run() { return go_on(); }
+kj::Promise<Routed> Session::run() {
+  auto routed = go_on();
+  if (const int64_t ms = request_.getDeadlineMs(); ms > 0) {
+    const Refusal late(rpc::Error::Code::DEADLINE_EXCEEDED, concat("the deadline of ", ms, " ms has passed"));
+    routed = routed.exclusiveJoin(timer_.atTime(start_ + ms * kj::MILLISECONDS).then([late] { return refused(late); }));
+  }
+  return routed.then([this](Routed&& end) { return after_the_last_piece(std::move(end)); });
+}
 
 kj::Promise<Routed> Session::go_on() {
-  if (client_lost_) return after_the_last_piece({});
+  if (client_lost_) return promise({});
   const auto replica = replicas_.choose(beginnings_, tried_, written_.empty() ? "" : identity_);
   if (!replica) return nobody();
   if (!fits(*replica))
@@ -99,7 +107,7 @@ kj::Promise<Routed> Session::go_on() {
         rpc::Error::Code::TOO_LARGE,
         concat("the request has more than the ", replica->facts().message_bytes, " bytes that a server takes")));
   return try_at(replica).then([this](std::optional<Routed> routed) -> kj::Promise<Routed> {
-    return routed ? after_the_last_piece(std::move(*routed)) : go_on();
+    return routed ? promise(std::move(*routed)) : go_on();
   });
 }
 

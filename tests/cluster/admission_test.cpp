@@ -26,6 +26,19 @@ TEST(Admission, HoldsItsBoundsAndLetsALargerRequestInAlone) {
   EXPECT_EQ(admission.tokens(), 0);
 }
 
+TEST(Admission, CouldHoldWhatItAdmitsWhileNothingElseIsThere) {
+  for (int64_t most_requests = 1; most_requests <= 4; ++most_requests)
+    for (int64_t most_tokens = 0; most_tokens <= 12; ++most_tokens)
+      for (int64_t requests = 1; requests <= 5; ++requests)
+        for (int64_t each = 0; each <= 13; ++each) {
+          Admission admission(most_requests, most_tokens);
+          int64_t admitted = 0;
+          while (admitted < requests && admission.admit(each)) ++admitted;
+          EXPECT_EQ(Admission(most_requests, most_tokens).could_hold(requests, requests * each), admitted == requests)
+              << requests << " of " << each << " into " << most_requests << " of " << most_tokens;
+        }
+}
+
 TEST(Admission, TellsEachOneTurnedAwayToWaitForOneEndMore) {
   Admission admission(1, 100);
   ASSERT_TRUE(admission.admit(1));

@@ -31,6 +31,9 @@ struct FakeReplica {
   size_t dies_after = SIZE_MAX;               // then its connections are cut
   std::optional<Refusal> refuses;             // every request
   kj::Duration pace = 10 * kj::MILLISECONDS;  // a token
+  uint32_t queue_requests = 0;                // that it says it takes, and their tokens; 0: it does not say
+  uint32_t queue_requests_of_one = 0;         // client
+  uint64_t queue_tokens = 0;
 
   // What it has seen.
   int connections = 0, requests = 0;
@@ -50,7 +53,12 @@ class FakeEngine final : public rpc::Engine::Server {
     auto info = context.getResults().initInfo();
     info.setModel("fake");
     info.setIdentity(replica_.identity.c_str());
-    info.initLimits().setMessageBytes(1 << 20);
+    info.initBlueprint().setMaxPositions(512);
+    auto limits = info.initLimits();
+    limits.setMessageBytes(1 << 20);
+    limits.setRequests(replica_.queue_requests);
+    limits.setRequestsPerConnection(replica_.queue_requests_of_one);
+    limits.setTokens(replica_.queue_tokens);
     return kj::READY_NOW;
   }
   kj::Promise<void> stats(StatsContext context) override {

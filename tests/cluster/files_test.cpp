@@ -244,6 +244,19 @@ TEST_F(Files, ABatchWritesWhatTheDoorWouldAnswerAndBadLinesAreErrors) {
   EXPECT_EQ(door->get("/v1/batches").parsed()["data"], json::array({end}));
 }
 
+TEST_F(Files, ALineThatNoServerCouldEverTakeIsAnErrorAndNotAskedAgain) {
+  world["a"].queue_requests = world["b"].queue_requests = 3;
+  world["a"].queue_tokens = world["b"].queue_tokens = 100;
+  open();
+  const std::string seven = R"({"custom_id": "seven", "prompt": "x", "n": 7, "max_tokens": 3})";
+  const json end = finished(batch(keep(seven + "\n" + line("one", 4, 3)))["id"]);
+  EXPECT_EQ(end["status"], "completed") << end;
+  EXPECT_EQ(records(end["output_file_id"]).at("one")["response"]["body"]["choices"][0]["text"], ruled_text(4, 3));
+  const json error = records(end["error_file_id"]).at("seven")["response"];
+  EXPECT_EQ(error["status_code"], 400);
+  EXPECT_EQ(error["body"]["error"]["code"], "tooLarge");
+}
+
 // The router ends in the middle and another one starts on the folder, again and again.
 TEST_F(Files, ABatchGoesOnAfterEachRestartWithoutLosingOrRepeatingARecord) {
   std::string input;

@@ -124,6 +124,64 @@ TEST(Http, WhereAllAreBusyItIs429) {
   EXPECT_EQ(answer.retry_after, "3");
 }
 
+TEST(Http, MoreTextsThanAClientMayEverHaveAre400) {
+  FakeWorld world;
+  world["a"];
+  HttpLimits limits;
+  limits.client_texts = 3;
+  Door door(world, limits);
+  const auto answer = door.post("/v1/completions", {{"prompt", "x"}, {"n", 4}});
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.error(), "the request asks for 4 texts; a client may have 3 under way");
+  EXPECT_EQ(answer.parsed()["error"]["code"], "tooLarge");
+  EXPECT_EQ(door.post("/v1/completions", {{"prompt", "x"}, {"n", 3}, {"max_tokens", 2}}).status, 200);
+}
+
+TEST(Http, TextsThatNoQueuesCouldEverHoldAre400) {
+  FakeWorld world;
+  for (const char* address : {"a", "b"}) {
+    world[address].queue_requests = 3;
+    world[address].queue_tokens = 100;
+  }
+  Door door(world);
+  const auto status = [&](const json& prompt, int n, int max_tokens) {
+    return door.post("/v1/completions", {{"prompt", prompt}, {"n", n}, {"max_tokens", max_tokens}}).status;
+  };
+  const auto expect_bounds = [&] {
+    EXPECT_EQ(status("x", 6, 10), 200);
+    EXPECT_EQ(status("x", 7, 10), 400) << "requests";
+    EXPECT_EQ(status("x", 4, 50), 200);
+    EXPECT_EQ(status("x", 5, 50), 400) << "tokens";
+    EXPECT_EQ(status("x", 2, 300), 200) << "a queue holds any one text";
+    EXPECT_EQ(status("x", 3, 300), 400);
+    EXPECT_EQ(status(std::vector<int>(40, 1), 4, 10), 200);
+    EXPECT_EQ(status(std::vector<int>(41, 1), 3, 10), 400) << "tokens of the prompt";
+    EXPECT_EQ(status({std::vector<int>(41, 1), std::vector<int>(4, 1)}, 3, 10), 200) << "of the shortest prompt";
+  };
+  expect_bounds();
+  world["b"].silent = true;
+  world.kill("b");
+  world.pass(100 * kj::MILLISECONDS);
+  ASSERT_FALSE(door.replicas.all()[1]->usable());
+  expect_bounds();  // one that is away may come back
+  door.replicas.set({"a", "c"});
+  EXPECT_EQ(status("x", 16, 10), 200) << "nobody knows what c takes";
+  world["d"].queue_requests = 3;
+  world["d"].queue_tokens = 2 * 512;
+  world["d"].pace = 1 * kj::MILLISECONDS;
+  world["e"].queue_requests = 9;
+  world["e"].queue_requests_of_one = 2;
+  world["e"].queue_tokens = 1000;
+  door.replicas.set({"d"});
+  world.pass(100 * kj::MILLISECONDS);
+  EXPECT_EQ(status("x", 2, 600), 200) << "none is longer than the model's context";
+  EXPECT_EQ(status("x", 3, 600), 400);
+  door.replicas.set({"e"});
+  world.pass(100 * kj::MILLISECONDS);
+  EXPECT_EQ(status("x", 2, 10), 200);
+  EXPECT_EQ(status("x", 3, 10), 400) << "the router is one client";
+}
+
 TEST(Http, AStreamThatCannotGoOnEndsWithAnError) {
   FakeWorld world;
   world["a"].dies_after = 2;
@@ -168,6 +226,31 @@ TEST(Http, WrongRequestsAreSentences) {
   EXPECT_EQ(world["a"].requests, 0);
 }
 
+TEST(Http, TokensAreCountedAsTheyComeAndTextsWhenTheyHaveEnded) {
+  FakeWorld world;
+  world["a"].stops_after = 5;
+  Door door(world);
+  const auto count = [&](const std::string& name) {
+    const std::string metrics = door.get("/metrics").body, line = "\nvllm:" + name + "{model_name=\"fake\"} ";
+    const size_t at = metrics.find(line);
+    return at == std::string::npos ? -1 : std::stoi(metrics.substr(at + line.size()));
+  };
+  const json body = {{"prompt", {"x", "y"}}, {"n", 3}, {"max_tokens", 8}};
+  auto answer = door.start(kj::HttpMethod::POST, "/v1/completions", body.dump()).eagerlyEvaluate(nullptr);
+  world.pass(1 * kj::SECONDS);
+  EXPECT_EQ(count("generation_tokens_total"), 6 * 5);
+  EXPECT_EQ(count("request_generation_tokens_count"), 0);
+  world["a"].stops_after = SIZE_MAX;
+  world.kill("a");
+  EXPECT_EQ(world.wait(kj::mv(answer)).status, 200);
+  EXPECT_EQ(count("generation_tokens_total"), 6 * 8) << "none twice";
+  EXPECT_EQ(count("request_generation_tokens_count"), 6);
+  EXPECT_EQ(count("request_generation_tokens_sum"), 6 * 8);
+  EXPECT_EQ(count("request_params_max_tokens_sum"), 6 * 8);
+  EXPECT_EQ(count("request_params_n_count"), 2);
+  EXPECT_EQ(count("request_params_n_sum"), 2 * 3);
+}
+
 TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
   FakeWorld world;
   world["a"];
@@ -179,20 +262,33 @@ TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
   EXPECT_EQ(door.get("/v1/models/other").status, 404);
   EXPECT_EQ(door.get("/ready").status, 200);
   const std::string metrics = door.get("/metrics").body;
-  for (const char* line :
-       {"vllm:generation_tokens_total{model_name=\"fake\"} 7\n", "vllm:prompt_tokens_total{model_name=\"fake\"} 3\n",
-        "vllm:request_success_total{model_name=\"fake\",finished_reason=\"length\"} 1\n",
-        "vllm:time_to_first_token_seconds_count{model_name=\"fake\"} 1\n",
-        "vllm:inter_token_latency_seconds_count{model_name=\"fake\"} 6\n",
-        "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
-        "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 6\n",
-        "pleat:replica_up{model_name=\"fake\",replica=\"a\"} 1\n",
-        "pleat:replica_up{model_name=\"fake\",replica=\"b\"} 0\n", "pleat:texts_running{model_name=\"fake\"} 0\n",
-        "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n",
-        "vllm:num_preemptions_total{model_name=\"fake\",replica=\"a\"} 2\n",
-        "pleat:collective_time_share{model_name=\"fake\",replica=\"a\"} 0.25\n",
-        "pleat:fallback_rate{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.2\n",
-        "pleat:predictor_recall{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.75\n"})
+  for (const char* line : {"vllm:generation_tokens_total{model_name=\"fake\"} 7\n",
+                           "vllm:prompt_tokens_total{model_name=\"fake\"} 3\n",
+                           "vllm:request_success_total{model_name=\"fake\",finished_reason=\"length\"} 1\n",
+                           "vllm:time_to_first_token_seconds_count{model_name=\"fake\"} 1\n",
+                           "vllm:inter_token_latency_seconds_count{model_name=\"fake\"} 6\n",
+                           "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
+                           "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 6\n",
+                           "vllm:request_time_per_output_token_seconds_count{model_name=\"fake\"} 1\n",
+                           "vllm:request_time_per_output_token_seconds_bucket{model_name=\"fake\",le=\"0.005\"} 0\n",
+                           "vllm:request_time_per_output_token_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 1\n",
+                           "vllm:request_prompt_tokens_sum{model_name=\"fake\"} 3\n",
+                           "vllm:request_prompt_tokens_bucket{model_name=\"fake\",le=\"2\"} 0\n",
+                           "vllm:request_prompt_tokens_bucket{model_name=\"fake\",le=\"5\"} 1\n",
+                           "vllm:request_generation_tokens_sum{model_name=\"fake\"} 7\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"5\"} 0\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"10\"} 1\n",
+                           "vllm:request_generation_tokens_bucket{model_name=\"fake\",le=\"500000\"} 1\n",
+                           "vllm:request_params_max_tokens_sum{model_name=\"fake\"} 7\n",
+                           "vllm:request_params_n_bucket{model_name=\"fake\",le=\"1\"} 1\n",
+                           "pleat:replica_up{model_name=\"fake\",replica=\"a\"} 1\n",
+                           "pleat:replica_up{model_name=\"fake\",replica=\"b\"} 0\n",
+                           "pleat:texts_running{model_name=\"fake\"} 0\n",
+                           "pleat:replica_generated_tokens_total{model_name=\"fake\",replica=\"a\"} 7\n",
+                           "vllm:num_preemptions_total{model_name=\"fake\",replica=\"a\"} 2\n",
+                           "pleat:collective_time_share{model_name=\"fake\",replica=\"a\"} 0.25\n",
+                           "pleat:fallback_rate{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.2\n",
+                           "pleat:predictor_recall{model_name=\"fake\",replica=\"a\",layer=\"1\"} 0.75\n"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
   EXPECT_EQ(metrics.find("layer=\"0\""), std::string::npos) << "a layer without choices";
   const json replicas = door.get("/v1/pleat/replicas").parsed()["data"];

@@ -72,6 +72,17 @@ TEST(Messages, EverySizeAndValueIsCheckedAndTheServerGoesOn) {
   EXPECT_TRUE(served.wait(ask(caller.engine(), some_request(1), received)).getResult().isOk());
 }
 
+TEST(Messages, APromptOfAKindThatTheServerDoesNotKnowIsUnimplemented) {
+  ServedModel served;
+  Caller caller(served);
+  const Said said = refused(served, caller.engine(), [](rpc::GenerateRequest::Builder request) {
+    capnp::toAny(request.initPrompt()).getDataSection()[0] = 99;  // the union's discriminant
+  });
+  EXPECT_EQ(said.kind, rpc::Error::Kind::UNIMPLEMENTED);
+  EXPECT_EQ(said.code, Code::UNIMPLEMENTED);
+  EXPECT_EQ(said.message, "this server is older than the client: it does not know this kind of prompt");
+}
+
 // Sends bytes that are no RPC and waits until the server closes.
 bool is_closed_after(ServedModel& served, const std::string& bytes) {
   auto stream = served.connect_raw();
@@ -200,6 +211,63 @@ TEST(Messages, ScoresAreThoseOfTheScorer) {
   }
 }
 
+TEST(Messages, AScoreThatCouldNeverBeTakenIsTooLarge) {
+  ServerLimits limits = wide_limits();
+  limits.requests = 2;
+  limits.tokens = 10;
+  ServedModel served(limits);
+  Caller caller(served);
+  const auto error_of = [&](uint continuations, uint tokens) -> std::optional<Said> {
+    auto call = caller.engine().scoreRequest();
+    auto request = call.initRequest();
+    request.initContext().initTokens(1).set(0, 5);
+    auto all = request.initContinuations(continuations);
+    for (uint i = 0; i < continuations; ++i) {
+      auto one = all[i].initTokens(tokens);
+      for (uint token = 0; token < tokens; ++token) one.set(token, 7);
+    }
+    const auto answer = served.wait(call.send());
+    if (answer.getResult().isOk()) return std::nullopt;
+    const auto error = answer.getResult().getError();
+    return Said{error.getKind(), error.getCode(), error.getMessage().cStr()};
+  };
+  EXPECT_FALSE(error_of(2, 4));
+  EXPECT_FALSE(error_of(1, 20)) << "any one is taken";
+  for (const auto& said : {error_of(3, 1), error_of(2, 5)}) {
+    ASSERT_TRUE(said);
+    EXPECT_EQ(said->kind, rpc::Error::Kind::INVALID);
+    EXPECT_EQ(said->code, Code::TOO_LARGE) << said->message;
+  }
+  EXPECT_EQ(error_of(2, 5)->message, "2 requests of 12 tokens in one, a client has at most 2 of 10 at a time");
+  EXPECT_EQ(served.wait(caller.engine().statsRequest().send()).getStats().getOverloaded(), 0u);
+}
+
+TEST(Messages, AClientHasOnlySoManyRequestsUnderWayAndOthersHaveTheirs) {
+  ServerLimits limits = wide_limits();
+  limits.requests_per_connection = 2;
+  ServedModel served(limits);
+  Caller many(served), other(served);
+  Received received[4];
+  const auto score = [&](uint continuations) {
+    auto call = many.engine().scoreRequest();
+    call.initRequest().initContext().setText("x");
+    for (auto one : call.getRequest().initContinuations(continuations)) one.setText(" y");
+    return served.wait(call.send());
+  };
+  auto first = ask(many.engine(), some_request(0, 450), received[0]).eagerlyEvaluate(nullptr);
+  auto second = ask(many.engine(), some_request(1, 450), received[1]).eagerlyEvaluate(nullptr);
+  const auto third = served.wait(ask(many.engine(), some_request(2), received[2]));
+  const auto error = third.getResult().getError();
+  EXPECT_EQ(error.getCode(), Code::QUEUE_FULL);
+  EXPECT_EQ(error.getKind(), rpc::Error::Kind::OVERLOADED);
+  EXPECT_GE(error.getRetryAfterMs(), 50u);
+  EXPECT_EQ(score(1).getResult().getError().getCode(), Code::QUEUE_FULL);
+  EXPECT_EQ(score(3).getResult().getError().getCode(), Code::TOO_LARGE) << "it could never be taken";
+  EXPECT_TRUE(served.wait(ask(other.engine(), some_request(3), received[3])).getResult().isOk());
+  { const auto dropped = kj::mv(first); }
+  EXPECT_TRUE(served.until([&] { return score(1).getResult().isOk(); }));
+}
+
 TEST(Messages, TokensAndTextsThereAndBack) {
   ServedModel served;
   Caller caller(served);
@@ -245,6 +313,8 @@ TEST(Messages, ARefusalArrivesAsItWasSent) {
     EXPECT_EQ(arrived.retry_after_ms(), sent.retry_after_ms());
     EXPECT_STREQ(arrived.what(), sent.what());
   }
+  EXPECT_EQ(Refusal(Error(ErrorKind::unimplemented, "other way")).code(), Code::UNIMPLEMENTED);
+  EXPECT_EQ(Refusal(Code::UNIMPLEMENTED, "other way").kind(), ErrorKind::unimplemented);
   EXPECT_EQ(name_of(Code::DEADLINE_EXCEEDED), "deadlineExceeded");
   EXPECT_EQ(name_of(Code(99)), "99");
 }

@@ -24,13 +24,14 @@ class Routing {
     std::vector<int32_t> tokens;
     int moves = 0;
   };
-  Text write(uint64_t seed, uint32_t tokens, Session::Take take = {}) {
+  Text write(uint64_t seed, uint32_t tokens, Session::Take take = {}, uint32_t deadline_ms = 0) {
     Text text;
     capnp::MallocMessageBuilder message;
     auto request = message.initRoot<rpc::GenerateRequest>();
     request.initPrompt().setText("a prompt");
     request.initSampling().setSeed(seed);
     request.getSampling().setMaxTokens(tokens);
+    request.setDeadlineMs(deadline_ms);
     Session session(world_.timer, replicas, options, request, [&](rpc::Piece::Reader piece) -> kj::Promise<void> {
       text.text += piece.getText().cStr();
       for (const int32_t token : piece.getTokens()) text.tokens.push_back(token);
@@ -197,6 +198,24 @@ TEST(Session, ATextThatHasBegunWaitsForAReplicaToComeBack) {
       ASSERT_TRUE(text.refusal) << "its patience is over";
       EXPECT_EQ(text.text, ruled_text(6, 5)) << "nothing twice, nothing more";
     }
+  }
+}
+
+// The replica that does not answer does not keep the deadline either.
+TEST(Session, ADeadlineEndsATextWhateverItsReplicaDoes) {
+  for (const size_t tokens : {0, 4}) {
+    FakeWorld world;
+    world["a"].stops_after = tokens;
+    Routing routing(world, {"a"});
+    const kj::TimePoint before = world.timer.now();
+    const auto text = routing.write(2, 10, {}, 700);
+    ASSERT_TRUE(text.refusal);
+    EXPECT_EQ(text.refusal->code(), Code::DEADLINE_EXCEEDED);
+    EXPECT_EQ(text.text, ruled_text(2, tokens));
+    EXPECT_NEAR(double((world.timer.now() - before) / kj::MILLISECONDS), 700, 2);
+    world.pass(100 * kj::MILLISECONDS);
+    EXPECT_EQ(world["a"].running, 0u);
+    expect_whole(routing.write(2, uint32_t(tokens), {}, 700), 2, uint32_t(tokens));
   }
 }
 

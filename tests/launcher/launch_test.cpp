@@ -198,15 +198,18 @@ TEST(Launch, ABatchJobWhoseRankIsKilledIsStartedAgainAndLosesNothing) {
   ASSERT_EQ(launched.events("restart").size(), 1u);
 }
 
-TEST(Launch, SigtermDrainsAServerWhoseExitCodeIsZero) {
-  const Scratch scratch;
-  Launched launched(scratch, "-n 2 -- serve --model " + model() + " --threads 1 --listen unix:" + scratch.path("s"));
-  ASSERT_TRUE(comes_true([&] { return scratch.read("out").find("listening") != std::string::npos; }))
-      << scratch.read("err");
-  kill(launched.pid(), SIGTERM);
-  EXPECT_EQ(launched.wait(), 0) << scratch.read("err");
-  EXPECT_EQ(launched.events("signal").size(), 1u);
-  EXPECT_EQ(launched.events("start").size(), 1u);
+TEST(Launch, ASignalDrainsAServerWhoseExitCodeIsZero) {
+  for (const int signal : {SIGTERM, SIGQUIT, SIGUSR1}) {
+    const Scratch scratch;
+    Launched launched(scratch, "-n 2 -- serve --model " + model() + " --threads 1 --listen unix:" + scratch.path("s"));
+    ASSERT_TRUE(comes_true([&] { return scratch.read("out").find("listening") != std::string::npos; }))
+        << scratch.read("err");
+    kill(launched.pid(), signal);
+    EXPECT_EQ(launched.wait(), 0) << scratch.read("err");
+    ASSERT_EQ(launched.events("signal").size(), 1u) << signal;
+    EXPECT_EQ(launched.events("signal")[0]["signal"], signal);
+    EXPECT_EQ(launched.events("start").size(), 1u);
+  }
 }
 
 TEST(Launch, WrongInputIsNotTriedAgainAndRepeatedFailureIsGivenUp) {

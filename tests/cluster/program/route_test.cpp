@@ -25,6 +25,13 @@ class Routed : public Background {
     client.get(path);
     return client.body();
   }
+  // Whether it comes to have so many texts under way.
+  bool comes_to_run(int texts) const {
+    const std::string line = "pleat:texts_running{model_name=\"pleat-gpt2-9m\"} " + std::to_string(texts) + "\n";
+    for (int i = 0; i < 400; ++i, std::this_thread::sleep_for(5ms))
+      if (page("/metrics").find(line) != std::string::npos) return true;
+    return false;
+  }
 };
 
 json completion(int tokens, bool stream) {
@@ -108,6 +115,30 @@ TEST(Route, AReplicaStoppedInTheMiddleOfAStreamIsLeft) {
   });
   EXPECT_EQ(streamed.text, expected);
   kill(stopped, SIGCONT);
+}
+
+TEST(Route, ARouterKilledBesideAnotherOneTakesOnlyItsOwnTextsWithIt) {
+  const Served first(0, "--threads 1"), second(0, "--threads 1");
+  const std::string both = "--replica " + first.address() + " " + second.address();
+  const Routed killed(both), stays(both);
+  const std::string expected = text_of(stays.address(), 200);
+  HttpClient loses[] = {HttpClient(killed.address()), HttpClient(killed.address())};
+  for (HttpClient& client : loses) client.begin_post("/v1/completions", completion(480, false).dump());
+  EXPECT_TRUE(killed.comes_to_run(2));
+  bool dead = false;
+  const Streamed streamed = stream(stays.address(), 200, [&](size_t tokens) {
+    if (tokens >= 20 && !std::exchange(dead, true)) kill(killed.pid(), SIGKILL);
+  });
+  EXPECT_TRUE(dead);
+  EXPECT_EQ(streamed.text, expected);
+  EXPECT_EQ(streamed.tokens.size(), 200u);
+  const auto stats = [](const Served& served) { return json::parse(served.ask("--stats --json").out); };
+  for (int i = 0; i < 400 && stats(first)["requests"].get<int>() + stats(second)["requests"].get<int>() > 0; ++i)
+    std::this_thread::sleep_for(5ms);
+  EXPECT_EQ(stats(first)["cancelled"].get<int>() + stats(second)["cancelled"].get<int>(), 2);
+  const Routed again(both);
+  EXPECT_EQ(text_of(again.address(), 200), expected) << "what the killed one's client asks for again";
+  EXPECT_EQ(text_of(stays.address(), 200), expected);
 }
 
 TEST(Route, WithNoReplicaLeftItIs503AndSigtermLetsTextsFinish) {
@@ -198,18 +229,12 @@ TEST(Route, AChatIsTheTextOfItsRenderedPrompt) {
 TEST(Route, AClientThatLeavesWhileItWaitsEndsItsText) {
   const Served served(0, "--threads 1");
   const Routed routed("--replica " + served.address());
-  const auto running = [&](const char* count) {
-    const std::string line = std::string("pleat:texts_running{model_name=\"pleat-gpt2-9m\"} ") + count + "\n";
-    for (int i = 0; i < 400; ++i, std::this_thread::sleep_for(5ms))
-      if (routed.page("/metrics").find(line) != std::string::npos) return true;
-    return false;
-  };
   {
     HttpClient leaves(routed.address());
     leaves.begin_post("/v1/completions", completion(480, false).dump());
-    EXPECT_TRUE(running("1"));
+    EXPECT_TRUE(routed.comes_to_run(1));
   }
-  EXPECT_TRUE(running("0"));
+  EXPECT_TRUE(routed.comes_to_run(0));
   EXPECT_NE(routed.page("/metrics").find("finished_reason=\"abort\"} 1\n"), std::string::npos);
   EXPECT_EQ(json::parse(served.ask("--stats --json").out)["cancelled"], 1);
 }
@@ -260,6 +285,25 @@ TEST(Route, TlsOnBothSidesLetsInOnlyThoseWithACertificate) {
   trusting.authorities = tls("other-client.pem");
   EXPECT_EQ(over_tls(door, trusting), "") << "nobody vouches for it";
   EXPECT_THROW(HttpClient(routed.address()).get("/ready"), std::runtime_error) << "without TLS";
+}
+
+TEST(Route, MutualTlsAtItsDoorLetsInOnlyThoseWithACertificate) {
+  const Scratch scratch;
+  const Background routed(pleat_command("route --http 127.0.0.1:0 --replica unix:" + scratch.path("nobody") +
+                                        " --tls-certificate " + tls("server.pem") + " --tls-key " + tls("server.key") +
+                                        " --tls-clients " + tls("authority.pem")));
+  ASSERT_NE(routed.address(), "") << routed.errors();
+  const std::string door = "localhost" + routed.address().substr(routed.address().rfind(':'));
+  const auto answer_to = [&](const std::string& who) {
+    TlsFiles files;
+    files.authorities = tls("authority.pem");
+    if (!who.empty()) files.certificate = tls(who + ".pem"), files.key = tls(who + ".key");
+    return over_tls(door, files);
+  };
+  EXPECT_TRUE(answer_to("client").starts_with("HTTP/1.1 503 ")) << "in, and no replica is there";
+  EXPECT_EQ(answer_to(""), "") << "without a certificate";
+  EXPECT_EQ(answer_to("other-client"), "") << "with one by somebody else";
+  EXPECT_TRUE(answer_to("client").starts_with("HTTP/1.1 503 "));
 }
 
 TEST(Route, AWrongCommandLineIsOneSentence) {

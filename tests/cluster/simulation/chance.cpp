@@ -6,6 +6,7 @@ namespace pleat::test {
 namespace {
 
 constexpr int kChoices = 16;                                       // of one request at most
+constexpr int kMostTexts = 3;                                      // of one that any queue has room for
 constexpr auto kFirst = 2 * kj::SECONDS, kLast = 5 * kj::SECONDS;  // when clients come and faults happen
 
 // A message of a text's growth is longer than this; so is what each token of an event with log probabilities takes.
@@ -32,7 +33,7 @@ RouterTerms Chance::router_terms() {
   terms.options.patience = 8 * kj::SECONDS;
   terms.door = door_;
   terms.http.connections = int(random_.between(8, 40));
-  terms.http.client_texts = client_texts_ = int(random_.between(3, 24));
+  terms.http.client_texts = client_texts_ = int(random_.between(kMostTexts, 24));
   terms.http.body_timeout = 6 * kj::SECONDS;
   terms.http.idle_timeout = 12 * kj::SECONDS;
   terms.http.write_timeout = 8 * kj::SECONDS;
@@ -51,6 +52,7 @@ ReplicaTerms Chance::replica_terms() {
   batch.end_tokens = {kToyEnd};
   ServerLimits& limits = terms_.limits;
   limits.requests = random_.between(4, 24);
+  if (random_.chance(25)) limits.requests_per_connection = random_.between(kMostTexts, limits.requests);
   limits.buffered_tokens = random_.between(8, 40);
   limits.reader_timeout_ms = 5000;
   limits.connections = 12;
@@ -113,7 +115,7 @@ void Chance::some_talk(ClientPlan& plan) {
   plan.line = some_cable_quality(random_);
   plan.line.holds = plan.manner == Manner::reads ? 64 * 1024 : 1024;  // a network keeps up with who reads
   plan.deadline_ms = 0;
-  if (!plan.comes_again && random_.chance(15)) plan.n = int(random_.between(2, 3));
+  if (!plan.comes_again && random_.chance(15)) plan.n = int(random_.between(2, kMostTexts));
   if (plan.meets_faults && random_.chance(20))
     plan.fault = {LineFault::Kind(random_.between(LineFault::stall, LineFault::dead)),
                   random_.between(0 * kj::SECONDS, 2 * kj::SECONDS), absence()};
@@ -161,6 +163,7 @@ std::vector<CallerPlan> Chance::callers() {
     for (auto& given : plan.given)
       for (int64_t count = random_.between(1, 12); count > 0; --count)
         given.push_back(int32_t(random_.between(0, kToyVocab - 1)));
+    plan.fits = int64_t(plan.given.size()) <= terms_.limits.requests_per_connection;
   }
   return plans;
 }
@@ -176,12 +179,15 @@ std::vector<ClientPlan> Chance::late_clients(kj::TimePoint now) {
     plan.meets_faults = false;
     if (door_) some_talk(plan);
   }
-  // One takes all that its address may have under way, if a replica's queue can hold it: there is nothing left of
-  // earlier ones.
+  // One takes all that its address may have under way, if the queues can hold it: there is nothing left of earlier
+  // ones. In some worlds it asks for what may be more than that.
   if (!door_) return plans;
   ClientPlan& last = plans.back();
   const int64_t tokens = int64_t(last.request.prompt.size()) + last.request.sampling.max_tokens;
-  last.n = int(std::min<int64_t>({client_texts_, terms_.limits.requests, kChoices, terms_.limits.tokens / tokens}));
+  const int64_t queues = std::min(terms_.limits.requests_per_connection, terms_.limits.tokens / tokens) * replicas_;
+  const int64_t room = std::min<int64_t>(client_texts_, queues);
+  last.n = int(random_.chance(40) ? random_.between(1, kChoices) : std::min<int64_t>(room, kChoices));
+  last.fits = last.comes_again = last.n <= room;
   last.streams = last.wants_usage = false;  // it is refused as a whole
   return plans;
 }

@@ -16,9 +16,20 @@ constexpr auto kUnsaid = 8 * kj::SECONDS;  // until a client finds that its rout
 
 Code code_of(const std::string& name) {
   if (name == "tooManyRequests") return Code::QUEUE_FULL;
-  for (const Code code : {Code::QUEUE_FULL, Code::DRAINING, Code::SLOW_READER})
+  for (const Code code : {Code::QUEUE_FULL, Code::DRAINING, Code::SLOW_READER, Code::TOO_LARGE})
     if (name == name_of(code)) return code;
   return Code::INTERNAL;
+}
+
+uint status_of(Code code) {
+  switch (code) {
+    case Code::TOO_LARGE:
+      return 400;
+    case Code::QUEUE_FULL:
+      return 429;
+    default:
+      return 503;
+  }
 }
 
 uint32_t wait_of(const kj::HttpHeaders& headers) {
@@ -128,8 +139,7 @@ void DoorClient::answered() {
     return close(End::whole);
   }
   const Code code = code_of(told_->code());
-  const bool fits = code == Code::QUEUE_FULL ? status_ == 429 : status_ == 503;
-  if (!told_->begun() && !fits)
+  if (!told_->begun() && status_ != status_of(code))
     record_.broken("client ", plan_.number, " is answered ", status_, ": ", told_->message().c_str());
   // A stream has nowhere to say when to come again.
   refused(code, told_->message().c_str(), told_->begun() ? 1000 : wait_ms_, told_->begun());

@@ -30,9 +30,10 @@ bool live_through_all(uint64_t first, uint64_t count) {
   }
   std::printf(
       "%lld worlds, %lld faults: %lld whole texts, %lld of them by several replicas; turned away %lld, late %lld, "
-      "too slow %lld, left %lld; answers without the router %lld\n",
+      "too slow %lld, too large %lld, left %lld; answers without the router %lld\n",
       (long long)all.worlds, (long long)all.faults, (long long)all.whole, (long long)all.moved,
-      (long long)all.turned_away, (long long)all.late, (long long)all.slow, (long long)all.left, (long long)all.called);
+      (long long)all.turned_away, (long long)all.late, (long long)all.slow, (long long)all.too_large,
+      (long long)all.left, (long long)all.called);
   return true;
 }
 

@@ -27,6 +27,7 @@ class SessionClient final : public SimulatedClient {
   size_t tokens_ = 0, pieces_ = 0, logprobs_ = 0;
   std::string text_;
   int moves_ = 0;  // of attempts before
+  kj::TimePoint asked_ = kj::origin<kj::TimePoint>();
   std::unique_ptr<Session> session_;
   kj::Promise<void> running_ = kj::READY_NOW, leaving_ = kj::READY_NOW;
 };

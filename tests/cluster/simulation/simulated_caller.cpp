@@ -82,6 +82,7 @@ void SimulatedCaller::check(rpc::Completion::Reader text) {
 
 void SimulatedCaller::check(rpc::Scores::Reader scores) {
   answered_ = true;
+  if (!plan_.fits) record_.broken("caller ", plan_.number, " asks for too much and is answered");
   const auto all = scores.getContinuations();
   if (all.size() != plan_.given.size()) return record_.broken("caller ", plan_.number, " has ", all.size(), " scores");
   for (uint32_t i = 0; i < all.size(); ++i) {
@@ -95,8 +96,9 @@ void SimulatedCaller::check(rpc::Scores::Reader scores) {
 
 void SimulatedCaller::refused(rpc::Error::Reader error) {
   const auto code = error.getCode();
-  const bool may_be =
+  const bool for_now =
       code == rpc::Error::Code::QUEUE_FULL || (code == rpc::Error::Code::DRAINING && plan_.meets_faults);
+  const bool may_be = plan_.fits ? for_now : code == rpc::Error::Code::TOO_LARGE;
   if (!may_be) record_.broken("caller ", plan_.number, " is refused: ", error.getMessage());
 }
 

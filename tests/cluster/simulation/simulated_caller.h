@@ -21,6 +21,7 @@ struct CallerPlan {
   std::vector<std::vector<int32_t>> given;  // what is to be scored; none: a text is asked for
   std::optional<kj::Duration> leaves_after;
   bool meets_faults = true;
+  bool fits = true;  // there could be room for it
 };
 
 class SimulatedCaller {

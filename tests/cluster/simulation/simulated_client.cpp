@@ -45,7 +45,9 @@ void SimulatedClient::refused(Code code, const char* sentence, uint32_t wait_ms,
 bool SimulatedClient::may_be_refused(Code code) const {
   switch (code) {
     case Code::QUEUE_FULL:
-      return !plan_.comes_again;
+      return plan_.fits && !plan_.comes_again;
+    case Code::TOO_LARGE:
+      return !plan_.fits;
     case Code::DRAINING:
       return plan_.meets_faults && !plan_.comes_again;
     case Code::DEADLINE_EXCEEDED:

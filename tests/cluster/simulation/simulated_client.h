@@ -27,6 +27,7 @@ struct ClientPlan {
   kj::Duration pace = 0 * kj::SECONDS;  // a piece, at most
   bool meets_faults = true;
   bool comes_again = false;  // when it is told to, until it gets its text
+  bool fits = true;          // there could be room for it; else it has to be told at once
   int64_t most_ahead = 0;    // tokens that a replica may write for a client that takes none
 
   // Over HTTP.
@@ -46,6 +47,8 @@ class SimulatedClient {
   KJ_DISALLOW_COPY(SimulatedClient);
 
   End end() const { return end_; }
+  // Of one that comes while nothing is wrong.
+  End due() const { return plan_.fits ? End::whole : End::refused; }
   rpc::Error::Code refusal() const { return refusal_; }
   virtual int moves() const { return 0; }  // of its texts, as far as it can know
 

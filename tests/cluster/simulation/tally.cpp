@@ -13,6 +13,7 @@ void Tally::add(const Tally& other) {
   turned_away += other.turned_away;
   late += other.late;
   slow += other.slow;
+  too_large += other.too_large;
   if (broken.empty()) broken = other.broken;
 }
 

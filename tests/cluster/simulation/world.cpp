@@ -51,7 +51,7 @@ class World {
     for (ClientPlan& plan : chance_.late_clients(timer_.now())) add(std::move(plan));
     if (!pass_until([&] { return all_ended() && at_rest(); })) record_.broken("a late request never ends");
     for (size_t i = before; i < clients_.size(); ++i)
-      if (clients_[i]->end() != SimulatedClient::End::whole) record_.broken("a late client got no text");
+      if (clients_[i]->end() != clients_[i]->due()) record_.broken("a late client has not what it is due");
     for (const auto& server : servers_) server->check_at_rest();
     router_.check_at_rest();
     return tally();
@@ -218,8 +218,9 @@ class World {
       ++tally.refused;
       tally.late += client->refusal() == rpc::Error::Code::DEADLINE_EXCEEDED;
       tally.slow += client->refusal() == rpc::Error::Code::SLOW_READER;
+      tally.too_large += client->refusal() == rpc::Error::Code::TOO_LARGE;
     }
-    tally.turned_away = tally.refused - tally.late - tally.slow;
+    tally.turned_away = tally.refused - tally.late - tally.slow - tally.too_large;
     for (const auto& caller : callers_) tally.called += caller->answered();
     tally.digest = record_.digest();
     tally.broken = record_.first_broken();
