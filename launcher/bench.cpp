@@ -64,7 +64,8 @@ void add_bench(CLI::App& app, Command& command) {
            bench_fold);
   add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
            RunsOn::cpu, bench_load);
-  add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::cpu, bench_allreduce);
+  add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::any_device,
+           bench_allreduce);
 }
 
 }  // namespace pleat

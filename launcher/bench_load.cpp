@@ -11,6 +11,7 @@
 
 #include "launcher/bench.h"
 #include "launcher/bootstrap.h"
+#include "launcher/device_preflight.h"
 #include "launcher/model_folder.h"
 #include "launcher/preflight.h"
 #include "launcher/together.h"
@@ -122,7 +123,8 @@ int bench_load(Communicator& communicator, const BenchOptions& options) {
 }
 
 int bench_allreduce(Communicator& communicator, const BenchOptions& options) {
-  return run_check(communicator, options.common.json);
+  return options.common.device == "cuda" ? run_device_check(communicator, options.common)
+                                         : run_check(communicator, options.common.json);
 }
 
 }  // namespace pleat

@@ -11,8 +11,9 @@
 namespace pleat {
 
 void add_common_flags(CLI::App& app, CommonOptions& options) {
-  app.add_option("--device", options.device,
-                 "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, bench decode and prefill")
+  app.add_option(
+         "--device", options.device,
+         "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check, bench decode, prefill and allreduce")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of each rank; 0: its share of the host's cores")
@@ -29,6 +30,11 @@ void add_rank_flags(CLI::App& app, CommonOptions& options) {
   app.add_option("--reduction", options.reduction,
                  "How ranks sum: invariant gives the same bits for any number of ranks, fast the shortest step")
       ->check(CLI::IsMember({"invariant", "fast"}))
+      ->capture_default_str();
+  app.add_option("--device-sums", options.device_sums,
+                 "What --device cuda sums over: the devices' own memory (peers), NCCL or the host's memory; auto: the "
+                 "first of them that there is")
+      ->check(CLI::IsMember({"auto", "peers", "nccl", "host"}))
       ->capture_default_str();
   app.add_option("--step-timeout", options.step_timeout,
                  "Seconds without a sign of life after which a rank counts as lost and the job ends with code 70")
@@ -53,6 +59,7 @@ EngineOptions cache_options(const CommonOptions& options) {
   EngineOptions engine;
   if (!options.kv_format.empty()) engine.kv_dtype = options.kv_format == "int8" ? DType::i8 : DType::bf16;
   engine.key_channels = options.key_channels;
+  engine.device_sums = device_sums_kind(options);
   return engine;
 }
 
@@ -60,9 +67,10 @@ void require_device(const CommonOptions& options, RunsOn runs_on) {
   if (options.device != "cuda") return;
   device_executor();
   if (runs_on == RunsOn::cpu)
-    throw Error(
-        ErrorKind::unimplemented,
-        "--device cuda is for generate, eval, serve, bench decode and bench prefill; this command runs on the CPU");
+    throw Error(ErrorKind::unimplemented,
+                "--device cuda is for generate, eval, serve, check and bench decode, prefill and allreduce; this "
+                "command runs on "
+                "the CPU");
 }
 
 double budget_named(const std::string& text) {
@@ -76,6 +84,12 @@ double budget_named(const std::string& text) {
 
 Reduction reduction_kind(const CommonOptions& options) {
   return options.reduction == "fast" ? Reduction::fast : Reduction::invariant;
+}
+
+DeviceSums device_sums_kind(const CommonOptions& options) {
+  if (options.device_sums == "peers") return DeviceSums::peers;
+  if (options.device_sums == "nccl") return DeviceSums::nccl;
+  return options.device_sums == "host" ? DeviceSums::host : DeviceSums::automatic;
 }
 
 }  // namespace pleat

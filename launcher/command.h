@@ -36,6 +36,7 @@ struct CommonOptions {
   bool json = false;
   bool quiet = false;
   std::string reduction = "invariant";
+  std::string device_sums = "auto";
   double step_timeout = 30;  // seconds
   std::string kv_format;     // empty: the engine's choice
   double key_channels = 1;
@@ -43,13 +44,13 @@ struct CommonOptions {
 
 // --device, --threads, --dtype, --json, --quiet.
 void add_common_flags(CLI::App& app, CommonOptions& options);
-// --reduction invariant|fast and --step-timeout, for commands that run a model on several ranks.
+// --reduction invariant|fast, --device-sums and --step-timeout, for commands that run a model on several ranks.
 void add_rank_flags(CLI::App& app, CommonOptions& options);
 
 // --kv-format and --key-channels, for commands that run a model with a cache.
 void add_cache_flags(CLI::App& app, CommonOptions& options);
 
-// The engine's options with the cache as these flags say.
+// The engine's options with the cache and the devices' sums as these flags say.
 EngineOptions cache_options(const CommonOptions& options);
 
 enum class RunsOn { cpu, any_device };
@@ -66,5 +67,6 @@ inline std::chrono::milliseconds milliseconds(double seconds) {
 }
 
 Reduction reduction_kind(const CommonOptions& options);
+DeviceSums device_sums_kind(const CommonOptions& options);
 
 }  // namespace pleat

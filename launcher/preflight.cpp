@@ -19,9 +19,8 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kSmallest = 1 << 10, kLargest = 4 << 20;  // bytes of the measured all-reduces
-constexpr int64_t kTypical = 16 << 10;                      // d = 4096, one row
-constexpr double kSlow_us = 200;                            // for it, inside one host
+constexpr int64_t kTypical = 16 << 10;  // d = 4096, one row
+constexpr double kSlow_us = 200;        // for it, inside one host
 constexpr int64_t kTimeASize_ns = 150'000'000;
 constexpr size_t kMostRepeats = 2000;
 
@@ -81,50 +80,6 @@ std::vector<float> node_sum(const std::vector<std::vector<float>>& leaves, TreeN
   return sum;
 }
 
-bool same_bits(Communicator& communicator) {
-  constexpr int64_t n = 1000;
-  const std::vector<std::vector<float>> leaves = awkward_leaves(n);
-  const TreeExchange exchange(kVirtualShards, communicator.ranks());
-  std::vector<float> mine, sum(n), from_zero(n);
-  for (const TreeNode& node : exchange.nodes[communicator.rank()]) {
-    const std::vector<float> part = node_sum(leaves, node);
-    mine.insert(mine.end(), part.begin(), part.end());
-  }
-  communicator.tree_all_reduce("preflight", exchange, mine.data(), n, sum.data());
-  from_zero = sum;
-  communicator.broadcast("preflight", std::as_writable_bytes(std::span(from_zero)));
-  const std::vector<float> alone = node_sum(leaves, {0, kVirtualShards});
-  const auto equal = [&](const std::vector<float>& other) {
-    return std::memcmp(sum.data(), other.data(), n * sizeof(float)) == 0;
-  };
-  return communicator.agree_min("preflight", equal(alone) && equal(from_zero)) == 1;
-}
-
-LinkReport measure(Communicator& communicator, int64_t bytes) {
-  const int64_t n = bytes / int64_t(sizeof(float));
-  const TreeExchange exchange(kVirtualShards, communicator.ranks());
-  const std::vector<float> mine(exchange.nodes[communicator.rank()].size() * size_t(n), 1.0f);
-  std::vector<float> sum(n);
-  const auto once_us = [&] {
-    const int64_t start = steady_ns();
-    communicator.tree_all_reduce("preflight", exchange, mine.data(), n, sum.data());
-    return double(steady_ns() - start) * 1e-3;
-  };
-  for (int i = 0; i < 3; ++i) once_us();  // the slots' first touch
-
-  // Rank 0 watches the clock for all.
-  std::vector<double> times;
-  const int64_t start = steady_ns();
-  for (uint8_t more = 1; more;) {
-    for (int i = 0; i < 5; ++i) times.push_back(once_us());
-    more = times.size() < kMostRepeats && steady_ns() - start < kTimeASize_ns;
-    communicator.broadcast("preflight", std::as_writable_bytes(std::span(&more, 1)));
-  }
-  std::sort(times.begin(), times.end());
-  const double p50 = times[times.size() / 2];
-  return {bytes, p50, times[times.size() * 99 / 100], double(bytes) / p50 * 1e-3};
-}
-
 std::vector<std::string> warnings(const Preflight& result) {
   std::vector<std::string> texts;
   std::set<std::string> hosts, isas;
@@ -171,6 +126,46 @@ std::string verdict(const Preflight& result) {
 
 }  // namespace
 
+bool same_bits(Communicator& communicator, const SumOfRanks& sum_of_ranks, bool in_any_order) {
+  constexpr int64_t n = 1000;
+  const std::vector<std::vector<float>> leaves = awkward_leaves(n);
+  const TreeExchange exchange(kVirtualShards, communicator.ranks());
+  std::vector<float> mine, sum(n), from_zero(n);
+  for (const TreeNode& node : exchange.nodes[communicator.rank()]) {
+    const std::vector<float> part = node_sum(leaves, node);
+    mine.insert(mine.end(), part.begin(), part.end());
+  }
+  sum_of_ranks(exchange, mine.data(), n, sum.data());
+  from_zero = sum;
+  communicator.broadcast("preflight", std::as_writable_bytes(std::span(from_zero)));
+  const std::vector<float> alone = node_sum(leaves, {0, kVirtualShards});
+  const auto equal = [&](const std::vector<float>& other) {
+    return std::memcmp(sum.data(), other.data(), n * sizeof(float)) == 0;
+  };
+  return communicator.agree_min("preflight", (in_any_order || equal(alone)) && equal(from_zero)) == 1;
+}
+
+LinkReport measure_sums(Communicator& communicator, int64_t bytes, int count, const std::function<void()>& sums) {
+  const auto once_us = [&] {
+    const int64_t start = steady_ns();
+    sums();
+    return double(steady_ns() - start) * 1e-3 / count;
+  };
+  for (int i = 0; i < 3; ++i) once_us();  // the slots' first touch
+
+  // Rank 0 watches the clock for all.
+  std::vector<double> times;
+  const int64_t start = steady_ns();
+  for (uint8_t more = 1; more;) {
+    for (int i = 0; i < 5; ++i) times.push_back(once_us());
+    more = times.size() < kMostRepeats && steady_ns() - start < kTimeASize_ns;
+    communicator.broadcast("preflight", std::as_writable_bytes(std::span(&more, 1)));
+  }
+  std::sort(times.begin(), times.end());
+  const double p50 = times[times.size() / 2];
+  return {bytes, p50, times[times.size() * 99 / 100], double(bytes) / p50 * 1e-3};
+}
+
 int Preflight::hosts() const {
   std::set<std::string> names;
   for (const RankReport& rank : ranks) names.insert(rank.host);
@@ -180,10 +175,18 @@ int Preflight::hosts() const {
 Preflight preflight(Communicator& communicator, bool full) {
   Preflight result;
   result.ranks = introduce(communicator);
-  result.same_bits = same_bits(communicator);
+  const SumOfRanks sum = [&](const TreeExchange& exchange, const float* mine, int64_t n, float* out) {
+    communicator.tree_all_reduce("preflight", exchange, mine, n, out);
+  };
+  result.same_bits = same_bits(communicator, sum);
   result.warnings = warnings(result);
   if (full && communicator.ranks() > 1) {
-    for (int64_t bytes = kSmallest; bytes <= kLargest; bytes *= 4) result.links.push_back(measure(communicator, bytes));
+    const TreeExchange exchange(kVirtualShards, communicator.ranks());
+    const std::vector<float> mine(exchange.nodes[communicator.rank()].size() * kLargestSum / sizeof(float), 1.0f);
+    std::vector<float> out(kLargestSum / sizeof(float));
+    for (int64_t bytes = kSmallestSum; bytes <= kLargestSum; bytes *= 4)
+      result.links.push_back(measure_sums(
+          communicator, bytes, 1, [&] { sum(exchange, mine.data(), bytes / int64_t(sizeof(float)), out.data()); }));
     const auto typical = std::find_if(result.links.begin(), result.links.end(),
                                       [](const LinkReport& link) { return link.bytes == kTypical; });
     if (result.hosts() == 1 && typical->p50_us > kSlow_us) {

@@ -25,18 +25,14 @@ void print_table(const Preflight& result) {
     std::printf("%4zu  %-*s  %7d  %7d  %5d  %-8s  %.1f of %.1f GB\n", i, host_width, rank.host.c_str(), rank.pid,
                 rank.threads, rank.cores, rank.isa.c_str(), gigabytes(rank.memory_free), gigabytes(rank.memory_total));
   }
-  if (!result.links.empty()) std::printf("\nall-reduce      p50 us      p99 us      GB/s\n");
-  for (const LinkReport& link : result.links) {
-    std::printf("%10s  %10.1f  %10.1f  %8.2f\n", size_text(link.bytes).c_str(), link.p50_us, link.p99_us,
-                link.gb_per_s);
-  }
+  print_links(result.links);
   std::printf("\n");
   for (const std::string& warning : result.warnings) std::printf("warning: %s\n", warning.c_str());
   std::printf("%s\n", result.verdict.c_str());
 }
 
 void print_json(const Preflight& result) {
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::array(), links = ranks;
+  nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (const RankReport& rank : result.ranks) {
     ranks.push_back({{"host", rank.host},
                      {"pid", rank.pid},
@@ -47,12 +43,8 @@ void print_json(const Preflight& result) {
                      {"memory_free", rank.memory_free},
                      {"memory_total", rank.memory_total}});
   }
-  for (const LinkReport& link : result.links) {
-    links.push_back(
-        {{"bytes", link.bytes}, {"p50_us", link.p50_us}, {"p99_us", link.p99_us}, {"gb_per_s", link.gb_per_s}});
-  }
   const nlohmann::ordered_json report = {{"ranks", ranks},
-                                         {"all_reduce", links},
+                                         {"all_reduce", links_json(result.links)},
                                          {"same_bits", result.same_bits},
                                          {"warnings", result.warnings},
                                          {"verdict", result.verdict},
@@ -61,6 +53,21 @@ void print_json(const Preflight& result) {
 }
 
 }  // namespace
+
+void print_links(const std::vector<LinkReport>& links) {
+  if (!links.empty()) std::printf("\nall-reduce      p50 us      p99 us      GB/s\n");
+  for (const LinkReport& link : links)
+    std::printf("%10s  %10.1f  %10.1f  %8.2f\n", size_text(link.bytes).c_str(), link.p50_us, link.p99_us,
+                link.gb_per_s);
+}
+
+nlohmann::ordered_json links_json(const std::vector<LinkReport>& links) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const LinkReport& link : links)
+    all.push_back(
+        {{"bytes", link.bytes}, {"p50_us", link.p50_us}, {"p99_us", link.p99_us}, {"gb_per_s", link.gb_per_s}});
+  return all;
+}
 
 int run_check(Communicator& communicator, bool json) {
   const Preflight result = preflight(communicator, true);

@@ -12,6 +12,7 @@
 #include "core/model/blueprint.h"
 #include "kernels/context.h"
 #include "parallel/communicator.h"
+#include "parallel/device_sums.h"
 #include "parallel/shard_plan.h"
 
 namespace pleat {
@@ -24,6 +25,7 @@ struct EngineOptions {
   std::optional<DType> kv_dtype;  // of the cache: bf16 or i8; none: bf16, or f32 with f32 weights
   double key_channels = 1;   // share of the key channels that older tokens keep after the prompt (see key_channels.h)
   int64_t recall_every = 0;  // in one step of so many rank 0 measures its predictors on a generated row; 0: never
+  DeviceSums device_sums = DeviceSums::automatic;
 };
 
 // Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.

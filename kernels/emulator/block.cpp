@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "kernels/emulator/guarded_memory.h"
+#include "kernels/emulator/running_grids.h"
 
 #ifdef PLEAT_THREAD_SANITIZER
 #include <sanitizer/tsan_interface.h>
@@ -105,14 +106,15 @@ void fail(const char* what, Place place) {
 
 void set_schedule(unsigned seed) { schedule_seed = seed; }
 
-void* shared_memory(uint64_t& owner, void* memory, size_t bytes) {
-  const uint64_t serial = Block::current().block->serial();
-  if (owner != serial) {
+void* shared_memory(uint64_t& owner, unsigned char* memory, size_t bytes) {
+  Block& block = *Block::current().block;
+  if (owner != block.serial()) {
     // Not memset: the thread sanitizer would take it for an access by this thread.
-    for (volatile unsigned char* at = static_cast<unsigned char*>(memory); bytes > 0; --bytes) *at++ = 0xff;
-    owner = serial;
+    for (volatile unsigned char* at = memory; at < memory + bytes; ++at) *at = 0xff;
+    owner = block.serial();
+    block.guard_shared(memory, bytes);
   }
-  return memory;
+  return memory + kSharedGuard;
 }
 
 Thread& Block::current() {
@@ -152,6 +154,20 @@ void Block::run(const std::function<void()>& body) {
     if (thread->state == Thread::State::ended) thread->fiber.reset();
   }
   happens_after(&end_order_);
+  check_shared();
+  note_progress();
+}
+
+void Block::check_shared() const {
+  for (const auto& [memory, bytes] : shared_)
+    for (size_t i = 0; i < kSharedGuard; ++i) {
+      const bool before = memory[i] != 0xff;
+      if (!before && memory[bytes - kSharedGuard + i] == 0xff) continue;
+      char what[160];
+      std::snprintf(what, sizeof what, "block %u,%u,%u wrote %s a shared array of %zu bytes", index_.x, index_.y,
+                    index_.z, before ? "before" : "past", bytes - 2 * kSharedGuard);
+      fail(what, grid_.launched);
+    }
 }
 
 void Block::run_thread(Thread& thread, const std::function<void()>& body) {
@@ -332,6 +348,7 @@ bool can_launch(const Grid& grid) {
 }
 
 void run_grid(const Grid& grid, const std::function<void()>& body) {
+  const RunningGrid running(grid.launched);
   const uint64_t blocks = count_of(grid.blocks);
   if (!grid.cooperative) {
     for (uint64_t i = 0; i < blocks; ++i) Block(grid, index_of(i, grid.blocks)).run(body);

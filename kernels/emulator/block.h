@@ -2,7 +2,8 @@
 // One block of CUDA threads on one OS thread, a fiber each. Whatever the CUDA programming guide leaves undefined and
 // can be noticed ends the process with one line that begins with "emulator:" and names the place, the block and the
 // thread: barriers that not all threads reach, or at different places; warp operations whose lanes disagree, or that
-// name a lane that has ended; accesses outside an allocation.
+// name a lane that has ended; accesses outside an allocation or a shared array, those past it by data() when the block
+// ends; calls that wait for a grid which waits for them (running_grids.h).
 #include <vector_types.h>
 
 #include <array>
@@ -97,9 +98,11 @@ class Block {
   const Grid& grid() const { return grid_; }
   uint3 index() const { return index_; }
   uint64_t serial() const { return serial_; }  // of all blocks of this OS thread, from 1
+  void guard_shared(const unsigned char* memory, size_t bytes) { shared_.push_back({memory, bytes}); }
 
  private:
   void run_thread(Thread& thread, const std::function<void()>& body);
+  void check_shared() const;
   void end(Thread& thread);
   void try_barrier();
   void try_warp_op(Thread& thread);
@@ -118,6 +121,11 @@ class Block {
   unsigned live_ = 0, at_barrier_ = 0;
   uint64_t random_ = 0;
   std::unique_ptr<void, void (*)(void*)> dynamic_shared_;
+  struct SharedMemory {
+    const unsigned char* memory;
+    size_t bytes;
+  };
+  std::vector<SharedMemory> shared_;  // the __shared__ arrays that it has used, with their guards
   // Places that stand for what orders threads, for the thread sanitizer: the launch, the block's end, barriers (of even
   // and odd number apart, or a fast thread's next barrier would order a slow one's last), and the same of each warp.
   char begin_order_ = 0, end_order_ = 0;
@@ -127,8 +135,11 @@ class Block {
   std::vector<unsigned> warp_syncs_;
 };
 
-// A __shared__ array of the running block: filled with 0xff bytes when a block first asks for it. owner: who did last.
-void* shared_memory(uint64_t& owner, void* memory, size_t bytes);
+constexpr size_t kSharedGuard = 64;  // bytes before and behind a __shared__ array
+
+// A __shared__ array of the running block, between its guards: filled with 0xff bytes, as they are, when a block first
+// asks for it.   owner: who did last; memory [bytes]: with the guards
+void* shared_memory(uint64_t& owner, unsigned char* memory, size_t bytes);
 
 // Ends the process: "emulator: <what> (launched at ..., block ..., thread ...)".
 [[noreturn]] void fail(const char* what, Place place = Place::current());

@@ -49,7 +49,7 @@ class SharedArray {
     emulator::fail(what.c_str(), emulator::Block::current().block->grid().launched);
   }
   uint64_t owner_;
-  alignas(16) unsigned char bytes_[sizeof(T) * kCount];
+  alignas(16) unsigned char bytes_[emulator::kSharedGuard + sizeof(T) * kCount + emulator::kSharedGuard];
 };
 
 template <class T>

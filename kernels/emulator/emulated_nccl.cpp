@@ -116,8 +116,9 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* out, int ranks, ncclUniqueId id,
   comm->world->ranks = ranks;
   ++comm->world->joined;
   comm->unfinished = [comm] {
-    comm->ready =
-        comm->world->joined == comm->world->ranks && !nccl_state().has(NcclFaults::Kind::init_never_ends, comm->rank);
+    comm->ready = comm->world->joined == comm->world->ranks &&
+                  !nccl_state().has(NcclFaults::Kind::init_fails, comm->rank) &&
+                  !nccl_state().has(NcclFaults::Kind::init_never_ends, comm->rank);
     return comm->ready;
   };
   return ncclInProgress;
@@ -127,7 +128,11 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t* result) {
   const std::lock_guard lock(nccl_state().mutex);
   ncclComm& comm = checked(handle);
   if (comm.unfinished && comm.unfinished()) comm.unfinished = nullptr;
-  *result = comm.error ? ncclRemoteError : comm.unfinished ? ncclInProgress : ncclSuccess;
+  const bool cannot_start = !comm.ready && nccl_state().has(NcclFaults::Kind::init_fails, comm.rank);
+  *result = cannot_start      ? ncclSystemError
+            : comm.error      ? ncclRemoteError
+            : comm.unfinished ? ncclInProgress
+                              : ncclSuccess;
   return ncclSuccess;
 }
 

@@ -11,6 +11,7 @@ namespace pleat::emulator {
 struct NcclFaults {
   enum class Kind {
     none,
+    init_fails,  // ncclSystemError
     init_never_ends,
     collective_never_ends,
     async_error,  // ncclRemoteError; the collective does not end either

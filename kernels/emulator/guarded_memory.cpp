@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,11 +15,13 @@ namespace pleat::emulator {
 namespace {
 
 constexpr size_t kPage = 4096;
+constexpr size_t kGuard = 64;  // bytes before what is given out that nobody writes
 
 struct Mapping {
   void* begin = nullptr;
   size_t bytes = 0;
-  int file = -1;  // where it is shared
+  size_t asked = 0;  // of the bytes that were given out
+  int file = -1;     // where it is shared
 };
 
 struct Mappings {
@@ -31,20 +34,31 @@ Mappings& mappings() {
   return *all;
 }
 
+size_t rounded(size_t bytes) { return (bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit; }
+
+void check_guards(const unsigned char* memory, size_t asked) {
+  const auto is_untouched = [](unsigned char byte) { return byte == 0xff; };
+  const bool before = !std::all_of(memory - kGuard, memory, is_untouched);
+  if (!before && std::all_of(memory + asked, memory + rounded(asked), is_untouched)) return;
+  std::fprintf(stderr, "emulator: there was a write %s an allocation of %zu bytes, which is freed now\n",
+               before ? "before" : "past", asked);
+  std::abort();
+}
+
 }  // namespace
 
 void* allocate_guarded(size_t bytes) {
-  const size_t used = (bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
-  const size_t pages = (used + kPage - 1) / kPage * kPage;
+  const size_t used = rounded(bytes);
+  const size_t pages = (kGuard + used + kPage - 1) / kPage * kPage;
   void* const begin =
       mmap(nullptr, pages + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (begin == MAP_FAILED) throw std::bad_alloc();
   char* const guard = static_cast<char*>(begin) + pages;
   if (mprotect(guard, kPage, PROT_NONE) != 0) throw std::bad_alloc();
-  void* const out = guard - used;
-  std::memset(out, 0xff, used);
+  char* const out = guard - used;
+  std::memset(out - kGuard, 0xff, kGuard + used);
   const std::lock_guard lock(mappings().mutex);
-  mappings().of[out] = {begin, pages + kPage, -1};
+  mappings().of[out] = {begin, pages + kPage, bytes, -1};
   return out;
 }
 
@@ -61,6 +75,7 @@ void free_guarded(void* memory) {
     mapping = at->second;
     mappings().of.erase(at);
   }
+  check_guards(static_cast<const unsigned char*>(memory), mapping.asked);
   munmap(mapping.begin, mapping.bytes);
   if (mapping.file >= 0) close(mapping.file);
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Memory whose end is the end of a page that an inaccessible one follows, filled with 0xff bytes (floats of it are
-// NaN): writing or reading past it is a fault at that instruction, reading what nobody wrote shows.
+// NaN): writing or reading past it is a fault at that instruction, reading what nobody wrote shows. Writing right
+// before it, or what is left of its last unit, is named when it is freed.
 #include <cstddef>
 
 namespace pleat::emulator {

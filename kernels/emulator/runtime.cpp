@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/emulator/guarded_memory.h"
+#include "kernels/emulator/running_grids.h"
 
 namespace {
 
@@ -75,6 +76,26 @@ using pleat::emulator::captures;
 using pleat::emulator::enqueue;
 using pleat::emulator::enqueue_until;
 
+namespace {
+
+cudaError_t allocate(const char* call, void** memory, size_t bytes) {
+  if (captures > 0) return cudaErrorStreamCaptureUnsupported;
+  pleat::emulator::wait_for_running_grids(call);
+  try {
+    *memory = bytes > 0 ? pleat::emulator::allocate_guarded(bytes) : nullptr;
+  } catch (const std::bad_alloc&) {
+    return cudaErrorMemoryAllocation;
+  }
+  return cudaSuccess;
+}
+cudaError_t release(const char* call, void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  pleat::emulator::wait_for_running_grids(call);
+  return pleat::emulator::free_guarded(memory), cudaSuccess;
+}
+
+}  // namespace
+
 extern "C" {
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -98,18 +119,10 @@ const char* cudaGetErrorString(cudaError_t error) {
   }
 }
 
-cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  if (captures > 0) return cudaErrorStreamCaptureUnsupported;
-  try {
-    *memory = bytes > 0 ? pleat::emulator::allocate_guarded(bytes) : nullptr;
-  } catch (const std::bad_alloc&) {
-    return cudaErrorMemoryAllocation;
-  }
-  return cudaSuccess;
-}
-cudaError_t cudaFree(void* memory) { return pleat::emulator::free_guarded(memory), cudaSuccess; }
-cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+cudaError_t cudaMalloc(void** memory, size_t bytes) { return allocate("cudaMalloc", memory, bytes); }
+cudaError_t cudaFree(void* memory) { return release("cudaFree", memory); }
+cudaError_t cudaMallocHost(void** memory, size_t bytes) { return allocate("cudaMallocHost", memory, bytes); }
+cudaError_t cudaFreeHost(void* memory) { return release("cudaFreeHost", memory); }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   return enqueue(stream, [=] {
@@ -142,6 +155,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long) {
+  pleat::emulator::wait_for_running_grids("cudaGraphInstantiate");
   return *out = new CUgraphExec_st{graph->nodes}, cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {

@@ -31,6 +31,9 @@ class DeviceSum {
 
   // Whether a graph may capture the calls: they wait for no host.
   virtual bool in_stream_order() const = 0;
+
+  // "peers", "nccl", "host"; "none" for one rank.
+  virtual const char* way() const = 0;
 };
 
 }  // namespace pleat

@@ -39,9 +39,7 @@ std::string name_me(int rank) {
                                       : " the interface that NCCL chose: NCCL_SOCKET_IFNAME is not set)");
 }
 
-bool of_a_peer(ncclResult_t result) {
-  return result == ncclInProgress || result == ncclRemoteError || result == ncclSystemError;
-}
+bool of_a_peer(ncclResult_t result) { return result == ncclRemoteError || result == ncclSystemError; }
 
 std::string seconds(std::chrono::nanoseconds time) {
   std::ostringstream text;
@@ -78,6 +76,7 @@ void NcclCommunicator::start() {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   finish(ncclCommInitRankConfig(&comm_, host_.ranks(), hello.id, host_.rank(), &config), "NCCL's start");
+  started_ = true;
 }
 
 // A window is used by all ranks or by none.
@@ -156,7 +155,8 @@ void NcclCommunicator::give_up(int result, const char* what) {
   } else {
     trouble = concat("failed: ", ncclGetErrorString(ncclResult_t(result)));
   }
-  throw Error(of_a_peer(ncclResult_t(result)) ? ErrorKind::peer_lost : ErrorKind::failed,
+  const bool lost = result == ncclInProgress || (started_ && of_a_peer(ncclResult_t(result)));
+  throw Error(lost ? ErrorKind::peer_lost : ErrorKind::failed,
               concat(first, first.empty() ? "" : "; ", who_, " ", where, ": ", what, " ", trouble,
                      "; the last error of ", version(), ": ", said));
 }

@@ -47,6 +47,7 @@ class NcclCommunicator {
   Communicator& host_;
   const std::string who_;  // rank, host, device, interface
   cuda::Event step_end_;
+  bool started_ = false;
   ncclComm* comm_ = nullptr;  // nullptr: not started, or aborted
   float* exchange_ = nullptr;
   ncclWindow_vidmem* window_ = nullptr;

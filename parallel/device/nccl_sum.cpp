@@ -36,6 +36,7 @@ class NcclSum final : public DeviceSum {
   }
 
   bool in_stream_order() const override { return true; }
+  const char* way() const override { return "nccl"; }
 
  private:
   // Enqueues what brings all ranks' nodes of n floats, or their sum, to this rank. Returns how to add what is then in

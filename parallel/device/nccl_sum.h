@@ -5,7 +5,7 @@
 // deadline. NCCL is then aborted, never waited for. Errors are one line that names rank, host, device, PCI id and
 // interface, and what NCCL says, behind the late rank of this host if there is one: Error(peer_lost) where a rank or
 // the way to it is lost (an empty one where another rank of this host has spoken, and after the first trouble),
-// Error(failed) where this rank's own device is.
+// Error(failed) where this rank's own device is, or where NCCL says that it cannot start.
 #include <memory>
 
 #include "parallel/device/device_sum.h"

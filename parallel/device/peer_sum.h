@@ -22,14 +22,18 @@ class PeerSum final : public DeviceSum {
                            float* y) override;
   void wait(const cuda::Stream& stream) override;
   bool in_stream_order() const override { return true; }
+  const char* way() const override { return "peers"; }
   int64_t two_shot_bytes() const { return side_.two_shot_bytes; }  // from which size on
 
  private:
   PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory, int64_t capacity);
   void measure();
+  template <class Enqueue>
+  void enter(const char* name, const TreeExchange& exchange, int64_t n, Enqueue enqueue);
   const cuda::AllReduce& side();
 
   Communicator& communicator_;
+  const std::string who_;  // rank, host, device
   std::unique_ptr<PeerMemory> memory_;
   cuda::AllReduce side_;
   cuda::DeviceArray<unsigned> counters_;

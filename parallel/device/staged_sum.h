@@ -1,4 +1,5 @@
 #pragma once
+#include <string>
 #include <vector>
 
 #include "parallel/device/device_sum.h"
@@ -15,11 +16,13 @@ class StagedSum final : public DeviceSum {
   void all_reduce_add_norm(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                            const float* mine, const float* bias, const cuda::Norm& norm, float* residual,
                            float* y) override;
-  void wait(const cuda::Stream& stream) override { stream.wait(); }
+  void wait(const cuda::Stream& stream) override;
   bool in_stream_order() const override { return false; }
+  const char* way() const override { return "host"; }
 
  private:
   Communicator& communicator_;
+  const std::string who_;  // rank, host, device
   std::vector<float> nodes_, sum_;
   cuda::DeviceArray<float> summed_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include <nlohmann/json.hpp>
@@ -96,6 +97,9 @@ std::string Sum::compare(double got, double roundings, int element) const {
 
 int main(int argc, char** argv) {
   using namespace pleat;
+  // lab_sums.cpp's ranks share the device (tests/kernels/cuda/on_a_device.cpp).
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   if (const std::string why = cuda::why_no_device(); !why.empty()) {
     std::fprintf(stderr, "kernel_lab: there is no CUDA device: %s\n", why.c_str());
     return 2;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # perf/gpu/pack.sh FOLDER PROGRAM...: the programs without symbols, and the libraries that a bare Linux lacks, in FOLDER
-# and in FOLDER.tar.gz; not NCCL, which is too large.
+# and in FOLDER.tar.gz, of 60 MB at most; not NCCL, which is too large.
 set -euo pipefail
 folder=$1
 shift
@@ -14,3 +14,7 @@ for program in "$@"; do
 done
 tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"
 du -h "$folder.tar.gz"
+if (($(stat -c %s "$folder.tar.gz") > 60 << 20)); then
+  echo "pack.sh: $folder.tar.gz has more than 60 MB" >&2
+  exit 1
+fi

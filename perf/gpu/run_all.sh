@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # perf/gpu/run_all.sh [--bin FOLDER] [--out FOLDER] [--tiny]: all that is to be known of one GPU, in under 8 minutes:
-# the kernels' and the engine's tests, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
+# the tests of kernels, sums and engine, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
 # It needs the programs of FOLDER or FOLDER.tar.gz (`cmake --build --preset gpu` leaves both as build-gpu/gpu), the source
 # tree around it and no network. Each step has its own time limit and none stops the others.
-#   OUT/results.json  what each step said and took, and why it failed
+#   OUT/results.json  what each step said and took, and why it failed; by goals.py, where there is Python, what was
+#                     asked for and whether it was reached
 #   OUT/results.svg   the picture of it, by plot.py where there is Python
 #   --tiny            sizes for the emulator's programs, which a test runs
 # Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU or a program is missing.
@@ -24,7 +25,7 @@ if [[ ! -d $bin && -f $bin.tar.gz ]]; then
   tar -C "$out" -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
 fi
 bin=$(readlink -m "$bin")
-for program in pleat kernel_lab cuda_kernels_test cuda_engine_test; do
+for program in pleat kernel_lab cuda_kernels_test cuda_parallel_test cuda_ipc_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
 rm -f "$out"/steps/*
@@ -32,6 +33,8 @@ rm -f "$out"/steps/*
 
 # The libraries that came along.
 export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# Tests' ranks are threads that share the device (tests/kernels/cuda/on_a_device.cpp).
+export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
 
 text() { tr -cd '\11\12\40-\176' | tail -c 600 | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' | awk '{ printf "%s%s", sep, $0; sep = "\\n" }'; }
 
@@ -67,14 +70,20 @@ if (($? != 0)); then
   tail -1 "$out/steps/device.err" >&2
   exit 2
 fi
-size=full kernels= engine= sanitized=*Gemm.*:*Multiply*:*FixUp*:*PrefillAttention*:*AllReduce*:*Norm*:*PromptChoice*:*Transposed*
+size=full kernels= sums= processes= engine=
+# What compute-sanitizer looks at, in two steps a tool: products, and everything else that is Pleat's own.
+products=*Gemm*:*MultiplyRows*:*MultiplyLeaves*:*Planes*:*PlaneRows*:*FixUp*:*Transposed*
+declare -A sanitized=([products]=$products [others]="-$products:*BlasLt*")
 shapes="falcon-7b llama-3-8b" layers=3 batches="1 4 16 64" tokens=24 prompt=1024
 if [[ $tiny ]]; then
   size=tiny kernels=--gtest_filter=*Norm* engine=--gtest_filter=*gpt2*
+  sums=--gtest_filter=StagedSum.*:PeerSum.HasTheBits* processes=--gtest_filter=PeerSumOfProcesses.HasTheBits*
   shapes=tiny layers=1 batches=3 tokens=4 prompt=20
 fi
 
 step kernel_tests 120 "$bin/cuda_kernels_test" $kernels
+step sums_tests 30 "$bin/cuda_parallel_test" $sums
+step processes_tests 30 "$bin/cuda_ipc_test" $processes
 step engine_tests 90 "$bin/cuda_engine_test" $engine
 step kernel_lab 100 "$bin/kernel_lab" "$size"
 for shape in $shapes; do
@@ -83,7 +92,7 @@ for shape in $shapes; do
       --layers $layers --fold 0.8 --weights int4 --batch "$batch" --tokens $tokens
   done
   step "prefill-$shape" 40 "$bin/pleat" bench prefill --device cuda --json --quiet --synthetic "$shape" --layers $layers \
-    --tokens $prompt
+    --weights int4 --tokens $prompt
 done
 if [[ $tiny ]]; then
   skip transformers "the emulator is no match for it"
@@ -94,11 +103,13 @@ else
 fi
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
 for tool in memcheck racecheck; do
-  if [[ $tiny || ! $sanitizer ]]; then
-    skip $tool "there is no compute-sanitizer here"
-  else
-    step $tool 70 "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="$sanitized"
-  fi
+  for part in products others; do
+    if [[ $tiny || ! $sanitizer ]]; then
+      skip $tool-$part "there is no compute-sanitizer here"
+    else
+      step $tool-$part 40 "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="${sanitized[$part]}"
+    fi
+  done
 done
 # NCCL is too large to come along; PyTorch brings it.
 nccl=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])' 2>/dev/null)
@@ -127,6 +138,7 @@ fi
   printf '\n }\n}\n'
 } >"$out/results.json"
 if command -v python3 >/dev/null; then
+  python3 perf/gpu/goals.py "$out/results.json" || failed=1
   python3 perf/gpu/plot.py "$out/results.json" "$out/results.svg" || failed=1
 else
   echo "no picture: there is no Python here; run perf/gpu/plot.py $out/results.json elsewhere"

@@ -45,7 +45,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       logit_sums(kMaxRows),
       host_best(kMaxRows) {
   sum = make_device_sum(communicator, plan.reduction(),
-                        joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e));
+                        joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e), options.device_sums);
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)
     kv_of_head.push_back(int(head * blueprint.kv_heads / blueprint.heads - kv_heads.begin));
@@ -59,6 +59,8 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
               stream};
   make_cache(options, host.head.format() == WeightFormat::f32);
   make_work_space(options.max_sequences);
+  stream.wait();
+  communicator.barrier("memory");  // a rank that allocates may wait for kernels of the device, which wait for it
 }
 
 void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {

@@ -112,7 +112,6 @@ struct DeviceStep::State {
   int d, e, q_width, kv_width, vocab, neurons = 0;  // e: width of embeddings; the last four: of this rank
   int attention_nodes;
   TreeExchange joint_exchange, embedding_exchange;
-  std::unique_ptr<DeviceSum> sum;
   std::vector<int> kv_of_head;
   std::vector<RotaryOnDevice> rotaries;
   DeviceVector slopes;
@@ -124,9 +123,8 @@ struct DeviceStep::State {
   std::vector<int32_t> ordered;    // the plan's rows as they are taken
   std::vector<int32_t> result_of;  // [plan's rows] which result a row's is, -1: it wants none
   RowsUpload upload;
-  PassShape shape;                                           // of the pass that runs
-  int64_t passes[2] = {};                                    // of the last step: of prompts, of generated tokens
-  std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
+  PassShape shape;         // of the pass that runs
+  int64_t passes[2] = {};  // of the last step: of prompts, of generated tokens
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
   cuda::DeviceArray<int32_t> device_rows;
@@ -153,6 +151,11 @@ struct DeviceStep::State {
   cuda::DeviceArray<cuda::LogitSum> logit_sums;
   cuda::PinnedArray<cuda::Candidate> host_best;
   std::vector<TokenCandidate> best;
+
+  // Last, so that they end first: where an error ends all this, the sum ends the waits of other ranks' kernels, and to
+  // free memory may wait for those.
+  std::unique_ptr<DeviceSum> sum;
+  std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
 };
 
 }  // namespace pleat

@@ -158,7 +158,10 @@ void DeviceStep::State::run_layers(int64_t step) {
   if (shape.prompt || key_channels->chooses()) return layers(step);
   const auto [known, is_new] = graphs.try_emplace(shape);
   if (is_new) return layers(step);
-  if (!known->second) known->second = std::make_unique<cuda::Graph>(stream, [&] { layers(step); });
+  if (!known->second) {
+    known->second = std::make_unique<cuda::Graph>(stream, [&] { layers(step); });
+    communicator.barrier("graph");  // to make one may wait for kernels of the device, which wait for this rank
+  }
   known->second->launch(stream);
 }
 

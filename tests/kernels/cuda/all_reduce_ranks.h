@@ -1,7 +1,9 @@
 #pragma once
 // Ranks of an all-reduce as threads of this process, each with its own stream on the one device.
+#include <barrier>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -52,6 +54,7 @@ class Ranks {
 
   // work(rank, stream) of all ranks but `absent`, at the same time.
   void run(const std::function<void(int, const Stream&)>& work, int absent = -1) {
+    all_.emplace(count() - (absent >= 0));
     std::vector<std::thread> threads;
     for (int rank = 0; rank < count(); ++rank)
       if (rank != absent)
@@ -63,6 +66,10 @@ class Ranks {
     for (std::thread& thread : threads) thread.join();
   }
 
+  // Until all ranks that run have come here, between their allocations, which may wait for all of a device's kernels,
+  // and their first kernel that waits for another rank's.
+  void meet() { all_->arrive_and_wait(); }
+
  private:
   Stream stream_;
   int64_t capacity_;
@@ -71,6 +78,7 @@ class Ranks {
   std::vector<DeviceArray<float>> exchange_;
   std::vector<DeviceArray<unsigned>> flags_, counters_;
   std::vector<std::unique_ptr<HostWord>> status_;
+  std::optional<std::barrier<>> all_;
 };
 
 }  // namespace pleat::cuda

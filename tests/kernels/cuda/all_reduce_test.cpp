@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <barrier>
 #include <chrono>
 #include <random>
 
@@ -49,6 +48,7 @@ void expect_sums(Ranks& ranks, const std::vector<Shape>& calls, const std::funct
       mine.emplace_back(given(rank, int(call), calls[call].size()), stream);
       out.emplace_back(calls[call].size());
     }
+    ranks.meet();
     for (size_t call = 0; call < calls.size(); ++call)
       all_reduce(stream.get(), ranks.side(rank, two_shot(int(call))), order, calls[call].rows, calls[call].d,
                  mine[call].data(), out[call].data());
@@ -87,6 +87,7 @@ TEST(AllReduce, TheSumMayReplaceWhatARankGives) {
     Ranks ranks(2, int64_t(shape.size()));
     ranks.run([&](int rank, const Stream& stream) {
       const DeviceArray<float> x(given(rank, 0, shape.size()), stream);
+      ranks.meet();
       all_reduce(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(2), shape.rows, shape.d, x.data(),
                  x.data());
       EXPECT_TRUE(same_bits(x.to_host(stream), sum_in_rank_order(2, 0, shape.size())));
@@ -106,6 +107,7 @@ TEST(AllReduce, ACapturedGraphMayBeRepeated) {
       all_reduce(stream.get(), ranks.side(rank, true), order, shape.rows, shape.d, x.data(), two.data());
       all_reduce(stream.get(), ranks.side(rank, false), order, shape.rows, shape.d, one.data(), again.data());
     });
+    ranks.meet();
     for (int call = 0; call < (kFew ? 2 : 4); ++call) {
       const std::vector<float> values = given(rank, call, shape.size()), sum = sum_in_rank_order(3, call, shape.size());
       std::vector<float> thrice = sum;
@@ -133,6 +135,7 @@ TEST(AllReduce, EndsWithTheResidualAdditionAndNormThatFollowIt) {
                 weight(random_floats(size_t(shape.d), 53), stream), shift(random_floats(size_t(shape.d), 54), stream),
                 residual(before, stream);
             const Norm norm{weight.data(), centred ? shift.data() : nullptr, 1e-5f, centred};
+            ranks.meet();
             all_reduce_add_norm(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(count), shape.rows, shape.d,
                                 mine.data(), centred ? device_bias.data() : nullptr, norm, residual.data(),
                                 mine.data());
@@ -162,6 +165,7 @@ TEST(AllReduce, TreesHaveTheBitsOfTheCpuForEveryNumberOfRanks) {
         Ranks ranks(count, order.most_nodes * int64_t(shape.size()));
         ranks.run([&](int rank, const Stream& stream) {
           const DeviceArray<float> mine(trees.of_rank(rank), stream), out(shape.size());
+          ranks.meet();
           for (int epoch = 0; epoch < 3; ++epoch)
             all_reduce(stream.get(), ranks.side(rank, two_shot), order, shape.rows, shape.d, mine.data(), out.data());
           EXPECT_TRUE(same_bits(out.to_host(stream), expected))
@@ -186,7 +190,6 @@ TEST(AllReduce, ARankThatNeverComesIsNamedWithinTheBound) {
   const Shape shape{5, 3000};
   for (const bool two_shot : {false, true}) {
     Ranks ranks(4, int64_t(shape.size()), 1u << 16);
-    std::barrier ready(3);
     ranks.run(
         [&](int rank, const Stream& stream) {
           const DeviceArray<float> mine(given(rank, 0, shape.size()), stream);
@@ -194,7 +197,7 @@ TEST(AllReduce, ARankThatNeverComesIsNamedWithinTheBound) {
           const DeviceArray<float> residual = filled(shape.size(), 7.0f, stream),
                                    y = filled(shape.size(), 8.0f, stream);
           const Norm norm{weight.data(), nullptr, 1e-5f, true};
-          ready.arrive_and_wait();
+          ranks.meet();
           for (int call = 0; call < 2; ++call) {  // the second one ends at once
             all_reduce_add_norm(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(4), shape.rows, shape.d,
                                 mine.data(), nullptr, norm, residual.data(), y.data());

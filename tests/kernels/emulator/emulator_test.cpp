@@ -1,11 +1,14 @@
 // The emulator runs CUDA's threads, and names each kind of bug where it is planted.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "device_language.h"
+#include "kernels/emulator/running_grids.h"
 
 namespace pleat::cuda {
 namespace {
@@ -145,6 +148,47 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   cudaStreamDestroy(stream);
 }
 
+// A rank's kernel that waits for another rank.
+__global__ void wait_for_word(const unsigned* word, unsigned* running) {
+  store_release(running, 1);
+  while (load_acquire(word) == 0) __nanosleep(20);
+}
+
+// `meanwhile` while such a kernel runs on `device`, and then the word that it waits for.
+template <class Meanwhile>
+void run_beside_a_waiting_kernel(int device, Meanwhile meanwhile) {
+  DeviceArray<unsigned> words(2);
+  words[0] = words[1] = 0;
+  std::thread peer([&] {
+    check(cudaSetDevice(device), "cudaSetDevice");
+    launch(wait_for_word, {1, 1}, words.data(), words.data() + 1);
+  });
+  while (load_acquire(words.data() + 1) == 0) std::this_thread::yield();
+  meanwhile(words.data());
+  store_release(words.data(), 1);
+  peer.join();
+}
+
+TEST(Emulator, MemoryComesAndGoesWhenTheDevicesGridsHaveEnded) {
+  bool ended = false;
+  run_beside_a_waiting_kernel(0, [&](unsigned* word) {
+    std::thread ends_it([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      ended = true;
+      store_release(word, 1);
+    });
+    DeviceArray<float> more(16);
+    EXPECT_TRUE(load_acquire(word) == 1 && ended);
+    ends_it.join();
+  });
+}
+
+TEST(Emulator, MemoryWaitsForNoGridOfAnotherDevice) {
+  emulator::set_device_count(2);
+  run_beside_a_waiting_kernel(1, [](unsigned*) { DeviceArray<float> more(16); });
+  emulator::set_device_count(1);
+}
+
 TEST(Emulator, WhatADeviceWouldNotStartDoesNotStart) {
   DeviceArray<unsigned> counter(1);
   EXPECT_THROW(launch(count_threads, {0, 32}, counter.data()), Error);
@@ -183,12 +227,23 @@ __global__ void read_shared_past(float* out) {
   __shared__ SharedArray<float, 32> values;
   *out = values[32];
 }
+__global__ void write_shared_through_data(int index) {
+  __shared__ SharedArray<float, 32> values;
+  values.data()[index] = 1;
+}
+__global__ void write_at(char* memory, int offset) { memory[offset] = 1; }
 __global__ void write_dynamic_past() { dynamic_shared<float>()[16] = 1; }
 __global__ void forget_to_write(float* out) {
   __shared__ SharedArray<float, 32> values;
   if (threadIdx.x > 0) values[int(threadIdx.x)] = 1;
   __syncthreads();
   out[threadIdx.x] = values[int(threadIdx.x)];
+}
+__global__ void forget_to_write_dynamic(float* out) {
+  float* const values = dynamic_shared<float>();
+  if (threadIdx.x > 0) values[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = values[threadIdx.x];
 }
 __global__ void overflow_the_stack(int depth, volatile int* out) {
   volatile char room[4096];
@@ -223,6 +278,47 @@ TEST_F(EmulatorDeathTest, AccessesOutOfBoundsAreNamed) {
                "access outside of every allocation");
 }
 
+TEST_F(EmulatorDeathTest, WritesRightBesideSharedArraysAreNamedWhenTheirBlockEnds) {
+  launch(write_shared_through_data, {1, 1}, 31);
+  EXPECT_DEATH(launch(write_shared_through_data, {{2, 1}, 1}, 32),
+               "emulator_test.cpp:[0-9]+: block 0,0,0 wrote past a shared array of 128 bytes");
+  EXPECT_DEATH(launch(write_shared_through_data, {1, 1}, -1), "block 0,0,0 wrote before a shared array of 128 bytes");
+}
+
+TEST_F(EmulatorDeathTest, WritesRightBesideAnAllocationAreNamedWhenItIsFreed) {
+  const auto write_beside = [](int offset) {
+    DeviceArray<char> x(21);
+    launch(write_at, {1, 1}, x.data(), offset);
+  };
+  write_beside(20);
+  EXPECT_DEATH(write_beside(-1), "a write before an allocation of 21 bytes");
+  EXPECT_DEATH(write_beside(21), "a write past an allocation of 21 bytes");
+}
+
+// What hangs on a device: a call that may wait for all grids, while one of them waits for what comes behind it.
+TEST_F(EmulatorDeathTest, CallsThatWaitForAGridThatWaitsForThemAreNamed) {
+  const auto hang_in = [](auto call) {
+    emulator::set_patience(std::chrono::milliseconds(100));
+    run_beside_a_waiting_kernel(0, [&](unsigned*) { call(); });
+  };
+  void *memory = nullptr, *host = nullptr;
+  check(cudaMalloc(&memory, 16), "cudaMalloc");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream, &graph), "end");
+  cudaGraphExec_t exec = nullptr;
+  EXPECT_DEATH(hang_in([&] { cudaMalloc(&host, 16); }),
+               "emulator_test.cpp:[0-9]+: cudaMalloc waits for this grid, which waits");
+  EXPECT_DEATH(hang_in([&] { cudaMallocHost(&host, 16); }), "cudaMallocHost waits for this grid");
+  EXPECT_DEATH(hang_in([&] { cudaFree(memory); }), "cudaFree waits for this grid");
+  EXPECT_DEATH(hang_in([&] { cudaGraphInstantiate(&exec, graph, 0); }), "cudaGraphInstantiate waits for this grid");
+  cudaFree(memory);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
 TEST_F(EmulatorDeathTest, MemoryFreedIsNoMemory) {
   float* x = nullptr;
   check(cudaMalloc(reinterpret_cast<void**>(&x), 64), "cudaMalloc");
@@ -235,6 +331,9 @@ TEST(Emulator, SharedMemoryThatNobodyWroteIsNan) {
   DeviceArray<float> out(32);
   for (int i = 0; i < 2; ++i) {  // in the second block too, after the first one wrote
     launch(forget_to_write, {2, 32}, out.data());
+    EXPECT_TRUE(std::isnan(out[0]));
+    EXPECT_EQ(out[1], 1);
+    launch(forget_to_write_dynamic, {2, 32, 32 * sizeof(float)}, out.data());
     EXPECT_TRUE(std::isnan(out[0]));
     EXPECT_EQ(out[1], 1);
   }

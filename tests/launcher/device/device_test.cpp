@@ -1,6 +1,8 @@
 // `--device cuda` through the program itself, on the emulator's GPU.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/cluster/program/served.h"
 
 namespace pleat::test {
@@ -56,6 +58,23 @@ TEST(Device, ServesTheTextThatTheCpuGenerates) {
     EXPECT_EQ(pleat("ask " + served.address() + " --drain").code, 0);
     EXPECT_EQ(served.wait(), 0) << served.errors();
   }
+}
+
+// Processes, each with a device of its own.
+TEST(Device, IsCheckedWithItsSums) {
+  const std::string two = std::string("mpirun -np 2 ") + PLEAT_EMULATED;
+  const Outcome table = shell(two + " check --device cuda --step-timeout 300");
+  ASSERT_EQ(table.code, 0) << table.err;
+  for (const char* part : {"2 ranks on 1 host", "emulated device", "0000:01:00.0", "sums: peers: ", "     16 KB  ",
+                           "the devices' sums have the same bits on every rank"})
+    EXPECT_NE(table.out.find(part), std::string::npos) << part << "\n in " << table.out;
+  const Outcome json = shell(two + " bench allreduce --device cuda --device-sums host --json --step-timeout 300");
+  ASSERT_EQ(json.code, 0) << json.err;
+  const nlohmann::json report = nlohmann::json::parse(json.out);
+  EXPECT_EQ(report["sums"], "host");
+  EXPECT_EQ(report["devices"].size(), 2u);
+  EXPECT_EQ(report["device_all_reduce"].size(), 7u);
+  EXPECT_EQ(report["same_bits"], true);
 }
 
 TEST(Device, RefusesWhatDoesNotRunThere) {

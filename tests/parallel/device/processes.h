@@ -9,6 +9,7 @@
 #include <exception>
 #include <functional>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "parallel/shared_exchange.h"
@@ -49,6 +50,24 @@ class ProcessCommunicator final : public Communicator {
   std::byte* region_;
   SharedExchange exchange_;
 };
+
+// What a process says that then ends: so that this one may ask CUDA something and fork afterwards.
+inline std::string said_by_a_process(const std::function<std::string()>& say) {
+  int ends[2];
+  if (pipe(ends) != 0) return "there is no pipe";
+  const pid_t process = fork();
+  if (process == 0) {
+    const std::string text = say();
+    _exit(write(ends[1], text.data(), text.size()) != ssize_t(text.size()));
+  }
+  close(ends[1]);
+  std::string said;
+  char piece[256];
+  for (ssize_t n = 0; (n = read(ends[0], piece, sizeof piece)) > 0;) said.append(piece, size_t(n));
+  close(ends[0]);
+  waitpid(process, nullptr, 0);
+  return said;
+}
 
 // Runs `body` in `ranks` processes; what one of them expects in vain, or throws, fails the test.
 inline void run_processes(int ranks, const std::function<void(Communicator&)>& body) {

@@ -43,6 +43,7 @@ struct Where {
   int chunk = kAll, ranks = 1;
   Reduction reduction = Reduction::invariant;
   std::optional<DType> cache{};
+  DeviceSums sums = DeviceSums::automatic;
 };
 
 inline std::vector<float> run_model(const std::string& folder, WeightFormat dtype, const Where& where, bool on_device) {
@@ -50,6 +51,7 @@ inline std::vector<float> run_model(const std::string& folder, WeightFormat dtyp
   options.dtype = dtype;
   options.reduction = where.reduction;
   options.engine.kv_dtype = where.cache;
+  options.engine.device_sums = where.sums;
   if (on_device) options.executor = device_executor();
   std::vector<float> out;
   with_engine(folder, where.ranks, options, [&](Engine& engine, Communicator& communicator) {

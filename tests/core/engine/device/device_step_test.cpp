@@ -68,6 +68,17 @@ TEST(DeviceStep, FastSumsAreTheCpusToo) {
   }
 }
 
+// Every sum waits for the host: nothing is captured, in steps of one token either.
+TEST(DeviceStep, SumsThroughTheHostGiveTheSameBits) {
+  for (const char* family : {"gpt2", "falcon-7b"}) {
+    const std::string folder = fixture(concat("families/", family));
+    const std::vector<float> device = on_the_device(folder, WeightFormat::f32);
+    for (const int chunk : {1, kChunk})
+      EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {.chunk = chunk, .ranks = 2, .sums = DeviceSums::host}),
+                device);
+  }
+}
+
 // In bf16 prompts go through tensor cores, whose leaves here begin between two pieces of 16 bytes. The CPU rounds the
 // same numbers, and where a sum lies between two of them either side may take the other one.
 TEST(DeviceStep, PromptsInBf16HaveTheSameBitsOnAnyRanksInAnyChunks) {
