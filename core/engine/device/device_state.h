@@ -76,14 +76,15 @@ struct DeviceStep::State {
   void dense_ffn(const DeviceLayer& layer);
   void activations(const DeviceLayer& layer);  // normed -> up
   void folded_ffn(const DeviceLayer& layer);
-  void held_ffn(const DeviceLayer& layer);    // of selection static
+  void held_ffn(const DeviceLayer& layer);  // of selection static
+  bool keeps_lines(const DeviceLayer& layer) const;
   void keep_lines(const DeviceLayer& layer);  // before activations: what a prompt is judged by
   void remember_prompts(const DeviceLayer& layer);
   // Of a layer's tokens that came in a prompt, or were generated.
   bool runs_folded(const DeviceLayer& layer, bool prompt) const {
     return layer.folded && (!prompt || layer.spec.selection == SelectionKind::hot);
   }
-  void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
+  void select(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
   int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
   int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
@@ -93,8 +94,9 @@ struct DeviceStep::State {
   void read_logits(std::span<const int32_t> rows);
   void read_best(std::span<const int32_t> rows);
 
-  // Products of x [rows, width] by the kernels of this pass.
-  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
+  // Products of x [rows, width] by the kernels of this pass.   activation: of prompts only, without leaves
+  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
+                std::optional<Activation> activation = {});
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
