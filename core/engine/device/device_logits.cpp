@@ -23,35 +23,37 @@ void DeviceStep::State::head(int first, int count) {
     cuda::soft_cap(handle(), float(blueprint.logit_soft_cap), {device_logits.data(), count, vocab});
 }
 
-void DeviceStep::State::read_results(std::span<const int32_t> rows, LogitsMode mode) {
+void DeviceStep::State::find_results(int first, int count) {
+  if (shape.logits == LogitsMode::none) return;
+  head(first, count);
+  if (shape.logits == LogitsMode::full)
+    return cuda::copy_to_host(host_logits.data(), device_logits.data(), size_t(count) * size_t(vocab) * sizeof(float),
+                              handle());
+  finder.find(handle(), count, 1, device_logits.data(), device_best.data(), logit_sums.data());
+  cuda::copy_to_host(host_best.data(), device_best.data(), size_t(count) * sizeof(cuda::Candidate), handle());
+}
+
+void DeviceStep::State::read_results(std::span<const int32_t> rows) {
+  if (shape.logits == LogitsMode::none) return sum->wait(stream);
   const int count = int(rows.size());
   for (int first = 0; first < count; first += kMaxRows) {
     const auto some = rows.subspan(size_t(first), size_t(std::min(kMaxRows, count - first)));
     if (std::ranges::all_of(some, [&](int32_t row) { return result_of[size_t(row)] < 0; })) continue;
-    head(first, int(some.size()));
-    if (mode == LogitsMode::full)
-      read_logits(some);
-    else
-      read_best(some);
+    if (shape.prompt) find_results(first, int(some.size()));
+    sum->wait(stream);
+    keep_results(some);
   }
-  sum->wait(stream);
 }
 
-void DeviceStep::State::read_logits(std::span<const int32_t> rows) {
-  cuda::copy_to_host(host_logits.data(), device_logits.data(), rows.size() * size_t(vocab) * sizeof(float), handle());
-  sum->wait(stream);
-  for (size_t i = 0; i < rows.size(); ++i)
-    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+void DeviceStep::State::keep_results(std::span<const int32_t> rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int32_t result = result_of[size_t(rows[i])];
+    if (result < 0) continue;
+    if (shape.logits == LogitsMode::full)
       std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
-}
-
-void DeviceStep::State::read_best(std::span<const int32_t> rows) {
-  finder.find(handle(), int(rows.size()), 1, device_logits.data(), device_best.data(), logit_sums.data());
-  cuda::copy_to_host(host_best.data(), device_best.data(), rows.size() * sizeof(cuda::Candidate), handle());
-  sum->wait(stream);
-  for (size_t i = 0; i < rows.size(); ++i)
-    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+    else
       best[size_t(result)] = {host_best[i].value, host_best[i].token};
+  }
 }
 
 int64_t DeviceStep::State::bytes_of_pass(bool folded) const {

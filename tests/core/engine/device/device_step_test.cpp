@@ -53,10 +53,12 @@ INSTANTIATE_TEST_SUITE_P(Families, DeviceFamily,
                            return name;
                          });
 
-// One token a step: a step's launches are captured when it comes again.
-TEST(DeviceStep, CapturedStepsGiveTheSameBits) {
+// One token a step: a pass is captured when its shape comes again.
+TEST(DeviceStep, CapturedPassesGiveTheSameBitsOnAnyRanks) {
   const std::string folder = fixture("families/gpt2");
-  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {1, 1}), on_the_device(folder, WeightFormat::f32));
+  const std::vector<float> device = on_the_device(folder, WeightFormat::f32);
+  for (const int ranks : {1, 2, 3, 4})
+    EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {1, ranks}), device) << ranks << " ranks";
 }
 
 // Falcon adds attention and FFN in one message, GPT-2 each in its own.
@@ -153,6 +155,7 @@ TEST_P(DeviceSelections, FoldedLogitsAreTheCpus) {
   }
   EXPECT_LE(std::sqrt(squared / size), GetParam().tolerance);
   EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {kChunk, 2}), device) << "whatever the batch, and on 2 ranks";
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {1, 1}), device) << "captured";
 }
 
 constexpr WeightFormat kBf16 = WeightFormat::bf16, kInt8 = WeightFormat::int8, kInt4 = WeightFormat::int4,
