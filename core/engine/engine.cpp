@@ -91,8 +91,8 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   if (has_held) held_leaves.resize(leaf_sums);
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
-  candidates.resize(max_logit_rows);
-  gathered_candidates.resize(rank == 0 ? max_logit_rows * size_t(communicator.ranks()) : 0);
+  local_best.resize(max_logit_rows);
+  gathered_best.resize(rank == 0 ? max_logit_rows * size_t(communicator.ranks()) : 0);
   gather_bytes.resize(size_t(communicator.ranks()));
   if (rank == 0 && communicator.ranks() > 1) {
     all_logits.resize(max_logit_rows * size_t(blueprint.vocab));
@@ -212,6 +212,7 @@ bool Engine::shares_prefixes() const {
   const State& s = *state_;
   return !s.executor && !s.prompt_selection && s.options.key_channels == 1;
 }
+bool Engine::gives_candidates() const { return state_->executor != nullptr; }
 void Engine::run_on(const MakeExecutor& make) {
   State& s = *state_;
   for (const LayerWeights& layer : s.weights.layers)
@@ -219,6 +220,7 @@ void Engine::run_on(const MakeExecutor& make) {
       throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
   EngineOptions options = s.options;
   options.kv_tokens = s.pages * kPageTokens;
+  if (s.rank == 0) s.gathered_candidates.resize(s.gathered_best.size());
   s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
   s.start_statistics();
 }
@@ -288,13 +290,21 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   executor->step(step_plan);
-  const bool argmax = step_plan.logits == LogitsMode::argmax;
+  const LogitsMode mode = step_plan.logits;
   const MatrixView<const float> there = executor->logits();
-  const int64_t wanted = argmax ? int64_t(executor->best().size()) : there.rows;
-  PLEAT_ASSERT(step_plan.logits == LogitsMode::none || wanted == int64_t(logit_rows.size()), wanted, " rows");
-  if (argmax) {
+  const auto require = [&](int64_t wanted) {
+    PLEAT_ASSERT(wanted == int64_t(logit_rows.size()), wanted, " rows instead of ", logit_rows.size());
+  };
+  if (mode == LogitsMode::argmax) {
+    require(int64_t(executor->best().size()));
     gather_best(executor->best());
-  } else {
+  }
+  if (asks_for_candidates(mode)) {
+    require(int64_t(executor->candidates().size()));
+    gather_candidates(executor->candidates());
+  }
+  if (asks_for_logits(mode)) {
+    require(there.rows);
     std::copy_n(there.data, there.rows * there.cols, local_logits.data());
     gather_logits({local_logits.data(), there.rows, there.cols});
   }
@@ -327,6 +337,9 @@ MatrixView<const float> Engine::logits() const {
   return {values.data(), int64_t(s.logit_rows.size()), s.blueprint.vocab};
 }
 const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
+std::span<const RowCandidates> Engine::candidates() const {
+  return std::span(state_->gathered_candidates).first(state_->logit_rows.size());
+}
 int64_t Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : 0; }
 
 void serve_steps(Engine& engine, Communicator& communicator) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/candidates.h"
 #include "core/engine/step_plan.h"
 #include "core/engine/weights.h"
 #include "core/model/blueprint.h"
@@ -41,20 +42,15 @@ class StageObserver {
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
 };
 
-// A rank's best token of one row.
-struct TokenCandidate {
-  float value = 0;
-  int32_t token = 0;
-};
-
 // Executes a rank's plans somewhere else than on the CPU.
 class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
   virtual void step(const StepPlan& plan) = 0;
   // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
-  virtual MatrixView<const float> logits() const = 0;        // [wanted rows, V_r] after LogitsMode::full
-  virtual std::span<const TokenCandidate> best() const = 0;  // [wanted rows]      after LogitsMode::argmax
+  virtual MatrixView<const float> logits() const = 0;             // [wanted rows, V_r] where the mode gives logits
+  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax
+  virtual std::span<const RowCandidates> candidates() const = 0;  // [wanted rows]      where it gives candidates
   // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
   virtual int64_t weight_bytes() const = 0;
 };
@@ -101,13 +97,16 @@ class Engine {
   // What the cache holds of a prompt depends on its tokens alone and stays as it was written, so that sequences may
   // share pages: the CPU computes it, no set of neurons is chosen by the whole prompt, no page's keys are cut later.
   bool shares_prefixes() const;
+  // Plans may ask for candidates. (The CPU has its logits where the sampler reads them.)
+  bool gives_candidates() const;
 
   // Collective. The results below are valid on rank 0 until the next step.
   void step(const StepPlan& plan);
   // A step of dense rows from layer `first` on, x [rows, d] being the residual stream in front of it (one rank only).
   void resume(const StepPlan& plan, int first, MatrixView<const float> x);
-  MatrixView<const float> logits() const;           // [wanted rows, vocab] after LogitsMode::full
-  const std::vector<int32_t>& best_tokens() const;  // [wanted rows]        after LogitsMode::argmax
+  MatrixView<const float> logits() const;             // [wanted rows, vocab] where the plan's mode gives logits
+  const std::vector<int32_t>& best_tokens() const;    // [wanted rows]        after LogitsMode::argmax
+  std::span<const RowCandidates> candidates() const;  // [wanted rows]        where it gives candidates
 
   // From now on steps run there; hooks, observers and statistics of the CPU's phases see nothing of them.
   void run_on(const MakeExecutor& make);

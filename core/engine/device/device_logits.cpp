@@ -8,6 +8,8 @@ namespace pleat {
 
 using cuda::kMaxRows;
 
+static_assert(kCandidates <= cuda::kMaxCandidates);
+
 // Always by the kernels for few rows: a prompt wants the logits of its last one.
 void DeviceStep::State::head(int first, int count) {
   const cuda::Rows w = weights.head.view();
@@ -26,11 +28,28 @@ void DeviceStep::State::head(int first, int count) {
 void DeviceStep::State::find_results(int first, int count) {
   if (shape.logits == LogitsMode::none) return;
   head(first, count);
-  if (shape.logits == LogitsMode::full)
-    return cuda::copy_to_host(host_logits.data(), device_logits.data(), size_t(count) * size_t(vocab) * sizeof(float),
-                              handle());
-  finder.find(handle(), count, 1, device_logits.data(), device_best.data(), logit_sums.data());
-  cuda::copy_to_host(host_best.data(), device_best.data(), size_t(count) * sizeof(cuda::Candidate), handle());
+  if (asks_for_logits(shape.logits))
+    cuda::copy_to_host(host_logits.data(), device_logits.data(), size_t(count) * size_t(vocab) * sizeof(float),
+                       handle());
+  if (shape.logits == LogitsMode::full) return;
+  const int k = asks_for_candidates(shape.logits) ? kCandidates : 1;
+  finder.find(handle(), count, k, device_logits.data(), device_best.data(), logit_sums.data());
+  cuda::copy_to_host(host_best.data(), device_best.data(), size_t(count) * size_t(k) * sizeof(cuda::Candidate),
+                     handle());
+  if (k > 1) cuda::copy_to_host(host_sums.data(), logit_sums.data(), size_t(count) * sizeof(cuda::LogitSum), handle());
+}
+
+RowCandidates DeviceStep::State::candidates_of(size_t row) const {
+  RowCandidates out;
+  for (size_t i = 0; i < kCandidates; ++i) {
+    const cuda::Candidate& candidate = host_best[row * kCandidates + i];
+    out.best[i] = {candidate.value, candidate.token};
+  }
+  const cuda::LogitSum& sum_there = host_sums[row];
+  out.max = sum_there.max;
+  out.sum = sum_there.sum;
+  out.nans = sum_there.nans;
+  return out;
 }
 
 void DeviceStep::State::read_results(std::span<const int32_t> rows) {
@@ -49,10 +68,10 @@ void DeviceStep::State::keep_results(std::span<const int32_t> rows) {
   for (size_t i = 0; i < rows.size(); ++i) {
     const int32_t result = result_of[size_t(rows[i])];
     if (result < 0) continue;
-    if (shape.logits == LogitsMode::full)
+    if (asks_for_logits(shape.logits))
       std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
-    else
-      best[size_t(result)] = {host_best[i].value, host_best[i].token};
+    if (asks_for_candidates(shape.logits)) candidates[size_t(result)] = candidates_of(i);
+    if (shape.logits == LogitsMode::argmax) best[size_t(result)] = {host_best[i].value, host_best[i].token};
   }
 }
 

@@ -41,9 +41,10 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       many_rows(upload.capacity, std::max({d, e, q_width, int(weights.zeros.size())})),
       host_logits(size_t(kMaxRows) * size_t(vocab)),
       finder(kMaxRows, int(plan.vocab(rank).begin), vocab, 0),  // logits are capped before
-      device_best(kMaxRows),
+      device_best(size_t(kMaxRows) * kCandidates),
       logit_sums(kMaxRows),
-      host_best(kMaxRows) {
+      host_best(device_best.size()),
+      host_sums(logit_sums.size()) {
   sum = make_device_sum(communicator, plan.reduction(),
                         joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e));
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);

@@ -93,10 +93,11 @@ struct DeviceStep::State {
   int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
   // Of rows [first, first + count), at most kMaxRows.
   void head(int first, int count);          // normed -> device_logits
-  void find_results(int first, int count);  // normed -> host_logits or host_best
+  void find_results(int first, int count);  // normed -> host_logits, host_best, host_sums
   // Waits for the pass and keeps what the plan wants of these rows.
   void read_results(std::span<const int32_t> rows);
   void keep_results(std::span<const int32_t> rows);
+  RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
   // Products of x [rows, width] by the kernels of this pass.   activation: of prompts only, without leaves
   void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
@@ -158,8 +159,10 @@ struct DeviceStep::State {
   cuda::CandidateFinder finder;
   cuda::DeviceArray<cuda::Candidate> device_best;
   cuda::DeviceArray<cuda::LogitSum> logit_sums;
-  cuda::PinnedArray<cuda::Candidate> host_best;
+  cuda::PinnedArray<cuda::Candidate> host_best;  // [kMaxRows, 1 or kCandidates]
+  cuda::PinnedArray<cuda::LogitSum> host_sums;   // [kMaxRows]
   std::vector<TokenCandidate> best;
+  std::vector<RowCandidates> candidates;
 };
 
 }  // namespace pleat

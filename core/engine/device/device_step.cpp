@@ -23,8 +23,9 @@ void DeviceStep::State::order_rows(const StepPlan& step_plan) {
   int32_t results = 0;
   for (size_t i = 0; i < step_plan.rows.size() && step_plan.logits != LogitsMode::none; ++i)
     if (step_plan.rows[i].wants_logits) result_of[i] = results++;
-  logits.resize(step_plan.logits == LogitsMode::full ? size_t(results) * size_t(vocab) : 0);
+  logits.resize(asks_for_logits(step_plan.logits) ? size_t(results) * size_t(vocab) : 0);
   best.resize(step_plan.logits == LogitsMode::argmax ? size_t(results) : 0);
+  candidates.resize(asks_for_candidates(step_plan.logits) ? size_t(results) : 0);
 }
 
 void DeviceStep::State::lay_out_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
@@ -206,5 +207,6 @@ MatrixView<const float> DeviceStep::logits() const {
 }
 
 std::span<const TokenCandidate> DeviceStep::best() const { return state_->best; }
+std::span<const RowCandidates> DeviceStep::candidates() const { return state_->candidates; }
 
 }  // namespace pleat

@@ -19,6 +19,7 @@ class DeviceStep : public StepExecutor {
   void step(const StepPlan& plan) override;
   MatrixView<const float> logits() const override;
   std::span<const TokenCandidate> best() const override;
+  std::span<const RowCandidates> candidates() const override;
   int64_t weight_bytes() const override;
 
  private:
