@@ -58,7 +58,7 @@ EngineOptions cache_options(const CommonOptions& options) {
 
 void require_device(const CommonOptions& options, RunsOn runs_on) {
   if (options.device != "cuda") return;
-  device_executor();
+  device_backend();
   if (runs_on == RunsOn::cpu)
     throw Error(
         ErrorKind::unimplemented,

@@ -33,7 +33,7 @@ std::vector<int64_t> input_groups(int64_t hidden) {
 }  // namespace
 
 Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardPlan& plan_, Communicator& communicator_,
-                     Context& context_, const EngineOptions& options_)
+                     Context& context_, const EngineOptions& options_, const MakeExecutor& make)
     : blueprint(blueprint_),
       weights(std::move(weights_)),
       plan(plan_),
@@ -102,10 +102,18 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   attention_rows.reserve(max_rows);
   logit_rows.reserve(max_rows);
   best.reserve(std::max(max_rows, max_logit_rows));
+  if (make)
+    run_on(make);
+  else
+    allocate_cache();
   start_statistics();
   if (rank == 0 && options.recall_every > 0 && folds)
     exact_selection = std::make_unique<Selection>(plan.neuron_offsets(rank));
-  allocate_cache();
+}
+
+int64_t Engine::State::wanted_pages() const {
+  const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
+  return options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
 }
 
 // As many pages as were asked for or fit in half of the free memory, the same number on every rank.
@@ -115,8 +123,7 @@ void Engine::State::allocate_cache() {
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t half_bytes = cache.kv_heads * cache.block_bytes();  // of a page's keys, or values, in one layer
-  const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
-  pages = options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
+  pages = wanted_pages();
   const int64_t page_bytes = std::max<int64_t>(1, 2 * half_bytes * blueprint.layers);
   const int64_t available = host_memory().available;
   if (available > 0) pages = std::min(pages, available / 2 / communicator.ranks() / page_bytes);
@@ -135,6 +142,17 @@ void Engine::State::allocate_cache() {
     caches.push_back(cache);
   }
   key_channels.share(caches);
+}
+
+void Engine::State::run_on(const MakeExecutor& make) {
+  for (const LayerWeights& layer : weights.layers)
+    if (layer.by_input.up.neurons() > 0)
+      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
+  if (rank == 0) gathered_candidates.resize(gathered_best.size());
+  EngineOptions there = options;
+  there.kv_tokens = wanted_pages() * kPageTokens;
+  executor = make(blueprint, weights, plan, communicator, there);
+  pages = executor->kv_pages();
 }
 
 void Engine::State::lap(EngineStatistics::Phase phase, size_t bytes) {
@@ -201,8 +219,8 @@ void Engine::State::embed() {
 }
 
 Engine::Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-               Context& context, const EngineOptions& options)
-    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, context, options)) {}
+               Context& context, const EngineOptions& options, const MakeExecutor& make)
+    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, context, options, make)) {}
 Engine::~Engine() = default;
 
 const Blueprint& Engine::blueprint() const { return state_->blueprint; }
@@ -213,17 +231,6 @@ bool Engine::shares_prefixes() const {
   return !s.executor && !s.prompt_selection && s.options.key_channels == 1;
 }
 bool Engine::gives_candidates() const { return state_->executor != nullptr; }
-void Engine::run_on(const MakeExecutor& make) {
-  State& s = *state_;
-  for (const LayerWeights& layer : s.weights.layers)
-    if (layer.by_input.up.neurons() > 0)
-      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
-  EngineOptions options = s.options;
-  options.kv_tokens = s.pages * kPageTokens;
-  if (s.rank == 0) s.gathered_candidates.resize(s.gathered_best.size());
-  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
-  s.start_statistics();
-}
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
   state_->hook = hook;

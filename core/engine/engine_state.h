@@ -13,7 +13,7 @@ namespace pleat {
 
 struct Engine::State {
   State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-        Context& context, const EngineOptions& options);
+        Context& context, const EngineOptions& options, const MakeExecutor& make);
 
   // ---- one step, in this order
   void begin(const StepPlan& step_plan);
@@ -66,7 +66,9 @@ struct Engine::State {
   const Selection* cut_inputs(const LayerWeights& w, MatrixView<const float> input);  // of rows that run folded
   int64_t cut_bytes(const LayerWeights& w) const;                                     // that these rows read
   void start_statistics();
+  int64_t wanted_pages() const;
   void allocate_cache();
+  void run_on(const MakeExecutor& make);
 
   EngineStatistics::Waits waits_so_far();  // since the start of the process's team and communicator
   // Time and weight bytes since the previous lap belong to `phase`.

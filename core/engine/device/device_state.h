@@ -125,6 +125,7 @@ struct DeviceStep::State {
   DeviceVector slopes;
   cuda::DeviceArray<std::byte> cache_memory;
   std::vector<KvCache> caches;
+  int64_t kv_pages = 0;
   std::optional<DeviceKeyChannels> key_channels;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 

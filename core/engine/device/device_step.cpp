@@ -207,6 +207,7 @@ MatrixView<const float> DeviceStep::logits() const {
 }
 
 std::span<const TokenCandidate> DeviceStep::best() const { return state_->best; }
+int64_t DeviceStep::kv_pages() const { return state_->kv_pages; }
 std::span<const RowCandidates> DeviceStep::candidates() const { return state_->candidates; }
 
 }  // namespace pleat

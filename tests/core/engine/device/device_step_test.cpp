@@ -95,7 +95,7 @@ std::vector<float> with_key_channels(double share, const Where& where, bool on_d
   LoadOptions options;
   options.dtype = WeightFormat::f32;
   options.engine.key_channels = share;
-  if (on_device) options.executor = device_executor();
+  if (on_device) options.backend = device_backend();
   std::vector<float> all;
   with_engine(fixture("families/qwen2"), where.ranks, options, [&](Engine& engine, Communicator& communicator) {
     for (int begin = 0; begin < kAllTokens; begin += where.chunk) {

@@ -32,7 +32,7 @@ std::vector<Request> mixed_requests() {
 
 std::map<std::string, Completion> texts(int ranks, bool from_candidates) {
   LoadOptions options;
-  options.executor = device_executor();
+  options.backend = device_backend();
   std::map<std::string, Completion> completions;
   with_engine(fixture("families/gpt2"), ranks, options, [&](Engine& engine, Communicator& communicator) {
     BatchLimits limits;
