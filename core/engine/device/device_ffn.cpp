@@ -42,6 +42,10 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   if (shape.prompt && layer.folded && by_prompt(layer.spec.selection)) remember_prompts(layer);
   const cuda::Leaves leaves = layer.leaves.view();
   if (leaves.count == 0) return;
+  if (layer.shards.neurons == 0) {
+    const size_t nodes_here = plan.ffn_exchange().nodes[size_t(rank)].size();
+    return cuda::zero(ffn_nodes(), nodes_here * size_t(shape.rows) * size_t(d) * sizeof(float), handle());
+  }
   const cuda::Rows down =
       layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
   multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}});
@@ -51,7 +55,8 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
 void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
   const cuda::Rows fold = layer.fold.fold.view(), down = layer.ffn.down.view();
   const int h = layer.shards.neurons;
-  if (fold.rows > 0)
+  const bool has_inputs = fold.rows > 0 && fold.width > 0;
+  if (has_inputs)
     multiply(
         normed, d,
         {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
@@ -60,7 +65,7 @@ void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
     multiply(up, h, {{down, nullptr, of_held.data(), d, layer.leaves.each_alone()}});
   else
     cuda::zero(of_held.data(), of_held.size() * sizeof(float), handle());
-  cuda::sum_leaves(handle(), weights.of_leaves.view(), fold.rows > 0 ? of_leaves.data() : nullptr, of_held.data(),
+  cuda::sum_leaves(handle(), weights.of_leaves.view(), has_inputs ? of_leaves.data() : nullptr, of_held.data(),
                    shape.rows * d, ffn_nodes());
 }
 
