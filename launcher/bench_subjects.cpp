@@ -51,6 +51,9 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
                          : int(communicator.agree_min(
                                "layers", fitting_layers(blueprint, options.folds.size(), !options.weights.empty())));
   blueprint.attention.assign(size_t(blueprint.layers), {});
+  Backend backend;
+  if (options.common.device == "cuda") backend = device_backend();
+  if (backend.take) backend.take(communicator);
   Subjects subjects;
   subjects.layers = blueprint.layers;
   subjects.context = std::make_unique<Context>(threads, oversubscribed(),
@@ -70,9 +73,8 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
     const int64_t bytes = int64_t(weights.bytes());
     subjects.all.push_back({name,
                             std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator,
-                                                     *subjects.context, engine_options(options)),
+                                                     *subjects.context, engine_options(options), backend.make),
                             fold > 0, bytes});
-    if (options.common.device == "cuda") subjects.all.back().engine->run_on(device_executor());
   };
   const WeightFormat floats = weight_format_named(options.common.dtype);
   add("dense", floats, 0);
@@ -110,7 +112,7 @@ Subjects folder_subjects(Communicator& communicator, const BenchOptions& options
     load.reduction = reduction_kind(options.common);
     load.dense = !folded;
     load.engine = engine_options(options);
-    if (options.common.device == "cuda") load.executor = device_executor();
+    if (options.common.device == "cuda") load.backend = device_backend();
     if (folded && !blueprint.fold) continue;
     LoadedModel model = load_model(options.model, communicator, load);
     subjects.layers = model.blueprint.layers;

@@ -65,7 +65,7 @@ EngineOptions cache_options(const CommonOptions& options) {
 
 void require_device(const CommonOptions& options, RunsOn runs_on) {
   if (options.device != "cuda") return;
-  device_executor();
+  device_backend();
   if (runs_on == RunsOn::cpu)
     throw Error(ErrorKind::unimplemented,
                 "--device cuda is for generate, eval, serve, check and bench decode, prefill and allreduce; this "

@@ -65,7 +65,7 @@ LoadedModel load_on_ranks(const ModelOptions& model, const CommonOptions& option
   load.reduction = reduction_kind(options);
   load.dense = model.dense;
   load.engine = model.engine;
-  if (options.device == "cuda") load.executor = device_executor();
+  if (options.device == "cuda") load.backend = device_backend();
   LoadProgress progress;
   if (communicator.rank() == 0 && !options.quiet)
     load.progress = [&](int done, int parts, int64_t bytes) { progress.update(done, parts, bytes); };

@@ -171,11 +171,23 @@ bool Batcher::plan(StepPlan& plan) {
     prompt_tokens_ += count;
     room -= count;
   }
-  const bool greedy = std::all_of(wanting_.begin(), wanting_.end(),
-                                  [](const Sequence* sequence) { return needs_only_argmax(sequence->sampling); });
-  mode_ = wanting_.empty() ? LogitsMode::none : greedy ? LogitsMode::argmax : LogitsMode::full;
+  mode_ = mode_of_step();
   plan.logits = mode_;
   return true;
+}
+
+bool Batcher::settled_by_candidates(const Sequence& sequence) const {
+  return limits_.gives_candidates && sequence.given.empty() && needs_only_candidates(sequence.sampling);
+}
+
+// A greedy one takes what the others need.
+LogitsMode Batcher::mode_of_step() const {
+  if (wanting_.empty()) return LogitsMode::none;
+  bool logits = false, candidates = false;
+  for (const Sequence* sequence : wanting_)
+    if (!needs_only_argmax(sequence->sampling)) (settled_by_candidates(*sequence) ? candidates : logits) = true;
+  if (logits && candidates) return LogitsMode::both;
+  return logits ? LogitsMode::full : candidates ? LogitsMode::candidates : LogitsMode::argmax;
 }
 
 // Position 0 is always dense: it is an attention sink, with activations unlike all others.
@@ -195,13 +207,15 @@ void Batcher::add_rows(StepPlan& plan, Sequence& sequence, int64_t count) {
   wanting_.push_back(&sequence);
 }
 
-void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> best) {
+void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> best,
+                     std::span<const RowCandidates> candidates) {
   const int64_t wanted = int64_t(wanting_.size());
   if (limits_.share_prefixes)
     for (const auto& sequence : running_)
       if (sequence->computed == sequence->prompt)
         prefixes_.keep(sequence->prompt_tokens(), sequence->pages, sequence->shared, sequence->own);
-  PLEAT_ASSERT(mode_ != LogitsMode::full || (logits.rows == wanted && logits.cols == limits_.vocab));
+  PLEAT_ASSERT(!asks_for_logits(mode_) || (logits.rows == wanted && logits.cols == limits_.vocab));
+  PLEAT_ASSERT(!asks_for_candidates(mode_) || int64_t(candidates.size()) == wanted);
   PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
@@ -210,7 +224,9 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
       continue;
     }
     with_context(concat("request '", sequence.id, "'"), [&] {
-      advance(sequence, next_token(sequence, {logits[i], size_t(logits.cols)}));
+      const bool settled = asks_for_candidates(mode_) && settled_by_candidates(sequence);
+      advance(sequence, settled ? next_token(sequence, candidates[size_t(i)])
+                                : next_token(sequence, std::span<const float>(logits[i], size_t(logits.cols))));
     });
   }
   wanting_.clear();
@@ -224,12 +240,12 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   for (const auto& sequence : ended) sequence->done(std::move(sequence->completion));
 }
 
-int32_t Batcher::next_token(Sequence& sequence, std::span<const float> logits) {
+template <class Row>
+int32_t Batcher::next_token(Sequence& sequence, const Row& row) {
   const SamplingOptions& sampling = sequence.sampling;
-  const int32_t token = sequence.given.empty() ? sampler_.sample(sampling, sequence.tokens, logits)
+  const int32_t token = sequence.given.empty() ? sampler_.sample(sampling, sequence.tokens, row)
                                                : sequence.given[sequence.tokens.size() - size_t(sequence.prompt)];
-  if (sampling.logprobs >= 0)
-    sequence.completion.logprobs.push_back(sampler_.logprob(logits, token, sampling.logprobs));
+  if (sampling.logprobs >= 0) sequence.completion.logprobs.push_back(sampler_.logprob(row, token, sampling.logprobs));
   return token;
 }
 

@@ -29,7 +29,8 @@ struct BatchLimits {
   int max_rows = 512;       // of a step
   int prefill_chunk = 256;  // prompt tokens of a step
   bool fold_prompt = false;
-  bool share_prefixes = false;  // prompts that begin in the same way share their pages (prefix_cache.h)
+  bool gives_candidates = false;  // plans may ask for candidates
+  bool share_prefixes = false;    // prompts that begin in the same way share their pages (prefix_cache.h)
   int64_t vocab = 0;
   int64_t max_positions = 0;
   int64_t pages = 0;
@@ -51,9 +52,10 @@ class Batcher {
 
   // Makes the next step's plan. False: nothing is queued or running.
   bool plan(StepPlan& plan);
-  // What the planned step gave for its wanted rows, in order: logits [rows, vocab] after LogitsMode::full, best [rows]
-  // after LogitsMode::argmax. Calls back; the callbacks may submit.
-  void accept(MatrixView<const float> logits, std::span<const int32_t> best);
+  // What the planned step gave for its wanted rows, in order: logits [rows, vocab] and candidates [rows] where its mode
+  // gives them, best [rows] after LogitsMode::argmax. Calls back; the callbacks may submit.
+  void accept(MatrixView<const float> logits, std::span<const int32_t> best,
+              std::span<const RowCandidates> candidates = {});
 
   int64_t queued() const { return int64_t(queue_.size()); }
   int64_t running() const { return int64_t(running_.size()); }
@@ -99,7 +101,10 @@ class Batcher {
   void admit();
   bool reserve(Sequence& sequence);
   void free(Sequence& sequence);
-  int32_t next_token(Sequence& sequence, std::span<const float> logits);
+  bool settled_by_candidates(const Sequence& sequence) const;
+  LogitsMode mode_of_step() const;
+  template <class Row>  // logits [vocab], or candidates
+  int32_t next_token(Sequence& sequence, const Row& row);
   void add_rows(StepPlan& plan, Sequence& sequence, int64_t count);
   void advance(Sequence& sequence, int32_t token);
   std::string grow(Sequence& sequence, int32_t token);

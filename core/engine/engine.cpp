@@ -33,7 +33,7 @@ std::vector<int64_t> input_groups(int64_t hidden) {
 }  // namespace
 
 Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardPlan& plan_, Communicator& communicator_,
-                     Context& context_, const EngineOptions& options_)
+                     Context& context_, const EngineOptions& options_, const MakeExecutor& make)
     : blueprint(blueprint_),
       weights(std::move(weights_)),
       plan(plan_),
@@ -91,8 +91,8 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   if (has_held) held_leaves.resize(leaf_sums);
   const size_t max_logit_rows = size_t(options.max_logit_rows);
   local_logits.resize(max_logit_rows * size_t(plan.vocab(rank).size()));
-  candidates.resize(max_logit_rows);
-  gathered_candidates.resize(rank == 0 ? max_logit_rows * size_t(communicator.ranks()) : 0);
+  local_best.resize(max_logit_rows);
+  gathered_best.resize(rank == 0 ? max_logit_rows * size_t(communicator.ranks()) : 0);
   gather_bytes.resize(size_t(communicator.ranks()));
   if (rank == 0 && communicator.ranks() > 1) {
     all_logits.resize(max_logit_rows * size_t(blueprint.vocab));
@@ -102,10 +102,18 @@ Engine::State::State(const Blueprint& blueprint_, Weights weights_, const ShardP
   attention_rows.reserve(max_rows);
   logit_rows.reserve(max_rows);
   best.reserve(std::max(max_rows, max_logit_rows));
+  if (make)
+    run_on(make);
+  else
+    allocate_cache();
   start_statistics();
   if (rank == 0 && options.recall_every > 0 && folds)
     exact_selection = std::make_unique<Selection>(plan.neuron_offsets(rank));
-  allocate_cache();
+}
+
+int64_t Engine::State::wanted_pages() const {
+  const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
+  return options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
 }
 
 // As many pages as were asked for or fit in half of the free memory, the same number on every rank.
@@ -115,8 +123,7 @@ void Engine::State::allocate_cache() {
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t half_bytes = cache.kv_heads * cache.block_bytes();  // of a page's keys, or values, in one layer
-  const int64_t context_pages = (blueprint.max_positions + kPageTokens - 1) / kPageTokens;
-  pages = options.kv_tokens > 0 ? (options.kv_tokens + kPageTokens - 1) / kPageTokens : 16 * context_pages;
+  pages = wanted_pages();
   const int64_t page_bytes = std::max<int64_t>(1, 2 * half_bytes * blueprint.layers);
   const int64_t available = host_memory().available;
   if (available > 0) pages = std::min(pages, available / 2 / communicator.ranks() / page_bytes);
@@ -135,6 +142,17 @@ void Engine::State::allocate_cache() {
     caches.push_back(cache);
   }
   key_channels.share(caches);
+}
+
+void Engine::State::run_on(const MakeExecutor& make) {
+  for (const LayerWeights& layer : weights.layers)
+    if (layer.by_input.up.neurons() > 0)
+      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
+  if (rank == 0) gathered_candidates.resize(gathered_best.size());
+  EngineOptions there = options;
+  there.kv_tokens = wanted_pages() * kPageTokens;
+  executor = make(blueprint, weights, plan, communicator, there);
+  pages = executor->kv_pages();
 }
 
 void Engine::State::lap(EngineStatistics::Phase phase, size_t bytes) {
@@ -201,8 +219,8 @@ void Engine::State::embed() {
 }
 
 Engine::Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-               Context& context, const EngineOptions& options)
-    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, context, options)) {}
+               Context& context, const EngineOptions& options, const MakeExecutor& make)
+    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, context, options, make)) {}
 Engine::~Engine() = default;
 
 const Blueprint& Engine::blueprint() const { return state_->blueprint; }
@@ -212,16 +230,7 @@ bool Engine::shares_prefixes() const {
   const State& s = *state_;
   return !s.executor && !s.prompt_selection && s.options.key_channels == 1;
 }
-void Engine::run_on(const MakeExecutor& make) {
-  State& s = *state_;
-  for (const LayerWeights& layer : s.weights.layers)
-    if (layer.by_input.up.neurons() > 0)
-      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
-  EngineOptions options = s.options;
-  options.kv_tokens = s.pages * kPageTokens;
-  s.executor = make(s.blueprint, s.weights, s.plan, s.communicator, options);
-  s.start_statistics();
-}
+bool Engine::gives_candidates() const { return state_->executor != nullptr; }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");
   state_->hook = hook;
@@ -288,13 +297,21 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   executor->step(step_plan);
-  const bool argmax = step_plan.logits == LogitsMode::argmax;
+  const LogitsMode mode = step_plan.logits;
   const MatrixView<const float> there = executor->logits();
-  const int64_t wanted = argmax ? int64_t(executor->best().size()) : there.rows;
-  PLEAT_ASSERT(step_plan.logits == LogitsMode::none || wanted == int64_t(logit_rows.size()), wanted, " rows");
-  if (argmax) {
+  const auto require = [&](int64_t wanted) {
+    PLEAT_ASSERT(wanted == int64_t(logit_rows.size()), wanted, " rows instead of ", logit_rows.size());
+  };
+  if (mode == LogitsMode::argmax) {
+    require(int64_t(executor->best().size()));
     gather_best(executor->best());
-  } else {
+  }
+  if (asks_for_candidates(mode)) {
+    require(int64_t(executor->candidates().size()));
+    gather_candidates(executor->candidates());
+  }
+  if (asks_for_logits(mode)) {
+    require(there.rows);
     std::copy_n(there.data, there.rows * there.cols, local_logits.data());
     gather_logits({local_logits.data(), there.rows, there.cols});
   }
@@ -327,6 +344,9 @@ MatrixView<const float> Engine::logits() const {
   return {values.data(), int64_t(s.logit_rows.size()), s.blueprint.vocab};
 }
 const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
+std::span<const RowCandidates> Engine::candidates() const {
+  return std::span(state_->gathered_candidates).first(state_->logit_rows.size());
+}
 int64_t Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : 0; }
 
 void serve_steps(Engine& engine, Communicator& communicator) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/candidates.h"
 #include "core/engine/step_plan.h"
 #include "core/engine/weights.h"
 #include "core/model/blueprint.h"
@@ -43,27 +44,31 @@ class StageObserver {
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
 };
 
-// A rank's best token of one row.
-struct TokenCandidate {
-  float value = 0;
-  int32_t token = 0;
-};
-
 // Executes a rank's plans somewhere else than on the CPU.
 class StepExecutor {
  public:
   virtual ~StepExecutor() = default;
   virtual void step(const StepPlan& plan) = 0;
   // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
-  virtual MatrixView<const float> logits() const = 0;        // [wanted rows, V_r] after LogitsMode::full
-  virtual std::span<const TokenCandidate> best() const = 0;  // [wanted rows]      after LogitsMode::argmax
+  virtual MatrixView<const float> logits() const = 0;             // [wanted rows, V_r] where the mode gives logits
+  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax
+  virtual std::span<const RowCandidates> candidates() const = 0;  // [wanted rows]      where it gives candidates
+  virtual int64_t kv_pages() const = 0;                           // of its cache, the same on all ranks
   // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
   virtual int64_t weight_bytes() const = 0;
 };
-// Collective. options: the engine's, kv_tokens being what the key-value cache must hold.
+// Collective. options: the engine's, kv_tokens being what the key-value cache should hold; less where memory is short.
 using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
                                                                  const ShardPlan& plan, Communicator& communicator,
                                                                  const EngineOptions& options)>;
+
+// What there is besides the CPU to run steps on.
+struct Backend {
+  // Collective, before weights are loaded, by the rank's own thread: takes what this rank runs on. Error where the
+  // ranks cannot run on what they have.
+  std::function<void(Communicator&)> take;
+  MakeExecutor make;
+};
 
 // What the steps so far cost this rank.
 struct EngineStatistics {
@@ -93,8 +98,10 @@ struct EngineStatistics {
 
 class Engine {
  public:
+  // make: what runs the steps, of which hooks, observers and statistics of the CPU's phases then see nothing; none: the
+  // CPU.
   Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-         Context& context, const EngineOptions& options);
+         Context& context, const EngineOptions& options, const MakeExecutor& make = {});
   ~Engine();
 
   const Blueprint& blueprint() const;
@@ -103,16 +110,17 @@ class Engine {
   // What the cache holds of a prompt depends on its tokens alone and stays as it was written, so that sequences may
   // share pages: the CPU computes it, no set of neurons is chosen by the whole prompt, no page's keys are cut later.
   bool shares_prefixes() const;
+  // Plans may ask for candidates. (The CPU has its logits where the sampler reads them.)
+  bool gives_candidates() const;
 
   // Collective. The results below are valid on rank 0 until the next step.
   void step(const StepPlan& plan);
   // A step of dense rows from layer `first` on, x [rows, d] being the residual stream in front of it (one rank only).
   void resume(const StepPlan& plan, int first, MatrixView<const float> x);
-  MatrixView<const float> logits() const;           // [wanted rows, vocab] after LogitsMode::full
-  const std::vector<int32_t>& best_tokens() const;  // [wanted rows]        after LogitsMode::argmax
+  MatrixView<const float> logits() const;             // [wanted rows, vocab] where the plan's mode gives logits
+  const std::vector<int32_t>& best_tokens() const;    // [wanted rows]        after LogitsMode::argmax
+  std::span<const RowCandidates> candidates() const;  // [wanted rows]        where it gives candidates
 
-  // From now on steps run there; hooks, observers and statistics of the CPU's phases see nothing of them.
-  void run_on(const MakeExecutor& make);
   void set_ffn_hook(FfnHook* hook);
   void set_observer(StageObserver* observer);
   int64_t executor_bytes() const;  // StepExecutor::weight_bytes(); 0 on the CPU
@@ -141,8 +149,8 @@ struct LoadOptions {
   int threads = 1;
   bool oversubscribed = false;
   Reduction reduction = Reduction::invariant;
-  bool dense = false;     // run a folded checkpoint densely
-  MakeExecutor executor;  // none: the CPU
+  bool dense = false;  // run a folded checkpoint densely
+  Backend backend;     // none: the CPU
   EngineOptions engine;
   // How far loading is: parts of `parts` that are done, and what this rank has read. Never called twice at a time.
   std::function<void(int done, int parts, int64_t bytes)> progress;

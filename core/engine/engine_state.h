@@ -13,7 +13,7 @@ namespace pleat {
 
 struct Engine::State {
   State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-        Context& context, const EngineOptions& options);
+        Context& context, const EngineOptions& options, const MakeExecutor& make);
 
   // ---- one step, in this order
   void begin(const StepPlan& step_plan);
@@ -27,9 +27,10 @@ struct Engine::State {
   void add_ffn(int layer, const StepPlan& step_plan);
   void add_both(int layer, const StepPlan& step_plan);
   void compute_logits(LogitsMode mode);
-  // To rank 0, from every rank's local [wanted rows, V_r], or its best ones [wanted rows].
+  // To rank 0, from every rank's local [wanted rows, V_r], its best ones, or its candidates [wanted rows].
   void gather_logits(MatrixView<const float> local);
   void gather_best(std::span<const TokenCandidate> local);
+  void gather_candidates(std::span<const RowCandidates> local);
   void count_step();
   void step_elsewhere(const StepPlan& step_plan);
 
@@ -65,7 +66,9 @@ struct Engine::State {
   const Selection* cut_inputs(const LayerWeights& w, MatrixView<const float> input);  // of rows that run folded
   int64_t cut_bytes(const LayerWeights& w) const;                                     // that these rows read
   void start_statistics();
+  int64_t wanted_pages() const;
   void allocate_cache();
+  void run_on(const MakeExecutor& make);
 
   EngineStatistics::Waits waits_so_far();  // since the start of the process's team and communicator
   // Time and weight bytes since the previous lap belong to `phase`.
@@ -120,8 +123,9 @@ struct Engine::State {
   std::vector<float> prompt_values, prompt_norms;     // [rows, neurons], [rows] of it
   std::vector<float> prompt_squares;                  // [leaves and nodes, rows]
   std::vector<float> local_logits, all_logits, gathered_logits;
-  std::vector<TokenCandidate> candidates, gathered_candidates;
-  std::vector<int64_t> gather_bytes;  // [ranks]
+  std::vector<TokenCandidate> local_best, gathered_best;
+  std::vector<RowCandidates> gathered_candidates;  // [ranks][wanted rows]; the first of them are then the merged ones
+  std::vector<int64_t> gather_bytes;               // [ranks]
   std::vector<int32_t> best;
 
   std::unique_ptr<StepExecutor> executor;  // none: this CPU

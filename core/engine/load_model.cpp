@@ -23,6 +23,7 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   const Blueprint& blueprint = model.blueprint;
   const ShardPlan plan(sizes_of(blueprint), communicator.ranks(), options.reduction);
   communicator.ledger().set_phase("loading");
+  if (options.backend.take) options.backend.take(communicator);
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   const auto after_part = [&](int done, int parts) {
@@ -32,9 +33,8 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
                                  model.context->team(), {[&] { communicator.ledger().beat(); }, after_part});
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
-  model.engine =
-      std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context, options.engine);
-  if (options.executor) model.engine->run_on(options.executor);
+  model.engine = std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context,
+                                          options.engine, options.backend.make);
   communicator.ledger().set_phase("running");
   return model;
 }

@@ -1,5 +1,5 @@
-// The head: each rank computes its rows of the vocabulary; rank 0 gathers logits, or only each rank's best token where
-// the sampler needs no more.
+// The head: each rank computes its rows of the vocabulary; rank 0 gathers logits, or only each rank's best token or
+// tokens where the sampler needs no more.
 #include <cstring>
 
 #include "core/engine/engine_state.h"
@@ -21,6 +21,7 @@ TokenCandidate best_of(const float* logits, int64_t count, int64_t first_token) 
 void Engine::State::compute_logits(LogitsMode mode) {
   const int64_t wanted = int64_t(logit_rows.size());
   if (mode == LogitsMode::none || wanted == 0) return;
+  PLEAT_ASSERT(!asks_for_candidates(mode), "the CPU gives no candidates");
   for (int64_t i = 0; i < wanted; ++i)
     std::memcpy(&sum[size_t(i * d)], &x[size_t(logit_rows[size_t(i)] * d)], size_t(d) * sizeof(float));
   const MatrixView<float> selected(sum.data(), wanted, d), final_x(normed.data(), wanted, d);
@@ -37,24 +38,35 @@ void Engine::State::compute_logits(LogitsMode mode) {
   if (blueprint.logit_soft_cap > 0) soft_cap(context, blueprint.logit_soft_cap, local);
   lap(EngineStatistics::head, weights.head.bytes());
   if (mode == LogitsMode::full) return gather_logits(local);
-  for (int64_t i = 0; i < wanted; ++i) candidates[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
+  for (int64_t i = 0; i < wanted; ++i) local_best[size_t(i)] = best_of(local[i], vocab.size(), vocab.begin);
   lap(EngineStatistics::head);
-  gather_best(std::span(candidates).first(size_t(wanted)));
+  gather_best(std::span(local_best).first(size_t(wanted)));
 }
 
 void Engine::State::gather_best(std::span<const TokenCandidate> local) {
   const size_t wanted = local.size(), ranks = size_t(communicator.ranks());
   if (wanted == 0) return;
   gather_bytes.assign(ranks, int64_t(local.size_bytes()));
-  communicator.gather("candidates", std::as_bytes(local), gather_bytes,
-                      reinterpret_cast<std::byte*>(gathered_candidates.data()));
+  communicator.gather("best tokens", std::as_bytes(local), gather_bytes,
+                      reinterpret_cast<std::byte*>(gathered_best.data()));
   best.assign(wanted, -1);
   for (size_t i = 0; rank == 0 && i < wanted; ++i) {
-    TokenCandidate winner = gathered_candidates[i];
+    TokenCandidate winner = gathered_best[i];
     for (size_t r = 1; r < ranks; ++r)
-      if (const TokenCandidate& other = gathered_candidates[r * wanted + i]; other.value > winner.value) winner = other;
+      if (const TokenCandidate& other = gathered_best[r * wanted + i]; other.value > winner.value) winner = other;
     best[i] = winner.token;
   }
+  lap(EngineStatistics::collective);
+}
+
+void Engine::State::gather_candidates(std::span<const RowCandidates> local) {
+  const size_t wanted = local.size(), ranks = size_t(communicator.ranks());
+  if (wanted == 0) return;
+  gather_bytes.assign(ranks, int64_t(local.size_bytes()));
+  communicator.gather("candidates", std::as_bytes(local), gather_bytes,
+                      reinterpret_cast<std::byte*>(gathered_candidates.data()));
+  for (size_t i = 0; rank == 0 && i < wanted; ++i)
+    for (size_t r = 1; r < ranks; ++r) gathered_candidates[i].merge(gathered_candidates[r * wanted + i]);
   lap(EngineStatistics::collective);
 }
 

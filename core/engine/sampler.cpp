@@ -9,6 +9,8 @@
 namespace pleat {
 namespace {
 
+[[noreturn]] void refuse() { throw Error(ErrorKind::failed, "the model's logits are not finite numbers"); }
+
 // Index of the largest logit, the lowest on ties.
 size_t argmax(std::span<const float> logits) {
   size_t best = 0;
@@ -17,8 +19,7 @@ size_t argmax(std::span<const float> logits) {
     is_number &= !std::isnan(logits[i]);
     if (logits[i] > logits[best]) best = i;
   }
-  if (!is_number || !std::isfinite(logits[best]))
-    throw Error(ErrorKind::failed, "the model's logits are not finite numbers");
+  if (!is_number || !std::isfinite(logits[best])) refuse();
   return best;
 }
 
@@ -34,6 +35,20 @@ int32_t Sampler::sample(const SamplingOptions& sampling, std::span<const int32_t
 
   fill(logits);
   penalise(sampling.repetition_penalty, sequence);
+  return choose(sampling, sequence.size());
+}
+
+int32_t Sampler::sample(const SamplingOptions& sampling, std::span<const int32_t> sequence, const RowCandidates& row) {
+  if (row.nans > 0 || !std::isfinite(row.best[0].value)) refuse();
+  candidates_.clear();
+  for (const TokenCandidate& candidate : row.best)
+    if (candidate.token >= 0) candidates_.push_back({candidate.token, candidate.value, 0.0});
+  std::sort(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) { return a.token < b.token; });
+  return choose(sampling, sequence.size());
+}
+
+// Among the candidates, which stand in the order of their ids.
+int32_t Sampler::choose(const SamplingOptions& sampling, size_t position) {
   const Candidate best = *std::min_element(candidates_.begin(), candidates_.end(), before);
   if (sampling.temperature == 0) return best.token;
 
@@ -43,7 +58,7 @@ int32_t Sampler::sample(const SamplingOptions& sampling, std::span<const int32_t
   if (sampling.top_k > 0) keep_top_k(size_t(sampling.top_k));
   if (sampling.top_p < 1) keep_top_p(double(sampling.top_p));
   if (sampling.min_p > 0) keep_min_p(double(sampling.min_p));
-  return draw(philox_uniform(sampling.seed, sequence.size()));
+  return draw(philox_uniform(sampling.seed, position));
 }
 
 void Sampler::fill(std::span<const float> logits) {
@@ -128,6 +143,19 @@ TokenLogprob Sampler::logprob(std::span<const float> logits, int32_t token, int 
   std::partial_sort(candidates_.begin(), end, candidates_.end(), before);
   for (auto candidate = candidates_.begin(); candidate != end; ++candidate)
     result.best.emplace_back(candidate->token, float(double(candidate->logit) - log_sum));
+  return result;
+}
+
+TokenLogprob Sampler::logprob(const RowCandidates& row, int32_t token, int best) const {
+  const double log_sum = row.max + std::log(row.sum);
+  const auto logprob_of = [&](const TokenCandidate& candidate) { return float(double(candidate.value) - log_sum); };
+  const auto chosen = std::find_if(row.best.begin(), row.best.end(), [&](auto& each) { return each.token == token; });
+  PLEAT_ASSERT(chosen != row.best.end(), "token ", token, " is no candidate");
+  TokenLogprob result;
+  result.token = token;
+  result.logprob = logprob_of(*chosen);
+  for (int i = 0; i < best && row.best[size_t(i)].token >= 0; ++i)
+    result.best.emplace_back(row.best[size_t(i)].token, logprob_of(row.best[size_t(i)]));
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "core/engine/candidates.h"
 #include "core/engine/request.h"
 
 namespace pleat {
@@ -13,6 +14,13 @@ namespace pleat {
 // Does the best token of the raw logits settle the choice?
 inline bool needs_only_argmax(const SamplingOptions& sampling) {
   return sampling.temperature == 0 && sampling.repetition_penalty == 1 && sampling.logprobs < 0;
+}
+
+// Do the best kCandidates tokens settle it, whatever the logits are? Where a cut by probability is the only one, the
+// tokens it leaves may be more; a penalty may bring up any other.
+inline bool needs_only_candidates(const SamplingOptions& sampling) {
+  const bool few = sampling.temperature == 0 || (sampling.top_k > 0 && sampling.top_k <= kCandidates);
+  return few && sampling.repetition_penalty == 1 && sampling.logprobs <= kCandidates;
 }
 
 // Work space for one vocabulary; not for several threads at once.
@@ -27,9 +35,14 @@ class Sampler {
   // Error(failed) where the logits hold NaN or no finite value.
   int32_t sample(const SamplingOptions& sampling, std::span<const int32_t> sequence, std::span<const float> logits);
 
+  // The same token, where needs_only_candidates(sampling).
+  int32_t sample(const SamplingOptions& sampling, std::span<const int32_t> sequence, const RowCandidates& row);
+
   // Log-softmax of the raw logits, before penalty, temperature and filters: the token's and the `best` largest, best
   // first.
   TokenLogprob logprob(std::span<const float> logits, int32_t token, int best);
+  // The same but for the rounding of the sum over the vocabulary.   token: a candidate; best <= kCandidates
+  TokenLogprob logprob(const RowCandidates& row, int32_t token, int best) const;
 
  private:
   struct Candidate {
@@ -42,6 +55,7 @@ class Sampler {
   }
 
   void fill(std::span<const float> logits);
+  int32_t choose(const SamplingOptions& sampling, size_t position);
   void penalise(float penalty, std::span<const int32_t> sequence);
   void keep_top_k(size_t k);
   void keep_top_p(double p);

@@ -14,6 +14,7 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   limits.max_rows = engine.options().max_rows;
   limits.prefill_chunk = options.prefill_chunk;
   limits.fold_prompt = options.fold_prompt;
+  limits.gives_candidates = engine.gives_candidates();
   limits.share_prefixes = engine.shares_prefixes();
   limits.vocab = engine.blueprint().vocab;
   limits.max_positions = engine.blueprint().max_positions;
@@ -26,7 +27,8 @@ StepResult compute_on(Engine& engine, Communicator& communicator, StepPlan& plan
   broadcast_plan(communicator, plan);
   if (plan.rows.empty()) return {};
   engine.step(plan);
-  return {plan.logits == LogitsMode::full ? engine.logits() : MatrixView<const float>(), engine.best_tokens()};
+  return {asks_for_logits(plan.logits) ? engine.logits() : MatrixView<const float>(), engine.best_tokens(),
+          asks_for_candidates(plan.logits) ? engine.candidates() : std::span<const RowCandidates>()};
 }
 
 }  // namespace
@@ -62,7 +64,7 @@ bool Scheduler::step() {
   State& s = *state_;
   if (!s.batcher.plan(s.plan)) return false;
   const StepResult result = s.compute(s.plan);
-  s.batcher.accept(result.logits, result.best);
+  s.batcher.accept(result.logits, result.best, result.candidates);
   return true;
 }
 

@@ -23,6 +23,7 @@ struct BatchLimits;  // batcher.h
 struct StepResult {
   MatrixView<const float> logits;
   std::span<const int32_t> best;
+  std::span<const RowCandidates> candidates{};
 };
 
 class Scheduler {

@@ -110,7 +110,7 @@ StepPlan parse_plan(std::span<const std::byte> bytes) {
   plan.step = reader.get<int64_t>();
   plan.stop = reader.get<int32_t>() != 0;
   const int32_t mode = reader.get<int32_t>();
-  PLEAT_ASSERT(mode >= 0 && mode <= int32_t(LogitsMode::argmax), "logits mode ", mode);
+  PLEAT_ASSERT(mode >= 0 && mode <= int32_t(LogitsMode::both), "logits mode ", mode);
   plan.logits = LogitsMode(mode);
   plan.page_tables.resize(reader.count(2 * sizeof(int32_t)));
   for (auto& page_table : plan.page_tables) {

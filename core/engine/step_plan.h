@@ -11,9 +11,13 @@ class Communicator;
 
 enum class LogitsMode : uint8_t {
   none,
-  full,    // rank 0 gets [wanted rows, vocab]
-  argmax,  // rank 0 gets the best token of each wanted row (greedy sampling needs no more)
+  full,        // rank 0 gets [wanted rows, vocab]
+  argmax,      // rank 0 gets the best token of each wanted row (greedy sampling needs no more)
+  candidates,  // rank 0 gets the best kCandidates tokens of each
+  both,        // candidates and full, so that what a row gives does not depend on what the others need
 };
+inline bool asks_for_logits(LogitsMode mode) { return mode == LogitsMode::full || mode == LogitsMode::both; }
+inline bool asks_for_candidates(LogitsMode mode) { return mode == LogitsMode::candidates || mode == LogitsMode::both; }
 
 struct StepRow {
   int32_t token = 0;

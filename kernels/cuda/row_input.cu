@@ -57,6 +57,7 @@ RowInput QuantisedRows::quantise(cudaStream_t stream, const float* x, int rows, 
   out.q = q_.data();
   out.scales = scales_.data();
   out.sums = sums_.data();
+  out.protected_inputs = protected_inputs;
   const unsigned blocks = unsigned((out.groups() + kWarps - 1) / kWarps);
   launch(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_, protected_inputs, count,
          Quantised{q_.data(), scales_.data(), sums_.data()});

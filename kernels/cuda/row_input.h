@@ -14,6 +14,7 @@ struct RowInput {
   const int* q = nullptr;         // [rows][16][groups] words: byte i of word l is input 16 i + l of its group of 64
   const float* scales = nullptr;  // [rows, groups]
   const int* sums = nullptr;      // [rows, groups] of q
+  const int32_t* protected_inputs = nullptr;  // the list, on the device; nullptr: none
   constexpr int groups() const { return (width + 63) / 64; }
 
   static RowInput of_floats(const float* x, int rows, int width) {

@@ -9,15 +9,25 @@
 
 namespace pleat {
 
-MakeExecutor device_executor() {
+namespace {
+
+void take_device(Communicator& communicator) {
+  const std::vector<RankDevice> devices = take_devices(communicator);
+  check_devices(devices, PeerMemory::of_threads(communicator));  // threads, which only tests have, may share one
+}
+
+std::unique_ptr<StepExecutor> make_device_step(const Blueprint& blueprint, const Weights& weights,
+                                               const ShardPlan& plan, Communicator& communicator,
+                                               const EngineOptions& options) {
+  return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
+}
+
+}  // namespace
+
+Backend device_backend() {
   if (const std::string why = cuda::why_no_device(); !why.empty())
     throw Error(ErrorKind::unimplemented, concat("no CUDA device can be used: ", why));
-  return [](const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
-            const EngineOptions& options) {
-    const std::vector<RankDevice> devices = take_devices(communicator);
-    check_devices(devices, PeerMemory::of_threads(communicator));  // threads, which only tests have, may share one
-    return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
-  };
+  return {take_device, make_device_step};
 }
 
 double device_copy_bandwidth() {

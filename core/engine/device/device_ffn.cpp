@@ -4,6 +4,19 @@
 
 namespace pleat {
 
+namespace {
+
+// Whether x is as w takes it.
+bool fits(const cuda::RowInput& x, const cuda::Rows& w) {
+  return w.bits > 8 || w.rows == 0 || (x.q != nullptr && x.protected_inputs == w.protected_inputs);
+}
+
+bool chooses_by_activation(SelectionKind selection) {
+  return selection == SelectionKind::gate || selection == SelectionKind::threshold;
+}
+
+}  // namespace
+
 // up = act(z), or act(g) u, of all neurons that the layer holds.
 void DeviceStep::State::activations(const DeviceLayer& layer) {
   const DeviceFfn& f = layer.ffn;
@@ -14,12 +27,14 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
   if (blueprint.gated) {
     multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
     keep_lines(layer);
-    cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
-  } else {
-    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}});
-    keep_lines(layer);
-    cuda::activate(handle(), blueprint.activation, of_up);
+    return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   }
+  const bool at_once = shape.prompt && !keeps_lines(layer);
+  multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}},
+           at_once ? std::optional(blueprint.activation) : std::nullopt);
+  if (at_once) return;
+  keep_lines(layer);
+  cuda::activate(handle(), blueprint.activation, of_up);
 }
 
 void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
@@ -27,6 +42,10 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   if (shape.prompt && layer.folded && by_prompt(layer.spec.selection)) remember_prompts(layer);
   const cuda::Leaves leaves = layer.leaves.view();
   if (leaves.count == 0) return;
+  if (layer.shards.neurons == 0) {
+    const size_t nodes_here = plan.ffn_exchange().nodes[size_t(rank)].size();
+    return cuda::zero(ffn_nodes(), nodes_here * size_t(shape.rows) * size_t(d) * sizeof(float), handle());
+  }
   const cuda::Rows down =
       layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
   multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}});
@@ -36,7 +55,8 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
 void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
   const cuda::Rows fold = layer.fold.fold.view(), down = layer.ffn.down.view();
   const int h = layer.shards.neurons;
-  if (fold.rows > 0)
+  const bool has_inputs = fold.rows > 0 && fold.width > 0;
+  if (has_inputs)
     multiply(
         normed, d,
         {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
@@ -45,35 +65,26 @@ void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
     multiply(up, h, {{down, nullptr, of_held.data(), d, layer.leaves.each_alone()}});
   else
     cuda::zero(of_held.data(), of_held.size() * sizeof(float), handle());
-  cuda::sum_leaves(handle(), weights.of_leaves.view(), fold.rows > 0 ? of_leaves.data() : nullptr, of_held.data(),
+  cuda::sum_leaves(handle(), weights.of_leaves.view(), has_inputs ? of_leaves.data() : nullptr, of_held.data(),
                    shape.rows * d, ffn_nodes());
 }
 
-// Who of a layer's neurons is exact.   input: of C and the predictors
-void DeviceStep::State::select(const DeviceLayer& layer, const cuda::RowInput& x,
-                               const cuda::DeviceSelection& selection) {
+// Who of a layer's neurons is exact, by what folded_ffn() has computed of them.
+void DeviceStep::State::select(const DeviceLayer& layer, const cuda::DeviceSelection& selection) {
   const DeviceFold& f = layer.fold;
-  const int h = selection.neurons();
   switch (layer.spec.selection) {
     case SelectionKind::range:
       return cuda::select_by_range(handle(), shape.rows, up.data(), f.low.data(), f.high.data(), selection);
     case SelectionKind::predictor: {
-      cuda::multiply_rows(handle(), x,
-                          {{f.predictor.view(), layer.ffn.up_bias.data(), up.data(), h},
-                           {f.gate_predictor.view(), layer.ffn.gate_bias.data(), gate.data(), h}});
       const cuda::DeviceLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
       return cuda::select_by_residual(handle(), shape.rows, up.data(), gate.data(), blueprint.activation, lines,
                                       f.factor.data(), f.threshold, selection);
     }
     case SelectionKind::gate:
-    case SelectionKind::threshold: {
-      const cuda::Rows w = (blueprint.gated ? layer.ffn.gate : layer.ffn.up).view();
-      const float* const bias = (blueprint.gated ? layer.ffn.gate_bias : layer.ffn.up_bias).data();
-      cuda::multiply_rows(handle(), input(normed, d, w), {{w, bias, gate.data(), h}});
-      cuda::activate(handle(), blueprint.activation, {gate.data(), shape.rows, h});
+    case SelectionKind::threshold:
+      cuda::activate(handle(), blueprint.activation, {gate.data(), shape.rows, selection.neurons()});
       return cuda::select_by_gate(handle(), shape.rows, gate.data(), f.center.data(), f.factor.data(), f.threshold,
                                   selection);
-    }
     case SelectionKind::prompt:
     case SelectionKind::core: {
       const size_t index = size_t(&layer - weights.layers.data());
@@ -104,32 +115,38 @@ void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x
                    ffn_nodes());
 }
 
-// C, and the rows of the neurons that are selected.
+// C, and the rows of the neurons that are selected. C and what decides who is selected read the same x: one launch,
+// unless what decides are low-bit rows that protect inputs, for which x is quantised again.
 void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
   const cuda::DeviceSelection& selection = selections[size_t(&layer - weights.layers.data())];
   const DeviceFold& f = layer.fold;
-  const cuda::Rows fold = f.fold.view(), predictor = f.predictor.view();
-  const bool predicts_range = layer.spec.selection == SelectionKind::range;
-  const cuda::RowInput x = input(normed, d, predictor.rows > 0 ? predictor : fold);
+  const DeviceFfn& exact = layer.ffn;
+  const int h = selection.neurons();
   const cuda::RowProduct of_fold{
-      fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)};
-  const cuda::RowProduct of_predictor{predictor, layer.ffn.up_bias.data(), up.data(), selection.neurons()};
-  if (fold.rows > 0 && predicts_range)
-    cuda::multiply_rows(handle(), x, {of_fold, of_predictor});
-  else if (predicts_range)
-    cuda::multiply_rows(handle(), x, {of_predictor});
-  else if (fold.rows > 0)
-    cuda::multiply_rows(handle(), x, {of_fold});
-  select(layer, x, selection);
-  fix_up(layer, input(normed, d, layer.ffn.up.view()), selection);
+      f.fold.view(), nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)};
+  const cuda::RowProduct of_up{f.predictor.view(), exact.up_bias.data(), up.data(), h};
+  const cuda::RowProduct of_gate{f.gate_predictor.view(), exact.gate_bias.data(), gate.data(), h};
+  cuda::RowProduct of_activation{{}, (blueprint.gated ? exact.gate_bias : exact.up_bias).data(), gate.data(), h};
+  if (chooses_by_activation(layer.spec.selection)) of_activation.w = (blueprint.gated ? exact.gate : exact.up).view();
+
+  const bool fold_is_low = of_fold.w.rows > 0 && of_fold.w.bits <= 8;
+  cuda::RowInput x = input(normed, d, of_up.w.rows > 0 ? of_up.w : fold_is_low ? of_fold.w : of_activation.w);
+  if (fits(x, of_activation.w)) {
+    cuda::multiply_rows(handle(), x, {of_fold, of_up, of_gate, of_activation});
+  } else {
+    cuda::multiply_rows(handle(), x, {of_fold, of_up, of_gate});
+    x = input(normed, d, of_activation.w);
+    cuda::multiply_rows(handle(), x, {of_activation});
+  }
+  select(layer, selection);
+  fix_up(layer, fits(x, exact.up.view()) ? x : input(normed, d, exact.up.view()), selection);
 }
 
 // What decides is read whole, of the rest the rows that are selected.
 int64_t DeviceStep::State::folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const {
   const DeviceFold& f = layer.fold;
   int64_t bytes = f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
-  if (layer.spec.selection == SelectionKind::gate || layer.spec.selection == SelectionKind::threshold)
-    bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
+  if (chooses_by_activation(layer.spec.selection)) bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
   if (layer.spec.selection == SelectionKind::hot) return bytes + layer.ffn.bytes();
   if (selection.neurons() == 0) return bytes;
   return bytes + layer.ffn.bytes() * selection.selected(stream) / selection.neurons();

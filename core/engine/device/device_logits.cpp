@@ -8,6 +8,8 @@ namespace pleat {
 
 using cuda::kMaxRows;
 
+static_assert(kCandidates <= cuda::kMaxCandidates);
+
 // Always by the kernels for few rows: a prompt wants the logits of its last one.
 void DeviceStep::State::head(int first, int count) {
   const cuda::Rows w = weights.head.view();
@@ -23,35 +25,54 @@ void DeviceStep::State::head(int first, int count) {
     cuda::soft_cap(handle(), float(blueprint.logit_soft_cap), {device_logits.data(), count, vocab});
 }
 
-void DeviceStep::State::read_results(std::span<const int32_t> rows, LogitsMode mode) {
+void DeviceStep::State::find_results(int first, int count) {
+  if (shape.logits == LogitsMode::none) return;
+  head(first, count);
+  if (asks_for_logits(shape.logits))
+    cuda::copy_to_host(host_logits.data(), device_logits.data(), size_t(count) * size_t(vocab) * sizeof(float),
+                       handle());
+  if (shape.logits == LogitsMode::full) return;
+  const int k = asks_for_candidates(shape.logits) ? kCandidates : 1;
+  finder.find(handle(), count, k, device_logits.data(), device_best.data(), logit_sums.data());
+  cuda::copy_to_host(host_best.data(), device_best.data(), size_t(count) * size_t(k) * sizeof(cuda::Candidate),
+                     handle());
+  if (k > 1) cuda::copy_to_host(host_sums.data(), logit_sums.data(), size_t(count) * sizeof(cuda::LogitSum), handle());
+}
+
+RowCandidates DeviceStep::State::candidates_of(size_t row) const {
+  RowCandidates out;
+  for (size_t i = 0; i < kCandidates; ++i) {
+    const cuda::Candidate& candidate = host_best[row * kCandidates + i];
+    out.best[i] = {candidate.value, candidate.token};
+  }
+  const cuda::LogitSum& sum_there = host_sums[row];
+  out.max = sum_there.max;
+  out.sum = sum_there.sum;
+  out.nans = sum_there.nans;
+  return out;
+}
+
+void DeviceStep::State::read_results(std::span<const int32_t> rows) {
+  if (shape.logits == LogitsMode::none) return sum->wait(stream);
   const int count = int(rows.size());
   for (int first = 0; first < count; first += kMaxRows) {
     const auto some = rows.subspan(size_t(first), size_t(std::min(kMaxRows, count - first)));
     if (std::ranges::all_of(some, [&](int32_t row) { return result_of[size_t(row)] < 0; })) continue;
-    head(first, int(some.size()));
-    if (mode == LogitsMode::full)
-      read_logits(some);
-    else
-      read_best(some);
+    if (shape.prompt) find_results(first, int(some.size()));
+    sum->wait(stream);
+    keep_results(some);
   }
-  sum->wait(stream);
 }
 
-void DeviceStep::State::read_logits(std::span<const int32_t> rows) {
-  cuda::copy_to_host(host_logits.data(), device_logits.data(), rows.size() * size_t(vocab) * sizeof(float), handle());
-  sum->wait(stream);
-  for (size_t i = 0; i < rows.size(); ++i)
-    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
+void DeviceStep::State::keep_results(std::span<const int32_t> rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int32_t result = result_of[size_t(rows[i])];
+    if (result < 0) continue;
+    if (asks_for_logits(shape.logits))
       std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
-}
-
-void DeviceStep::State::read_best(std::span<const int32_t> rows) {
-  finder.find(handle(), int(rows.size()), 1, device_logits.data(), device_best.data(), logit_sums.data());
-  cuda::copy_to_host(host_best.data(), device_best.data(), rows.size() * sizeof(cuda::Candidate), handle());
-  sum->wait(stream);
-  for (size_t i = 0; i < rows.size(); ++i)
-    if (const int32_t result = result_of[size_t(rows[i])]; result >= 0)
-      best[size_t(result)] = {host_best[i].value, host_best[i].token};
+    if (asks_for_candidates(shape.logits)) candidates[size_t(result)] = candidates_of(i);
+    if (shape.logits == LogitsMode::argmax) best[size_t(result)] = {host_best[i].value, host_best[i].token};
+  }
 }
 
 int64_t DeviceStep::State::bytes_of_pass(bool folded) const {

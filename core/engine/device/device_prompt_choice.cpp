@@ -5,10 +5,14 @@
 
 namespace pleat {
 
-// What the lines give, where a prompt is judged by what they miss. Before the activation, which takes up's place.
+// Where a prompt is judged by what they miss.
+bool DeviceStep::State::keeps_lines(const DeviceLayer& layer) const {
+  return shape.prompt && layer.folded && layer.spec.selection == SelectionKind::prompt && layer.spec.lines;
+}
+
+// What the lines give. Before the activation, which takes up's place.
 void DeviceStep::State::keep_lines(const DeviceLayer& layer) {
-  const bool judged = shape.prompt && layer.folded && layer.spec.selection == SelectionKind::prompt;
-  if (!judged || !layer.spec.lines) return;
+  if (!keeps_lines(layer)) return;
   const DeviceFold& f = layer.fold;
   const cuda::DeviceLines lines{f.slope.data(), f.gate_slope.data(), f.intercept.data()};
   cuda::lines_of(handle(), shape.rows, layer.shards.neurons, up.data(), blueprint.gated ? gate.data() : nullptr, lines,

@@ -41,9 +41,10 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       many_rows(upload.capacity, std::max({d, e, q_width, int(weights.zeros.size())})),
       host_logits(size_t(kMaxRows) * size_t(vocab)),
       finder(kMaxRows, int(plan.vocab(rank).begin), vocab, 0),  // logits are capped before
-      device_best(kMaxRows),
+      device_best(size_t(kMaxRows) * kCandidates),
       logit_sums(kMaxRows),
-      host_best(kMaxRows) {
+      host_best(device_best.size()),
+      host_sums(logit_sums.size()) {
   sum = make_device_sum(communicator, plan.reduction(),
                         joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e), options.device_sums);
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
@@ -57,18 +58,25 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
   if (!blueprint.alibi_slopes.empty())
     slopes = {std::span<const float>(blueprint.alibi_slopes).subspan(size_t(heads.begin), size_t(heads.size())),
               stream};
-  make_cache(options, host.head.format() == WeightFormat::f32);
   make_work_space(options.max_sequences);
+  make_cache(options, host.head.format() == WeightFormat::f32);
   stream.wait();
   communicator.barrier("memory");  // a rank that allocates may wait for kernels of the device, which wait for it
 }
 
+// As many pages as are asked for or fit, all else being there: graphs, and what a driver needs with time, have the last
+// tenth of the free memory.
 void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
   KvCache cache;
   cache.dtype = options.kv_dtype.value_or(wide ? DType::f32 : DType::bf16);
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
-  cache.pages = (options.kv_tokens + kPageTokens - 1) / kPageTokens;
+  const int64_t page_bytes = std::max<int64_t>(1, 2 * cache.kv_heads * cache.block_bytes() * blueprint.layers);
+  const int64_t fitting = cuda::device_info().memory_free / 10 * 9 / page_bytes;
+  const int64_t wanted = (options.kv_tokens + kPageTokens - 1) / kPageTokens;
+  kv_pages = communicator.agree_min("cache size", std::min(wanted, fitting));
+  PLEAT_REQUIRE(kv_pages > 0, "no memory is left on a device for a single page of the key-value cache");
+  cache.pages = kv_pages;
   const int64_t half = (cache.pages * cache.kv_heads * cache.block_bytes() + 15) / 16 * 16;
   cache_memory = cuda::DeviceArray<std::byte>(size_t(2 * half * blueprint.layers));
   for (int layer = 0; layer < blueprint.layers; ++layer) {

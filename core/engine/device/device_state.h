@@ -30,9 +30,10 @@ constexpr int kPromptRows = 512;  // of a pass over prompts
 // What of the rows the launches of a pass depend on; all else they read on the device. Generated tokens have few
 // shapes, so that each can be a captured graph: rows beyond the plan's are copies of its last one.
 struct PassShape {
-  int rows = 0;         // of generated tokens 1, 2, 4, 8 or 16
-  int table_pages = 0;  // of the longest row's page table, a power of two or all that there can be
-  bool prompt = false;  // densely, by the kernels for many rows; else folded, by those for few
+  int rows = 0;                          // of generated tokens 1, 2, 4, 8 or 16
+  int table_pages = 0;                   // of the longest row's page table, a power of two or all that there can be
+  bool prompt = false;                   // densely, by the kernels for many rows; else folded, by those for few
+  LogitsMode logits = LogitsMode::none;  // what is wanted of some of the rows
   auto operator<=>(const PassShape&) const = default;
 };
 
@@ -56,9 +57,11 @@ struct DeviceStep::State {
   // or none.
   void pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows);
   int most_rows(bool folded) const { return folded ? cuda::kMaxRows : upload.capacity; }
-  void upload_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows);
-  // A shape that comes again is captured, from then on one launch runs its layers.
-  void run_layers(int64_t step);
+  void lay_out_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows);
+  // A shape that comes again is captured, from then on one launch runs it: the copy of its rows to the device, layers,
+  // head, and the copy of the results to the host.
+  void run(int64_t step);
+  void enqueue(int64_t step);
   void layers(int64_t step);
   void embed();
   void normalise(const DeviceNorm& norm);  // normed = norm(residual)
@@ -76,25 +79,29 @@ struct DeviceStep::State {
   void dense_ffn(const DeviceLayer& layer);
   void activations(const DeviceLayer& layer);  // normed -> up
   void folded_ffn(const DeviceLayer& layer);
-  void held_ffn(const DeviceLayer& layer);    // of selection static
+  void held_ffn(const DeviceLayer& layer);  // of selection static
+  bool keeps_lines(const DeviceLayer& layer) const;
   void keep_lines(const DeviceLayer& layer);  // before activations: what a prompt is judged by
   void remember_prompts(const DeviceLayer& layer);
   // Of a layer's tokens that came in a prompt, or were generated.
   bool runs_folded(const DeviceLayer& layer, bool prompt) const {
     return layer.folded && (!prompt || layer.spec.selection == SelectionKind::hot);
   }
-  void select(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
+  void select(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
   int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
   int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
-  void head(int first, int count);  // normed -> device_logits, of rows [first, first + count)
+  // Of rows [first, first + count), at most kMaxRows.
+  void head(int first, int count);          // normed -> device_logits
+  void find_results(int first, int count);  // normed -> host_logits, host_best, host_sums
   // Waits for the pass and keeps what the plan wants of these rows.
-  void read_results(std::span<const int32_t> rows, LogitsMode mode);
-  void read_logits(std::span<const int32_t> rows);
-  void read_best(std::span<const int32_t> rows);
+  void read_results(std::span<const int32_t> rows);
+  void keep_results(std::span<const int32_t> rows);
+  RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
-  // Products of x [rows, width] by the kernels of this pass.
-  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
+  // Products of x [rows, width] by the kernels of this pass.   activation: of prompts only, without leaves
+  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
+                std::optional<Activation> activation = {});
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
@@ -117,6 +124,7 @@ struct DeviceStep::State {
   DeviceVector slopes;
   cuda::DeviceArray<std::byte> cache_memory;
   std::vector<KvCache> caches;
+  int64_t kv_pages = 0;
   std::optional<DeviceKeyChannels> key_channels;
   std::vector<cuda::DeviceSelection> selections;  // [layers]
 
@@ -127,6 +135,7 @@ struct DeviceStep::State {
   int64_t passes[2] = {};  // of the last step: of prompts, of generated tokens
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
+  size_t upload_words = 0;               // of it
   cuda::DeviceArray<int32_t> device_rows;
   DeviceVector residual, normed, query_key_value, attended, up, gate, attention_work;
   DeviceVector of_embeddings, head_input;         // [rows, e], [kMaxRows, e], where e is not d
@@ -149,8 +158,10 @@ struct DeviceStep::State {
   cuda::CandidateFinder finder;
   cuda::DeviceArray<cuda::Candidate> device_best;
   cuda::DeviceArray<cuda::LogitSum> logit_sums;
-  cuda::PinnedArray<cuda::Candidate> host_best;
+  cuda::PinnedArray<cuda::Candidate> host_best;  // [kMaxRows, 1 or kCandidates]
+  cuda::PinnedArray<cuda::LogitSum> host_sums;   // [kMaxRows]
   std::vector<TokenCandidate> best;
+  std::vector<RowCandidates> candidates;
 
   // Last, so that they end first: where an error ends all this, the sum ends the waits of other ranks' kernels, and to
   // free memory may wait for those.

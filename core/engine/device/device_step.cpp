@@ -23,17 +23,20 @@ void DeviceStep::State::order_rows(const StepPlan& step_plan) {
   int32_t results = 0;
   for (size_t i = 0; i < step_plan.rows.size() && step_plan.logits != LogitsMode::none; ++i)
     if (step_plan.rows[i].wants_logits) result_of[i] = results++;
-  logits.resize(step_plan.logits == LogitsMode::full ? size_t(results) * size_t(vocab) : 0);
+  logits.resize(asks_for_logits(step_plan.logits) ? size_t(results) * size_t(vocab) : 0);
   best.resize(step_plan.logits == LogitsMode::argmax ? size_t(results) : 0);
+  candidates.resize(asks_for_candidates(step_plan.logits) ? size_t(results) : 0);
 }
 
-void DeviceStep::State::upload_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
+void DeviceStep::State::lay_out_rows(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
   const int count = int(rows.size());
   int positions = 0;
   for (const int32_t row : rows) positions = std::max(positions, step_plan.rows[size_t(row)].position + 1);
   const bool prompt = step_plan.rows[size_t(rows[0])].folded == 0;
   shape = {prompt ? count : power_of_two_from(count),
-           std::min(most_pages, power_of_two_from((positions + kPageTokens - 1) / kPageTokens)), prompt};
+           std::min(most_pages, power_of_two_from((positions + kPageTokens - 1) / kPageTokens)), prompt,
+           std::ranges::any_of(rows, [&](int32_t row) { return result_of[size_t(row)] >= 0; }) ? step_plan.logits
+                                                                                               : LogitsMode::none};
   const auto put = [&](RowsUpload::Part part, int row, int32_t value) {
     host_rows[upload.at(part) + size_t(row)] = value;
   };
@@ -57,8 +60,8 @@ void DeviceStep::State::upload_rows(const StepPlan& step_plan, size_t begin, std
     put(RowsUpload::ends, i, row.prompt_end);
     put(RowsUpload::observed, i, i < count && key_channels->observes(int64_t(begin) + i));
   }
-  const size_t words = upload.at(RowsUpload::page_tables) + size_t((table + 1) * shape.table_pages);
-  device_rows.copy_from(std::span(host_rows.data(), words), stream);
+  const int table_count = prompt ? table + 1 : shape.rows;  // of generated tokens as many as there can be
+  upload_words = upload.at(RowsUpload::page_tables) + size_t(table_count * shape.table_pages);
 }
 
 cuda::Norm DeviceStep::State::rule(const DeviceNorm& norm) const {
@@ -152,24 +155,31 @@ void DeviceStep::State::layers(int64_t step) {
   communicator.at(step, -1);
 }
 
-void DeviceStep::State::run_layers(int64_t step) {
-  if (!sum->in_stream_order()) return layers(step);
+// A prompt's results are found kMaxRows rows at a time, where they are wanted.
+void DeviceStep::State::enqueue(int64_t step) {
+  device_rows.copy_from(std::span(host_rows.data(), upload_words), stream);
+  layers(step);
+  if (!shape.prompt) find_results(0, shape.rows);
+}
+
+void DeviceStep::State::run(int64_t step) {
+  if (!sum->in_stream_order()) return enqueue(step);
   // Few prompts have the shape of another.
-  if (shape.prompt || key_channels->chooses()) return layers(step);
+  if (shape.prompt || key_channels->chooses()) return enqueue(step);
   const auto [known, is_new] = graphs.try_emplace(shape);
-  if (is_new) return layers(step);
+  if (is_new) return enqueue(step);
   if (!known->second) {
-    known->second = std::make_unique<cuda::Graph>(stream, [&] { layers(step); });
+    known->second = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
     communicator.barrier("graph");  // to make one may wait for kernels of the device, which wait for this rank
   }
   known->second->launch(stream);
 }
 
 void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
-  upload_rows(step_plan, begin, rows);
+  lay_out_rows(step_plan, begin, rows);
   key_channels->begin_pass(int64_t(begin), int64_t(rows.size()));
-  run_layers(step_plan.step);
-  read_results(rows, step_plan.logits);
+  run(step_plan.step);
+  read_results(rows);
 }
 
 DeviceStep::DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan,
@@ -200,5 +210,7 @@ MatrixView<const float> DeviceStep::logits() const {
 }
 
 std::span<const TokenCandidate> DeviceStep::best() const { return state_->best; }
+int64_t DeviceStep::kv_pages() const { return state_->kv_pages; }
+std::span<const RowCandidates> DeviceStep::candidates() const { return state_->candidates; }
 
 }  // namespace pleat

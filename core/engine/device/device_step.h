@@ -8,7 +8,7 @@ namespace pleat {
 
 class DeviceStep : public StepExecutor {
  public:
-  // Collective. options.kv_tokens: the cache's capacity.
+  // Collective. options.kv_tokens: the cache's capacity, less where the smallest device is too full.
   DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
              const EngineOptions& options);
   ~DeviceStep() override;
@@ -19,6 +19,8 @@ class DeviceStep : public StepExecutor {
   void step(const StepPlan& plan) override;
   MatrixView<const float> logits() const override;
   std::span<const TokenCandidate> best() const override;
+  std::span<const RowCandidates> candidates() const override;
+  int64_t kv_pages() const override;
   int64_t weight_bytes() const override;
 
  private:

@@ -12,7 +12,7 @@ namespace {
 
 }  // namespace
 
-MakeExecutor device_executor() { refuse(); }
+Backend device_backend() { refuse(); }
 double device_copy_bandwidth() { refuse(); }
 
 }  // namespace pleat

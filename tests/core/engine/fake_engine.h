@@ -11,6 +11,7 @@
 #include "core/engine/batcher.h"
 #include "kernels/attention.h"
 #include "tests/core/engine/byte_tokenizer.h"
+#include "tests/core/engine/row_candidates.h"
 
 namespace pleat::test {
 
@@ -52,6 +53,8 @@ class FakeEngine {
     }
     logits.clear();
     best.clear();
+    candidates.clear();
+    modes.insert(plan.logits);
     for (const StepRow& row : plan.rows) {
       if (!row.wants_logits) continue;
       uint64_t history = 1;
@@ -61,7 +64,8 @@ class FakeEngine {
       }
       const std::vector<float> values = hashed_logits(history);
       best.push_back(int32_t(std::max_element(values.begin(), values.end()) - values.begin()));
-      if (plan.logits == LogitsMode::full) logits.insert(logits.end(), values.begin(), values.end());
+      if (asks_for_logits(plan.logits)) logits.insert(logits.end(), values.begin(), values.end());
+      if (asks_for_candidates(plan.logits)) candidates.push_back(candidates_of(values));
     }
     ASSERT_EQ(plan.logits == LogitsMode::none, best.empty());
     if (plan.logits != LogitsMode::argmax) best.clear();
@@ -73,7 +77,9 @@ class FakeEngine {
 
   std::vector<float> logits;
   std::vector<int32_t> best;
-  std::vector<StepRow> rows;  // of all steps
+  std::vector<RowCandidates> candidates;
+  std::vector<StepRow> rows;   // of all steps
+  std::set<LogitsMode> modes;  // of all steps
 
  private:
   std::pair<int32_t, uint8_t>& slot(const StepPlan& plan, int32_t sequence, int position) {
@@ -153,6 +159,7 @@ inline BatchLimits small_limits() {
 struct Outcome {
   std::map<std::string, Completion> completions;
   std::vector<StepRow> rows;
+  std::set<LogitsMode> modes;
   int64_t preemptions = 0;
 };
 
@@ -182,7 +189,7 @@ inline Outcome run(const BatchLimits& limits, const std::vector<Request>& reques
   for (submit_some(); batcher.plan(plan); submit_some()) {
     engine.step(plan);
     if (testing::Test::HasFatalFailure()) return outcome;
-    batcher.accept(engine.logits_view(), engine.best);
+    batcher.accept(engine.logits_view(), engine.best, engine.candidates);
   }
   EXPECT_EQ(outcome.completions.size(), requests.size());
   EXPECT_EQ(batcher.queued(), 0);
@@ -194,6 +201,7 @@ inline Outcome run(const BatchLimits& limits, const std::vector<Request>& reques
     EXPECT_EQ(grown[id].logprobs.size(), completion.logprobs.size()) << id;
   }
   outcome.rows = engine.rows;
+  outcome.modes = engine.modes;
   outcome.preemptions = batcher.preemptions();
   return outcome;
 }

@@ -10,6 +10,7 @@
 
 #include "core/engine/philox.h"
 #include "kernels/check.h"
+#include "tests/core/engine/row_candidates.h"
 
 namespace pleat {
 namespace {
@@ -258,6 +259,70 @@ TEST(Sampler, RefusesLogitsThatAreNotNumbers) {
     for (const float temperature : {0.0f, 1.0f})
       EXPECT_THROW(sampler.sample(at_temperature(temperature), sequence_of(1), logits), Error);
   EXPECT_EQ(sampler.sample(at_temperature(1), sequence_of(1), std::vector<float>{-infinity, 1, -infinity}), 1);
+}
+
+// A vocabulary of fewer tokens than candidates, and ones of more; ties at the last candidate.
+TEST(Sampler, CandidatesOfAnyRanksGiveTheTokenOfAllLogits) {
+  constexpr double kRounding = 32 * 0x1p-23;  // of a float below 32
+  std::mt19937 random(8);
+  for (const size_t vocab : {50, 130, 1000}) {
+    Sampler sampler{int64_t(vocab)};
+    for (int round = 0; round < 300; ++round) {
+      const std::vector<float> logits = random_logits(vocab, random);
+      SamplingOptions sampling;
+      sampling.seed = random();
+      if (random() % 4) {
+        sampling.temperature = 0.1f + float(random() % 30) / 10;
+        sampling.top_k = int(1 + random() % kCandidates);
+      }
+      if (random() % 2) sampling.top_p = float(1 + random() % 1000) / 1000;
+      if (random() % 2) sampling.min_p = float(random() % 100) / 200;
+      ASSERT_TRUE(needs_only_candidates(sampling));
+      const std::vector<int32_t> sequence = sequence_of(random() % 50);
+      const int32_t token = sampler.sample(sampling, sequence, logits);
+      const TokenLogprob logprob = sampler.logprob(logits, token, 20);
+      for (size_t ranks = 1; ranks <= 3; ++ranks) {
+        const RowCandidates row = test::candidates_of_ranks(logits, ranks);
+        ASSERT_EQ(sampler.sample(sampling, sequence, row), token) << "round " << round << ", " << ranks << " ranks";
+        const TokenLogprob got = sampler.logprob(row, token, 20);
+        EXPECT_EQ(got.token, token);
+        EXPECT_NEAR(got.logprob, logprob.logprob, kRounding);
+        ASSERT_EQ(got.best.size(), logprob.best.size());
+        for (size_t i = 0; i < got.best.size(); ++i) {
+          EXPECT_EQ(got.best[i].first, logprob.best[i].first);
+          EXPECT_NEAR(got.best[i].second, logprob.best[i].second, kRounding);
+        }
+      }
+    }
+  }
+}
+
+TEST(Sampler, RefusesCandidatesOfLogitsThatAreNotNumbers) {
+  Sampler sampler(3);
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const std::vector<float>& logits :
+       {std::vector<float>{1, nan, 2}, {nan, 1, 2}, {1, infinity, 2}, {-infinity, -infinity, -infinity}})
+    for (const size_t ranks : {1, 2})
+      EXPECT_THROW(sampler.sample({}, sequence_of(1), test::candidates_of_ranks(logits, ranks)), Error);
+  const std::vector<float> one = {-infinity, 1, -infinity};
+  EXPECT_EQ(sampler.sample({}, sequence_of(1), test::candidates_of_ranks(one, 3)), 1);
+}
+
+TEST(Sampler, WhatACutByProbabilityOrAPenaltyLeavesMayNeedMoreThanCandidates) {
+  SamplingOptions sampling = at_temperature(1);
+  EXPECT_FALSE(needs_only_candidates(sampling));
+  sampling.top_p = 0.5f;
+  sampling.min_p = 0.5f;
+  EXPECT_FALSE(needs_only_candidates(sampling));
+  sampling.top_k = kCandidates + 1;
+  EXPECT_FALSE(needs_only_candidates(sampling));
+  sampling.top_k = kCandidates;
+  EXPECT_TRUE(needs_only_candidates(sampling));
+  sampling.logprobs = kCandidates + 1;
+  EXPECT_FALSE(needs_only_candidates(sampling));
+  sampling.logprobs = kCandidates;
+  sampling.repetition_penalty = 1.1f;
+  EXPECT_FALSE(needs_only_candidates(sampling));
 }
 
 }  // namespace

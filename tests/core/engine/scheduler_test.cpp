@@ -125,6 +125,40 @@ TEST(Scheduler, DecodingSequencesRunInEveryStepBesideALongPrompt) {
   EXPECT_EQ(batcher.running(), 2);
 }
 
+void expect_same_tokens(const Completion& a, const Completion& b, double of_logprobs) {
+  EXPECT_EQ(a.tokens, b.tokens) << a.id;
+  EXPECT_EQ(a.text, b.text) << a.id;
+  ASSERT_EQ(a.logprobs.size(), b.logprobs.size()) << a.id;
+  for (size_t i = 0; i < a.logprobs.size(); ++i) {
+    EXPECT_NEAR(a.logprobs[i].logprob, b.logprobs[i].logprob, of_logprobs) << a.id;
+    ASSERT_EQ(a.logprobs[i].best.size(), b.logprobs[i].best.size()) << a.id;
+    for (size_t j = 0; j < a.logprobs[i].best.size(); ++j)
+      EXPECT_EQ(a.logprobs[i].best[j].first, b.logprobs[i].best[j].first) << a.id;
+  }
+}
+
+// Whether the others in the batch need all logits or not, and to the last bit of a log probability.
+TEST(Scheduler, TextsFromCandidatesAreThoseFromAllLogits) {
+  std::mt19937 random(31);
+  std::set<LogitsMode> modes;
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Request> requests;
+    for (int i = 0; i < 8; ++i) requests.push_back(random_request(std::to_string(i), random));
+    BatchLimits limits = small_limits();
+    const Outcome from_logits = run(limits, requests);
+    limits.gives_candidates = true;
+    const Outcome together = run(limits, requests);
+    limits.max_batch = 1;
+    const Outcome alone = run(limits, requests);
+    for (const auto& [id, completion] : from_logits.completions) {
+      expect_same_tokens(completion, together.completions.at(id), 1e-6);
+      expect_same_tokens(alone.completions.at(id), together.completions.at(id), 0);
+    }
+    modes.insert(together.modes.begin(), together.modes.end());
+  }
+  EXPECT_EQ(modes.size(), 5u) << "not every kind of step came";
+}
+
 TEST(Scheduler, TheContextsEndCutsATextToLength) {
   const Completion completion = run(small_limits(), {text_request(std::string(60, 'z'), 1000)}).completions.at("");
   EXPECT_EQ(completion.tokens.size(), 4u);

@@ -16,7 +16,7 @@ StepPlan random_plan(std::mt19937& random) {
   StepPlan plan;
   plan.step = int64_t(random()) << 20;
   plan.stop = random() % 2;
-  plan.logits = LogitsMode(random() % 3);
+  plan.logits = LogitsMode(random() % 5);
   const int sequences = int(1 + random() % 5);
   for (int sequence = 0; sequence < sequences; ++sequence) {
     const int begin = int(random() % 100), count = int(1 + random() % 30);

@@ -52,7 +52,7 @@ inline std::vector<float> run_model(const std::string& folder, WeightFormat dtyp
   options.reduction = where.reduction;
   options.engine.kv_dtype = where.cache;
   options.engine.device_sums = where.sums;
-  if (on_device) options.executor = device_executor();
+  if (on_device) options.backend = device_backend();
   std::vector<float> out;
   with_engine(folder, where.ranks, options, [&](Engine& engine, Communicator& communicator) {
     out = run_two_sequences(where.chunk, [&](const StepPlan& plan) { return run_step(engine, communicator, plan); });
