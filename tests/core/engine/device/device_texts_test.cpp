@@ -17,7 +17,7 @@ std::vector<Request> mixed_requests() {
     Request& request = requests.emplace_back();
     request.id = std::to_string(i);
     for (int token = 0; token < 2 + i % 4; ++token) request.prompt.push_back(3 + 17 * token + i);
-    request.sampling.max_tokens = 3 + i % 3;
+    request.sampling.max_tokens = 2 + i % 3;
     request.sampling.ignore_eos = true;
     request.sampling.seed = uint64_t(i);
     if (i % 2) request.sampling.logprobs = 3;
