@@ -27,7 +27,8 @@ struct FakeReplica {
   std::string identity = "one";
   bool draining = false, silent = false;      // silent: it answers nothing
   bool stuck = false;                         // stats stand still although it has requests
-  size_t stops_after = SIZE_MAX;              // tokens of a text; then it is quiet
+  size_t ends_after = SIZE_MAX;               // tokens of a text, where it may have more
+  size_t stops_after = SIZE_MAX;              // then it is quiet
   size_t dies_after = SIZE_MAX;               // then its connections are cut
   std::optional<Refusal> refuses;             // every request
   kj::Duration pace = 10 * kj::MILLISECONDS;  // a token
@@ -95,7 +96,7 @@ class FakeEngine final : public rpc::Engine::Server {
   }
   kj::Promise<void> write(GenerateContext context, size_t at) {
     const auto sampling = context.getParams().getRequest().getSampling();
-    if (at == sampling.getMaxTokens()) return end(context, at);
+    if (at == sampling.getMaxTokens() || at == replica_.ends_after) return end(context, at);
     if (at >= replica_.stops_after || replica_.silent) return kj::NEVER_DONE;
     if (at >= replica_.dies_after) return cut_(), kj::NEVER_DONE;
     return timer_.afterDelay(replica_.pace)

@@ -229,13 +229,14 @@ TEST(Http, WrongRequestsAreSentences) {
 TEST(Http, TokensAreCountedAsTheyComeAndTextsWhenTheyHaveEnded) {
   FakeWorld world;
   world["a"].stops_after = 5;
+  world["a"].ends_after = 8;
   Door door(world);
   const auto count = [&](const std::string& name) {
     const std::string metrics = door.get("/metrics").body, line = "\nvllm:" + name + "{model_name=\"fake\"} ";
     const size_t at = metrics.find(line);
     return at == std::string::npos ? -1 : std::stoi(metrics.substr(at + line.size()));
   };
-  const json body = {{"prompt", {"x", "y"}}, {"n", 3}, {"max_tokens", 8}};
+  const json body = {{"prompt", {"x", "y"}}, {"n", 3}, {"max_tokens", 20}};
   auto answer = door.start(kj::HttpMethod::POST, "/v1/completions", body.dump()).eagerlyEvaluate(nullptr);
   world.pass(1 * kj::SECONDS);
   EXPECT_EQ(count("generation_tokens_total"), 6 * 5);
@@ -246,7 +247,7 @@ TEST(Http, TokensAreCountedAsTheyComeAndTextsWhenTheyHaveEnded) {
   EXPECT_EQ(count("generation_tokens_total"), 6 * 8) << "none twice";
   EXPECT_EQ(count("request_generation_tokens_count"), 6);
   EXPECT_EQ(count("request_generation_tokens_sum"), 6 * 8);
-  EXPECT_EQ(count("request_params_max_tokens_sum"), 6 * 8);
+  EXPECT_EQ(count("request_params_max_tokens_sum"), 6 * 20);
   EXPECT_EQ(count("request_params_n_count"), 2);
   EXPECT_EQ(count("request_params_n_sum"), 2 * 3);
 }
