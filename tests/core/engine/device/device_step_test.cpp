@@ -34,7 +34,9 @@ TEST_P(DeviceFamily, LogitsAreTheCpusAndTheSameOnAnyRanks) {
   const std::string folder = fixture(concat("families/", GetParam().family));
   const std::vector<float> device = on_the_device(folder, WeightFormat::f32);
   expect_near(device, on_the_cpu(folder, WeightFormat::f32), kTolerance);
-  if (GetParam().ranks > 1) EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {kChunk, GetParam().ranks}), device);
+  if (GetParam().ranks > 1) {
+    EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {kChunk, GetParam().ranks}), device);
+  }
 }
 
 using F = FamilyOnRanks;
