@@ -57,6 +57,7 @@ struct SimulatedReplica::Process {
   Dispatcher dispatcher;
   Service service;
   kj::Own<Connections> connections;
+  int64_t most_accepted = INT64_MAX;  // once it drains
   bool over = false;
   kj::Promise<void> running, drained;
 };
@@ -94,6 +95,7 @@ bool SimulatedReplica::drained() const { return process_ && process_->over; }
 
 void SimulatedReplica::drain(kj::Duration grace) {
   record_.note("replica ", number_, " drains");
+  process_->most_accepted = std::min(process_->most_accepted, Counts(process_->dispatcher).accepted);
   process_->dispatcher.drain(grace);
 }
 
@@ -124,6 +126,7 @@ void SimulatedReplica::check_bounds() {
     if (value > bound)
       record_.broken("replica ", number_, " has ", value, " ", what, ", at most ", bound, " are allowed");
   };
+  most("accepted requests", counts.accepted, process_->most_accepted);
   most("requests", counts.requests, terms_.limits.requests);
   if (counts.requests > 1) most("tokens", counts.tokens, terms_.limits.tokens);
   most("texts that are written or wait", engine.waiting + engine.running, counts.requests);
