@@ -178,8 +178,7 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
       return std::nullopt;
     case rpc::Error::Code::SLOW_READER:
       if (!untaken_.empty() && timer_.now() - untaken_.front() >= kSlow) return refused(refusal);
-      attempt.stay.failed();  // the client takes what there is: what is slow is the way here
-      return std::nullopt;
+      return std::nullopt;  // the client takes what there is: what is slow is the way here, for this text
     default:
       return refused(refusal);
   }
