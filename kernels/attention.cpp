@@ -1,7 +1,5 @@
 #include "kernels/attention.h"
 
-#include <algorithm>
-
 #include "kernels/check.h"
 #include "kernels/vector_ops.h"
 
