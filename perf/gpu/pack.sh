@@ -9,7 +9,7 @@ mkdir -p "$folder/lib"
 for program in "$@"; do
   strip -o "$folder/$(basename "$program")" "$program"
   ldd "$program" | awk '$3 ~ /^\// { print $3 }' |
-    { grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libnccl)\.so' || true; } |
+    { grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libnccl|libcublasLt)\.so' || true; } |
     xargs -r -I{} cp -Lu {} "$folder/lib/"
 done
 tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"
