@@ -11,6 +11,8 @@ constexpr int kThreads = 256;
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(int d, const int32_t* token_ids, TokenEmbedding tokens, const int32_t* positions,
                  PositionEmbedding learned, float* out) {
+  let_next_start();
+  wait_for_previous();
   const int row = int(blockIdx.x);
   const int64_t token = int64_t(token_ids[row]) - tokens.first_token;
   const bool is_mine = token >= 0 && token < tokens.table.rows;
@@ -26,7 +28,8 @@ __global__ void __launch_bounds__(kThreads)
 
 void embed(cudaStream_t stream, int rows, int d, const int32_t* token_ids, const TokenEmbedding& tokens,
            const int32_t* positions, const PositionEmbedding& learned, float* out) {
-  launch(embed_kernel, {unsigned(rows), kThreads, 0, stream}, d, token_ids, tokens, positions, learned, out);
+  launch_overlapping(embed_kernel, {unsigned(rows), kThreads, 0, stream}, d, token_ids, tokens, positions, learned,
+                     out);
 }
 
 }  // namespace pleat::cuda

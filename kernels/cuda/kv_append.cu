@@ -57,6 +57,8 @@ __device__ void store_token(const float* head, int head_size, unsigned char* blo
 // A warp a row and head: those of q, then of k, then of v.
 template <class Element>
 __global__ void __launch_bounds__(kWarps* kWarp) append_heads(AppendWork work) {
+  let_next_start();
+  wait_for_previous();
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, row = int(blockIdx.x);
   const int head_size = work.cache.head_size, kv_heads = work.cache.kv_heads;
   const int q_heads = int(work.q.cols) / head_size, index = int(blockIdx.y) * kWarps + warp;
@@ -95,7 +97,7 @@ void append_kv(cudaStream_t stream, const DeviceRotary& rotary, MatrixView<float
   const int heads = int(q.cols / cache.head_size) + 2 * cache.kv_heads;
   const Launch how{dim3(unsigned(rows.count), unsigned((heads + kWarps - 1) / kWarps)), kWarps * kWarp,
                    size_t(kWarps) * size_t(cache.head_size) * sizeof(float), stream};
-  with_element(cache.dtype, [&]<class Element>(Element) { launch(append_heads<Element>, how, work); });
+  with_element(cache.dtype, [&]<class Element>(Element) { launch_overlapping(append_heads<Element>, how, work); });
 }
 
 }  // namespace pleat::cuda

@@ -16,6 +16,8 @@ struct Quantised {
 // A warp a group.
 __global__ void __launch_bounds__(kWarps* kWarp)
     quantise_kernel(const float* x, int width, const int32_t* protected_inputs, int protected_count, Quantised out) {
+  let_next_start();
+  wait_for_previous();
   const int lane = int(threadIdx.x) % kWarp, row = int(blockIdx.y), groups = (width + 63) / 64;
   const int group = int(blockIdx.x) * kWarps + int(threadIdx.x) / kWarp;
   if (group >= groups) return;
@@ -59,8 +61,8 @@ RowInput QuantisedRows::quantise(cudaStream_t stream, const float* x, int rows, 
   out.sums = sums_.data();
   out.protected_inputs = protected_inputs;
   const unsigned blocks = unsigned((out.groups() + kWarps - 1) / kWarps);
-  launch(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_, protected_inputs, count,
-         Quantised{q_.data(), scales_.data(), sums_.data()});
+  launch_overlapping(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_,
+                     protected_inputs, count, Quantised{q_.data(), scales_.data(), sums_.data()});
   return out;
 }
 
