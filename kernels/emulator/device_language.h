@@ -87,6 +87,8 @@ void launch_overlapping(void (*kernel)(Parameters...), Launch how, Arguments... 
 inline void wait_for_previous() { emulator::Block::current().block->wait_for_previous(); }
 inline void let_next_start() {}
 
+inline void prefetch(const void*) {}
+
 inline void store_release(unsigned* to, unsigned value) { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
 inline unsigned load_acquire(const unsigned* from) { return __atomic_load_n(from, __ATOMIC_ACQUIRE); }
 inline unsigned add_acquire_release(unsigned* to, unsigned value) {
