@@ -27,6 +27,12 @@ template <int kTiles>
 __device__ void add_by_tiles(const Shard& of, float* value) {
   const int warp = int(threadIdx.x) / kWarp, t = int(threadIdx.x) % 4, g = int(threadIdx.x) % kWarp / 4;
   float sums[2][4][kTiles][4] = {};  // of columns 64 half + 8 g + 2 pair and the next
+  const bool whole = of.column + kSlab <= of.down.width;
+  const auto piece = [&](uint32_t rows, int neuron, int column) {
+    if (rows == 0) return uint4{};
+    const unsigned char* const row = of.down.data + neuron * of.down.stride;
+    return whole ? whole_piece(row, column) : weight_piece(row, column, of.down.width);
+  };
   for (int first = of.begin + warp * kNeurons; first < of.end; first += kWarps * kNeurons) {
     const int neuron[4] = {first + 2 * t, first + 2 * t + 1, first + 2 * t + 8, first + 2 * t + 9};
     uint32_t rows[4];
@@ -37,9 +43,7 @@ __device__ void add_by_tiles(const Shard& of, float* value) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        weights[half][j] = weight_piece(rows[j] != 0 ? of.down.data + neuron[j] * of.down.stride : nullptr,
-                                        of.column + 64 * half + 8 * g, of.down.width);
+      for (int j = 0; j < 4; ++j) weights[half][j] = piece(rows[j], neuron[j], of.column + 64 * half + 8 * g);
     unsigned residuals[kTiles][2];
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {

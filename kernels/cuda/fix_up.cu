@@ -38,20 +38,20 @@ __device__ void residuals_by_tiles(const RowInput& x, const ExactFfn& exact, con
   const int warp = int(threadIdx.x) / kWarp, n = x.rows * kTileOutputs;
   const bool gated = exact.gate.rows > 0;
   for (int first = 0; first < count; first += kTileOutputs) {
-    const auto neuron = [&](int i) { return first + i < count ? list[first + i] : -1; };
+    const auto neuron = [&](int i) { return list[min(first + i, count - 1)]; };
     const int mine[2] = {neuron(int(threadIdx.x) % kWarp / 4), neuron(int(threadIdx.x) % kWarp / 4 + 8)};
 #pragma unroll 1
     for (int which = 0; which < (gated ? 2 : 1); ++which) {
       const Rows& w = which == 0 ? exact.up : exact.gate;
-      const auto row = [&](int index) { return index >= 0 ? w.data + index * w.stride : nullptr; };
+      const auto row = [&](int index) { return w.data + index * w.stride; };
       TileSums<kTiles> sums = {};
       add_bf16_tile(LaneRows{{row(mine[0]), row(mine[1])}}, x, {0, x.width, warp, kWarps}, sums);
       keep_tile(sums, x.rows, value + (which * kWarps + warp) * n);
     }
     __syncthreads();
     for (int i = int(threadIdx.x); i < n; i += kThreads) {
+      if (first + i % kTileOutputs >= count) continue;
       const int index = neuron(i % kTileOutputs);
-      if (index < 0) continue;
       const float up = sum_of_eight(value + i, n), gate = gated ? sum_of_eight(value + kWarps * n + i, n) : 0.0f;
       out.put(i / kTileOutputs, index, residual_of(exact, index, up, gate));
     }

@@ -35,24 +35,24 @@ __host__ __device__ inline int block_outputs(const Rows& w, int row_capacity) {
   return by_tiles(w, row_capacity) ? kTileOutputs : kLaneOutputs;
 }
 
-// value [slots][rows][kTileOutputs]
-template <int kTiles>
+// value [slots][rows][kTileOutputs]   kLowBit: w may be in low bits
+template <int kTiles, bool kLowBit>
 __device__ void sum_by_tiles(const Product& product, int first_output, float* value) {
   const Rows& w = product.of.w;
   const RowInput& x = product.x;
   const Leaves& leaves = product.of.leaves;
   const int warp = int(threadIdx.x) / kWarp;
-  const auto row = [&](int output) { return output < w.rows ? w.data + output * w.stride : nullptr; };
+  const auto row = [&](int output) { return w.data + min(output, w.rows - 1) * w.stride; };
   const int mine = first_output + int(threadIdx.x) % kWarp / 4;
   const LaneRows rows{{row(mine), row(mine + 8)}};
   for (int slot = warp; slot < product.slots(); slot += kWarps) {
     const Stride part = leaves.count > 0 ? Stride{leaves.offsets[slot], leaves.offsets[slot + 1], 0, 1}
                                          : Stride{0, x.width, slot, kSlots};
     TileSums<kTiles> sums = {};
-    if (w.bits == 16)
-      add_bf16_tile(rows, x, part, sums);
-    else
-      add_low_bit_tile(w, rows, x, part, sums);
+    if constexpr (kLowBit) {
+      if (w.bits < 16) add_low_bit_tile(w, rows, x, part, sums);
+    }
+    if (w.bits == 16) add_bf16_tile(rows, x, part, sums);
     keep_tile(sums, x.rows, value + slot * x.rows * kTileOutputs);
   }
 }
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_rows_kernel(Products p
   wait_for_previous();
   float* const value = dynamic_shared<float>();
   if (by_tiles(product.of.w, kRows))
-    sum_by_tiles<(kRows + 7) / 8>(product, first_output, value);
+    sum_by_tiles<(kRows + 7) / 8, (kRows > 4)>(product, first_output, value);
   else
     sum_by_lanes<kRows>(product, first_output, value);
   finish(product, first_output, outputs, value);

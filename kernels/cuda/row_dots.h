@@ -21,6 +21,8 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
                                  float (&sum)[kRows]) {
   const LowBitScales scales(w, row, w.bits, in.groups());
   for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
+    constexpr int kAhead = 3;  // groups of this lane that are on their way to the L2 cache
+    if (const int next = group + kAhead * part.lanes; next * 64 < part.end) prefetch(row + int64_t(next) * 8 * w.bits);
     int codes[16];
     load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
     if (w.planes) look_up(scales.sums(group), codes);

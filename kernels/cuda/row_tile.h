@@ -14,7 +14,7 @@ constexpr int kTileOutputs = 16;
 template <int kTiles>
 using TileSums = float[kTiles][4];
 
-// The weight rows lane / 4 and lane / 4 + 8; nullptr: none, a row of zeros.
+// The weight rows lane / 4 and lane / 4 + 8. Where there are fewer, any: their sums are nobody's.
 struct LaneRows {
   const unsigned char* row[2];
 };
@@ -31,12 +31,13 @@ struct Stride {
   int begin, end, first, step;
 };
 
-// Eight neighbouring bf16 weights, two a word, as far as they stand before `end`; 16-byte aligned where k is a multiple
-// of 8.
+// Eight neighbouring bf16 weights, two a word. 16-byte aligned.
+__device__ inline uint4 whole_piece(const unsigned char* row, int k) {
+  return *reinterpret_cast<const uint4*>(row + int64_t(k) * 2);
+}
+// The same at any place, as far as they stand before `end`; zeros from there on.
 __device__ inline uint4 weight_piece(const unsigned char* row, int k, int end) {
-  if (row == nullptr || k >= end) return {};
   const uint16_t* const from = reinterpret_cast<const uint16_t*>(row) + k;
-  if (k % 8 == 0 && k + 8 <= end) return *reinterpret_cast<const uint4*>(from);
   const auto pair = [&](int i) {
     return (k + i < end ? unsigned(from[i]) : 0u) | (k + i + 1 < end ? unsigned(from[i + 1]) : 0u) << 16;
   };
@@ -48,52 +49,64 @@ __device__ inline unsigned bf16_pair(float low, float high) {
   return reinterpret_cast<const unsigned&>(pair);
 }
 
-// Eight neighbouring inputs of a row of x, or of none, rounded to bf16.
+// Eight neighbouring inputs, rounded to bf16. 16-byte aligned.
+__device__ inline uint4 whole_inputs(const float* x) {
+  const float4 a = reinterpret_cast<const float4*>(x)[0], b = reinterpret_cast<const float4*>(x)[1];
+  return {bf16_pair(a.x, a.y), bf16_pair(a.z, a.w), bf16_pair(b.x, b.y), bf16_pair(b.z, b.w)};
+}
+// The same at any place, as far as they stand before `end`; zeros from there on.
 __device__ inline uint4 input_piece(const float* x, int k, int end) {
-  if (x == nullptr || k >= end) return {};
-  float v[8];
-  if (k + 8 <= end && reinterpret_cast<uintptr_t>(x + k) % 16 == 0) {
-    const float4 a = *reinterpret_cast<const float4*>(x + k), b = *reinterpret_cast<const float4*>(x + k + 4);
-    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = k + i < end ? x[k + i] : 0.0f;
-  }
-  return {bf16_pair(v[0], v[1]), bf16_pair(v[2], v[3]), bf16_pair(v[4], v[5]), bf16_pair(v[6], v[7])};
+  const auto pair = [&](int i) {
+    return bf16_pair(k + i < end ? x[k + i] : 0.0f, k + i + 1 < end ? x[k + i + 1] : 0.0f);
+  };
+  return {pair(0), pair(2), pair(4), pair(6)};
 }
 
-// sums += of the inputs of `of`, in bf16. A lane takes the same eight inputs of its rows of weights and of x, two
-// products of 16 inputs by four lanes: which of them are multiplied together does not matter.
+// sums += of 32 inputs, of which this lane has eight: two products of 16 inputs by four lanes. Which of them are
+// multiplied together does not matter.
+__device__ inline void multiply_pieces(const uint4 (&w)[2], const uint4& in, float (&sums)[4]) {
+  multiply_add(sums, {w[0].x, w[1].x, w[0].y, w[1].y}, {in.x, in.y});
+  multiply_add(sums, {w[0].z, w[1].z, w[0].w, w[1].w}, {in.z, in.w});
+}
+
+// sums += of the inputs of `of`, in bf16.
 template <int kTiles>
 __device__ void add_bf16_tile(const LaneRows& w, const RowInput& x, const Stride& of, TileSums<kTiles>& sums) {
   constexpr int kTogether = 2;  // blocks that are under way
-  const int lane = int(threadIdx.x) % kWarp, last = (of.end - of.begin + 63) / 64;
-  for (int block = of.first; block < last; block += kTogether * of.step) {
-    uint4 weights[kTogether][2][2];
+  const int lane = int(threadIdx.x) % kWarp;
+  const float* in[kTiles];  // rows of x; where there are fewer, any
 #pragma unroll
-    for (int b = 0; b < kTogether; ++b)
+  for (int n = 0; n < kTiles; ++n) in[n] = x.x + int64_t(min(8 * n + lane / 4, x.rows - 1)) * x.x_stride;
+  const bool aligned = of.begin % 8 == 0 && x.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.x) % 16 == 0;
+  int begin = of.begin + of.first * 64;
+  for (; aligned && begin + ((kTogether - 1) * of.step + 1) * 64 <= of.end; begin += kTogether * of.step * 64) {
+    uint4 weights[kTogether][2][2];
+    const auto place = [&](int block, int half) { return begin + block * of.step * 64 + half * 32 + lane % 4 * 8; };
+#pragma unroll
+    for (int block = 0; block < kTogether; ++block)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-          weights[b][half][i] =
-              weight_piece(w.row[i], of.begin + (block + b * of.step) * 64 + half * 32 + lane % 4 * 8, of.end);
+        for (int i = 0; i < 2; ++i) weights[block][half][i] = whole_piece(w.row[i], place(block, half));
 #pragma unroll
-    for (int b = 0; b < kTogether; ++b) {
-      if (block + b * of.step >= last) break;
+    for (int block = 0; block < kTogether; ++block)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int k = of.begin + (block + b * of.step) * 64 + half * 32 + lane % 4 * 8;
-        const uint4 low = weights[b][half][0], high = weights[b][half][1];
+      for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int n = 0; n < kTiles; ++n) {
-          const int row = 8 * n + lane / 4;
-          if (n > 0 && 8 * n >= x.rows) break;
-          const uint4 in = input_piece(row < x.rows ? x.x + int64_t(row) * x.x_stride : nullptr, k, of.end);
-          multiply_add(sums[n], {low.x, high.x, low.y, high.y}, {in.x, in.y});
-          multiply_add(sums[n], {low.z, high.z, low.w, high.w}, {in.z, in.w});
-        }
-      }
+        for (int n = 0; n < kTiles; ++n)
+          multiply_pieces(weights[block][half], whole_inputs(in[n] + place(block, half)), sums[n]);
+  }
+  for (; begin < of.end; begin += of.step * 64) {
+    const bool whole = aligned && begin + 64 <= of.end;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int k = begin + half * 32 + lane % 4 * 8;
+      uint4 weights[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) weights[i] = whole ? whole_piece(w.row[i], k) : weight_piece(w.row[i], k, of.end);
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n)
+        multiply_pieces(weights, whole ? whole_inputs(in[n] + k) : input_piece(in[n], k, of.end), sums[n]);
     }
   }
 }
@@ -126,11 +139,10 @@ __device__ void add_low_bit_tile(const Rows& w, const LaneRows& rows, const RowI
   const LowBitScales scales[2] = {{w, rows.row[0], w.bits, x.groups()}, {w, rows.row[1], w.bits, x.groups()}};
 #pragma unroll 2
   for (int group = (of.begin + 63) / 64 + of.first; group * 64 < of.end; group += of.step) {
-    int codes[2][4] = {};
-    float scale[2] = {}, minimum[2] = {};
+    int codes[2][4];
+    float scale[2], minimum[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      if (rows.row[i] == nullptr) continue;
       load_four_codes(rows.row[i] + int64_t(group) * 8 * w.bits, w.bits, t, codes[i]);
       if (w.planes)
         for (int& word : codes[i]) word = scales[i].sums(group).look_up(word);
@@ -139,9 +151,8 @@ __device__ void add_low_bit_tile(const Rows& w, const LaneRows& rows, const RowI
     }
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      const int row = 8 * n + int(threadIdx.x) % kWarp / 4;
-      if (n > 0 && 8 * n >= x.rows) break;
-      const uint4 in = row < x.rows ? reinterpret_cast<const uint4*>(x.words(row, group))[t] : uint4{};
+      const int row = min(8 * n + int(threadIdx.x) % kWarp / 4, x.rows - 1);
+      const uint4 in = reinterpret_cast<const uint4*>(x.words(row, group))[t];
       int dots[4] = {};
       multiply_add(dots, {unsigned(codes[0][0]), unsigned(codes[1][0]), unsigned(codes[0][1]), unsigned(codes[1][1])},
                    {in.x, in.y});
@@ -165,7 +176,7 @@ __device__ void add_low_bit_tile(const Rows& w, const LaneRows& rows, const RowI
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const TilePlace place(n, i);
-        if (place.row >= x.rows || rows.row[i / 2] == nullptr) continue;
+        if (place.row >= x.rows) continue;
         sums[n][i] = fmaf(x.x[int64_t(place.row) * x.x_stride + input], from_bf16(scales[i / 2].protected_weights[p]),
                           sums[n][i]);
       }
