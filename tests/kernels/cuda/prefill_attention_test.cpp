@@ -36,19 +36,6 @@ TEST(PrefillAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
       }
 }
 
-TEST(PrefillAttention, HasTheBitsOfDecodingUnderEveryRuleInAnyOrderOfThreads) {
-  constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::i8};
-  unsigned seed = 0;
-  for (const AttentionScores& rule : rules()) {
-    Step step({8, 2}, 20, kDTypes[seed % 3], chunks());
-    step.obey(rule);
-    const std::vector<float> decoded = DeviceStep(step, kPositions).run(step);
-    set_schedule(++seed);
-    EXPECT_TRUE(same_bits(DeviceStep(step, kPositions).run_as_prompt(step), decoded)) << "rule " << seed - 1;
-    set_schedule(0);
-  }
-}
-
 TEST(PrefillAttention, ReadsRowsOfAWiderMatrixAndWritesNoOthers) {
   const Step step({4, 4}, 16, DType::bf16, chunks());
   DeviceStep device(step, kPositions);
