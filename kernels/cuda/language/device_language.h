@@ -102,6 +102,22 @@ __device__ inline unsigned load_acquire(const unsigned* from) {
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
 }
+// Words of 8 bytes, which are seen as a whole, and two neighbours, from a multiple of 16 bytes on, each as a whole.
+// They order nothing else.
+__device__ inline void store_relaxed(uint64_t* to, uint64_t value) {
+  asm volatile("st.relaxed.sys.global.b64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+__device__ inline void store_relaxed(uint64_t* to, uint64_t first, uint64_t second) {
+  asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(to), "l"(first), "l"(second) : "memory");
+}
+__device__ inline uint64_t load_relaxed(const uint64_t* from) {
+  uint64_t value;
+  asm volatile("ld.relaxed.sys.global.b64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+  return value;
+}
+__device__ inline void load_relaxed(const uint64_t* from, uint64_t& first, uint64_t& second) {
+  asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];" : "=l"(first), "=l"(second) : "l"(from) : "memory");
+}
 // For blocks of one device. Returns the value before.
 __device__ inline unsigned add_acquire_release(unsigned* to, unsigned value) {
   unsigned before;
