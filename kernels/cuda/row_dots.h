@@ -21,6 +21,8 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
                                  float (&sum)[kRows]) {
   const LowBitScales scales(w, row, w.bits, in.groups());
   for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
+    constexpr int kAhead = 3;  // groups of this lane that are on their way to the L2 cache
+    if (const int next = group + kAhead * part.lanes; next * 64 < part.end) prefetch(row + int64_t(next) * 8 * w.bits);
     int codes[16];
     load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
     if (w.planes) look_up(scales.sums(group), codes);
@@ -28,10 +30,14 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const int* const q = in.q + int64_t(r) * 16 * in.group_stride + group;
+      const int4* const q = reinterpret_cast<const int4*>(in.words(r, group));
       int dot = 0;
 #pragma unroll
-      for (int l = 0; l < 16; ++l) dot = __dp4a(codes[l], q[l * in.group_stride], dot);
+      for (int t = 0; t < 4; ++t) {
+        const int4 four = q[t];
+        dot = __dp4a(codes[2 * t + 9], four.w, __dp4a(codes[2 * t + 8], four.z, dot));
+        dot = __dp4a(codes[2 * t + 1], four.y, __dp4a(codes[2 * t], four.x, dot));
+      }
       const int at = r * in.group_stride + group;
       sum[r] = fmaf(in.scales[at], fmaf(scale, float(dot), minimum * float(in.sums[at])), sum[r]);
     }

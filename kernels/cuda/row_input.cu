@@ -16,12 +16,14 @@ struct Quantised {
 // A warp a group.
 __global__ void __launch_bounds__(kWarps* kWarp)
     quantise_kernel(const float* x, int width, const int32_t* protected_inputs, int protected_count, Quantised out) {
+  let_next_start();
+  wait_for_previous();
   const int lane = int(threadIdx.x) % kWarp, row = int(blockIdx.y), groups = (width + 63) / 64;
   const int group = int(blockIdx.x) * kWarps + int(threadIdx.x) / kWarp;
   if (group >= groups) return;
   const QuantisedGroup quantised =
       quantise_group(x + int64_t(row) * width, width, group, protected_inputs, protected_count);
-  if (lane < 16) out.q[(int64_t(row) * 16 + lane) * groups + group] = quantised.word;
+  if (lane < 16) out.q[(int64_t(row) * groups + group) * 16 + RowInput::word_place(lane)] = quantised.word;
   if (lane == 0) {
     out.scales[row * groups + group] = quantised.scale;
     out.sums[row * groups + group] = quantised.sum;
@@ -37,9 +39,20 @@ RowInput RowInput::slice(int first, int count) const {
   out.width = count;
   if (q == nullptr || count == 0) return out;
   PLEAT_ASSERT(first % 64 == 0 && (count % 64 == 0 || first + count == width), "a group is not cut");
-  out.q += first / 64;
+  out.q += first / 64 * 16;
   out.scales += first / 64;
   out.sums += first / 64;
+  return out;
+}
+
+RowInput RowInput::from_row(int first, int count) const {
+  RowInput out = *this;
+  out.rows = count;
+  out.x += int64_t(first) * x_stride;
+  if (q == nullptr) return out;
+  out.q = words(first, 0);
+  out.scales += first * group_stride;
+  out.sums += first * group_stride;
   return out;
 }
 
@@ -59,8 +72,8 @@ RowInput QuantisedRows::quantise(cudaStream_t stream, const float* x, int rows, 
   out.sums = sums_.data();
   out.protected_inputs = protected_inputs;
   const unsigned blocks = unsigned((out.groups() + kWarps - 1) / kWarps);
-  launch(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_, protected_inputs, count,
-         Quantised{q_.data(), scales_.data(), sums_.data()});
+  launch_overlapping(quantise_kernel, {dim3(blocks, unsigned(rows)), kWarps * kWarp, 0, stream}, x, width_,
+                     protected_inputs, count, Quantised{q_.data(), scales_.data(), sums_.data()});
   return out;
 }
 

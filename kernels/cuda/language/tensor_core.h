@@ -40,4 +40,13 @@ __device__ inline void load_matrices(unsigned (&words)[4], const void* row) {
                : "memory");
 }
 
+// Four matrices of 8 rows of 8 numbers of 16 bits, given as above: words[i] becomes number l / 4 of rows 2 (l % 4) and
+// 2 (l % 4) + 1 of matrix i. (PTX: ldmatrix.x4.trans.)
+__device__ inline void load_transposed(unsigned (&words)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
 }  // namespace pleat::cuda

@@ -190,7 +190,7 @@ TEST(AllReduce, RefusesMoreRanksOrTermsThanItHasRoomFor) {
 TEST(AllReduce, ARankThatNeverComesIsNamedWithinTheBound) {
   const Shape shape{5, 3000};
   for (const bool two_shot : {false, true}) {
-    Ranks ranks(4, int64_t(shape.size()), 1u << 16);
+    Ranks ranks(4, int64_t(shape.size()), 1u << 12);
     ranks.run(
         [&](int rank, const Stream& stream) {
           const DeviceArray<float> mine(given(rank, 0, shape.size()), stream);

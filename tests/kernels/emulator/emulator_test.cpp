@@ -110,6 +110,23 @@ TEST(Emulator, BlocksOfACooperativeLaunchRunTogether) {
   EXPECT_EQ(flags.values(), std::vector<unsigned>(4, 1));
 }
 
+__global__ void double_it(float* x) { x[threadIdx.x] *= 2; }
+__global__ void double_when_due(float* x) {
+  let_next_start();
+  wait_for_previous();
+  x[threadIdx.x] *= 2;
+}
+
+TEST(Emulator, OverlappingGridsWaitForTheOneBefore) {
+  DeviceArray<float> x(1);
+  x[0] = 1;
+  launch(double_it, {1, 1}, x.data());
+  launch_overlapping(double_when_due, {1, 1}, x.data());
+  launch(double_when_due, {1, 1}, x.data());
+  EXPECT_EQ(x[0], 8);
+  EXPECT_DEATH(launch_overlapping(double_it, {1, 1}, x.data()), "a block never waits for the grid before its own");
+}
+
 __global__ void use_dynamic(float* out) {
   float* const shared = dynamic_shared<float>();
   shared[threadIdx.x] = float(threadIdx.x);
@@ -122,8 +139,6 @@ TEST(Emulator, DynamicSharedMemoryIsTheBlocks) {
   launch(use_dynamic, {1, 64, 64 * sizeof(float)}, out.data());
   for (int i = 0; i < 64; ++i) EXPECT_EQ(out[size_t(i)], float(63 - i));
 }
-
-__global__ void double_it(float* x) { x[threadIdx.x] *= 2; }
 
 TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   cudaStream_t stream = nullptr;
