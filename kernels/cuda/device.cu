@@ -62,7 +62,12 @@ Event::Event(Kind kind) {
   check(cudaEventCreateWithFlags(&event_, kind == timed ? cudaEventDefault : cudaEventDisableTiming), "no event");
 }
 Event::~Event() { cudaEventDestroy(event_); }
-void Event::record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "an event was not recorded"); }
+void Event::record(const Stream& stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream.get(), &status), "a stream does not say whether it is captured");
+  const unsigned how = status == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal;
+  check(cudaEventRecordWithFlags(event_, stream.get(), how), "an event was not recorded");
+}
 bool Event::passed() const {
   const cudaError_t error = cudaEventQuery(event_);
   if (error == cudaErrorNotReady) return false;

@@ -57,7 +57,7 @@ class Event {
   explicit Event(Kind kind = untimed);
   ~Event();
   Event(const Event&) = delete;
-  void record(const Stream& stream);  // behind all that was enqueued
+  void record(const Stream& stream);  // behind all that was enqueued; in a graph whenever that runs
   bool passed() const;                // does not wait; throws where work before it failed
   // From `before` to here, both timed and passed.
   float milliseconds_since(const Event& before) const;

@@ -175,6 +175,13 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = captured->spoilt ? nullptr : new CUgraph_st{captured->nodes};
   return captured->spoilt ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool captured = stream != nullptr && stream->capturing;
+  *status = !captured                   ? cudaStreamCaptureStatusNone
+            : stream->capturing->spoilt ? cudaStreamCaptureStatusInvalidated
+                                        : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long) {
   pleat::emulator::wait_for_running_grids("cudaGraphInstantiate");
   return *out = new CUgraphExec_st{graph->nodes}, cudaSuccess;
@@ -191,13 +198,19 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, c
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+// In a graph, and there only, CUDA wants it to be external: else it would be a point in the capture, not in the work.
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+  const bool captured = stream != nullptr && stream->capturing;
+  if (captured != (flags == cudaEventRecordExternal)) return captured ? refuse_in_capture() : cudaErrorInvalidValue;
   if (stream != nullptr) event->queue = stream->queue;
   event->passed = std::make_shared<bool>(false);
   return enqueue(stream, [at = event->at, passed = event->passed] {
     *at = std::chrono::steady_clock::now();
     *passed = true;
   });
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;

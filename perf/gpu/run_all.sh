@@ -102,6 +102,9 @@ for shape in $shapes; do
   step "prefill-$shape" 60 "${with_libraries[@]}" "$bin/pleat" bench prefill --device cuda --json --quiet --synthetic "$shape" \
     --layers $layers --weights int4 --tokens $prompt
 done
+shape=${shapes%% *}
+step "ffn-$shape" 60 "${with_libraries[@]}" "$bin/pleat" bench fold --device cuda --json --quiet --synthetic "$shape" --layers $layers \
+  --fold 0.8 --batch 1 --tokens $tokens
 if [[ $tiny ]]; then
   skip transformers "the emulator is no match for it"
 elif python3 -c 'import torch, transformers' 2>/dev/null; then

@@ -60,6 +60,7 @@ void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
     multiply(
         normed, d,
         {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
+  mark(EngineStatistics::fold);
   activations(layer);
   if (h > 0)
     multiply(up, h, {{down, nullptr, of_held.data(), d, layer.leaves.each_alone()}});
@@ -137,23 +138,32 @@ void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
     cuda::multiply_rows(handle(), x, {of_activation});
   }
   select(layer, selection);
+  mark(EngineStatistics::fold);
   fix_up(layer, fits(x, exact.up.view()) ? x : input(normed, d, exact.up.view()), selection);
 }
 
-// What decides is read whole, of the rest the rows that are selected.
-int64_t DeviceStep::State::folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const {
+// What decides is read whole, together with C, of the rest the rows that are selected.
+void DeviceStep::State::add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection,
+                                         PhaseBytes& bytes) const {
   const DeviceFold& f = layer.fold;
-  int64_t bytes = f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
-  if (chooses_by_activation(layer.spec.selection)) bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
-  if (layer.spec.selection == SelectionKind::hot) return bytes + layer.ffn.bytes();
-  if (selection.neurons() == 0) return bytes;
-  return bytes + layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
+  int64_t& whole = bytes[EngineStatistics::fold];
+  whole += f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
+  if (chooses_by_activation(layer.spec.selection)) whole += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
+  int64_t& exact = bytes[EngineStatistics::fixup];
+  if (layer.spec.selection == SelectionKind::hot)
+    exact += layer.ffn.bytes();
+  else if (selection.neurons() > 0)
+    exact += layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
 }
 
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
-  if (!folded) return dense_ffn(layer);
+  if (!folded) {
+    dense_ffn(layer);
+    return mark(EngineStatistics::dense_ffn);
+  }
   if (layer.leaves.view().count == 0) return;
   layer.spec.selection == SelectionKind::hot ? held_ffn(layer) : folded_ffn(layer);
+  mark(EngineStatistics::fixup);
 }
 
 }  // namespace pleat

@@ -35,6 +35,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
       upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(host)))},
+      measures_phases(options.phases),
       most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
       host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
       device_rows(host_rows.size()),

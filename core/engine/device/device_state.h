@@ -7,6 +7,7 @@
 #include "core/engine/device/device_key_channels.h"
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
+#include "core/engine/device/phase_marks.h"
 #include "kernels/cuda/candidates.h"
 #include "kernels/cuda/gemm_input.h"
 #include "kernels/cuda/kv_append.h"
@@ -44,6 +45,12 @@ struct RowsUpload {
   size_t at(Part part) const { return size_t(part) * size_t(capacity); }
 };
 
+// Of the passes of a shape.
+struct CapturedPass {
+  PhaseMarks marks;
+  std::unique_ptr<cuda::Graph> graph;  // nullptr: has come once
+};
+
 // The order of a step's launches.
 struct DeviceStep::State {
   State(const Blueprint& blueprint, const Weights& host, const ShardPlan& plan, Communicator& communicator,
@@ -62,6 +69,11 @@ struct DeviceStep::State {
   // head, and the copy of the results to the host.
   void run(int64_t step);
   void enqueue(int64_t step);
+  bool may_be_captured() const;
+  // What was enqueued last is of this phase.
+  void mark(EngineStatistics::Phase phase) {
+    if (measures_phases) marks->mark(phase, stream);
+  }
   void layers(int64_t step);
   void embed();
   void normalise(const DeviceNorm& norm);  // normed = norm(residual)
@@ -89,8 +101,8 @@ struct DeviceStep::State {
   }
   void select(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
-  int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
-  int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
+  PhaseBytes bytes_of_pass(bool folded) const;  // of weights; waits for the stream
+  void add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection, PhaseBytes& bytes) const;
   // Of rows [first, first + count), at most kMaxRows.
   void head(int first, int count);          // normed -> device_logits
   void find_results(int first, int count);  // normed -> host_logits, host_best, host_sums
@@ -133,6 +145,10 @@ struct DeviceStep::State {
   RowsUpload upload;
   PassShape shape;         // of the pass that runs
   int64_t passes[2] = {};  // of the last step: of prompts, of generated tokens
+  const bool measures_phases;
+  PhaseMarks uncaptured_marks;
+  PhaseMarks* marks = &uncaptured_marks;  // of the pass that runs
+  PhaseSeconds phase_seconds{};           // of the last step
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
   size_t upload_words = 0;               // of it
@@ -167,7 +183,7 @@ struct DeviceStep::State {
   // Last, so that they end first: where an error ends all this, the sum ends the waits of other ranks' kernels, and to
   // free memory may wait for those.
   std::unique_ptr<DeviceSum> sum;
-  std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
+  std::map<PassShape, CapturedPass> captured;
 };
 
 }  // namespace pleat

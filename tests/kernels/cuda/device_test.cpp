@@ -21,6 +21,26 @@ TEST(Graph, CopiesWhatStandsInPinnedMemoryWhenItRuns) {
   }
 }
 
+TEST(Graph, RecordsItsEventsWhenItRuns) {
+  const Stream stream;
+  const DeviceArray<int> zeros(1 << 20);
+  Event begin(Event::timed), end(Event::timed), behind(Event::timed);
+  const Graph graph(stream, [&] {
+    begin.record(stream);
+    zero(zeros.data(), zeros.size() * sizeof(int), stream.get());
+    end.record(stream);
+  });
+  for (int run = 0; run < 2; ++run) {
+    graph.launch(stream);
+    behind.record(stream);
+    stream.wait();
+    EXPECT_TRUE(begin.passed() && end.passed());
+    EXPECT_GT(end.milliseconds_since(begin), 0);
+    EXPECT_GE(behind.milliseconds_since(end), 0);
+    EXPECT_LT(end.milliseconds_since(begin), 1000);
+  }
+}
+
 TEST(Graph, MayBeMadeWhereEmptyArraysEnd) {
   const Stream stream;
   const DeviceArray<int> zeros(1);
