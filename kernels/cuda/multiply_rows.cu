@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/activate.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/leaf_rounds.h"
 #include "kernels/cuda/multiply_planes.h"
 #include "kernels/cuda/row_dots.h"
@@ -19,6 +21,8 @@ struct Product {
   RowProduct of;
   RowInput x;
   int first_block, node_rows;
+  bool activates;
+  Activation activation;
   __device__ __host__ int slots() const { return of.leaves.count > 0 ? of.leaves.count : kSlots; }
 };
 struct Products {
@@ -125,6 +129,7 @@ __device__ inline void finish(const Product& product, int first_output, int outp
     if (output >= of.w.rows) continue;
     float sum = whole ? sum_of_eight(value + i, n) : value[first_of(of.leaves, node) * n + i % n];
     if (of.bias != nullptr) sum += of.bias[output];
+    if (product.activates) sum = activated(product.activation, sum);
     of.y[(int64_t(node) * product.node_rows + row) * of.y_stride + output] = sum;
   }
 }
@@ -188,14 +193,18 @@ void multiply_rows(cudaStream_t stream, const RowInput& x, std::initializer_list
   size_t row_bytes = 1;
   for (const RowProduct& product : products) {
     PLEAT_ASSERT(product.y_stride >= product.w.rows, product.w.rows, " outputs in ", product.y_stride);
-    PLEAT_ASSERT(product.leaves.count == 0 || product.bias == nullptr, "a bias is added once, after the sum");
+    PLEAT_ASSERT(product.leaves.count == 0 || (product.bias == nullptr && !product.activation),
+                 "a bias is added once, after the sum");
     const RowInput part = x.slice(product.first_input, product.w.width);
     if (product.w.blocks.count > 0) {
       multiply_planes(stream, part, product);
+      if (product.activation)
+        activate(stream, *product.activation, {product.y, x.rows, product.w.rows, product.y_stride});
       continue;
     }
     if (product.w.rows == 0) continue;
-    Product& added = all.at[all.count++] = {product, part, 0, x.rows};
+    Product& added = all.at[all.count++] = {
+        product, part, 0, x.rows, product.activation.has_value(), product.activation.value_or(Activation::gelu)};
     row_bytes = std::max(row_bytes, size_t(added.slots() * block_outputs(product.w, kMaxRows)) * sizeof(float));
   }
   // A row's bits do not depend on the others: all at once, where their sums have room.
