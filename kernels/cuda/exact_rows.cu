@@ -33,11 +33,19 @@ __device__ void add_by_tiles(const Shard& of, float* value) {
     const unsigned char* const row = of.down.data + neuron * of.down.stride;
     return whole ? whole_piece(row, column) : weight_piece(row, column, of.down.width);
   };
+  constexpr int kPlace[4] = {0, 1, 8, 9};
+  int begin = of.begin + warp * kNeurons + 2 * t;
+  uint32_t next_rows[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) next_rows[j] = of.rows_of(begin + kPlace[j]);
   for (int first = of.begin + warp * kNeurons; first < of.end; first += kWarps * kNeurons) {
-    const int neuron[4] = {first + 2 * t, first + 2 * t + 1, first + 2 * t + 8, first + 2 * t + 9};
+    int neuron[4];
     uint32_t rows[4];
 #pragma unroll
-    for (int j = 0; j < 4; ++j) rows[j] = of.rows_of(neuron[j]);
+    for (int j = 0; j < 4; ++j) neuron[j] = begin + kPlace[j], rows[j] = next_rows[j];
+    begin += kWarps * kNeurons;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) next_rows[j] = of.rows_of(begin + kPlace[j]);
     if (__ballot_sync(~0u, (rows[0] | rows[1] | rows[2] | rows[3]) != 0) == 0) continue;
     uint4 weights[2][4];
 #pragma unroll
@@ -85,25 +93,36 @@ struct Columns {
   int first, step;
 };
 
-// weights(neuron, float (&)[4]) gives the four columns' weights.
-template <int kRows, class Weights>
-__device__ void add_columns(const Shard& of, Columns columns, Weights weights, float* value) {
-  const int warp = int(threadIdx.x) / kWarp;
+// weights(neuron) gives the four columns' weights as they are read, which widen(neuron, those, float (&)[4]) turns into
+// numbers: those of the next neuron are under way.
+template <int kRows, class Weights, class Widen>
+__device__ void add_columns(const Shard& of, Columns columns, Weights weights, Widen widen, float* value) {
+  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   float sum[kRows][4] = {};
-  for (int first = of.begin + warp * kNeurons; first < of.end; first += kWarps * kNeurons)
-    for (int neuron = first; neuron < first + kNeurons; ++neuron) {
-      const uint32_t rows = of.rows_of(neuron);
-      if (rows == 0) continue;
+  for (int first = of.begin + warp * kNeurons; first < of.end; first += kWarps * kNeurons) {
+    const uint32_t mine = lane < kNeurons ? of.rows_of(first + lane) : 0u;
+    unsigned left = __ballot_sync(~0u, mine != 0);
+    if (left == 0) continue;
+    int neuron = __ffs(int(left)) - 1;
+    auto now = weights(first + neuron);
+    while (left != 0) {
+      left &= left - 1;
+      const int next = left != 0 ? __ffs(int(left)) - 1 : neuron;
+      const auto of_next = weights(first + next);
+      const uint32_t rows = __shfl_sync(~0u, mine, neuron);
       float weight[4];
-      weights(neuron, weight);
+      widen(first + neuron, now, weight);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         if ((rows >> r & 1) == 0) continue;
-        const float residual = of.residual(r, neuron);
+        const float residual = of.residual(r, first + neuron);
 #pragma unroll
         for (int i = 0; i < 4; ++i) sum[r][i] = fmaf(residual, weight[i], sum[r][i]);
       }
+      neuron = next;
+      now = of_next;
     }
+  }
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -124,42 +143,48 @@ __device__ void add_low_bit(const Shard& of, float* value) {
   const Rows& down = of.down;
   const int lane = int(threadIdx.x) % kWarp, groups = (down.width + 63) / 64;
   const int group = of.column / 64 + lane / 16, l = lane % 16;
-  const auto weights = [&](int neuron, float(&weight)[4]) {
-    if (group >= groups) return;
+  struct Word {
+    int codes;
+    float scale, minimum;
+  };
+  const auto weights = [&](int neuron) {
+    if (group >= groups) return Word{};
     const unsigned char* const row = down.data + neuron * down.stride;
-    if (const uint16_t* const kept = protected_row(down, neuron)) {
-      for (int i = 0; i < 4; ++i) {
-        const int column = group * 64 + l + 16 * i;
-        weight[i] = column < down.width ? from_bf16(kept[column]) : 0.0f;
-      }
-      return;
-    }
     const unsigned* const words = reinterpret_cast<const unsigned*>(row + int64_t(group) * 8 * down.bits);
     const LowBitScales scales(down, row, down.bits, groups);
-    int codes = code_word([&](int i) { return words[i]; }, down.bits, l);
-    if (down.planes) codes = scales.sums(group).look_up(codes);
-    const float scale = scales.scale(group), minimum = scales.minimum(group);
-    for (int i = 0; i < 4; ++i) weight[i] = fmaf(scale, float(int8_t(codes >> 8 * i)), minimum);
+    const int codes = code_word([&](int i) { return words[i]; }, down.bits, l);
+    return Word{down.planes ? scales.sums(group).look_up(codes) : codes, scales.scale(group), scales.minimum(group)};
   };
-  add_columns<kRows>(of, {lane / 16 * 64 + l, 16}, weights, value);
+  const auto widen = [&](int neuron, const Word& word, float(&weight)[4]) {
+    const uint16_t* const kept = protected_row(down, neuron);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      weight[i] = fmaf(word.scale, float(int8_t(word.codes >> 8 * i)), word.minimum);
+      const int column = group * 64 + l + 16 * i;
+      if (kept != nullptr) weight[i] = column < down.width ? from_bf16(kept[column]) : 0.0f;
+    }
+  };
+  add_columns<kRows>(of, {lane / 16 * 64 + l, 16}, weights, widen, value);
 }
 
 template <int kRows>
 __device__ void add_f32(const Shard& of, float* value) {
   const int first = int(threadIdx.x) % kWarp * 4;
-  const auto weights = [&](int neuron, float(&weight)[4]) {
+  const auto weights = [&](int neuron) {
     const float* const row = reinterpret_cast<const float*>(of.down.data + neuron * of.down.stride);
-    for (int i = 0; i < 4; ++i) {
-      const int column = of.column + first + i;
-      weight[i] = column < of.down.width ? row[column] : 0.0f;
-    }
+    const int column = of.column + first;
+    const auto at = [&](int i) { return column + i < of.down.width ? row[column + i] : 0.0f; };
+    return float4{at(0), at(1), at(2), at(3)};
   };
-  add_columns<kRows>(of, {first, 1}, weights, value);
+  const auto widen = [](int, const float4& four, float(&weight)[4]) {
+    weight[0] = four.x, weight[1] = four.y, weight[2] = four.z, weight[3] = four.w;
+  };
+  add_columns<kRows>(of, {first, 1}, weights, widen, value);
 }
 
 // A block kSlab columns of a shard.
 template <int kRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 3)
     exact_rows_kernel(int rows, Rows down, Shards shards, const uint32_t* of_selection, const float* residuals,
                       float* sums) {
   let_next_start();
@@ -168,6 +193,7 @@ __global__ void __launch_bounds__(kThreads)
   const Shard of{
       down, of_selection,           residuals, shards.offsets[shard], shards.offsets[shard + 1], shards.neurons,
       rows, int(blockIdx.x) * kSlab};
+  wait_for_previous();
   float* const values = dynamic_shared<float>();  // [kWarps][rows][kSlab]
   float* const mine = values + int(threadIdx.x) / kWarp * n;
   if (down.bits == 16)

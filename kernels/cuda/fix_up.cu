@@ -37,6 +37,7 @@ __device__ void residuals_by_tiles(const RowInput& x, const ExactFfn& exact, con
                                    const Residuals& out, float* value) {
   const int warp = int(threadIdx.x) / kWarp, n = x.rows * kTileOutputs;
   const bool gated = exact.gate.rows > 0;
+  const TileInput<kTiles> in(x);
   for (int first = 0; first < count; first += kTileOutputs) {
     const auto neuron = [&](int i) { return list[min(first + i, count - 1)]; };
     const int mine[2] = {neuron(int(threadIdx.x) % kWarp / 4), neuron(int(threadIdx.x) % kWarp / 4 + 8)};
@@ -45,7 +46,7 @@ __device__ void residuals_by_tiles(const RowInput& x, const ExactFfn& exact, con
       const Rows& w = which == 0 ? exact.up : exact.gate;
       const auto row = [&](int index) { return w.data + index * w.stride; };
       TileSums<kTiles> sums = {};
-      add_bf16_tile(LaneRows{{row(mine[0]), row(mine[1])}}, x, {0, x.width, warp, kWarps}, sums);
+      add_bf16_tile(LaneRows{{row(mine[0]), row(mine[1])}}, in, {0, x.width, warp, kWarps}, sums);
       keep_tile(sums, x.rows, value + (which * kWarps + warp) * n);
     }
     __syncthreads();
@@ -62,7 +63,7 @@ __device__ void residuals_by_tiles(const RowInput& x, const ExactFfn& exact, con
 // A warp a neuron; lane r has row r, as an activation is long.
 template <int kRows>
 __device__ void residuals_by_warps(const RowInput& x, const ExactFfn& exact, const int32_t* list, int count,
-                                   const Residuals& out) {
+                                   const Residuals& out, const CodeRing& ring) {
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   const bool gated = exact.gate.rows > 0;
   for (int i = warp; i < count; i += kWarps) {
@@ -71,7 +72,7 @@ __device__ void residuals_by_warps(const RowInput& x, const ExactFfn& exact, con
 #pragma unroll 1
     for (int which = 0; which < (gated ? 2 : 1); ++which) {
       float dots[kRows];
-      row_dots(which == 0 ? exact.up : exact.gate, neuron, x, dots);
+      row_dots(which == 0 ? exact.up : exact.gate, neuron, x, ring, dots);
 #pragma unroll
       for (int r = 0; r < kRows; ++r)
         if (lane == r) (which == 0 ? products[0] : products[1]) = dots[r];
@@ -80,19 +81,28 @@ __device__ void residuals_by_warps(const RowInput& x, const ExactFfn& exact, con
   }
 }
 
+// Down rows that add_exact_rows() will read, towards the L2 cache.
+__device__ inline void prefetch_down(const Rows& down, const int32_t* list, int count) {
+  const int lines = int((down.stride + 127) / 128);
+  for (int i = int(threadIdx.x); i < count * lines; i += kThreads)
+    prefetch(down.data + list[i / lines] * down.stride + i % lines * 128);
+}
+
 // A block a bin.
 template <int kRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 3)
     residuals_kernel(RowInput x, ExactFfn exact, SelectionView selection, float* residuals) {
   let_next_start();
   wait_for_previous();
   const int first = selection.bin_offsets[blockIdx.x], count = selection.count[blockIdx.x];
   const int32_t* const list = selection.neuron + first;
   const Residuals out{selection.rows, residuals, exact.up.rows};
+  prefetch_down(exact.down, list, count);
   if (exact.up.bits == 16)
     residuals_by_tiles<(kRows + 7) / 8>(x, exact, list, count, out, dynamic_shared<float>());
   else
-    residuals_by_warps<kRows>(x, exact, list, count, out);
+    residuals_by_warps<kRows>(x, exact, list, count, out,
+                              CodeRing(dynamic_shared<unsigned char>(), min(exact.up.bits, 8)));
 }
 
 }  // namespace
@@ -106,7 +116,8 @@ void exact_residuals(cudaStream_t stream, const RowInput& x, const ExactFfn& exa
                exact.gate.rows, ", ", exact.gate.width, "]");
   const SelectionView view = selection.view();
   const size_t matrices = exact.gate.rows > 0 ? 2 : 1;
-  const size_t shared = exact.up.bits == 16 ? matrices * kWarps * size_t(x.rows) * kTileOutputs * sizeof(float) : 0;
+  const size_t shared = exact.up.bits == 16 ? matrices * kWarps * size_t(x.rows) * kTileOutputs * sizeof(float)
+                                            : CodeRing::bytes(exact.up.bits, kThreads);
   with_row_capacity(x.rows, [&](auto capacity) {
     launch_overlapping(residuals_kernel<capacity()>, {unsigned(view.bins), kThreads, shared, stream}, x, exact, view,
                        residuals);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/activate.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/leaf_rounds.h"
 #include "kernels/cuda/multiply_planes.h"
 #include "kernels/cuda/row_dots.h"
@@ -13,17 +15,19 @@ namespace {
 // An output's inputs are summed in slots: one a leaf; without leaves eight, each every eighth of its blocks, or groups,
 // of 64, or of its single inputs in f32. Slots are added in shared memory.
 constexpr int kWarps = 8, kSlots = 8, kLaneOutputs = kWarps * kWarp / kSlots;
-constexpr size_t kMostShared = 160 << 10;
+constexpr size_t kMostShared = 144 << 10;  // of sums
 
 struct Product {
   RowProduct of;
   RowInput x;
   int first_block, node_rows;
+  bool activates;
+  Activation activation;
   __device__ __host__ int slots() const { return of.leaves.count > 0 ? of.leaves.count : kSlots; }
 };
 struct Products {
   Product at[kMaxProducts];
-  int count;
+  int count, ring_bytes;
 };
 
 // A block has 16 outputs, whose slots its warps share out on their tensor cores, or 32, of which each lane sums every
@@ -35,40 +39,76 @@ __host__ __device__ inline int block_outputs(const Rows& w, int row_capacity) {
   return by_tiles(w, row_capacity) ? kTileOutputs : kLaneOutputs;
 }
 
-// value [slots][rows][kTileOutputs]   kLowBit: w may be in low bits
+__device__ inline Stride part_of(const Product& product, int slot) {
+  const Leaves& leaves = product.of.leaves;
+  if (leaves.count == 0) return {0, product.x.width, slot, kSlots};
+  return {leaves.offsets[slot], leaves.offsets[slot + 1], 0, 1};
+}
+
+// value [slots][rows][kTileOutputs]: a warp has every kWarps-th slot.
+template <int kTiles>
+__device__ void sum_low_bit_tiles(const Product& product, const LaneRows& rows, float* value) {
+  for (int slot = int(threadIdx.x) / kWarp; slot < product.slots(); slot += kWarps) {
+    TileSums<kTiles> sums = {};
+    add_low_bit_tile(product.of.w, rows, product.x, part_of(product, slot), sums);
+    keep_tile(sums, product.x.rows, value + slot * product.x.rows * kTileOutputs);
+  }
+}
+
+// The same of bf16: a slot may be one block of 64 inputs, and the next one's weights are under way.
+template <int kTiles>
+__device__ void sum_bf16_tiles(const Product& product, const LaneRows& rows, float* value) {
+  const RowInput& x = product.x;
+  const int n = x.rows * kTileOutputs, slots = product.slots();
+  const TileInput<kTiles> in(x);
+  int slot = int(threadIdx.x) / kWarp;
+  Stride part = part_of(product, min(slot, slots - 1));
+  int begin = part.begin + part.first * 64;
+  TileSums<kTiles> sums = {};
+  TilePiece now = in.weights(rows, begin, part);
+  while (slot < slots) {
+    const Stride of = part;
+    const int at = begin, to = slot;
+    begin += part.step * 64;
+    if (begin >= part.end) {
+      slot += kWarps;
+      if (slot < slots) part = part_of(product, slot), begin = part.begin + part.first * 64;
+    }
+    const TilePiece next = slot < slots ? in.weights(rows, begin, part) : TilePiece();
+    in.multiply(now, at, of, sums);
+    now = next;
+    if (slot == to) continue;
+    keep_tile(sums, x.rows, value + to * n);
+#pragma unroll
+    for (int i = 0; i < kTiles * 4; ++i) sums[i / 4][i % 4] = 0;
+  }
+}
+
+// kLowBit: w may be in low bits.
 template <int kTiles, bool kLowBit>
 __device__ void sum_by_tiles(const Product& product, int first_output, float* value) {
   const Rows& w = product.of.w;
-  const RowInput& x = product.x;
-  const Leaves& leaves = product.of.leaves;
-  const int warp = int(threadIdx.x) / kWarp;
   const auto row = [&](int output) { return w.data + min(output, w.rows - 1) * w.stride; };
   const int mine = first_output + int(threadIdx.x) % kWarp / 4;
   const LaneRows rows{{row(mine), row(mine + 8)}};
-  for (int slot = warp; slot < product.slots(); slot += kWarps) {
-    const Stride part = leaves.count > 0 ? Stride{leaves.offsets[slot], leaves.offsets[slot + 1], 0, 1}
-                                         : Stride{0, x.width, slot, kSlots};
-    TileSums<kTiles> sums = {};
-    if constexpr (kLowBit) {
-      if (w.bits < 16) add_low_bit_tile(w, rows, x, part, sums);
-    }
-    if (w.bits == 16) add_bf16_tile(rows, x, part, sums);
-    keep_tile(sums, x.rows, value + slot * x.rows * kTileOutputs);
+  if constexpr (kLowBit) {
+    if (w.bits < 16) return sum_low_bit_tiles<kTiles>(product, rows, value);
   }
+  sum_bf16_tiles<kTiles>(product, rows, value);
 }
 
 // value [slots][rows][kLaneOutputs]
 template <int kRows>
-__device__ void sum_by_lanes(const Product& product, int first_output, float* value) {
+__device__ void sum_by_lanes(const Product& product, int first_output, float* value, unsigned char* ring_memory) {
   const RowInput& x = product.x;
-  const Leaves& leaves = product.of.leaves;
+  const Rows& w = product.of.w;
+  const CodeRing ring(ring_memory, min(w.bits, 8));
   const int mine = int(threadIdx.x) / kSlots, lane = int(threadIdx.x) % kSlots;
-  if (first_output + mine >= product.of.w.rows) return;
+  if (first_output + mine >= w.rows) return;
   for (int slot = lane; slot < product.slots(); slot += kSlots) {
-    const Part part =
-        leaves.count > 0 ? Part{leaves.offsets[slot], leaves.offsets[slot + 1], 0, 1} : Part{0, x.width, slot, kSlots};
+    const Stride part = part_of(product, slot);
     float sum[kRows];
-    part_dots(product.of.w, first_output + mine, x, part, sum);
+    part_dots(w, first_output + mine, x, {part.begin, part.end, part.first, part.step}, ring, sum);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       if (r < x.rows) value[(slot * x.rows + r) * kLaneOutputs + mine] = sum[r];
@@ -89,6 +129,7 @@ __device__ inline void finish(const Product& product, int first_output, int outp
     if (output >= of.w.rows) continue;
     float sum = whole ? sum_of_eight(value + i, n) : value[first_of(of.leaves, node) * n + i % n];
     if (of.bias != nullptr) sum += of.bias[output];
+    if (product.activates) sum = activated(product.activation, sum);
     of.y[(int64_t(node) * product.node_rows + row) * of.y_stride + output] = sum;
   }
 }
@@ -114,11 +155,12 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_rows_kernel(Products p
   const int first_output = (int(blockIdx.x) - product.first_block) * outputs;
   prefetch_rows(product, first_output, outputs);
   wait_for_previous();
-  float* const value = dynamic_shared<float>();
+  unsigned char* const shared = dynamic_shared<unsigned char>();
+  float* const value = reinterpret_cast<float*>(shared + products.ring_bytes);
   if (by_tiles(product.of.w, kRows))
     sum_by_tiles<(kRows + 7) / 8, (kRows > 4)>(product, first_output, value);
   else
-    sum_by_lanes<kRows>(product, first_output, value);
+    sum_by_lanes<kRows>(product, first_output, value, shared);
   finish(product, first_output, outputs, value);
 }
 
@@ -134,7 +176,10 @@ void multiply(cudaStream_t stream, Products all, int first_row, int rows) {
       product.first_block = blocks;
       blocks += (product.of.w.rows + outputs - 1) / outputs;
       shared = std::max(shared, size_t(product.slots() * rows * outputs) * sizeof(float));
+      if (!by_tiles(product.of.w, capacity()))
+        all.ring_bytes = std::max(all.ring_bytes, int(CodeRing::bytes(product.of.w.bits, kWarps * kWarp)));
     }
+    shared += size_t(all.ring_bytes);
     launch_overlapping(multiply_rows_kernel<capacity()>, {unsigned(blocks), kWarps * kWarp, shared, stream}, all);
   });
 }
@@ -148,14 +193,18 @@ void multiply_rows(cudaStream_t stream, const RowInput& x, std::initializer_list
   size_t row_bytes = 1;
   for (const RowProduct& product : products) {
     PLEAT_ASSERT(product.y_stride >= product.w.rows, product.w.rows, " outputs in ", product.y_stride);
-    PLEAT_ASSERT(product.leaves.count == 0 || product.bias == nullptr, "a bias is added once, after the sum");
+    PLEAT_ASSERT(product.leaves.count == 0 || (product.bias == nullptr && !product.activation),
+                 "a bias is added once, after the sum");
     const RowInput part = x.slice(product.first_input, product.w.width);
     if (product.w.blocks.count > 0) {
       multiply_planes(stream, part, product);
+      if (product.activation)
+        activate(stream, *product.activation, {product.y, x.rows, product.w.rows, product.y_stride});
       continue;
     }
     if (product.w.rows == 0) continue;
-    Product& added = all.at[all.count++] = {product, part, 0, x.rows};
+    Product& added = all.at[all.count++] = {
+        product, part, 0, x.rows, product.activation.has_value(), product.activation.value_or(Activation::gelu)};
     row_bytes = std::max(row_bytes, size_t(added.slots() * block_outputs(product.w, kMaxRows)) * sizeof(float));
   }
   // A row's bits do not depend on the others: all at once, where their sums have room.

@@ -69,45 +69,62 @@ __device__ inline void multiply_pieces(const uint4 (&w)[2], const uint4& in, flo
   multiply_add(sums, {w[0].z, w[1].z, w[0].w, w[1].w}, {in.z, in.w});
 }
 
-// sums += of the inputs of `of`, in bf16.
+// What a lane holds of a block of 64 inputs of 16 rows in bf16.
+struct TilePiece {
+  uint4 half[2][2];
+};
+
+// Rows of x as products in bf16 read them.
 template <int kTiles>
-__device__ void add_bf16_tile(const LaneRows& w, const RowInput& x, const Stride& of, TileSums<kTiles>& sums) {
-  constexpr int kTogether = 2;  // blocks that are under way
-  const int lane = int(threadIdx.x) % kWarp;
-  const float* in[kTiles];  // rows of x; where there are fewer, any
+struct TileInput {
+  const float* row[kTiles];  // of this lane; where there are fewer, any
+  bool aligned;
+  int first = int(threadIdx.x) % 4 * 8;  // of the 32 inputs of half a block
+
+  __device__ explicit TileInput(const RowInput& x)
+      : aligned(x.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.x) % 16 == 0) {
 #pragma unroll
-  for (int n = 0; n < kTiles; ++n) in[n] = x.x + int64_t(min(8 * n + lane / 4, x.rows - 1)) * x.x_stride;
-  const bool aligned = of.begin % 8 == 0 && x.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.x) % 16 == 0;
-  int begin = of.begin + of.first * 64;
-  for (; aligned && begin + ((kTogether - 1) * of.step + 1) * 64 <= of.end; begin += kTogether * of.step * 64) {
-    uint4 weights[kTogether][2][2];
-    const auto place = [&](int block, int half) { return begin + block * of.step * 64 + half * 32 + lane % 4 * 8; };
-#pragma unroll
-    for (int block = 0; block < kTogether; ++block)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) weights[block][half][i] = whole_piece(w.row[i], place(block, half));
-#pragma unroll
-    for (int block = 0; block < kTogether; ++block)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kTiles; ++n)
-          multiply_pieces(weights[block][half], whole_inputs(in[n] + place(block, half)), sums[n]);
+    for (int n = 0; n < kTiles; ++n)
+      row[n] = x.x + int64_t(min(8 * n + int(threadIdx.x) % kWarp / 4, x.rows - 1)) * x.x_stride;
   }
-  for (; begin < of.end; begin += of.step * 64) {
-    const bool whole = aligned && begin + 64 <= of.end;
+  __device__ bool whole(int begin, const Stride& of) const { return aligned && begin % 8 == 0 && begin + 64 <= of.end; }
+  // Of the block at `begin`, as far as it goes.
+  __device__ TilePiece weights(const LaneRows& w, int begin, const Stride& of) const {
+    const bool is_whole = whole(begin, of);
+    TilePiece out;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int k = begin + half * 32 + lane % 4 * 8;
-      uint4 weights[2];
+    for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int i = 0; i < 2; ++i) weights[i] = whole ? whole_piece(w.row[i], k) : weight_piece(w.row[i], k, of.end);
+      for (int i = 0; i < 2; ++i) {
+        const int k = begin + half * 32 + first;
+        out.half[half][i] = is_whole ? whole_piece(w.row[i], k) : weight_piece(w.row[i], k, of.end);
+      }
+    return out;
+  }
+  __device__ void multiply(const TilePiece& w, int begin, const Stride& of, TileSums<kTiles>& sums) const {
+    const bool is_whole = whole(begin, of);
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n)
-        multiply_pieces(weights, whole ? whole_inputs(in[n] + k) : input_piece(in[n], k, of.end), sums[n]);
-    }
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        const int k = begin + half * 32 + first;
+        multiply_pieces(w.half[half], is_whole ? whole_inputs(row[n] + k) : input_piece(row[n], k, of.end), sums[n]);
+      }
+  }
+};
+
+// sums += of the inputs of `of`, in bf16; the next block's weights are under way.
+template <int kTiles>
+__device__ void add_bf16_tile(const LaneRows& w, const TileInput<kTiles>& in, const Stride& of,
+                              TileSums<kTiles>& sums) {
+  int begin = of.begin + of.first * 64;
+  if (begin >= of.end) return;
+  for (TilePiece now = in.weights(w, begin, of); begin < of.end;) {
+    const int at = begin;
+    begin += of.step * 64;
+    const TilePiece next = begin < of.end ? in.weights(w, begin, of) : TilePiece();
+    in.multiply(now, at, of, sums);
+    now = next;
   }
 }
 

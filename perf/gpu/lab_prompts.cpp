@@ -152,6 +152,11 @@ void prompts(Lab& lab) {
     const Matrix w(lab, format, outputs, width, 1);
     for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) many_rows(lab, "gemm", w, format, rows, cuda::gemm);
     for (const int leaves : {1, lab.size(32, 3)}) by_leaves(lab, w, format, lab.size(512, 33), leaves);
+    if (format == WeightFormat::bf16) {
+      const Matrix narrow(lab, format, lab.size(4096, 36), lab.size(14336, 192), 2);
+      many_rows(lab, "gemm", narrow, format, lab.size(512, 33), cuda::gemm);
+      for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) by_leaves(lab, narrow, format, rows, lab.size(32, 3));
+    }
     if (format != WeightFormat::f32) transposition(lab, format, w);
     if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
       cuda::BlasLt blas;

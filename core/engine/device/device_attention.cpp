@@ -18,9 +18,7 @@ cuda::RowInput DeviceStep::State::input(const DeviceVector& x, int width, const 
   return input(x.data(), shape.rows, width, w);
 }
 
-void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
-                                 std::optional<Activation> activation) {
-  PLEAT_ASSERT(shape.prompt || !activation);
+void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products) {
   if (!shape.prompt) {
     const auto low = std::ranges::find_if(products, [](const cuda::RowProduct& p) { return p.w.bits <= 8; });
     return cuda::multiply_rows(handle(), input(x, width, (low != products.end() ? low : products.begin())->w),
@@ -33,7 +31,7 @@ void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initiali
     cuda::gemm(handle(), many_rows.prepare(handle(), of, w),
                {w,
                 product.bias,
-                activation,
+                product.activation,
                 {product.y, shape.rows, product.w.rows, product.y_stride},
                 product.leaves,
                 gemm_work.data()});

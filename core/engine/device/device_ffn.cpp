@@ -29,9 +29,10 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
     keep_lines(layer);
     return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   }
-  const bool at_once = shape.prompt && !keeps_lines(layer);
-  multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}},
-           at_once ? std::optional(blueprint.activation) : std::nullopt);
+  const bool at_once = !keeps_lines(layer);
+  cuda::RowProduct product{w, f.up_bias.data(), up.data(), h};
+  if (at_once) product.activation = blueprint.activation;
+  multiply(normed, d, {product});
   if (at_once) return;
   keep_lines(layer);
   cuda::activate(handle(), blueprint.activation, of_up);

@@ -111,9 +111,8 @@ struct DeviceStep::State {
   void keep_results(std::span<const int32_t> rows);
   RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
-  // Products of x [rows, width] by the kernels of this pass.   activation: of prompts only, without leaves
-  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
-                std::optional<Activation> activation = {});
+  // Products of x [rows, width] by the kernels of this pass.
+  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
