@@ -23,15 +23,18 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
   const cuda::Rows w = f.up.view();
   const int h = w.rows;
   if (h == 0) return;
+  const int64_t held = blueprint.held_neurons(int(&layer - weights.layers.data()));
+  PromptProducts prompt{.all_outputs = held % kVirtualShards == 0 ? all_outputs(held, held / kVirtualShards) : 0};
   const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
   if (blueprint.gated) {
-    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
+    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}},
+             prompt);
     keep_lines(layer);
     return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   }
   const bool at_once = shape.prompt && !keeps_lines(layer);
-  multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}},
-           at_once ? std::optional(blueprint.activation) : std::nullopt);
+  if (at_once) prompt.activation = blueprint.activation;
+  multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}}, prompt);
   if (at_once) return;
   keep_lines(layer);
   cuda::activate(handle(), blueprint.activation, of_up);
@@ -48,7 +51,7 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   }
   const cuda::Rows down =
       layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
-  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}});
+  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}}, {.all_outputs = all_outputs(d, d)});
 }
 
 // Selection static: C, and densely the neurons that are left.

@@ -7,6 +7,7 @@
 #include "core/engine/device/device_key_channels.h"
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
+#include "kernels/cuda/blas_lt.h"
 #include "kernels/cuda/candidates.h"
 #include "kernels/cuda/gemm_input.h"
 #include "kernels/cuda/kv_append.h"
@@ -43,6 +44,16 @@ struct RowsUpload {
   enum Part { tokens, positions, table_of, slots, ends, observed, page_tables };
   size_t at(Part part) const { return size_t(part) * size_t(capacity); }
 };
+
+// What only a prompt's products have.
+struct PromptProducts {
+  std::optional<Activation> activation{};  // of their results; without leaves
+  int64_t all_outputs = 0;                 // see below; 0: by own kernels
+};
+
+// Of a matrix that is split between ranks at multiples of `unit` outputs. cuBLASLt wants rows of results at multiples
+// of 16 bytes: it has the product on every rank, or on none.
+inline int64_t all_outputs(int64_t outputs, int64_t unit) { return unit % 4 == 0 ? outputs : 0; }
 
 // The order of a step's launches.
 struct DeviceStep::State {
@@ -99,9 +110,14 @@ struct DeviceStep::State {
   void keep_results(std::span<const int32_t> rows);
   RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
-  // Products of x [rows, width] by the kernels of this pass.   activation: of prompts only, without leaves
+  // Products of x [rows, width] by the kernels of this pass.
   void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
-                std::optional<Activation> activation = {});
+                const PromptProducts& prompt = {});
+  // Whether cuBLASLt has it: one in bf16 whose inputs this rank has all of, or need not have the same sum as others.
+  bool is_for_library(const cuda::RowProduct& product, int64_t all_outputs) const;
+  void multiply_queries_keys_values(const DeviceAttention& attention);
+  // The library loads what it needs before kernels wait for other ranks.
+  void load_library();
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
@@ -144,6 +160,7 @@ struct DeviceStep::State {
   DeviceVector of_leaves, of_bins;                // of a folded FFN: [leaves][rows, d], [bins][rows, d]
   std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
   // Of prompts.
+  std::unique_ptr<cuda::BlasLt> library;  // nullptr: there is none
   cuda::GemmRows many_rows;
   DeviceVector gemm_work;
   cuda::TransposedRows down_by_output;
