@@ -82,8 +82,9 @@ std::vector<Measurement> measure_decoding(Communicator& communicator, const Benc
       Subject& subject = subjects.all[i];
       for (int token = -(round == 0 ? kWarmup : 0); token < tokens; ++token) {
         if (token == 0 && round == 0) subject.engine->reset_statistics();
+        // Generated tokens, of a dense model too.
         const StepPlan plan = plan_of(options, ++step, options.context + kWarmup + round * tokens + token, 1, batch,
-                                      subject.folded, round == 0 && token == -kWarmup);
+                                      true, round == 0 && token == -kWarmup);
         const auto start = Clock::now();
         subject.engine->step(plan);
         if (token >= 0) times[i].push_back(seconds_since(start));

@@ -47,26 +47,36 @@ cublasLtEpilogue_t epilogue_of(const GemmProduct& product) {
   return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
+constexpr int kManyRows = 512;       // that one algorithm for all is chosen for
+constexpr uint32_t kAlignment = 16;  // of its operands
+
 // All that an algorithm is chosen by.
 struct Shape {
   int64_t rows, outputs, width, x_stride, w_stride, y_stride;  // strides in elements
   uint32_t x_alignment, w_alignment, y_alignment, bias_alignment;
   cublasLtEpilogue_t epilogue;
+  int all_outputs;  // 0: of w; else one algorithm for any rows
   auto operator<=>(const Shape&) const = default;
 };
 
-Shape shape_of(const GemmInput& x, const GemmProduct& product) {
-  return {.rows = x.x.rows,
-          .outputs = product.w.rows,
-          .width = product.w.width,
-          .x_stride = x.stride / 2,
-          .w_stride = product.w.stride / 2,
-          .y_stride = product.y.stride,
-          .x_alignment = alignment_of(x.operand),
-          .w_alignment = alignment_of(product.w.data),
-          .y_alignment = alignment_of(product.y.data),
-          .bias_alignment = alignment_of(product.bias),
-          .epilogue = epilogue_of(product)};
+Shape shape_of(const GemmInput& x, const GemmProduct& product, int all_outputs) {
+  Shape shape{.rows = x.x.rows,
+              .outputs = product.w.rows,
+              .width = product.w.width,
+              .x_stride = x.stride / 2,
+              .w_stride = product.w.stride / 2,
+              .y_stride = product.y.stride,
+              .x_alignment = alignment_of(x.operand),
+              .w_alignment = alignment_of(product.w.data),
+              .y_alignment = alignment_of(product.y.data),
+              .bias_alignment = alignment_of(product.bias),
+              .epilogue = epilogue_of(product),
+              .all_outputs = all_outputs};
+  if (all_outputs == 0) return shape;
+  PLEAT_ASSERT(std::min({shape.x_alignment, shape.w_alignment, shape.y_alignment}) >= kAlignment &&
+               shape.y_stride * sizeof(float) % kAlignment == 0);
+  shape.x_alignment = shape.w_alignment = shape.y_alignment = kAlignment;
+  return shape;
 }
 
 // y^T = w x^T by columns: w is what the library transposes, and the bias has an element for each of its rows.
@@ -88,10 +98,20 @@ struct Plan {
     set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(CUBLAS_OP_N));
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(shape.epilogue));
     if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // f32 as y is
-    x = layout_of(CUDA_R_16BF, shape.rows, shape.width, shape.x_stride);
-    w = layout_of(CUDA_R_16BF, shape.outputs, shape.width, shape.w_stride);
-    y = layout_of(CUDA_R_32F, shape.rows, shape.outputs, shape.y_stride);
-    choose_algorithm(handle, shape, workspace_bytes);
+    if (shape.all_outputs > 0) {
+      take_layouts(shape, kManyRows, shape.all_outputs, shape.all_outputs);
+      choose_algorithm(handle, shape, workspace_bytes);
+      take_layouts(shape, shape.rows, shape.outputs, shape.y_stride);
+    } else {
+      take_layouts(shape, shape.rows, shape.outputs, shape.y_stride);
+      choose_algorithm(handle, shape, workspace_bytes);
+    }
+  }
+
+  void take_layouts(const Shape& shape, int64_t rows, int64_t outputs, int64_t y_stride) {
+    x = layout_of(CUDA_R_16BF, rows, shape.width, shape.x_stride);
+    w = layout_of(CUDA_R_16BF, outputs, shape.width, shape.w_stride);
+    y = layout_of(CUDA_R_32F, rows, outputs, y_stride);
   }
 
   void choose_algorithm(cublasLtHandle_t handle, const Shape& shape, size_t workspace_bytes) {
@@ -106,6 +126,8 @@ struct Plan {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.x_alignment);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.y_alignment);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, shape.y_alignment);
+    if (shape.all_outputs > 0)
+      prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE));
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, operation.get(), w.get(), x.get(), y.get(),
@@ -127,6 +149,8 @@ struct BlasLt::State {
   State(const State&) = delete;
 
   cublasLtHandle_t handle = nullptr;
+  void multiply(cudaStream_t stream, const GemmInput& x, const GemmProduct& product, int all_outputs);
+
   DeviceArray<unsigned char> workspace;
   std::map<Shape, Plan> plans;
 };
@@ -135,19 +159,26 @@ BlasLt::BlasLt(size_t workspace_bytes) : state_(std::make_unique<State>(workspac
 BlasLt::~BlasLt() = default;
 
 void BlasLt::gemm(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  state_->multiply(stream, x, product, 0);
+}
+void BlasLt::gemm_by_one_algorithm(cudaStream_t stream, const GemmInput& x, const GemmProduct& product,
+                                   int all_outputs) {
+  state_->multiply(stream, x, product, all_outputs);
+}
+
+void BlasLt::State::multiply(cudaStream_t stream, const GemmInput& x, const GemmProduct& product, int all_outputs) {
   PLEAT_ASSERT(x.bits == 16 && product.w.bits == 16, "x in ", x.bits, " bits, w in ", product.w.bits);
   PLEAT_ASSERT(x.x.cols == product.w.width && product.y.rows == x.x.rows && product.y.cols == product.w.rows);
   if (product.w.rows == 0) return;
-  const Shape shape = shape_of(x, product);
-  auto plan = state_->plans.find(shape);
-  if (plan == state_->plans.end())
-    plan = state_->plans.try_emplace(shape, state_->handle, shape, product.bias, state_->workspace.size()).first;
+  const Shape shape = shape_of(x, product, all_outputs);
+  auto plan = plans.find(shape);
+  if (plan == plans.end()) plan = plans.try_emplace(shape, handle, shape, product.bias, workspace.size()).first;
   Plan& of = plan->second;
   if (product.bias != nullptr) of.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
   const float one = 1, zero = 0;
-  check(cublasLtMatmul(state_->handle, of.operation.get(), &one, product.w.data, of.w.get(), x.operand, of.x.get(),
-                       &zero, product.y.data, of.y.get(), product.y.data, of.y.get(), &of.algorithm,
-                       state_->workspace.data(), state_->workspace.size(), stream),
+  check(cublasLtMatmul(handle, of.operation.get(), &one, product.w.data, of.w.get(), x.operand, of.x.get(), &zero,
+                       product.y.data, of.y.get(), product.y.data, of.y.get(), &of.algorithm, workspace.data(),
+                       workspace.size(), stream),
         "a product did not start");
   if (product.activation == Activation::gelu || product.activation == Activation::silu)
     activate(stream, *product.activation, product.y);

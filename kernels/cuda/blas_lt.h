@@ -1,7 +1,6 @@
 #pragma once
-// Products of many rows of x with a matrix in bf16 by cuBLASLt (https://docs.nvidia.com/cuda/cublas/#cublaslt), for
-// where bits need not stay the same (--reduction fast): the library chooses an algorithm, and with it the order of
-// sums, by the number of rows. gemm() otherwise, and for f32 and low bits.
+// Products of many rows of x with a matrix in bf16 by cuBLASLt (https://docs.nvidia.com/cuda/cublas/#cublaslt). The
+// library chooses an algorithm, and with it the order of sums, by the number of rows, unless it is told not to.
 #include <cstddef>
 #include <memory>
 
@@ -22,6 +21,11 @@ class BlasLt {
   // algorithm, which is kept. Products share the workspace: one stream at a time.
   // Error(failed) with the library's words where it has no algorithm.
   void gemm(StreamHandle stream, const GemmInput& x, const GemmProduct& product);
+
+  // The same by the algorithm that the library chooses for many rows and `all_outputs` outputs, of which w has some: no
+  // sum is split, and an element's bits are meant to depend on its rows of x and w alone. y's rows begin at multiples
+  // of 16 bytes.
+  void gemm_by_one_algorithm(StreamHandle stream, const GemmInput& x, const GemmProduct& product, int all_outputs);
 
  private:
   struct State;

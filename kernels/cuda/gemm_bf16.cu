@@ -4,62 +4,114 @@
 namespace pleat::cuda {
 namespace {
 
-constexpr int kStageBytes = 2 * kOperandBytes, kStepInputs = kStepBytes / 2;
+constexpr int kStepInputs = kStepBytes / 2;
 
 // The steps in their order, part by part.
-struct Steps {
-  int part = 0, begin = 0;
-
-  __device__ explicit Steps(const GemmOutput& out) : begin(out.begin(0)) {}
+class Steps {
+ public:
+  __device__ Steps(const GemmOutput& out, int width) : begin(out.begin(0)), end(out.end(0, width)) {}
   // Where this step is; false: there is none left.
   __device__ bool reach(const GemmOutput& out, int width) {
-    while (begin >= out.end(part, width)) {
-      if (++part == out.parts()) return part = out.parts() - 1, false;
-      begin = out.begin(part);
+    while (begin >= end) {
+      if (part_ + 1 == out.parts()) return false;
+      begin = out.begin(++part_);
+      end = out.end(part_, width);
     }
     return true;
   }
+
+  int begin, end;  // the step's first input, and the end of its part's
+
+ private:
+  int part_ = 0;
 };
 
-__global__ void __launch_bounds__(kGemmThreads, 2) gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out) {
+template <class Tile, int kStages>
+constexpr size_t stage_bytes() {
+  return size_t(kStages) * (Tile::kRowBytes + Tile::kOutputBytes);
+}
+
+template <class Tile, int kStages, bool kByLeaves>
+__global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out) {
   unsigned char* const stages = dynamic_shared<unsigned char>();  // [kStages] of x, then w
-  const int row = int(blockIdx.x) * kTileRows, output = int(blockIdx.y) * kTileRows;
-  const WarpTile tile(out.rows - row);
-  Steps ahead(out);
+  const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
+  const Tile tile;
+  const StepCopies<Tile::kRows, Tile::kThreads> of_x(x.operand, x.stride, corner.row, out.rows);
+  const StepCopies<Tile::kOutputs, Tile::kThreads> of_w(w.data, w.stride, corner.output, w.rows);
+  const auto stage_of = [&](int step) { return stages + step % kStages * (Tile::kRowBytes + Tile::kOutputBytes); };
+  Steps ahead(out, w.width);
   const auto start = [&](int step) {
-    unsigned char* const stage = stages + step % kStages * kStageBytes;
     if (ahead.reach(out, w.width)) {
-      const int begin = ahead.begin * 2, end = out.end(ahead.part, w.width) * 2;
-      start_operand(stage, x.operand, x.stride, row, out.rows, begin, end);
-      start_operand(stage + kOperandBytes, w.data, w.stride, output, w.rows, begin, end);
+      of_x.start(stage_of(step), ahead.begin * 2, ahead.end * 2);
+      of_w.start(stage_of(step) + Tile::kRowBytes, ahead.begin * 2, ahead.end * 2);
       ahead.begin += kStepInputs;
     }
     commit_copies();
   };
-  Sums sums = {};
-  GemmLeaves leaves;
+  typename Tile::Sums sums = {};
+  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + stage_bytes<Tile, kStages>());
   for (int step = 0; step < kStages - 1; ++step) start(step);
   for (int part = 0, step = 0; part < out.parts(); ++part) {
-    for (int begin = out.begin(part); begin < out.end(part, w.width); begin += kStepInputs, ++step) {
+    const int end = out.end(part, w.width);
+    for (int begin = out.begin(part); begin < end; begin += kStepInputs, ++step) {
       wait_for_copies<kStages - 2>();
       __syncthreads();  // of all threads; and the stage that is filled next has been read
       start(step + kStages - 1);
-      const unsigned char* const stage = stages + step % kStages * kStageBytes;
-      tile.for_fragments(stage, stage + kOperandBytes,
-                         [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
-                           for (int half = 0; half < 2; ++half) multiply_add(sums[i][j], a[half], b[half]);
-                         });
+      const unsigned char* const stage = stage_of(step);
+      unsigned b[Tile::kOutputFragments][2][2];
+      tile.load_outputs(stage + Tile::kRowBytes, b);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        unsigned a[Tile::kRowFragments][4];
+#pragma unroll
+        for (int i = 0; i < Tile::kRowFragments; ++i) tile.load_rows(stage, half, i, a[i]);
+#pragma unroll
+        for (int i = 0; i < Tile::kRowFragments; ++i)
+#pragma unroll
+          for (int j = 0; j < Tile::kOutputFragments; ++j)
+            multiply_add(sums[i * Tile::kOutputFragments + j], a[i], b[j][half]);
+      }
     }
-    if (out.leaves.count > 0) leaves.end_leaf(part, out, [&](auto use) { for_sums(tile, row, output, sums, use); });
+    if constexpr (kByLeaves) leaves.end_leaf(part, out, sums, [&](int at) { return tile.place(corner, at); });
   }
-  if (out.leaves.count == 0) put_sums(tile, row, output, sums, out);
+  if constexpr (!kByLeaves) put_sums(tile, corner, sums, out);
+}
+
+template <class Tile, int kStages, bool kByLeaves>
+void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  constexpr size_t kLeafBytes = kByLeaves ? GemmLeaves<Tile::kSums, Tile::kThreads>::kSharedBytes : 0;
+  launch(gemm_bf16_kernel<Tile, kStages, kByLeaves>,
+         over_tiles<Tile>(int(x.x.rows), product.w.rows, stage_bytes<Tile, kStages>() + kLeafBytes, stream), x,
+         product.w, GemmOutput(product));
+}
+
+template <class Tile, int kStages>
+void run_either(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  if (product.leaves.count > 0) return run<Tile, kStages, true>(stream, x, product);
+  run<Tile, kStages, false>(stream, x, product);
+}
+
+// Few rows are a matter of reading w: all multiprocessors shall, each with enough bytes under way.
+template <int kRowFragments>
+void run_few(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  constexpr int kManyOutputs = 8192;
+  if (product.w.rows >= kManyOutputs)
+    run_either<GemmTile<1, 8, kRowFragments, 1>, 8>(stream, x, product);
+  else
+    run_either<GemmTile<1, 4, kRowFragments, 1>, 16>(stream, x, product);
 }
 
 }  // namespace
 
 void gemm_bf16(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
-  launch(gemm_bf16_kernel, over_tiles(int(x.x.rows), product.w.rows, kStages * kStageBytes, stream), x, product.w,
-         GemmOutput(product));
+  if (x.x.rows <= 32) return run_few<2>(stream, x, product);
+  if (x.x.rows <= 64) return run_few<4>(stream, x, product);
+  using Wide = GemmTile<2, 4, 4, 8>;
+  constexpr int kMultiprocessors = 128;  // about
+  const auto tiles = [](int64_t count, int size) { return (count + size - 1) / size; };
+  const int64_t wide = tiles(x.x.rows, Wide::kRows) * tiles(product.w.rows, Wide::kOutputs);
+  if (product.leaves.count == 0 && wide >= kMultiprocessors) return run<Wide, 4, false>(stream, x, product);
+  run_either<GemmTile<2, 4, 4, 4>, 4>(stream, x, product);
 }
 
 }  // namespace pleat::cuda

@@ -22,16 +22,15 @@ __device__ void copy_step(float* tile, const float* from, int64_t stride, int fi
 
 __global__ void __launch_bounds__(kThreads) gemm_f32_kernel(MatrixView<const float> x, Rows w, GemmOutput out) {
   __shared__ SharedArray<float, kStep * kPadded> x_tile, w_tile;
+  __shared__ SharedArray<float, kOwn * kOwn * kThreads> waiting;
   const int row = int(blockIdx.x) * kTile, output = int(blockIdx.y) * kTile;
   const int own_row = int(threadIdx.x) / (kTile / kOwn) * kOwn, own_output = int(threadIdx.x) % (kTile / kOwn) * kOwn;
   float sums[kOwn][kOwn] = {};
-  GemmLeaves leaves;
-  const auto for_each = [&](auto use) {
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i)
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) use(row + own_row + i, output + own_output + j, sums[i][j]);
+  GemmLeaves<kOwn * kOwn, kThreads> leaves(waiting.data());
+  struct Place {
+    int row, output;
   };
+  const auto place = [&](int at) { return Place{row + own_row + at / kOwn, output + own_output + at % kOwn}; };
   for (int part = 0; part < out.parts(); ++part) {
     const int end = out.end(part, w.width);
     for (int begin = out.begin(part); begin < end; begin += kStep) {
@@ -48,13 +47,14 @@ __global__ void __launch_bounds__(kThreads) gemm_f32_kernel(MatrixView<const flo
           for (int j = 0; j < kOwn; ++j) sums[i][j] = fmaf(a.at[i], b.at[j], sums[i][j]);
       }
     }
-    if (out.leaves.count > 0) leaves.end_leaf(part, out, for_each);
+    if (out.leaves.count > 0) leaves.end_leaf(part, out, sums, place);
   }
   if (out.leaves.count > 0) return;
-  for_each([&](int at_row, int at_output, float sum) { out.put(at_row, at_output, sum); });
+#pragma unroll
+  for (int at = 0; at < kOwn * kOwn; ++at) out.put(place(at).row, place(at).output, sums[at / kOwn][at % kOwn]);
   if (!out.activates) return;
 #pragma unroll 1
-  for (int at = 0; at < kOwn * kOwn; ++at) out.activate(row + own_row + at / kOwn, output + own_output + at % kOwn);
+  for (int at = 0; at < kOwn * kOwn; ++at) out.activate(place(at).row, place(at).output);
 }
 
 }  // namespace

@@ -5,19 +5,22 @@
 namespace pleat::cuda {
 namespace {
 
+constexpr int kStages = 4;
+
 // A stage is a group of x and the codes of w as they are stored; codes become int8 when their step comes.
-template <int kBits>
-struct LowBitTile {
+template <class Tile, int kBits>
+struct LowBitStages {
   static constexpr int kCodeBytes = 8 * kBits;  // of a group of an output
-  static constexpr int kStageBytes = kOperandBytes + kTileRows * kCodeBytes;
-  static constexpr size_t kSharedBytes = kStages * kStageBytes + kOperandBytes + 2 * kTileRows * sizeof(float2);
+  static constexpr int kBytes = Tile::kRowBytes + Tile::kOutputs * kCodeBytes;
+  static constexpr int kScales = Tile::kOutputs + Tile::kRows;
+  static constexpr size_t kSharedBytes = kStages * kBytes + Tile::kOutputBytes + kScales * sizeof(float2);
 };
 
 // Starts to copy a group's codes of outputs from `first` on.
-template <int kBits>
+template <class Tile, int kBits>
 __device__ void start_codes(unsigned char* codes, const Rows& w, int first, int group) {
-  constexpr int kBytes = LowBitTile<kBits>::kCodeBytes;
-  for (int i = int(threadIdx.x); i < kTileRows * kBits; i += kGemmThreads) {
+  constexpr int kBytes = LowBitStages<Tile, kBits>::kCodeBytes;
+  for (int i = int(threadIdx.x); i < Tile::kOutputs * kBits; i += Tile::kThreads) {
     const int output = i / kBits, at = i % kBits * 8;
     const bool exists = first + output < w.rows;
     const unsigned char* const row = w.data + (exists ? first + output : 0) * w.stride;
@@ -25,11 +28,12 @@ __device__ void start_codes(unsigned char* codes, const Rows& w, int first, int 
   }
 }
 
-// Half of the words of one output's group.
-template <int kBits>
+// A thread half of the words of an output's group.
+template <class Tile, int kBits>
 __device__ void decode(const unsigned char* codes, unsigned char* operand) {
   const int output = int(threadIdx.x) / 2, half = int(threadIdx.x) % 2;
-  const auto* const words = reinterpret_cast<const unsigned*>(codes + output * LowBitTile<kBits>::kCodeBytes);
+  if (output >= Tile::kOutputs) return;
+  const auto* const words = reinterpret_cast<const unsigned*>(codes + output * LowBitStages<Tile, kBits>::kCodeBytes);
 #pragma unroll
   for (int piece = 0; piece < 2; ++piece) {
     int decoded[4];
@@ -41,24 +45,27 @@ __device__ void decode(const unsigned char* codes, unsigned char* operand) {
   }
 }
 
-// Of a group: an output's scale and minimum, or a row's scale and sum. Zeros beyond the ends.
-template <int kBits>
-__device__ float2 scales_of(const GemmInput& x, const Rows& w, int row, int output, int group) {
-  const int at = int(threadIdx.x) % kTileRows, groups = x.groups();
-  if (group >= groups) return {0, 0};
-  if (int(threadIdx.x) < kTileRows) {
-    if (output + at >= w.rows) return {0, 0};
-    const LowBitScales scales(w, w.data + (output + at) * w.stride, kBits, groups);
+// Of a group: an output's scale and minimum, or, from thread Tile::kOutputs on, a row's scale and sum. Zeros beyond the
+// ends.
+template <class Tile, int kBits>
+__device__ float2 scales_of(const GemmInput& x, const Rows& w, const typename Tile::Place& corner, int group) {
+  const int at = int(threadIdx.x), groups = x.groups();
+  if (group >= groups || at >= LowBitStages<Tile, kBits>::kScales) return {0, 0};
+  if (at < Tile::kOutputs) {
+    if (corner.output + at >= w.rows) return {0, 0};
+    const LowBitScales scales(w, w.data + (corner.output + at) * w.stride, kBits, groups);
     return {scales.scale(group), scales.minimum(group)};
   }
-  if (row + at >= x.x.rows) return {0, 0};
-  const int64_t i = int64_t(row + at) * groups + group;
+  const int row = corner.row + at - Tile::kOutputs;
+  if (row >= x.x.rows) return {0, 0};
+  const int64_t i = int64_t(row) * groups + group;
   return {x.scales[i], float(x.sums[i])};
 }
 
-template <int kBits>
-__device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Rows& w, int row, int output, int begin,
-                              int end, Sums& sums) {
+template <class Tile, int kBits>
+__device__ void add_protected(const Tile& tile, const GemmInput& x, const Rows& w, const typename Tile::Place& corner,
+                              int begin, int end, typename Tile::Sums& sums) {
+  constexpr int kRowFragments = Tile::kRowFragments, kOutputFragments = Tile::kOutputFragments;
   for (int protected_input = 0; protected_input < w.protected_input_count; ++protected_input) {
     const int input = w.protected_inputs[protected_input];
     if (input < begin || input >= end) continue;
@@ -66,78 +73,103 @@ __device__ void add_protected(const WarpTile& tile, const GemmInput& x, const Ro
     float weight[kOutputFragments][2];
 #pragma unroll
     for (int i = 0; i < 2 * kOutputFragments; ++i) {
-      const int at = min(output + tile.output(i / 2) + i % 2, w.rows - 1);
+      const int at = min(corner.output + tile.output(i / 2) + i % 2, w.rows - 1);
       weight[i / 2][i % 2] =
           from_bf16(LowBitScales(w, w.data + at * w.stride, kBits, x.groups()).protected_weights[protected_input]);
     }
 #pragma unroll
     for (int i = 0; i < 2 * kRowFragments; ++i) {
-      const int at = min(row + tile.row(i / 2) + i % 2 * 8, int(x.x.rows) - 1);
+      const int at = min(corner.row + tile.row(i / 2) + i % 2 * 8, int(x.x.rows) - 1);
       const float value = values[at * x.x.stride];
 #pragma unroll
       for (int j = 0; j < kOutputFragments; ++j)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          float& sum = sums[i / 2][j][i % 2 * 2 + e];
+          float& sum = sums[i / 2 * kOutputFragments + j][i % 2 * 2 + e];
           sum += value * weight[j][e];
         }
     }
   }
 }
 
-template <int kBits>
-__global__ void __launch_bounds__(kGemmThreads, 1) gemm_low_bit_kernel(GemmInput x, Rows w, GemmOutput out) {
-  constexpr int kStageBytes = LowBitTile<kBits>::kStageBytes;
+template <class Tile, int kBits, bool kByLeaves>
+__global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput x, Rows w, GemmOutput out) {
+  using Stages = LowBitStages<Tile, kBits>;
+  static_assert(Tile::kThreads >= Stages::kScales && Tile::kThreads >= 2 * Tile::kOutputs);
   unsigned char* const stages = dynamic_shared<unsigned char>();
-  unsigned char* const decoded = stages + kStages * kStageBytes;
-  float2* const of_outputs = reinterpret_cast<float2*>(decoded + kOperandBytes);  // [kTileRows] scale, minimum
-  float2* const of_rows = of_outputs + kTileRows;                                 // [kTileRows] scale, sum
-  const int row = int(blockIdx.x) * kTileRows, output = int(blockIdx.y) * kTileRows, groups = x.groups();
-  const WarpTile tile(out.rows - row);
+  unsigned char* const decoded = stages + kStages * Stages::kBytes;
+  float2* const of_outputs = reinterpret_cast<float2*>(decoded + Tile::kOutputBytes);  // [kOutputs] scale, minimum
+  float2* const of_rows = of_outputs + Tile::kOutputs;                                 // [kRows] scale, sum
+  const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
+  const int groups = x.groups();
+  const Tile tile;
+  const StepCopies<Tile::kRows, Tile::kThreads> of_x(x.operand, x.stride, corner.row, out.rows);
+  const auto stage_of = [&](int group) { return stages + group % kStages * Stages::kBytes; };
   const auto start = [&](int group) {
-    unsigned char* const stage = stages + group % kStages * kStageBytes;
     if (group < groups) {
-      start_operand(stage, x.operand, x.stride, row, out.rows, group * kStepBytes, int(x.stride));
-      start_codes<kBits>(stage + kOperandBytes, w, output, group);
+      of_x.start(stage_of(group), group * kStepBytes, int(x.stride));
+      start_codes<Tile, kBits>(stage_of(group) + Tile::kRowBytes, w, corner.output, group);
     }
     commit_copies();
   };
-  Sums sums = {};
-  float2 next = scales_of<kBits>(x, w, row, output, 0);
+  typename Tile::Sums sums = {};
+  float2 next = scales_of<Tile, kBits>(x, w, corner, 0);
   for (int group = 0; group < kStages - 1; ++group) start(group);
-  GemmLeaves leaves;
+  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + Stages::kSharedBytes);
   for (int part = 0; part < out.parts(); ++part) {
     const int begin = out.begin(part), end = out.end(part, w.width);
     for (int group = begin / 64; group * 64 < end; ++group) {
       wait_for_copies<kStages - 2>();
       __syncthreads();  // of all threads; and what is filled next has been read
       start(group + kStages - 1);
-      const unsigned char* const stage = stages + group % kStages * kStageBytes;
-      decode<kBits>(stage + kOperandBytes, decoded);
-      of_outputs[threadIdx.x] = next;  // of rows, for the second half of the threads
-      next = scales_of<kBits>(x, w, row, output, group + 1);
+      decode<Tile, kBits>(stage_of(group) + Tile::kRowBytes, decoded);
+      if (int(threadIdx.x) < Stages::kScales) of_outputs[threadIdx.x] = next;  // and of rows, which stand behind
+      next = scales_of<Tile, kBits>(x, w, corner, group + 1);
       __syncthreads();
-      tile.for_fragments(stage, decoded, [&](int i, int j, const unsigned(&a)[2][4], const unsigned(&b)[2][2]) {
-        int dots[4] = {};
-        for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[half]);
+      unsigned b[Tile::kOutputFragments][2][2];
+      tile.load_outputs(decoded, b);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
-          const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
-          sums[i][j][e] = fmaf(of_row.x, term, sums[i][j][e]);
+      for (int i = 0; i < Tile::kRowFragments; ++i) {
+        unsigned a[2][4];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) tile.load_rows(stage_of(group), half, i, a[half]);
+#pragma unroll
+        for (int j = 0; j < Tile::kOutputFragments; ++j) {
+          int dots[4] = {};
+#pragma unroll
+          for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[j][half]);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
+            const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
+            float& sum = sums[i * Tile::kOutputFragments + j][e];
+            sum = fmaf(of_row.x, term, sum);
+          }
         }
-      });
+      }
     }
-    add_protected<kBits>(tile, x, w, row, output, begin, end, sums);
-    if (out.leaves.count > 0) leaves.end_leaf(part, out, [&](auto use) { for_sums(tile, row, output, sums, use); });
+    add_protected<Tile, kBits>(tile, x, w, corner, begin, end, sums);
+    if constexpr (kByLeaves) leaves.end_leaf(part, out, sums, [&](int at) { return tile.place(corner, at); });
   }
-  if (out.leaves.count == 0) put_sums(tile, row, output, sums, out);
+  if constexpr (!kByLeaves) put_sums(tile, corner, sums, out);
+}
+
+template <class Tile, int kBits>
+void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  constexpr size_t kBytes = LowBitStages<Tile, kBits>::kSharedBytes;
+  const auto over = [&](auto kernel, size_t shared) {
+    launch(kernel, over_tiles<Tile>(int(x.x.rows), product.w.rows, shared, stream), x, product.w, GemmOutput(product));
+  };
+  if (product.leaves.count > 0)
+    over(gemm_low_bit_kernel<Tile, kBits, true>, kBytes + GemmLeaves<Tile::kSums, Tile::kThreads>::kSharedBytes);
+  else
+    over(gemm_low_bit_kernel<Tile, kBits, false>, kBytes);
 }
 
 template <int kBits>
 void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
-  launch(gemm_low_bit_kernel<kBits>, over_tiles(int(x.x.rows), product.w.rows, LowBitTile<kBits>::kSharedBytes, stream),
-         x, product.w, GemmOutput(product));
+  if (x.x.rows <= 64) return run<GemmTile<1, 4, 4, 1>, kBits>(stream, x, product);
+  run<GemmTile<2, 4, 4, 4>, kBits>(stream, x, product);
 }
 
 }  // namespace

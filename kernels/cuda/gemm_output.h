@@ -42,30 +42,81 @@ struct GemmOutput {
   __device__ int end(int part, int width) const { return leaves.count > 0 ? leaves.offsets[part + 1] : width; }
 };
 
-// The stack machine of leaves.h for all elements of a thread, whose waiting sums lie in the work space.
+// The stack machine of leaves.h for the kCount sums of a thread. Of the sums that wait the newest are kept in
+// registers, those before them in shared memory, older ones in the work space.
+template <int kCount, int kThreads>
 class GemmLeaves {
  public:
-  // Takes in a leaf's sums and clears them.   for_each(use): calls use(row, output, sum) for each of the elements
-  template <class ForEach>
-  __device__ void end_leaf(int leaf, const GemmOutput& out, ForEach for_each) {
+  static constexpr size_t kSharedBytes = sizeof(float) * kCount * kThreads;
+  // shared [kSharedBytes], at a multiple of 16
+  __device__ explicit GemmLeaves(void* shared) : shared_(static_cast<float*>(shared) + threadIdx.x) {}
+
+  // Takes in a leaf's sums and clears them.   place(i): {row, output} of sum i
+  template <class Place>
+  __device__ void end_leaf(int leaf, const GemmOutput& out, float (&sums)[kCount / 4][4], Place place) {
     const uint8_t after = out.leaves.after[leaf];
-    for (int adds = after & Leaves::kAdds; adds > 0; --adds) {
-      const float* const left = out.work + int64_t(--pending_) * out.rows * out.outputs;
-      for_each([&](int row, int output, float& sum) {
-        if (out.has(row, output)) sum = left[int64_t(row) * out.outputs + output] + sum;
-      });
-    }
-    const bool ends = (after & Leaves::kEnds) != 0;
-    const int64_t stride = ends ? out.stride : out.outputs;
-    float* const to = (ends ? out.y : out.work) + int64_t(ends ? nodes_++ : pending_++) * out.rows * stride;
-    for_each([&](int row, int output, float& sum) {
-      if (out.has(row, output)) to[row * stride + output] = sum;
-      sum = 0;
-    });
+    for (int adds = after & Leaves::kAdds; adds > 0; --adds) add_newest(out, sums, place);
+    if ((after & Leaves::kEnds) != 0)
+      store(out.y + int64_t(nodes_++) * out.rows * out.stride, out.stride, out, place,
+            [&](int i) { return sums[i / 4][i % 4]; });
+    else
+      put(out, sums, place);
+    for_each([&](int i) { sums[i / 4][i % 4] = 0; });
   }
 
  private:
-  int pending_ = 0, nodes_ = 0;
+  template <class Use>
+  __device__ static void for_each(Use use) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) use(i);
+  }
+  template <class Place, class Value>
+  __device__ static void store(float* to, int64_t stride, const GemmOutput& out, Place place, Value value) {
+    for_each([&](int i) {
+      const auto [row, output] = place(i);
+      if (out.has(row, output)) to[row * stride + output] = value(i);
+    });
+  }
+  __device__ static void add(float left, float (&sums)[kCount / 4][4], int i) {
+    sums[i / 4][i % 4] = left + sums[i / 4][i % 4];
+  }
+  __device__ float& shared(int i) const { return shared_[i * kThreads]; }
+  __device__ float* work(const GemmOutput& out, int at) const {
+    return out.work + int64_t(at) * out.rows * out.outputs;
+  }
+
+  template <class Place>
+  __device__ void add_newest(const GemmOutput& out, float (&sums)[kCount / 4][4], Place place) {
+    if (in_registers_) {
+      for_each([&](int i) { add(newest_[i], sums, i); });
+      in_registers_ = false;
+    } else if (in_shared_) {
+      for_each([&](int i) { add(shared(i), sums, i); });
+      in_shared_ = false;
+    } else {
+      const float* const left = work(out, --in_work_);
+      for_each([&](int i) {
+        const auto [row, output] = place(i);
+        if (out.has(row, output)) add(left[int64_t(row) * out.outputs + output], sums, i);
+      });
+    }
+  }
+  template <class Place>
+  __device__ void put(const GemmOutput& out, const float (&sums)[kCount / 4][4], Place place) {
+    if (in_registers_ && in_shared_)
+      store(work(out, in_work_++), out.outputs, out, place, [&](int i) { return shared(i); });
+    if (in_registers_) {
+      for_each([&](int i) { shared(i) = newest_[i]; });
+      in_shared_ = true;
+    }
+    for_each([&](int i) { newest_[i] = sums[i / 4][i % 4]; });
+    in_registers_ = true;
+  }
+
+  float newest_[kCount];
+  float* shared_;
+  bool in_registers_ = false, in_shared_ = false;
+  int in_work_ = 0, nodes_ = 0;
 };
 
 }  // namespace pleat::cuda

@@ -1,7 +1,7 @@
 #pragma once
-// What the tensor-core products share. A block of 8 warps sums a tile of 128 rows of x by 128 of w; a step takes 64
-// bytes of each, 32 bf16 or a group of 64 int8, which copies under way bring to shared memory kStages - 1 steps ahead.
-// Included by .cu files only.
+// What the tensor-core products share. A block sums a tile of rows of x by rows of w; a step takes 64 bytes of each, 32
+// bf16 or a group of 64 int8, which copies under way bring to shared memory some steps ahead. An element's sum is one
+// chain over its inputs, whatever the tile. Included by .cu files only.
 #include "async_copy.h"
 #include "kernels/cuda/gemm_output.h"
 #include "kernels/cuda/sums.h"
@@ -9,115 +9,136 @@
 
 namespace pleat::cuda {
 
-constexpr int kTileRows = 128;  // of x and of w
-constexpr int kGemmThreads = 256;
-constexpr int kStages = 4;
 constexpr int kPiece = 16;  // bytes of a copy, and of a row of what load_matrices() reads
 constexpr int kStepPieces = 4;
 constexpr int kStepBytes = kStepPieces * kPiece;
-constexpr int kOperandBytes = kTileRows * kStepBytes;  // of a tile's rows in a step
-constexpr int kRowFragments = 4,
-              kOutputFragments = 4;  // a warp has 64 rows, 16 a fragment, by 32 outputs, 8 a fragment
 
 // Where a piece of a tile's row lies in its operand: the same piece of 8 rows is in all 32 banks.
 __device__ inline int piece_at(int row, int piece) {
   return (row * kStepPieces + (piece ^ row / 2 % kStepPieces)) * kPiece;
 }
 
-// Starts to copy bytes [begin, begin + kStepBytes) of rows from `first` on; zeros beyond `rows` and `end`. Where a leaf
-// begins between two pieces, bf16 numbers are copied one by one: they must lie in the tile as they do on any rank.
-__device__ inline void start_operand(unsigned char* operand, const unsigned char* from, int64_t stride, int first,
-                                     int rows, int begin, int end) {
-  for (int i = int(threadIdx.x); i < kTileRows * kStepPieces; i += kGemmThreads) {
-    const int row = i / kStepPieces, piece = i % kStepPieces, at = begin + piece * kPiece;
-    const int bytes = first + row < rows ? max(0, min(kPiece, end - at)) : 0;
-    unsigned char* const to = operand + piece_at(row, piece);
-    const unsigned char* const source = bytes > 0 ? from + (first + row) * stride + at : from;
-    if (begin % kPiece == 0) {
-      copy_async<kPiece>(to, source, bytes);
-      continue;
-    }
-    for (int byte = 0; byte < kPiece; byte += 2)
-      *reinterpret_cast<uint16_t*>(to + byte) =
-          byte < bytes ? *reinterpret_cast<const uint16_t*>(source + byte) : uint16_t(0);
-  }
-}
+// A block's warps, by rows and by outputs, of which each has fragments of 16 rows by 8 outputs.
+template <int kRowWarps, int kOutputWarps, int kRowFragments_, int kOutputFragments_>
+struct GemmTile {
+  static constexpr int kRowFragments = kRowFragments_, kOutputFragments = kOutputFragments_;
+  static constexpr int kThreads = kRowWarps * kOutputWarps * kWarp;
+  static constexpr int kRows = 16 * kRowWarps * kRowFragments, kOutputs = 8 * kOutputWarps * kOutputFragments;
+  static constexpr int kRowBytes = kRows * kStepBytes, kOutputBytes = kOutputs * kStepBytes;  // of a step
+  static constexpr int kSums = kRowFragments * kOutputFragments * 4;                          // of a thread
+  using Sums = float[kSums / 4][4];  // by fragments, those of its first 16 rows first
 
-// A warp's corner of the tile, and what this lane holds of it: fragment (i, j)'s sums [4] are of rows row(i) and 8
-// below, outputs output(j) and the next.
-struct WarpTile {
   int first_row, first_output, lane;
-  int row_fragments;  // that begin before the last row of x
 
-  __device__ explicit WarpTile(int rows_left) {
+  __device__ GemmTile() {
     const int warp = int(threadIdx.x) / kWarp;
     lane = int(threadIdx.x) % kWarp;
-    first_row = warp / 4 * 16 * kRowFragments;
-    first_output = warp % 4 * 8 * kOutputFragments;
-    row_fragments = max(0, min(kRowFragments, (rows_left - first_row + 15) / 16));
+    first_row = warp / kOutputWarps * 16 * kRowFragments;
+    first_output = warp % kOutputWarps * 8 * kOutputFragments;
   }
+  // This lane's sums [4] of fragment (i, j) are of rows row(i) and 8 below, outputs output(j) and the next.
   __device__ int row(int i) const { return first_row + 16 * i + lane / 4; }
   __device__ int output(int j) const { return first_output + 8 * j + 2 * (lane % 4); }
 
-  // Calls use(i, j, a, b) with the operands of every fragment, those of the first and of the second 32 bytes of a step.
-  template <class Use>
-  __device__ void for_fragments(const unsigned char* x, const unsigned char* w, Use use) const {
-    unsigned b[kOutputFragments][2][2];
+  struct Place {
+    int row, output;
+  };
+  // Of sum `at` of all, in a tile whose corner is there.
+  __device__ Place place(const Place& corner, int at) const {
+    const int fragment = at / 4;
+    return {corner.row + row(fragment / kOutputFragments) + at / 2 % 2 * 8,
+            corner.output + output(fragment % kOutputFragments) + at % 2};
+  }
+
+  // Fragment i's operand, of the first or second 32 bytes of a step.
+  __device__ void load_rows(const unsigned char* x, int half, int i, unsigned (&a)[4]) const {
+    load_matrices(a, x + piece_at(first_row + 16 * i + lane % 16, 2 * half + lane / 16));
+  }
+  // Those of all outputs, of both.
+  __device__ void load_outputs(const unsigned char* w, unsigned (&b)[kOutputFragments][2][2]) const {
+    unsigned words[4];
+    if constexpr (kOutputFragments == 1) {
+      load_matrices(words, w + piece_at(first_output + lane % 8, lane / 8));
 #pragma unroll
-    for (int pair = 0; pair < kOutputFragments / 2; ++pair)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        unsigned words[4];
-        const int row = first_output + 16 * pair + lane / 16 * 8 + lane % 8;
-        load_matrices(words, w + piece_at(row, 2 * half + lane / 8 % 2));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) b[2 * pair + i / 2][half][i % 2] = words[i];
-      }
-#pragma unroll
-    for (int i = 0; i < kRowFragments; ++i) {
-      if (i >= row_fragments) break;
-      unsigned a[2][4];
+      for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = words[i];
+    } else {
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        load_matrices(a[half], x + piece_at(first_row + 16 * i + lane % 16, 2 * half + lane / 16));
 #pragma unroll
-      for (int j = 0; j < kOutputFragments; ++j) use(i, j, a, b[j]);
+        for (int pair = 0; pair < kOutputFragments / 2; ++pair) {
+          const int at = first_output + 16 * pair + lane / 16 * 8 + lane % 8;
+          load_matrices(words, w + piece_at(at, 2 * half + lane / 8 % 2));
+#pragma unroll
+          for (int i = 0; i < 4; ++i) b[2 * pair + i / 2][half][i % 2] = words[i];
+        }
     }
   }
 };
 
-using Sums = float[kRowFragments][kOutputFragments][4];
+// The pieces that a thread copies of a tile's rows in every step: one of each kApart-th row.
+template <int kRows, int kThreads>
+class StepCopies {
+ public:
+  // Of rows from `first` on, of `rows`.
+  __device__ StepCopies(const unsigned char* data, int64_t stride, int first, int rows)
+      : from_(data + (first + row()) * stride + piece() * kPiece), apart_(stride * kApart), left_(rows - first) {}
 
-// Calls use(row, output, sum) for each of the thread's sums of a tile at (row, output).
-template <class Use>
-__device__ void for_sums(const WarpTile& tile, int row, int output, Sums& sums, Use use) {
+  // Starts to copy bytes [begin, begin + kStepBytes) of each row; zeros beyond the rows and `end`. Where a leaf begins
+  // between two pieces, bf16 numbers are copied one by one: they must lie in the tile as they do on any rank.
+  __device__ void start(unsigned char* operand, int begin, int end) const {
+    const int there = max(0, min(kPiece, end - begin - piece() * kPiece));
 #pragma unroll
-  for (int i = 0; i < kRowFragments; ++i)
-#pragma unroll
-    for (int j = 0; j < kOutputFragments; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) use(row + tile.row(i) + e / 2 * 8, output + tile.output(j) + e % 2, sums[i][j][e]);
-}
+    for (int i = 0; i < kCopies; ++i) {
+      const int at = row() + i * kApart;
+      if (kRows % kApart != 0 && at >= kRows) break;
+      const int bytes = at < left_ ? there : 0;
+      unsigned char* const to = operand + piece_at(at, piece());
+      const unsigned char* const source = from_ + i * apart_ + begin;
+      if (begin % kPiece == 0)
+        copy_async<kPiece>(to, source, bytes);
+      else
+        copy_numbers(to, source, bytes);
+    }
+  }
 
-// Element e of fragment (i, j), counted from the tile's corner at (row, output), goes to `out`.
-__device__ inline void put_sums(const WarpTile& tile, int row, int output, const Sums& sums, const GemmOutput& out) {
+ private:
+  static constexpr int kApart = kThreads / kStepPieces, kCopies = (kRows + kApart - 1) / kApart;
+  __device__ static int row() { return int(threadIdx.x) / kStepPieces; }
+  __device__ static int piece() { return int(threadIdx.x) % kStepPieces; }
+  __device__ static void copy_numbers(unsigned char* to, const unsigned char* from, int bytes) {
+    for (int byte = 0; byte < kPiece; byte += 2)
+      *reinterpret_cast<uint16_t*>(to + byte) =
+          byte < bytes ? *reinterpret_cast<const uint16_t*>(from + byte) : uint16_t(0);
+  }
+
+  const unsigned char* from_;
+  int64_t apart_;
+  int left_;
+};
+
+// A tile's sums go to `out`.
+template <class Tile>
+__device__ void put_sums(const Tile& tile, const typename Tile::Place& corner, const typename Tile::Sums& sums,
+                         const GemmOutput& out) {
 #pragma unroll
-  for (int i = 0; i < kRowFragments; ++i)
-#pragma unroll
-    for (int j = 0; j < kOutputFragments; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        out.put(row + tile.row(i) + e / 2 * 8, output + tile.output(j) + e % 2, sums[i][j][e]);
+  for (int at = 0; at < Tile::kSums; ++at) {
+    const auto [row, output] = tile.place(corner, at);
+    out.put(row, output, sums[at / 4][at % 4]);
+  }
   if (!out.activates) return;
 #pragma unroll 1
-  for (int at = 0; at < kRowFragments * kOutputFragments * 4; ++at)
-    out.activate(row + tile.row(at / 16) + at / 2 % 2 * 8, output + tile.output(at / 4 % 4) + at % 2);
+  for (int at = 0; at < Tile::kSums; ++at) {
+    const auto [row, output] = tile.place(corner, at);
+    out.activate(row, output);
+  }
 }
 
 // A block a tile; the blocks of the same rows of w are neighbours.
-inline Launch over_tiles(int rows, int outputs, size_t shared, cudaStream_t stream) {
-  const auto tiles = [](int count) { return unsigned((count + kTileRows - 1) / kTileRows); };
-  return {dim3(tiles(rows), tiles(outputs)), kGemmThreads, shared, stream};
+template <class Tile>
+Launch over_tiles(int rows, int outputs, size_t shared, cudaStream_t stream) {
+  return {
+      dim3(unsigned((rows + Tile::kRows - 1) / Tile::kRows), unsigned((outputs + Tile::kOutputs - 1) / Tile::kOutputs)),
+      Tile::kThreads, shared, stream};
 }
 
 }  // namespace pleat::cuda

@@ -11,5 +11,6 @@ BlasLt::BlasLt(size_t) {
 }
 BlasLt::~BlasLt() = default;
 void BlasLt::gemm(StreamHandle, const GemmInput&, const GemmProduct&) {}
+void BlasLt::gemm_by_one_algorithm(StreamHandle, const GemmInput&, const GemmProduct&, int) {}
 
 }  // namespace pleat::cuda

@@ -15,9 +15,11 @@
 
 namespace pleat::cuda {
 
-// What attention() (kernels/cuda/attention.h) does, with the same arguments and bit for bit: a token's attention does
-// not tell whether it came in a prompt or was decoded. Rows that stand together with one page table are attended
-// together, keys and values read once for them; rows alone are better served by attention().
+// What attention() (kernels/cuda/attention.h) does, with the same arguments, in an order of its own: a token that came
+// in a prompt keeps its bits in any chunks, alone or among others, and so does a generated one by attention(). Rows
+// that stand together with one page table are attended together, keys and values read once for them; rows alone are
+// better served by attention(). On tensor cores where the cache is in bf16 or in 8 bits and heads have a multiple of 16
+// channels, 256 at most, queries and weights being rounded to 16 bits; Error(invalid) as for attention() elsewhere.
 void prefill_attention(StreamHandle stream, MatrixView<const float> q, const PagedRows& rows, const KvCache& cache,
                        std::span<const int> kv_of_head, const AttentionScores& scores, MatrixView<float> out);
 

@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   if (group >= groups) return;
   const QuantisedGroup quantised =
       quantise_group(x + int64_t(row) * width, width, group, protected_inputs, protected_count);
-  if (lane < 16) out.q[(int64_t(row) * 16 + lane) * groups + group] = quantised.word;
+  if (lane < 16) out.q[(int64_t(row) * groups + group) * 16 + RowInput::word_place(lane)] = quantised.word;
   if (lane == 0) {
     out.scales[row * groups + group] = quantised.scale;
     out.sums[row * groups + group] = quantised.sum;
@@ -39,9 +39,20 @@ RowInput RowInput::slice(int first, int count) const {
   out.width = count;
   if (q == nullptr || count == 0) return out;
   PLEAT_ASSERT(first % 64 == 0 && (count % 64 == 0 || first + count == width), "a group is not cut");
-  out.q += first / 64;
+  out.q += first / 64 * 16;
   out.scales += first / 64;
   out.sums += first / 64;
+  return out;
+}
+
+RowInput RowInput::from_row(int first, int count) const {
+  RowInput out = *this;
+  out.rows = count;
+  out.x += int64_t(first) * x_stride;
+  if (q == nullptr) return out;
+  out.q = words(first, 0);
+  out.scales += first * group_stride;
+  out.sums += first * group_stride;
   return out;
 }
 

@@ -29,11 +29,12 @@ struct Operation {
 };
 struct Preference {
   uint64_t workspace = 0;
+  uint32_t reductions = 0;
   uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
 };
-// What an algorithm was chosen for.
+// What an algorithm was chosen for, whatever the sizes of d.
 struct Algorithm {
-  uint32_t rows, cols, depth, epilogue;
+  uint32_t depth, epilogue;
   uint32_t alignment_a, alignment_b, alignment_d, workspace;
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
@@ -167,6 +168,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return assign(to.workspace, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return assign(to.reductions, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
       return assign(to.alignment_a, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
@@ -190,9 +193,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (!product || wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
   const Preference& promised = of(preference);
   if (promised.alignment_c != promised.alignment_d) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const Algorithm algorithm{uint32_t(product->d.rows),   uint32_t(product->d.cols),   uint32_t(product->depth),
-                            product->operation.epilogue, promised.alignment_a,        promised.alignment_b,
-                            promised.alignment_d,        uint32_t(promised.workspace)};
+  const Algorithm algorithm{uint32_t(product->depth), product->operation.epilogue, promised.alignment_a,
+                            promised.alignment_b,     promised.alignment_d,        uint32_t(promised.workspace)};
   std::memcpy(&results->algo, &algorithm, sizeof algorithm);
   results->workspaceSize = promised.workspace;
   results->state = CUBLAS_STATUS_SUCCESS;
@@ -210,9 +212,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
     return CUBLAS_STATUS_NOT_SUPPORTED;
   Algorithm chosen{};
   std::memcpy(&chosen, algo, sizeof chosen);
-  if (chosen.rows != product->d.rows || chosen.cols != product->d.cols || chosen.depth != product->depth ||
-      chosen.epilogue != product->operation.epilogue || chosen.workspace > workspace_bytes ||
-      !is_aligned(a, chosen.alignment_a) || !is_aligned(b, chosen.alignment_b) || !is_aligned(d, chosen.alignment_d))
+  if (chosen.depth != product->depth || chosen.epilogue != product->operation.epilogue ||
+      chosen.workspace > workspace_bytes || !is_aligned(a, chosen.alignment_a) || !is_aligned(b, chosen.alignment_b) ||
+      !is_aligned(d, chosen.alignment_d))
     return CUBLAS_STATUS_INVALID_VALUE;
   const cudaError_t error = pleat::emulator::enqueue(stream, [=, product = *product] {
     if (chosen.workspace > 0) std::memset(workspace, 0, chosen.workspace);

@@ -165,6 +165,7 @@ inline int __all_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPla
   return __ballot_sync(mask, vote, place) == mask;
 }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
+inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(unsigned(bits)) + 1; }
 
 template <class T>
 T __ldg(const T* from) {

@@ -72,4 +72,12 @@ void exchange_rows(const WarpOffers& lanes) {
     }
 }
 
+void exchange_columns(const WarpOffers& lanes) {
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 8; ++i) {
+      const void* const row = of<LaneColumns>(lanes[unsigned(i / 2 * 8 + lane % 4 * 2 + i % 2)]).row;
+      reinterpret_cast<LaneColumns*>(lanes[unsigned(lane)])->rows[i / 2][i % 2] = static_cast<const uint16_t*>(row);
+    }
+}
+
 }  // namespace pleat::emulator

@@ -18,10 +18,15 @@ inline void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b
 
 // The memory is read here, where the sanitizers see by whom.
 inline void load_matrices(unsigned (&words)[4], const void* row, emulator::Place place = emulator::Place::current()) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) emulator::fail("a matrix's row is at no multiple of 16 bytes", place);
-  emulator::LaneRows mine{row, {}};
+  emulator::LaneRows mine{emulator::matrix_row(row, place), {}};
   emulator::Block::current().block->warp_together(emulator::exchange_rows, &mine, place);
   for (int i = 0; i < 4; ++i) words[i] = mine.rows[i][emulator::Block::current().lane() % 4];
+}
+inline void load_transposed(unsigned (&words)[4], const void* row, emulator::Place place = emulator::Place::current()) {
+  emulator::LaneColumns mine{emulator::matrix_row(row, place), {}};
+  emulator::Block::current().block->warp_together(emulator::exchange_columns, &mine, place);
+  const unsigned column = emulator::Block::current().lane() / 4;
+  for (int i = 0; i < 4; ++i) words[i] = mine.rows[i][0][column] | unsigned(mine.rows[i][1][column]) << 16;
 }
 
 }  // namespace pleat::cuda

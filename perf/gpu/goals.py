@@ -29,9 +29,8 @@ def decode_goals(shape, dense, folded):
 def goals(lines):
     decodes = {}
     for step, found in lines.items():
-        if step.startswith("decode-"):
-            shape, batch = step[7:].rsplit("-", 1)
-            decodes.setdefault(shape, {})[int(batch)] = {line["subject"]: line for line in found}
+        for line in found if step.startswith("decode-") else []:
+            decodes.setdefault(step[7:], {}).setdefault(line["batch"], {})[line["subject"]] = line
     for shape, by_batch in sorted(decodes.items()):
         subjects = by_batch[min(by_batch)]
         if "dense" in subjects and "folded" in subjects:

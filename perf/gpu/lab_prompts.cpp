@@ -44,6 +44,53 @@ void by_leaves(Lab& lab, const Matrix& w, WeightFormat format, int rows, int lea
             });
 }
 
+// Whether some rows, by some outputs, have the bits that they have among all of `y`.
+std::string compare_bits(Lab& lab, const Matrix& w, const cuda::GemmInput& all, cuda::BlasLt& blas,
+                         const std::vector<float>& y) {
+  const int all_rows = int(all.x.rows), all_outputs = w.rows();
+  for (const int rows : {1, all_rows / 16, all_rows / 3, all_rows - 1})
+    for (const int outputs : {all_outputs / 32 * 4, all_outputs / 12 * 4, all_outputs / 4 * 4}) {
+      cuda::GemmInput x = all;
+      x.x = {all.x.data, rows, all.x.cols, all.x.stride};
+      x.operand += (all_rows - rows) * all.stride;
+      cuda::Rows part = w.on_device(0);
+      part.data += (all_outputs - outputs) * part.stride;
+      part.rows = outputs;
+      const cuda::DeviceArray<float> there(size_t(rows * outputs));
+      blas.gemm_by_one_algorithm(lab.stream().get(), x, {part, nullptr, std::nullopt, {there.data(), rows, outputs}},
+                                 all_outputs);
+      const std::vector<float> got = there.to_host(lab.stream());
+      for (int row = 0; row < rows; ++row)
+        for (int output = 0; output < outputs; ++output) {
+          const size_t at =
+              size_t(all_rows - rows + row) * size_t(all_outputs) + size_t(all_outputs - outputs + output);
+          if (got[size_t(row * outputs + output)] != y[at])
+            return concat("of ", rows, " rows and ", outputs, " outputs row ", row, ", output ", output, " is ",
+                          got[size_t(row * outputs + output)], ", among all ", y[at]);
+        }
+    }
+  return "";
+}
+
+// By an algorithm that must not depend on the number of rows.
+void by_one_algorithm(Lab& lab, const Matrix& w, int rows, cuda::BlasLt& blas) {
+  const std::vector<float> x = random_values(size_t(rows * w.width()), 7);
+  const cuda::DeviceArray<float> device_x(x, lab.stream()), y(size_t(rows * w.rows()));
+  cuda::GemmRows room(rows, w.width());
+  const cuda::GemmInput input = room.prepare(lab.stream().get(), {device_x.data(), rows, w.width()}, w.on_device(0));
+  lab.measure({.kernel = "BlasLt::gemm_by_one_algorithm",
+               .shape = shape_of("w", WeightFormat::bf16, w, rows),
+               .bytes = double(w.bytes()) + 4.0 * rows * (w.width() + w.rows()),
+               .flops = 2.0 * rows * w.rows() * w.width(),
+               .check = [&] { return compare_bits(lab, w, input, blas, y.to_host(lab.stream())); },
+               .call =
+                   [&](cuda::StreamHandle stream, int call) {
+                     blas.gemm_by_one_algorithm(stream, input,
+                                                {w.on_device(call), nullptr, std::nullopt, {y.data(), rows, w.rows()}},
+                                                w.rows());
+                   }});
+}
+
 void transposition(Lab& lab, WeightFormat format, const Matrix& w) {
   const cuda::TransposedRows room(w.rows(), w.width(), false);
   cuda::Rows out;
@@ -105,6 +152,11 @@ void prompts(Lab& lab) {
     const Matrix w(lab, format, outputs, width, 1);
     for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) many_rows(lab, "gemm", w, format, rows, cuda::gemm);
     for (const int leaves : {1, lab.size(32, 3)}) by_leaves(lab, w, format, lab.size(512, 33), leaves);
+    if (format == WeightFormat::bf16) {
+      const Matrix narrow(lab, format, lab.size(4096, 36), lab.size(14336, 192), 2);
+      many_rows(lab, "gemm", narrow, format, lab.size(512, 33), cuda::gemm);
+      for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) by_leaves(lab, narrow, format, rows, lab.size(32, 3));
+    }
     if (format != WeightFormat::f32) transposition(lab, format, w);
     if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
       cuda::BlasLt blas;
@@ -113,6 +165,11 @@ void prompts(Lab& lab) {
                   [&](cuda::StreamHandle stream, const cuda::GemmInput& x, const cuda::GemmProduct& product) {
                     blas.gemm(stream, x, product);
                   });
+      for (const auto& [of_outputs, of_width] : {std::pair{lab.size(8192, 72), width},
+                                                 {lab.size(6144, 40), width},
+                                                 {lab.size(28672, 64), width},
+                                                 {lab.size(4096, 36), lab.size(14336, 96)}})
+        by_one_algorithm(lab, Matrix(lab, format, of_outputs, of_width, 1), lab.size(512, 33), blas);
     }
     if (format == WeightFormat::bf16 || format == WeightFormat::int8) preparation(lab, format, w, lab.size(512, 33));
   }

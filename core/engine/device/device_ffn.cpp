@@ -104,15 +104,13 @@ void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x
       layer.ffn.up_bias.data(),
       layer.ffn.gate_bias.data(),
       {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)}};
-  if (blueprint.gated)
-    cuda::fix_up_gated(handle(), x, layer.ffn.gate.view(), layer.ffn.up.view(), layer.ffn.down.view(), constants,
-                       blueprint.activation, selection, of_bins.data());
-  else
-    cuda::fix_up(handle(), x, layer.ffn.up.view(), layer.ffn.down.view(), constants, blueprint.activation, selection,
-                 of_bins.data());
+  const cuda::ExactFfn exact{blueprint.gated ? layer.ffn.gate.view() : cuda::Rows(), layer.ffn.up.view(),
+                             layer.ffn.down.view(), constants, blueprint.activation};
+  cuda::exact_residuals(handle(), x, exact, selection, residuals.data());
+  cuda::add_exact_rows(handle(), shape.rows, exact.down, layer.shards, selection, residuals.data(), of_shards.data());
   const bool has_lines = layer.fold.fold.view().rows > 0;
-  cuda::sum_leaves(handle(), layer.bins.view(), has_lines ? of_leaves.data() : nullptr, of_bins.data(), shape.rows * d,
-                   ffn_nodes());
+  cuda::sum_leaves(handle(), weights.of_shards.view(), has_lines ? of_leaves.data() : nullptr, of_shards.data(),
+                   shape.rows * d, ffn_nodes());
 }
 
 // C, and the rows of the neurons that are selected. C and what decides who is selected read the same x: one launch,

@@ -141,7 +141,8 @@ struct DeviceStep::State {
   DeviceVector of_embeddings, head_input;         // [rows, e], [kMaxRows, e], where e is not d
   DeviceVector device_logits;                     // [kMaxRows, vocab]
   DeviceVector nodes;                             // attention's, then the FFN's [rows, d]
-  DeviceVector of_leaves, of_bins;                // of a folded FFN: [leaves][rows, d], [bins][rows, d]
+  DeviceVector of_leaves, of_shards;              // of a folded FFN: [leaves][rows, d], [shards][rows, d]
+  DeviceVector residuals;                         // [kMaxRows, neurons]
   std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
   // Of prompts.
   cuda::GemmRows many_rows;

@@ -6,13 +6,15 @@
 
 namespace pleat::cuda {
 
-// Starts to copy the first `bytes` of 8 or 16 bytes; the others become 0. Both addresses are multiples of kBytes.
+// Starts to copy the first `bytes` of 8 or 16 bytes; the others become 0. Both addresses are multiples of kBytes. (Of
+// 16 bytes the cache line around them is fetched: who copies some will soon copy the next.)
 template <int kBytes>
 __device__ void copy_async(void* shared, const void* global, int bytes) {
   static_assert(kBytes == 8 || kBytes == 16);
   const unsigned to = unsigned(__cvta_generic_to_shared(shared));
   if constexpr (kBytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes)
+                 : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
 }

@@ -90,8 +90,8 @@ __device__ inline void let_next_start() {
 #endif
 }
 
-// Asks for the bytes around `from`, to be at hand when they are read.
-__device__ inline void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+// Towards the L2 cache: 128 bytes that will be read soon. A hint, and no access: it may come before the wait.
+__device__ inline void prefetch(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 // Flags between blocks, devices and processes.
 __device__ inline void store_release(unsigned* to, unsigned value) {

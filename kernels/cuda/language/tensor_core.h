@@ -15,8 +15,7 @@ namespace pleat::cuda {
 // c += a b^T over 16 bf16. Products are exact; how their sum is ordered and rounded is the device's own, and relied
 // upon to be the same for every element, whatever the others are.
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -24,8 +23,7 @@ __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const
 
 // c += a b^T over 32 int8, exact.
 __device__ inline void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -35,6 +33,15 @@ __device__ inline void multiply_add(int (&c)[4], const unsigned (&a)[4], const u
 // l % 4 of row l / 4 of matrix i. (PTX: ldmatrix.x4.)
 __device__ inline void load_matrices(unsigned (&words)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
+// Four matrices of 8 rows of 8 numbers of 16 bits, given as above: words[i] becomes number l / 4 of rows 2 (l % 4) and
+// 2 (l % 4) + 1 of matrix i. (PTX: ldmatrix.x4.trans.)
+__device__ inline void load_transposed(unsigned (&words)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                : "r"(unsigned(__cvta_generic_to_shared(row)))
                : "memory");

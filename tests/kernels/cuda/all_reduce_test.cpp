@@ -139,6 +139,7 @@ TEST(AllReduce, EndsWithTheResidualAdditionAndNormThatFollowIt) {
             all_reduce_add_norm(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(count), shape.rows, shape.d,
                                 mine.data(), centred ? device_bias.data() : nullptr, norm, residual.data(),
                                 mine.data());
+            stream.wait();  // before more memory comes
 
             Context ctx(1, false);
             std::vector<float> sum = sum_in_rank_order(count, 0, shape.size()), added = before;

@@ -140,7 +140,9 @@ struct Near {
 //   __expf(-x) is off by 2 + 1.2 x units in the last place and its argument by x u, in all by at most 4 u.
 //   The sums of w and w v are off by n u of them, and what they were by 8 u whenever a tile or a split scales them
 //   down. Each counts twice: above and below the fraction.
-inline std::vector<Near> exact_row(const Step& step, size_t row, int head) {
+// On tensor cores a query and a weight are off by 2^-16 more, 256 u, and a sum is rounded towards 0, by 2 u a term.
+inline std::vector<Near> exact_row(const Step& step, size_t row, int head, bool on_tensor_cores = false) {
+  const double of_operands = on_tensor_cores ? 256 : 0, of_term = on_tensor_cores ? 2 : 1;
   const Token token = step.tokens[row];
   const int kv_head = step.kv_of_head[size_t(head)], head_size = step.head_size;
   const AttentionScores& rule = step.rule;
@@ -158,7 +160,8 @@ inline std::vector<Near> exact_row(const Step& step, size_t row, int head) {
     }
     if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
     const double bias = bias_of(rule, head, position);
-    off = std::max(off, (head_size + 2) * magnitudes + 6 * rule.soft_cap + 4 * (std::abs(score) + std::abs(bias)));
+    off = std::max(off, (of_operands + of_term * head_size + 2) * magnitudes + 6 * rule.soft_cap +
+                            4 * (std::abs(score) + std::abs(bias)));
     weights.push_back(score + bias);
   }
   const double highest = *std::max_element(weights.begin(), weights.end());
@@ -173,12 +176,13 @@ inline std::vector<Near> exact_row(const Step& step, size_t row, int head) {
       expected += weights[size_t(position - first)] / total * value;
       largest = std::max(largest, std::abs(value));
     }
-    out.push_back({expected, 2 * largest * (2 * off + 5 * n + 8 * (n / 32 + n / 128 + 4)) * 0x1p-24});
+    out.push_back(
+        {expected, 2 * largest * (2 * off + of_operands + (4 + of_term) * n + 8 * (n / 32 + n / 128 + 4)) * 0x1p-24});
   }
   return out;
 }
 
-inline void expect_rows(const Step& step, const std::vector<float>& out) {
+inline void expect_rows(const Step& step, const std::vector<float>& out, bool on_tensor_cores = false) {
   for (size_t row = 0; row < step.tokens.size(); ++row)
     for (int head = 0; head < step.heads.q_heads; ++head) {
       const float* const at = out.data() + int64_t(row) * step.q_cols() + int64_t(head) * step.head_size;
@@ -186,7 +190,7 @@ inline void expect_rows(const Step& step, const std::vector<float>& out) {
         for (int i = 0; i < step.head_size; ++i) ASSERT_EQ(at[i], -77.0f) << "nobody's row is written";
         continue;
       }
-      const std::vector<Near> exact = exact_row(step, row, head);
+      const std::vector<Near> exact = exact_row(step, row, head, on_tensor_cores);
       for (size_t i = 0; i < exact.size(); ++i)
         ASSERT_NEAR(at[i], exact[i].value, exact[i].tolerance)
             << "position " << step.tokens[row].position << ", head " << head << ", channel " << i;

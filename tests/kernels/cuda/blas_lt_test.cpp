@@ -99,6 +99,35 @@ TEST(BlasLt, AddsTheBiasOfEachProductBeforeItsActivation) {
     for (const int bias : {-1, 0, 1}) expect_product(product, by, bias, activation);
 }
 
+// One rank has all outputs and all rows; others have some.
+TEST(BlasLt, OneAlgorithmGivesAnElementTheSameBitsAmongAnyOthers) {
+  constexpr int kRows = 70, kWidth = 136, kOutputs = 72;
+  BlasLt by(1 << 20);
+  const Product product(kRows, kWidth, kOutputs);
+  const auto multiply = [&](int first_row, int rows, int first_output, int outputs) {
+    Rows w = product.device_w.view();
+    w.data += first_output * w.stride;
+    w.rows = outputs;
+    const DeviceArray<float> y(size_t(rows * outputs));
+    GemmRows room(rows, kWidth);
+    const MatrixView<const float> x(product.device_x.data() + first_row * kWidth, rows, kWidth);
+    by.gemm_by_one_algorithm(
+        product.stream.get(), room.prepare(product.stream.get(), x, w),
+        {w, product.device_bias.data() + first_output, Activation::relu, {y.data(), rows, outputs}}, kOutputs);
+    return y.to_host(product.stream);
+  };
+  const std::vector<float> all = multiply(0, kRows, 0, kOutputs);
+  for (const int rows : {1, 7, 33, 69})
+    for (const int outputs : {8, 24, kOutputs}) {
+      const int first_row = kRows - rows, first_output = kOutputs - outputs;
+      const std::vector<float> some = multiply(first_row, rows, first_output, outputs);
+      for (int row = 0; row < rows; ++row)
+        ASSERT_TRUE(same_bits(&some[size_t(row * outputs)], &all[size_t((first_row + row) * kOutputs + first_output)],
+                              size_t(outputs)))
+            << rows << " rows, " << outputs << " outputs";
+    }
+}
+
 TEST(BlasLt, RunsInACapturedGraph) {
   BlasLt by(1 << 20);
   Product product(18, 64, 24);

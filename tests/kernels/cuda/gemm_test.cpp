@@ -224,6 +224,52 @@ TEST(Gemm, ALeafHasTheSameBitsOnAnyRank) {
   }
 }
 
+float tree_sum(TreeNode node, const std::vector<float>& leaves, size_t stride, size_t i) {
+  if (node.leaves() == 1) return leaves[size_t(node.begin) * stride + i];
+  return tree_sum({node.begin, node.middle()}, leaves, stride, i) +
+         tree_sum({node.middle(), node.end}, leaves, stride, i);
+}
+
+// More sums wait than a block keeps by itself.
+TEST(Gemm, ADeepTreeIsAddedLikeItsLeavesAlone) {
+  constexpr int kLeaves = 27, kWidth = kLeaves * 64, kOutputs = 37;
+  std::vector<int32_t> offsets;
+  for (int leaf = 0; leaf <= kLeaves; ++leaf) offsets.push_back(64 * leaf);
+  for (const WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int4})
+    for (const int rows : {5, 40, 70}) {
+      const RandomRows w(format, kOutputs, kWidth, 7);
+      Operands operands(rows, kWidth, kOutputs, 3);
+      const DeviceRows device_w(w.rows, operands.stream);
+      const DeviceLeaves leaves(offsets, std::vector<TreeNode>{{0, kLeaves}}, 0, operands.stream);
+      const std::vector<float> alone = operands.multiply_leaves(device_w.view(), leaves.each_alone());
+      const std::vector<float> sums = operands.multiply_leaves(device_w.view(), leaves.view());
+      for (size_t i = 0; i < sums.size(); ++i)
+        ASSERT_EQ(sums[i], tree_sum({0, kLeaves}, alone, sums.size(), i)) << name_of(format) << ", " << rows << " rows";
+    }
+}
+
+// Enough tiles for wide ones.
+TEST(Gemm, ManyOutputsHaveTheBitsOfFew) {
+  constexpr int kRows = 65, kWidth = 70, kOutputs = 32800, kSome = 300;
+  const RandomRows w(WeightFormat::bf16, kOutputs, kWidth, 6);
+  Operands operands(kRows, kWidth, kOutputs, 3);
+  const DeviceRows device_w(w.rows, operands.stream);
+  const std::vector<float> all = operands.multiply(device_w.view());
+  Rows last = device_w.view();
+  last.data += (kOutputs - kSome) * last.stride;
+  last.rows = kSome;
+  const DeviceArray<float> y(size_t(kRows) * kSome);
+  gemm(operands.stream.get(),
+       operands.room.prepare(operands.stream.get(), {operands.device_x.data(), kRows, kWidth, operands.x_stride()},
+                             last),
+       {last, operands.device_bias.data() + kOutputs - kSome, std::nullopt, {y.data(), kRows, kSome}});
+  const std::vector<float> some = y.to_host(operands.stream);
+  for (int row = 0; row < kRows; ++row)
+    ASSERT_TRUE(
+        same_bits(&some[size_t(row) * kSome], &all[size_t(row * operands.y_stride() + kOutputs - kSome)], kSome))
+        << row;
+}
+
 TEST(Gemm, RefusesAnInputPreparedForAnotherFormat) {
   const RandomRows w(WeightFormat::bf16, 3, 64, 1), low(WeightFormat::int4, 3, 64, 1);
   Operands operands(2, 64, 3, 1);

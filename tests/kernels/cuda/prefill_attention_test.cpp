@@ -22,6 +22,12 @@ std::vector<Token> chunks() {
   return tokens;
 }
 
+bool on_tensor_cores(const Step& step) { return step.sequences.cache.dtype != DType::f32 && step.head_size % 16 == 0; }
+
+void expect_prompt(const Step& step) {
+  expect_rows(step, DeviceStep(step, kPositions).run_as_prompt(step), on_tensor_cores(step));
+}
+
 TEST(PrefillAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
   const std::vector<AttentionScores> all = rules();
   size_t next_rule = 0;
@@ -32,8 +38,45 @@ TEST(PrefillAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
         step.obey(all[next_rule++ % all.size()]);
         SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size, ": ", heads.q_heads, " over ", heads.kv_heads,
                             ", rule ", (next_rule - 1) % all.size()));
-        expect_rows(step, DeviceStep(step, kPositions).run_as_prompt(step));
+        expect_prompt(step);
       }
+}
+
+TEST(PrefillAttention, TakesHeadsOfSizesThatAreFilledUp) {
+  for (const DType dtype : {DType::bf16, DType::i8})
+    for (const int head_size : {48, 80, 96, 112, 160, 256}) {
+      SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size));
+      expect_prompt(Step({3, 3}, head_size, dtype, {{0, 62}, {0, 63}, {0, 64}, {0, 65}, {1, 5}}));
+    }
+}
+
+// Rows [begin, end) of a step, in one of their own.
+std::vector<float> run_rows(const Step& step, size_t begin, size_t end) {
+  Step part({step.heads.q_heads, step.heads.kv_heads}, step.head_size, step.sequences.cache.dtype,
+            {step.tokens.begin() + int64_t(begin), step.tokens.begin() + int64_t(end)});
+  part.q.assign(step.q.begin() + int64_t(begin) * step.q_cols(), step.q.begin() + int64_t(end) * step.q_cols());
+  part.rule = step.rule;
+  return DeviceStep(part, kPositions).run_as_prompt(part);
+}
+
+TEST(PrefillAttention, HasTheSameBitsInAnyChunksUnderEveryRuleInAnyOrderOfThreads) {
+  constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::i8};
+  unsigned seed = 0;
+  for (const AttentionScores& rule : rules())
+    for (const int head_size : {16, 20}) {
+      Step step({6, 2}, head_size, kDTypes[(seed + 1) % 3], chunks());
+      step.obey(rule);
+      const std::vector<float> whole = DeviceStep(step, kPositions).run_as_prompt(step);
+      set_schedule(++seed);
+      const size_t count = step.tokens.size();
+      for (size_t begin = 0, end; begin < count; begin = end) {
+        end = std::min(count, begin + 1 + begin % 6);
+        const std::vector<float> part = run_rows(step, begin, end);
+        EXPECT_TRUE(same_bits(part.data(), &whole[begin * size_t(step.q_cols())], part.size()))
+            << "heads of " << head_size << ", schedule " << seed << ", rows from " << begin;
+      }
+      set_schedule(0);
+    }
 }
 
 TEST(PrefillAttention, ReadsRowsOfAWiderMatrixAndWritesNoOthers) {
@@ -54,9 +97,8 @@ TEST(PrefillAttention, ReadsRowsOfAWiderMatrixAndWritesNoOthers) {
 }
 
 TEST(PrefillAttention, TakesFewerRowsTogetherWhereHeadsAreLarge) {
-  const Step step({3, 1}, 512, DType::bf16, {{0, 7}, {0, 8}, {0, 9}, {0, 10}, {0, 11}, {0, 12}, {0, 13}, {0, 14}});
-  expect_rows(step, DeviceStep(step, kPositions).run_as_prompt(step));
-  const Step too_large({100, 1}, 256, DType::i8, {{0, 0}});
+  expect_prompt(Step({3, 1}, 512, DType::f32, {{0, 7}, {0, 8}, {0, 9}, {0, 10}, {0, 11}, {0, 12}, {0, 13}, {0, 14}}));
+  const Step too_large({100, 1}, 256, DType::f32, {{0, 0}});
   DeviceStep device(too_large, kPositions);
   EXPECT_THROW(device.run_as_prompt(too_large), Error);
 }
@@ -75,7 +117,7 @@ TEST(PrefillAttention, AgreesWithTheCpu) {
     const std::vector<float> got = DeviceStep(step, kPositions).run_as_prompt(step);
     for (size_t row = 0; row < rows.size(); ++row)
       for (int head = 0; step.tokens[row].position >= 0 && head < 8; ++head) {
-        const std::vector<Near> exact = exact_row(step, row, head);
+        const std::vector<Near> exact = exact_row(step, row, head, true);
         for (size_t i = 0; i < exact.size(); ++i) {
           const size_t at = row * size_t(step.q_cols()) + size_t(head * 64) + i;
           ASSERT_NEAR(got[at], cpu[at], 2 * exact[i].tolerance) << "row " << row << ", head " << head;

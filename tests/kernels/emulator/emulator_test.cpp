@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -147,9 +148,6 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
   launch(double_it, {1, 32, 0, stream}, x.data());
   check(cudaMemcpyAsync(y.data(), x.data(), 32 * sizeof(float), cudaMemcpyDeviceToDevice, stream), "copy");
-  void* memory = nullptr;
-  EXPECT_EQ(cudaMalloc(&memory, 16), cudaErrorStreamCaptureUnsupported);
-  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
   cudaGraph_t graph = nullptr;
   check(cudaStreamEndCapture(stream, &graph), "end");
   EXPECT_EQ(x[0], 1) << "nothing runs while captured";
@@ -160,6 +158,35 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   EXPECT_EQ(y[31], 8);
   cudaGraphExecDestroy(exec);
   cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+TEST(Emulator, ACaptureIsSpoiltByWhatCudaForbidsInIt) {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "event");
+  DeviceArray<float> x(32);
+  std::vector<float> pageable(32);
+  void* memory = nullptr;
+  const std::vector<std::function<cudaError_t()>> forbidden = {
+      [&] { return cudaMalloc(&memory, 16); },
+      [&] { return cudaMallocHost(&memory, 16); },
+      [&] { return cudaFree(nullptr); },
+      [&] { return cudaFreeHost(nullptr); },
+      [&] { return cudaStreamSynchronize(stream); },
+      [&] { return cudaEventQuery(event); },
+      [&] { return cudaMemcpyAsync(x.data(), pageable.data(), 128, cudaMemcpyHostToDevice, stream); },
+      [&] { return cudaMemcpyAsync(pageable.data(), x.data(), 128, cudaMemcpyDeviceToHost, stream); }};
+  for (size_t i = 0; i < forbidden.size(); ++i) {
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+    EXPECT_EQ(forbidden[i](), cudaErrorStreamCaptureUnsupported) << "call " << i;
+    EXPECT_THROW(launch(double_it, {1, 32, 0, stream}, x.data()), Error) << "call " << i;
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated) << "call " << i;
+    EXPECT_EQ(graph, nullptr);
+  }
+  cudaEventDestroy(event);
   cudaStreamDestroy(stream);
 }
 

@@ -1,0 +1,26 @@
+#pragma once
+// prefill_attention() by what the cache holds. Included by .cu files only.
+#include "kernels/cuda/attention_rows.h"
+#include "kernels/cuda/prefill_attention.h"
+
+namespace pleat::cuda {
+
+struct PrefillWork {
+  const float* q;
+  int64_t q_stride;
+  PagedRows rows;
+  CacheBlocks cache;
+  AttentionScores scores;
+  HeadGroups groups;
+  float* out;
+  int64_t out_stride;
+};
+
+// By fused multiply-adds: any cache.
+void prefill_attention_plain(cudaStream_t stream, const KvCache& cache, const PrefillWork& work);
+
+// On tensor cores: a cache in bf16 or in 8 bits, heads whose size is a multiple of 16 up to 256.
+bool suits_tensor_cores(const KvCache& cache);
+void prefill_attention_tensor(cudaStream_t stream, const KvCache& cache, const PrefillWork& work);
+
+}  // namespace pleat::cuda
