@@ -37,12 +37,15 @@ struct Launch {
   bool overlaps = false;     // see launch_overlapping()
 };
 
-// Whether the code that this device runs has a wait_for_previous() that waits: that for sm_80 has none, wherever it
-// runs.
+// Whether the code that the device runs has a wait_for_previous() that waits: that for sm_80 has none, wherever it
+// runs. Found out once, of any kernel: all are compiled for the same devices.
 inline bool can_overlap(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
-  return attributes.ptxVersion >= 90;
+  static const bool can = [&] {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
+    return attributes.ptxVersion >= 90;
+  }();
+  return can;
 }
 
 template <class... Parameters, class... Arguments>

@@ -52,6 +52,7 @@ void expect_sums(Ranks& ranks, const std::vector<Shape>& calls, const std::funct
     for (size_t call = 0; call < calls.size(); ++call)
       all_reduce(stream.get(), ranks.side(rank, two_shot(int(call))), order, calls[call].rows, calls[call].d,
                  mine[call].data(), out[call].data());
+    stream.wait();  // a copy to memory that is not pinned would hold up the other threads' launches
     for (size_t call = 0; call < calls.size(); ++call)
       EXPECT_TRUE(same_bits(out[call].to_host(stream), sum_in_rank_order(ranks.count(), int(call), calls[call].size())))
           << "rank " << rank << " of " << ranks.count() << ", call " << call << ", " << calls[call].rows << " x "
