@@ -212,10 +212,4 @@ __device__ void keep_tile(const TileSums<kTiles>& sums, int rows, float* value) 
     }
 }
 
-// The sum of eight numbers `stride` apart, in the order in which eight lanes add them up by shuffles.
-__device__ inline float sum_of_eight(const float* value, int stride) {
-  const auto pair = [&](int i) { return value[i * stride] + value[(i + 4) * stride]; };
-  return ((pair(0) + pair(2)) + (pair(1) + pair(3)));
-}
-
 }  // namespace pleat::cuda
