@@ -143,15 +143,20 @@ __device__ inline void finish(const Product& product, int first_output, int outp
   }
 }
 
-// Each slot's first weights, towards the L2 cache: they may be read before x is there.
+// The first kPrefetched bytes of a block's weights, towards the L2 cache: they may be read before x is there, while the
+// kernels before this one run, which may be small.
+constexpr int kPrefetched = 64 << 10, kLine = 128;
 __device__ inline void prefetch_rows(const Product& product, int first_output, int outputs) {
   const Rows& w = product.of.w;
   const Leaves& leaves = product.of.leaves;
-  const int pieces = kWarps * kWarp / outputs, output = first_output + int(threadIdx.x) / pieces;
-  const int piece = int(threadIdx.x) % pieces, slot = piece % kSlots, turn = piece / kSlots;
-  int input = piece * 64;
-  if (leaves.count > 0) input = slot < leaves.count ? leaves.offsets[slot] + turn * 64 : w.width;
-  if (output < w.rows && input < w.width) prefetch(w.data + output * w.stride + int64_t(input) * w.bits / 8);
+  const int lines = kPrefetched / kLine / outputs;  // of a row
+  for (int i = int(threadIdx.x); i < outputs * lines; i += kWarps * kWarp) {
+    const int output = first_output + i / lines, line = i % lines, slot = line % kSlots;
+    int64_t byte = int64_t(line) * kLine;
+    if (leaves.count > 0)
+      byte = slot < leaves.count ? int64_t(leaves.offsets[slot]) * w.bits / 8 + line / kSlots * kLine : w.stride;
+    if (output < w.rows && byte < w.stride) prefetch(w.data + output * w.stride + byte);
+  }
 }
 
 template <int kRows>
