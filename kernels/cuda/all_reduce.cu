@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// No kernel lets the next one start before its last wait for other ranks is over: where ranks share a device, that
+// would take the room that theirs need.
+//
 // The message [rows, d] is cut into pieces of a row, the same on all ranks; block b works on pieces b, b + blocks, ...
 struct Call {
   AllReduce all;
@@ -92,10 +95,12 @@ __device__ void end_piece(const Call& call, int row) {
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) one_shot(Call call) {
   unsigned epoch = 0;
+  wait_for_previous();
   if (!enter(call.all, epoch)) return;
   const int64_t half = epoch % 2 * call.all.capacity;
   share<kWidth>(call, half);
   if (!meet(call.all, 0, epoch)) return;
+  let_next_start();
   for_pieces(call, [&](int row, int begin, int end) {
     const int64_t at = int64_t(row) * call.d;
     for_columns<kWidth>(begin, end, [&](int i) { call.target.take(at + i, i, sum_ranks<kWidth>(call, half, at + i)); });
@@ -212,6 +217,7 @@ template <int kWidth>
 __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
   const AllReduce& all = call.all;
   unsigned epoch = 0;
+  wait_for_previous();
   if (!enter(all, epoch)) return;
   const int64_t half = epoch % 2 * all.capacity;
   share<kWidth>(call, half);
@@ -224,6 +230,7 @@ __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
     });
   });
   if (!meet(all, 1, epoch)) return;
+  let_next_start();
   for_pieces(call, [&](int row, int begin, int end) {
     const int64_t at = int64_t(row) * call.d;
     const int slice = slice_size(end - begin, all.ranks);
@@ -255,7 +262,7 @@ void run(cudaStream_t stream, Call& call) {
   call.pieces = (call.d + call.piece - 1) / call.piece;
   const unsigned blocks = unsigned(std::min(kAllReduceBlocks, call.rows * call.pieces));
   const auto kernel = two_shots ? (vectors ? two_shot<4> : two_shot<1>) : (vectors ? one_shot<4> : one_shot<1>);
-  launch(kernel, {blocks, kThreads, 0, stream}, call);
+  launch_overlapping(kernel, {blocks, kThreads, 0, stream}, call);
 }
 
 }  // namespace

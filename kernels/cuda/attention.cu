@@ -8,6 +8,8 @@ namespace pleat::cuda {
 namespace {
 
 constexpr int kAttendThreads = kSplitPages * kWarp;  // a warp a page of the split
+constexpr int kAttendBlocks = 3;                     // that a processor has room for
+constexpr int kBlocksAtOnce = 132 * kAttendBlocks;   // in a large device: with so many, each takes several splits
 constexpr int kCombineWarps = 8;
 constexpr int kMostChannels = kWarp * kLaneChannels;
 
@@ -29,77 +31,96 @@ struct AttentionWork {
   }
 };
 
-// One block a row, split and kHeads query heads of a kv head. Splits are counted from the first one that the row sees.
-// Positions and page tables are read before the kernel before has ended: no kernel writes them.
-template <class Element, int kLanes, int kHeads>
-__global__ void __launch_bounds__(kAttendThreads, 3) attend_splits(AttentionWork work) {
-  using Attention = PageAttention<Element, kLanes, kHeads>;
-  constexpr int kChannels = kLanes * kLaneChannels, kQuads = kChannels / kQuad;
-  __shared__ SharedArray<float, kSplitPages * kPageTokens * kHeads> weights;
-  __shared__ SharedArray<float, kSplitPages * kHeads> highest, totals;
-  __shared__ SharedArray<float, kSplitPages * Attention::kTokens * kHeads * kChannels> shares;
-  const int row = int(blockIdx.x), kv_head = int(blockIdx.y) / work.blocks, split = int(blockIdx.z);
-  const int first_head = int(blockIdx.y) % work.blocks * kHeads, page = int(threadIdx.x) / kWarp;
-  const int q_head = work.groups.first(kv_head) + first_head;
-  const int heads = min(work.groups.count(kv_head) - first_head, kHeads), head_size = work.cache.head_size;
-  const int position = work.rows.positions[row];
-  const Seen seen = seen_from(position, work.scores.window);
-  const bool has_work = position >= 0 && split < seen.splits() && heads > 0;
-  const int begin = (seen.first_split() + split) * kSplitTokens + page * kPageTokens;
-  const TileRange of_page{max(seen.begin - begin, 0), min(seen.end - begin, kPageTokens)};
-  const bool has_page = has_work && of_page.begin < of_page.end;
-  const int64_t block = has_page ? block_of(work.cache, work.rows, row, begin, kv_head) : 0;
-  let_next_start();
-  wait_for_previous();
-  if (!has_work) return;
-
-  Attention attention{{work.cache.keys + block, work.cache.values + block, of_page, begin, head_size,
-                       work.cache.scale_bytes, work.in_eights},
-                      weights.data() + page * kPageTokens * kHeads};
-  if (has_page) {
-    attention.attend(work.q + row * work.q_stride + int64_t(q_head) * head_size, work.scores, q_head, heads,
-                     highest.data() + page * kHeads, totals.data() + page * kHeads);
-  } else if (int(threadIdx.x) % kWarp < kHeads) {
-    highest[page * kHeads + int(threadIdx.x) % kWarp] = -INFINITY;
-    totals[page * kHeads + int(threadIdx.x) % kWarp] = 0;
-  }
-#pragma unroll
-  for (int head = 0; head < kHeads; ++head)
-#pragma unroll
-    for (int c = 0; c < kLaneChannels; c += kQuad) {
-      Quad quad;
-#pragma unroll
-      for (int i = 0; i < kQuad; ++i) quad.at[i] = attention.out[head][c + i];
-      const int share = int(threadIdx.x) / kLanes;
-      quad.store(shares.data() + (share * kHeads + head) * kChannels + attention.channel() + c);
-    }
-  __syncthreads();
-
+// Adds up what the lanes have of a split's pages, in the pages' order, and writes it: `part` is that of the first head.
+//   shares [kSplitPages, kShares, kHeads, kChannels], highest and totals [kSplitPages, kHeads]
+template <int kShares, int kHeads, int kChannels>
+__device__ void end_split(const AttentionWork& work, int64_t part, int heads, const float* shares, const float* highest,
+                          const float* totals) {
+  constexpr int kQuads = kChannels / kQuad;
+  const int head_size = work.cache.head_size;
   for (int item = int(threadIdx.x); item < heads * kQuads; item += kAttendThreads) {
     const int head = item / kQuads, channel = item % kQuads * kQuad;
     SplitSums sums;
-    for (int i = 0; i < kSplitPages; ++i) sums.highest = fmaxf(sums.highest, highest[i * kHeads + head]);
+    for (int page = 0; page < kSplitPages; ++page) sums.highest = fmaxf(sums.highest, highest[page * kHeads + head]);
     Quad value{};
 #pragma unroll
-    for (int i = 0; i < kSplitPages; ++i) {
-      const float factor = __expf(highest[i * kHeads + head] - sums.highest);
-      sums.total = fmaf(totals[i * kHeads + head], factor, sums.total);
+    for (int page = 0; page < kSplitPages; ++page) {
+      const float factor = __expf(highest[page * kHeads + head] - sums.highest);
+      sums.total = fmaf(totals[page * kHeads + head], factor, sums.total);
       Quad of_page{};
 #pragma unroll
-      for (int share = i * Attention::kTokens; share < (i + 1) * Attention::kTokens; ++share)
-        of_page = of_page + Quad::load(shares.data() + (share * kHeads + head) * kChannels + channel);
+      for (int share = page * kShares; share < (page + 1) * kShares; ++share)
+        of_page = of_page + Quad::load(shares + (share * kHeads + head) * kChannels + channel);
 #pragma unroll
       for (int c = 0; c < kQuad; ++c) value.at[c] = fmaf(of_page.at[c], factor, value.at[c]);
     }
-    const int64_t part = work.part(row, q_head + head, split);
-    if (channel == 0) work.sums[part] = sums;
-    float* const to = work.values + part * head_size + channel;
+    const int64_t of_head = part + int64_t(head) * work.splits;
+    if (channel == 0) work.sums[of_head] = sums;
+    float* const to = work.values + of_head * head_size + channel;
     if (work.in_eights && channel < head_size) {
       value.store(to);
     } else {
       for (int c = 0; c < kQuad; ++c)
         if (channel + c < head_size) to[c] = value.at[c];
     }
+  }
+}
+
+// A block's splits of a row for kHeads query heads of a kv head: every gridDim.z-th, counted from the first one that
+// the row sees. A split's keys and values are on their way while the one before is computed with. Positions and page
+// tables are read before the kernel before has ended: no kernel writes them.
+template <class Element, int kLanes, int kHeads>
+__global__ void __launch_bounds__(kAttendThreads, kAttendBlocks) attend_splits(AttentionWork work) {
+  using Attention = PageAttention<Element, kLanes, kHeads>;
+  constexpr int kChannels = kLanes * kLaneChannels;
+  __shared__ SharedArray<float, kSplitPages * kPageTokens * kHeads> weights;
+  __shared__ SharedArray<float, kSplitPages * kHeads> highest, totals;
+  __shared__ SharedArray<float, kSplitPages * Attention::kTokens * kHeads * kChannels> shares;
+  const int row = int(blockIdx.x), kv_head = int(blockIdx.y) / work.blocks;
+  const int first_head = int(blockIdx.y) % work.blocks * kHeads, warp = int(threadIdx.x) / kWarp;
+  const int q_head = work.groups.first(kv_head) + first_head;
+  const int heads = min(work.groups.count(kv_head) - first_head, kHeads), head_size = work.cache.head_size;
+  const int position = work.rows.positions[row];
+  const Seen seen = seen_from(position, work.scores.window);
+  const int splits = position >= 0 && heads > 0 ? seen.splits() : 0;
+  // The warp's page of a split, if there is one.
+  const auto page_of = [&](int split) {
+    PageView page;
+    if (split >= splits) return page;
+    page.position = (seen.first_split() + split) * kSplitTokens + warp * kPageTokens;
+    page.seen = {max(seen.begin - page.position, 0), min(seen.end - page.position, kPageTokens)};
+    if (page.is_seen()) page.block = block_of(work.cache, work.rows, row, page.position, kv_head);
+    return page;
+  };
+  PageView page = page_of(int(blockIdx.z));
+  let_next_start();
+  wait_for_previous();
+  if (int(blockIdx.z) >= splits) return;
+
+  Attention attention{{work.cache.keys, work.cache.values, head_size, work.cache.scale_bytes, work.in_eights},
+                      weights.data() + warp * kPageTokens * kHeads};
+  typename Attention::Loaded keys, values;
+  attention.load(work.cache.keys, page, 0, keys);
+  attention.load(work.cache.values, page, 0, values);
+  attention.load_queries(work.q + row * work.q_stride + int64_t(q_head) * head_size, heads, work.scores.scale);
+  for (int split = int(blockIdx.z); split < splits; split += int(gridDim.z)) {
+    const PageView next = page_of(split + int(gridDim.z));
+    float* const page_highest = highest.data() + warp * kHeads;
+    float* const page_total = totals.data() + warp * kHeads;
+    attention.clear();
+    if (page.is_seen())
+      attention.find_weights(page, keys, work.scores, q_head, heads, page_highest, page_total);
+    else if (int(threadIdx.x) % kWarp < kHeads)
+      page_highest[threadIdx.x % kWarp] = -INFINITY, page_total[threadIdx.x % kWarp] = 0;
+    attention.load(work.cache.keys, next, 0, keys);
+    if (page.is_seen()) attention.add_up_values(page, values);
+    attention.load(work.cache.values, next, 0, values);
+    attention.store(shares.data() + int(threadIdx.x) / kLanes * kHeads * kChannels);
+    __syncthreads();
+    end_split<Attention::kTokens, kHeads, kChannels>(work, work.part(row, q_head, split), heads, shares.data(),
+                                                     highest.data(), totals.data());
+    __syncthreads();
+    page = next;
   }
 }
 
@@ -159,11 +180,11 @@ template <class Element, int kLanes>
 void attend(AttentionWork work, cudaStream_t stream) {
   const auto launch_for = [&]<int kHeads>(std::integral_constant<int, kHeads>) {
     work.blocks = (work.groups.largest + kHeads - 1) / kHeads;
-    launch_overlapping(
-        attend_splits<Element, kLanes, kHeads>,
-        {dim3(unsigned(work.rows.count), unsigned(work.cache.kv_heads * work.blocks), unsigned(work.splits)),
-         kAttendThreads, 0, stream},
-        work);
+    const int heads = work.cache.kv_heads * work.blocks;
+    const int splits = std::clamp(kBlocksAtOnce / (work.rows.count * heads), 1, work.splits);
+    launch_overlapping(attend_splits<Element, kLanes, kHeads>,
+                       {dim3(unsigned(work.rows.count), unsigned(heads), unsigned(splits)), kAttendThreads, 0, stream},
+                       work);
   };
   if (work.groups.largest == 1)
     launch_for(std::integral_constant<int, 1>());

@@ -57,12 +57,19 @@ __device__ int share_sums(float (&values)[kAll]) {
   }
 }
 
-struct PageView {
-  const unsigned char *keys, *values;  // blocks of the cache
-  TileRange seen;                      // tokens; others are not touched
-  int position;                        // of the first token
+// What a cache's pages have in common.
+struct PageShape {
+  const unsigned char *keys, *values;
   int head_size, scale_bytes;
   bool in_eights;  // kLaneChannels channels are together and aligned, of the queries too
+};
+
+struct PageView {
+  int64_t block = 0;        // of the page in this kv head, in bytes
+  int position = 0;         // of the first token
+  TileRange seen = {0, 0};  // tokens; others are not touched
+  __device__ bool is_seen() const { return seen.begin < seen.end; }
+  __device__ bool sees(int token) const { return token >= seen.begin && token < seen.end; }
 };
 
 template <class Element, int kLanes, int kHeads>
@@ -72,33 +79,32 @@ struct PageAttention {
   static constexpr int kLoads = kSteps < kMostLoads ? kSteps : kMostLoads;  // of a lane, under way together
   using Loaded = LaneNumbers<Element>[kLoads];
 
-  PageView page;
+  PageShape shape;
   float* weights;  // [kPageTokens, kHeads] in shared memory
   float q[kHeads][kLaneChannels] = {}, out[kHeads][kLaneChannels] = {};
 
   __device__ static int lane() { return int(threadIdx.x) % kWarp; }
   __device__ static int token_at(int step) { return step * kTokens + lane() / kLanes; }
   __device__ static int channel() { return lane() % kLanes * kLaneChannels; }
-  __device__ int channels() const { return max(0, min(page.head_size - channel(), kLaneChannels)); }
-  __device__ bool sees(int token) const { return token >= page.seen.begin && token < page.seen.end; }
+  __device__ int channels() const { return max(0, min(shape.head_size - channel(), kLaneChannels)); }
 
-  // Those of steps [first, first + kLoads) of a block.
-  __device__ void load(const unsigned char* block, int first, Loaded& loaded) const {
+  // Those of steps [first, first + kLoads) of the page, keys or values.
+  __device__ void load(const unsigned char* cached, const PageView& page, int first, Loaded& loaded) const {
     const auto from = [&](int token) {
-      return block + page.scale_bytes + (token * page.head_size + channel()) * int(sizeof(Element));
+      return cached + page.block + shape.scale_bytes + (token * shape.head_size + channel()) * int(sizeof(Element));
     };
     const int count = channels();
-    if (page.in_eights) {
+    if (shape.in_eights) {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         const int token = token_at(first + i);
-        loaded[i] = count > 0 && sees(token) ? LaneNumbers<Element>::load(from(token)) : LaneNumbers<Element>{};
+        loaded[i] = count > 0 && page.sees(token) ? LaneNumbers<Element>::load(from(token)) : LaneNumbers<Element>{};
       }
     } else {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         const int token = token_at(first + i);
-        loaded[i] = LaneNumbers<Element>::load_some(from(token), sees(token) ? count : 0);
+        loaded[i] = LaneNumbers<Element>::load_some(from(token), page.sees(token) ? count : 0);
       }
     }
   }
@@ -108,8 +114,8 @@ struct PageAttention {
 #pragma unroll
     for (int head = 0; head < kHeads; ++head) {
       if (head >= heads) break;
-      const float* const from = of_heads + head * page.head_size + channel();
-      if (page.in_eights && channels() > 0) {
+      const float* const from = of_heads + head * shape.head_size + channel();
+      if (shape.in_eights && channels() > 0) {
         const auto low = Floats<4>::load(from), high = Floats<4>::load(from + 4);
 #pragma unroll
         for (int i = 0; i < 4; ++i) q[head][i] = low.at[i] * scale, q[head][4 + i] = high.at[i] * scale;
@@ -119,6 +125,24 @@ struct PageAttention {
           if (i < channels()) q[head][i] = from[i] * scale;
       }
     }
+  }
+
+  __device__ void clear() {
+#pragma unroll
+    for (int head = 0; head < kHeads; ++head)
+#pragma unroll
+      for (int c = 0; c < kLaneChannels; ++c) out[head][c] = 0;
+  }
+
+  // `out` to [kHeads, kLanes * kLaneChannels].
+  __device__ void store(float* to) const {
+#pragma unroll
+    for (int head = 0; head < kHeads; ++head)
+#pragma unroll
+      for (int c = 0; c < kLaneChannels; c += kQuad) {
+        const float* const from = &out[head][c];
+        Quad{{from[0], from[1], from[2], from[3]}}.store(to + head * kLanes * kLaneChannels + channel() + c);
+      }
   }
 
   // Products of queries and keys become weights[token, head].
@@ -145,15 +169,18 @@ struct PageAttention {
   }
 
   // Products become weights exp(score - highest); highest and total [kHeads] of each head.
-  __device__ void weigh(const AttentionScores& rule, int q_head, int heads, float* highest, float* total) const {
+  __device__ void weigh(const PageView& page, const AttentionScores& rule, int q_head, int heads, float* highest,
+                        float* total) const {
     const int token = lane() % kPageTokens;
-    constexpr bool kScaled = sizeof(Element) == 1;
-    const float key_scale = kScaled && sees(token) ? reinterpret_cast<const float*>(page.keys)[token] : 1.0f;
-    const float value_scale = kScaled && sees(token) ? reinterpret_cast<const float*>(page.values)[token] : 1.0f;
+    const auto scale_in = [&](const unsigned char* cached) {
+      return sizeof(Element) == 1 && page.sees(token) ? reinterpret_cast<const float*>(cached + page.block)[token]
+                                                      : 1.0f;
+    };
+    const float key_scale = scale_in(shape.keys), value_scale = scale_in(shape.values);
 #pragma unroll
     for (int first = 0; first < kHeads; first += kWarp / kPageTokens) {
       const int head = first + lane() / kPageTokens;
-      const bool counts = sees(token) && head < heads;
+      const bool counts = page.sees(token) && head < heads;
       float* const weight = weights + token * kHeads + head;
       const float score =
           counts ? score_of(*weight * key_scale, rule, q_head + head, page.position + token) : -INFINITY;
@@ -181,24 +208,25 @@ struct PageAttention {
     }
   }
 
-  // All of it: `out` becomes the lane's share, that of its tokens, of the sums of exp(score - highest) value.
-  __device__ void attend(const float* queries, const AttentionScores& rule, int q_head, int heads, float* highest,
-                         float* total) {
-    Loaded keys, values;
-    load(page.keys, 0, keys);
-    load(page.values, 0, values);
-    load_queries(queries, heads, rule.scale);
+  // Of a page whose first keys are loaded: weights, highest and total.
+  __device__ void find_weights(const PageView& page, Loaded& keys, const AttentionScores& rule, int q_head, int heads,
+                               float* highest, float* total) const {
 #pragma unroll
     for (int first = 0; first < kSteps; first += kLoads) {
-      if (first > 0) load(page.keys, first, keys);
+      if (first > 0) load(shape.keys, page, first, keys);
       multiply_keys(keys, first);
     }
     __syncwarp();
-    weigh(rule, q_head, heads, highest, total);
+    weigh(page, rule, q_head, heads, highest, total);
     __syncwarp();
+  }
+
+  // Of a page whose weights are found and first values loaded: `out` becomes the lane's share, that of its tokens, of
+  // the sums of exp(score - highest) value.
+  __device__ void add_up_values(const PageView& page, Loaded& values) {
 #pragma unroll
     for (int first = 0; first < kSteps; first += kLoads) {
-      if (first > 0) load(page.values, first, values);
+      if (first > 0) load(shape.values, page, first, values);
       add_values(values, first);
     }
   }

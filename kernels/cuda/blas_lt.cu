@@ -155,6 +155,8 @@ struct BlasLt::State {
   std::map<Shape, Plan> plans;
 };
 
+bool has_blas_lt() { return cublasLtGetVersion() > 0; }
+
 BlasLt::BlasLt(size_t workspace_bytes) : state_(std::make_unique<State>(workspace_bytes)) {}
 BlasLt::~BlasLt() = default;
 

@@ -8,10 +8,12 @@
 
 namespace pleat::cuda {
 
+// Whether the build knew it and it is on this machine.
+bool has_blas_lt();
+
 class BlasLt {
  public:
-  // Of the current device. workspace_bytes of it are what an algorithm may use. Error(unimplemented) in a build that
-  // found no cuBLASLt.
+  // Of the current device. workspace_bytes of it are what an algorithm may use. Error where there is no cuBLASLt.
   explicit BlasLt(size_t workspace_bytes = size_t(32) << 20);
   ~BlasLt();
   BlasLt(const BlasLt&) = delete;
@@ -23,8 +25,8 @@ class BlasLt {
   void gemm(StreamHandle stream, const GemmInput& x, const GemmProduct& product);
 
   // The same by the algorithm that the library chooses for many rows and `all_outputs` outputs, of which w has some: no
-  // sum is split, and an element's bits are meant to depend on its rows of x and w alone. y's rows begin at multiples
-  // of 16 bytes.
+  // sum is split, and an element's bits depend on its rows of x and w alone (measured, perf/gpu). y's rows begin at
+  // multiples of 16 bytes.
   void gemm_by_one_algorithm(StreamHandle stream, const GemmInput& x, const GemmProduct& product, int all_outputs);
 
  private:

@@ -32,7 +32,7 @@ constexpr size_t stage_bytes() {
 }
 
 template <class Tile, int kStages, bool kByLeaves>
-__global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out) {
+__global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out, int room) {
   unsigned char* const stages = dynamic_shared<unsigned char>();  // [kStages] of x, then w
   const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
   const Tile tile;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, 
     commit_copies();
   };
   typename Tile::Sums sums = {};
-  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + stage_bytes<Tile, kStages>());
+  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + stage_bytes<Tile, kStages>(), room);
   for (int step = 0; step < kStages - 1; ++step) start(step);
   for (int part = 0, step = 0; part < out.parts(); ++part) {
     const int end = out.end(part, w.width);
@@ -79,10 +79,12 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, 
 
 template <class Tile, int kStages, bool kByLeaves>
 void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
-  constexpr size_t kLeafBytes = kByLeaves ? GemmLeaves<Tile::kSums, Tile::kThreads>::kSharedBytes : 0;
+  using Waiting = GemmLeaves<Tile::kSums, Tile::kThreads>;
+  constexpr size_t kBytes = stage_bytes<Tile, kStages>();
+  const int room = kByLeaves ? Waiting::room(product.leaves, kBytes) : 0;
   launch(gemm_bf16_kernel<Tile, kStages, kByLeaves>,
-         over_tiles<Tile>(int(x.x.rows), product.w.rows, stage_bytes<Tile, kStages>() + kLeafBytes, stream), x,
-         product.w, GemmOutput(product));
+         over_tiles<Tile>(int(x.x.rows), product.w.rows, kBytes + size_t(room) * Waiting::kBytes, stream), x, product.w,
+         GemmOutput(product), room);
 }
 
 template <class Tile, int kStages>

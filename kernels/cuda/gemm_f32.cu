@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads) gemm_f32_kernel(MatrixView<const flo
   const int row = int(blockIdx.x) * kTile, output = int(blockIdx.y) * kTile;
   const int own_row = int(threadIdx.x) / (kTile / kOwn) * kOwn, own_output = int(threadIdx.x) % (kTile / kOwn) * kOwn;
   float sums[kOwn][kOwn] = {};
-  GemmLeaves<kOwn * kOwn, kThreads> leaves(waiting.data());
+  GemmLeaves<kOwn * kOwn, kThreads> leaves(waiting.data(), 1);
   struct Place {
     int row, output;
   };

@@ -7,13 +7,28 @@ namespace {
 
 constexpr int kStages = 4;
 
-// A stage is a group of x and the codes of w as they are stored; codes become int8 when their step comes.
+// A stage is a group of x and the codes of w as they are stored. Codes become int8 while the group before is
+// multiplied.
 template <class Tile, int kBits>
 struct LowBitStages {
   static constexpr int kCodeBytes = 8 * kBits;  // of a group of an output
   static constexpr int kBytes = Tile::kRowBytes + Tile::kOutputs * kCodeBytes;
   static constexpr int kScales = Tile::kOutputs + Tile::kRows;
-  static constexpr size_t kSharedBytes = kStages * kBytes + Tile::kOutputBytes + kScales * sizeof(float2);
+  static constexpr int kDecodedBytes = Tile::kOutputBytes + kScales * int(sizeof(float2));
+  static constexpr size_t kSharedBytes = kStages * kBytes + 2 * kDecodedBytes;
+};
+
+// A group that can be multiplied.
+template <class Tile>
+struct DecodedGroup {
+  unsigned char* codes;  // [kOutputs] of 64 int8
+  float2* of_outputs;    // [kOutputs] scale, minimum
+  float2* of_rows;       // [kRows] scale, sum; behind those of outputs
+
+  __device__ explicit DecodedGroup(unsigned char* memory)
+      : codes(memory),
+        of_outputs(reinterpret_cast<float2*>(memory + Tile::kOutputBytes)),
+        of_rows(of_outputs + Tile::kOutputs) {}
 };
 
 // Starts to copy a group's codes of outputs from `first` on.
@@ -45,8 +60,7 @@ __device__ void decode(const unsigned char* codes, unsigned char* operand) {
   }
 }
 
-// Of a group: an output's scale and minimum, or, from thread Tile::kOutputs on, a row's scale and sum. Zeros beyond the
-// ends.
+// Of a group, as a DecodedGroup has them: an output's, or from thread Tile::kOutputs on a row's. Zeros beyond the ends.
 template <class Tile, int kBits>
 __device__ float2 scales_of(const GemmInput& x, const Rows& w, const typename Tile::Place& corner, int group) {
   const int at = int(threadIdx.x), groups = x.groups();
@@ -92,19 +106,56 @@ __device__ void add_protected(const Tile& tile, const GemmInput& x, const Rows& 
   }
 }
 
+// Adds a group's terms to the sums.
+template <class Tile>
+__device__ void add_group(const Tile& tile, const unsigned char* x, const DecodedGroup<Tile>& w,
+                          typename Tile::Sums& sums) {
+  // A sum of products of int8 that begins with this number has the bits of the float 1.5 2^23 + sum.
+  constexpr int kBase = 0x4b400000;
+  constexpr float kBaseAsFloat = 12582912.0f;
+  unsigned b[Tile::kOutputFragments][2][2];
+  float2 of_outputs[Tile::kOutputFragments][2];
+  tile.load_outputs(w.codes, b);
+#pragma unroll
+  for (int j = 0; j < Tile::kOutputFragments; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) of_outputs[j][e] = w.of_outputs[tile.output(j) + e];
+#pragma unroll
+  for (int i = 0; i < Tile::kRowFragments; ++i) {
+    unsigned a[2][4];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) tile.load_rows(x, half, i, a[half]);
+    const float2 of_rows[2] = {w.of_rows[tile.row(i)], w.of_rows[tile.row(i) + 8]};
+#pragma unroll
+    for (int j = 0; j < Tile::kOutputFragments; ++j) {
+      int dots[4] = {kBase, kBase, kBase, kBase};
+#pragma unroll
+      for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[j][half]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float2 of_row = of_rows[e / 2], of_output = of_outputs[j][e % 2];
+        const float dot = __uint_as_float(unsigned(dots[e])) - kBaseAsFloat;
+        const float term = fmaf(of_output.x, dot, of_output.y * of_row.y);
+        float& sum = sums[i * Tile::kOutputFragments + j][e];
+        sum = fmaf(of_row.x, term, sum);
+      }
+    }
+  }
+}
+
 template <class Tile, int kBits, bool kByLeaves>
-__global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput x, Rows w, GemmOutput out) {
+__global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput x, Rows w, GemmOutput out, int room) {
   using Stages = LowBitStages<Tile, kBits>;
   static_assert(Tile::kThreads >= Stages::kScales && Tile::kThreads >= 2 * Tile::kOutputs);
   unsigned char* const stages = dynamic_shared<unsigned char>();
-  unsigned char* const decoded = stages + kStages * Stages::kBytes;
-  float2* const of_outputs = reinterpret_cast<float2*>(decoded + Tile::kOutputBytes);  // [kOutputs] scale, minimum
-  float2* const of_rows = of_outputs + Tile::kOutputs;                                 // [kRows] scale, sum
   const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
   const int groups = x.groups();
   const Tile tile;
   const StepCopies<Tile::kRows, Tile::kThreads> of_x(x.operand, x.stride, corner.row, out.rows);
   const auto stage_of = [&](int group) { return stages + group % kStages * Stages::kBytes; };
+  const auto decoded = [&](int group) {
+    return DecodedGroup<Tile>(stages + kStages * Stages::kBytes + group % 2 * Stages::kDecodedBytes);
+  };
   const auto start = [&](int group) {
     if (group < groups) {
       of_x.start(stage_of(group), group * kStepBytes, int(x.stride));
@@ -112,41 +163,27 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput 
     }
     commit_copies();
   };
+  float2 scales = scales_of<Tile, kBits>(x, w, corner, 0);  // of the group that is decoded next
+  const auto decode_next = [&](int group) {
+    if (group >= groups) return;
+    decode<Tile, kBits>(stage_of(group) + Tile::kRowBytes, decoded(group).codes);
+    if (int(threadIdx.x) < Stages::kScales) decoded(group).of_outputs[threadIdx.x] = scales;
+    scales = scales_of<Tile, kBits>(x, w, corner, group + 1);
+  };
   typename Tile::Sums sums = {};
-  float2 next = scales_of<Tile, kBits>(x, w, corner, 0);
+  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + Stages::kSharedBytes, room);
   for (int group = 0; group < kStages - 1; ++group) start(group);
-  GemmLeaves<Tile::kSums, Tile::kThreads> leaves(stages + Stages::kSharedBytes);
+  wait_for_copies<kStages - 2>();
+  __syncthreads();
+  decode_next(0);
   for (int part = 0; part < out.parts(); ++part) {
     const int begin = out.begin(part), end = out.end(part, w.width);
     for (int group = begin / 64; group * 64 < end; ++group) {
-      wait_for_copies<kStages - 2>();
-      __syncthreads();  // of all threads; and what is filled next has been read
+      wait_for_copies<kStages - 3>();
+      __syncthreads();  // of all threads; this group is decoded, and what is filled next has been read
       start(group + kStages - 1);
-      decode<Tile, kBits>(stage_of(group) + Tile::kRowBytes, decoded);
-      if (int(threadIdx.x) < Stages::kScales) of_outputs[threadIdx.x] = next;  // and of rows, which stand behind
-      next = scales_of<Tile, kBits>(x, w, corner, group + 1);
-      __syncthreads();
-      unsigned b[Tile::kOutputFragments][2][2];
-      tile.load_outputs(decoded, b);
-#pragma unroll
-      for (int i = 0; i < Tile::kRowFragments; ++i) {
-        unsigned a[2][4];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) tile.load_rows(stage_of(group), half, i, a[half]);
-#pragma unroll
-        for (int j = 0; j < Tile::kOutputFragments; ++j) {
-          int dots[4] = {};
-#pragma unroll
-          for (int half = 0; half < 2; ++half) multiply_add(dots, a[half], b[j][half]);
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const float2 of_row = of_rows[tile.row(i) + e / 2 * 8], of_output = of_outputs[tile.output(j) + e % 2];
-            const float term = fmaf(of_output.x, float(dots[e]), of_output.y * of_row.y);
-            float& sum = sums[i * Tile::kOutputFragments + j][e];
-            sum = fmaf(of_row.x, term, sum);
-          }
-        }
-      }
+      decode_next(group + 1);
+      add_group(tile, stage_of(group), decoded(group), sums);
     }
     add_protected<Tile, kBits>(tile, x, w, corner, begin, end, sums);
     if constexpr (kByLeaves) leaves.end_leaf(part, out, sums, [&](int at) { return tile.place(corner, at); });
@@ -156,14 +193,13 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput 
 
 template <class Tile, int kBits>
 void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
+  using Waiting = GemmLeaves<Tile::kSums, Tile::kThreads>;
   constexpr size_t kBytes = LowBitStages<Tile, kBits>::kSharedBytes;
-  const auto over = [&](auto kernel, size_t shared) {
-    launch(kernel, over_tiles<Tile>(int(x.x.rows), product.w.rows, shared, stream), x, product.w, GemmOutput(product));
-  };
-  if (product.leaves.count > 0)
-    over(gemm_low_bit_kernel<Tile, kBits, true>, kBytes + GemmLeaves<Tile::kSums, Tile::kThreads>::kSharedBytes);
-  else
-    over(gemm_low_bit_kernel<Tile, kBits, false>, kBytes);
+  const bool by_leaves = product.leaves.count > 0;
+  const int room = by_leaves ? Waiting::room(product.leaves, kBytes) : 0;
+  launch(by_leaves ? gemm_low_bit_kernel<Tile, kBits, true> : gemm_low_bit_kernel<Tile, kBits, false>,
+         over_tiles<Tile>(int(x.x.rows), product.w.rows, kBytes + size_t(room) * Waiting::kBytes, stream), x, product.w,
+         GemmOutput(product), room);
 }
 
 template <int kBits>

@@ -1,5 +1,7 @@
 #pragma once
 // Where sums of products go. Included by .cu files only.
+#include <algorithm>
+
 #include "kernels/cuda/activate.h"
 #include "kernels/cuda/gemm.h"
 
@@ -43,13 +45,20 @@ struct GemmOutput {
 };
 
 // The stack machine of leaves.h for the kCount sums of a thread. Of the sums that wait the newest are kept in
-// registers, those before them in shared memory, older ones in the work space.
+// registers, as many before them as it has room for in shared memory, older ones in the work space.
 template <int kCount, int kThreads>
 class GemmLeaves {
  public:
-  static constexpr size_t kSharedBytes = sizeof(float) * kCount * kThreads;
-  // shared [kSharedBytes], at a multiple of 16
-  __device__ explicit GemmLeaves(void* shared) : shared_(static_cast<float*>(shared) + threadIdx.x) {}
+  static constexpr size_t kBytes = sizeof(float) * kCount * kThreads;  // of what waits at a time
+  // How many may wait in shared memory, 1 at least, beside what else a block has there.
+  static int room(const Leaves& leaves, size_t others) {
+    int device = 0, bytes = 0;
+    check(cudaGetDevice(&device), "no device");
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
+    return std::max(1, std::min(leaves.pending - 1, int((size_t(bytes) - others) / kBytes)));
+  }
+  // shared [room] of kBytes
+  __device__ GemmLeaves(void* shared, int room) : shared_(static_cast<float*>(shared) + threadIdx.x), room_(room) {}
 
   // Takes in a leaf's sums and clears them.   place(i): {row, output} of sum i
   template <class Place>
@@ -80,7 +89,8 @@ class GemmLeaves {
   __device__ static void add(float left, float (&sums)[kCount / 4][4], int i) {
     sums[i / 4][i % 4] = left + sums[i / 4][i % 4];
   }
-  __device__ float& shared(int i) const { return shared_[i * kThreads]; }
+  // Of the sums that wait at place `at`, the oldest at 0.
+  __device__ float& shared(int at, int i) const { return shared_[(at % room_ * kCount + i) * kThreads]; }
   __device__ float* work(const GemmOutput& out, int at) const {
     return out.work + int64_t(at) * out.rows * out.outputs;
   }
@@ -90,33 +100,35 @@ class GemmLeaves {
     if (in_registers_) {
       for_each([&](int i) { add(newest_[i], sums, i); });
       in_registers_ = false;
-    } else if (in_shared_) {
-      for_each([&](int i) { add(shared(i), sums, i); });
-      in_shared_ = false;
-    } else {
-      const float* const left = work(out, --in_work_);
-      for_each([&](int i) {
-        const auto [row, output] = place(i);
-        if (out.has(row, output)) add(left[int64_t(row) * out.outputs + output], sums, i);
-      });
+      return;
     }
+    if (--waiting_ >= in_work_) return for_each([&](int i) { add(shared(waiting_, i), sums, i); });
+    const float* const left = work(out, --in_work_);
+    for_each([&](int i) {
+      const auto [row, output] = place(i);
+      if (out.has(row, output)) add(left[int64_t(row) * out.outputs + output], sums, i);
+    });
   }
   template <class Place>
   __device__ void put(const GemmOutput& out, const float (&sums)[kCount / 4][4], Place place) {
-    if (in_registers_ && in_shared_)
-      store(work(out, in_work_++), out.outputs, out, place, [&](int i) { return shared(i); });
     if (in_registers_) {
-      for_each([&](int i) { shared(i) = newest_[i]; });
-      in_shared_ = true;
+      if (waiting_ - in_work_ == room_) {
+        store(work(out, in_work_), out.outputs, out, place, [&](int i) { return shared(in_work_, i); });
+        ++in_work_;
+      }
+      for_each([&](int i) { shared(waiting_, i) = newest_[i]; });
+      ++waiting_;
     }
     for_each([&](int i) { newest_[i] = sums[i / 4][i % 4]; });
     in_registers_ = true;
   }
 
   float newest_[kCount];
+  bool in_registers_ = false;
   float* shared_;
-  bool in_registers_ = false, in_shared_ = false;
-  int in_work_ = 0, nodes_ = 0;
+  int room_;
+  int waiting_ = 0, in_work_ = 0;  // but for those in registers; of them the oldest, in the work space
+  int nodes_ = 0;
 };
 
 }  // namespace pleat::cuda

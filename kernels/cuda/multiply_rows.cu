@@ -55,32 +55,41 @@ __device__ void sum_low_bit_tiles(const Product& product, const LaneRows& rows, 
   }
 }
 
-// The same of bf16: a slot may be one block of 64 inputs, and the next one's weights are under way.
+// A block of 64 inputs of a warp's slots, one after the other.
+struct Unit {
+  int slot, begin;
+  Stride part;
+
+  __device__ Unit(const Product& product, int slot) : slot(slot), begin(0), part{} {
+    if (slot < product.slots()) part = part_of(product, slot), begin = part.begin + part.first * 64;
+  }
+  __device__ Unit next(const Product& product) const {
+    Unit out = *this;
+    out.begin += part.step * 64;
+    return out.begin < part.end ? out : Unit(product, slot + kWarps);
+  }
+};
+
+// The same of bf16: two units' weights are under way, whose slots may be one block each.
 template <int kTiles>
 __device__ void sum_bf16_tiles(const Product& product, const LaneRows& rows, float* value) {
-  const RowInput& x = product.x;
-  const int n = x.rows * kTileOutputs, slots = product.slots();
-  const TileInput<kTiles> in(x);
-  int slot = int(threadIdx.x) / kWarp;
-  Stride part = part_of(product, min(slot, slots - 1));
-  int begin = part.begin + part.first * 64;
+  const int n = product.x.rows * kTileOutputs, slots = product.slots();
+  const TileInput<kTiles> in(product.x);
   TileSums<kTiles> sums = {};
-  TilePiece now = in.weights(rows, begin, part);
-  while (slot < slots) {
-    const Stride of = part;
-    const int at = begin, to = slot;
-    begin += part.step * 64;
-    if (begin >= part.end) {
-      slot += kWarps;
-      if (slot < slots) part = part_of(product, slot), begin = part.begin + part.first * 64;
-    }
-    const TilePiece next = slot < slots ? in.weights(rows, begin, part) : TilePiece();
-    in.multiply(now, at, of, sums);
-    now = next;
-    if (slot == to) continue;
-    keep_tile(sums, x.rows, value + to * n);
+  const auto multiply = [&](const Unit& unit, const TilePiece& weights, bool ends) {
+    in.multiply(weights, unit.begin, unit.part, sums);
+    if (!ends) return;
+    keep_tile(sums, product.x.rows, value + unit.slot * n);
 #pragma unroll
     for (int i = 0; i < kTiles * 4; ++i) sums[i / 4][i % 4] = 0;
+  };
+  for (Unit one(product, int(threadIdx.x) / kWarp); one.slot < slots;) {
+    const Unit two = one.next(product), after = two.slot < slots ? two.next(product) : two;
+    const TilePiece of_one = in.weights(rows, one.begin, one.part);
+    const TilePiece of_two = two.slot < slots ? in.weights(rows, two.begin, two.part) : TilePiece();
+    multiply(one, of_one, two.slot != one.slot);
+    if (two.slot < slots) multiply(two, of_two, after.slot != two.slot);
+    one = after;
   }
 }
 

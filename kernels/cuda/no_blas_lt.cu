@@ -5,6 +5,8 @@ namespace pleat::cuda {
 
 struct BlasLt::State {};
 
+bool has_blas_lt() { return false; }
+
 BlasLt::BlasLt(size_t) {
   throw Error(ErrorKind::unimplemented,
               "built without cuBLASLt: install the CUDA toolkit's libcublas-dev, build again");

@@ -73,8 +73,11 @@ void with_width(int d, Run run) {
     run(std::integral_constant<int, 1>());
 }
 
+// Few rows get many threads each, many rows blocks of which several share a processor.
 Launch a_block_each(dim3 rows, int d, int width, size_t shared, cudaStream_t stream) {
-  return {rows, unsigned(norm_threads(d, width)), shared, stream};
+  constexpr int kManyRows = 64, kThreads = 256;
+  const int most = norm_threads(d, width);
+  return {rows, unsigned(rows.x > kManyRows ? std::min(most, kThreads) : most), shared, stream};
 }
 
 }  // namespace

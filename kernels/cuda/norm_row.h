@@ -14,11 +14,14 @@ namespace pleat::cuda {
 constexpr int kNormSums = 32;
 using NormSums = SharedArray<float, 2 * kNormSums>;
 
-// Threads of a block that has a row for itself: whole warps, a thread for every kWidth columns as far as there are.
-inline int norm_threads(int d, int width) {
-  const int columns = kWarp * width;
-  return std::min((d + columns - 1) / columns, kNormSums) * kWarp;
+// How many of the sums have columns.
+__host__ __device__ inline int norm_sums(int d, int width) {
+  const int sums = (d + kWarp * width - 1) / (kWarp * width);
+  return sums < kNormSums ? sums : kNormSums;
 }
+
+// Threads of a block that has a row for itself, where rows are few: a warp a sum.
+inline int norm_threads(int d, int width) { return norm_sums(d, width) * kWarp; }
 
 // each(first of kWidth columns) of one of the row's sums.
 template <int kWidth, class Each>
@@ -29,24 +32,25 @@ __device__ void for_columns_of_sum(int d, int sum, Each each) {
 // The same for all columns of the row that are the thread's.
 template <int kWidth, class Each>
 __device__ void for_columns_of_row(int d, Each each) {
-  for (int sum = int(threadIdx.x) / kWarp; sum < kNormSums; sum += int(blockDim.x) / kWarp)
+  for (int sum = int(threadIdx.x) / kWarp; sum < norm_sums(d, kWidth); sum += int(blockDim.x) / kWarp)
     for_columns_of_sum<kWidth>(d, sum, each);
 }
 
 // The sum of what of(Floats<kWidth>, i) makes of the row's columns, in every thread.   sums: [kNormSums]
 template <int kWidth, class Of>
 __device__ float row_sum(int d, const float* row, float* sums, Of of) {
-  for (int s = int(threadIdx.x) / kWarp; s < kNormSums; s += int(blockDim.x) / kWarp) {
+  const int count = norm_sums(d, kWidth), lane = int(threadIdx.x) % kWarp;
+  for (int s = int(threadIdx.x) / kWarp; s < count; s += int(blockDim.x) / kWarp) {
     float sum = 0;
     for_columns_of_sum<kWidth>(d, s, [&](int i) {
       const auto x = Floats<kWidth>::load(row + i);
       for (int c = 0; c < kWidth; ++c) sum += of(x.at[c]);
     });
-    if (s * kWarp * kWidth < d) sum = warp_sum(sum);
-    if (threadIdx.x % kWarp == 0) sums[s] = sum;
+    sum = warp_sum(sum);
+    if (lane == 0) sums[s] = sum;
   }
   __syncthreads();
-  return warp_sum(sums[threadIdx.x % kWarp]);
+  return warp_sum(lane < count ? sums[lane] : 0.0f);
 }
 
 // Asks for the norm's numbers before they are needed.

@@ -133,28 +133,37 @@ template <class Element, int kSteps>
 __device__ void start_tokens(const CacheBlocks& cache, const unsigned char* cached, const int32_t* pages, int kv_head,
                              int begin, const Seen& seen, const TileRows<kSteps>& to, float* scales) {
   constexpr int kPieces = TileRows<kSteps>::kPieces, kChannels = TileRows<kSteps>::kPieceChannels;
-  const auto block_at = [&](int position) {
-    return cached + (int64_t(pages[position / kPageTokens]) * cache.kv_heads + kv_head) * cache.block_bytes;
-  };
+  constexpr int kPages = kKeys / kPageTokens, kPagePieces = kPageTokens * kPieces;
+  const unsigned char* blocks[kPages];
 #pragma unroll
-  for (int i = 0; i < kKeys * kPieces / kThreads; ++i) {
-    const int at = i * kThreads + int(threadIdx.x), token = at / kPieces, piece = at % kPieces;
-    if (piece * kChannels >= cache.head_size) continue;
-    const int position = begin + token;
-    const bool there = position >= seen.begin && position < seen.end;
-    const unsigned char* const from =
-        block_at(there ? position : seen.begin) + cache.scale_bytes +
-        (position % kPageTokens * cache.head_size + piece * kChannels) * int(sizeof(Element));
-    if constexpr (sizeof(Element) == 2)
-      copy_async<kPieceBytes>(to.piece(token, piece), from, there ? kPieceBytes : 0);
-    else
-      *reinterpret_cast<uint4*>(to.piece(token, piece)) =
-          there ? widened(__ldg(reinterpret_cast<const uint2*>(from))) : make_uint4(0, 0, 0, 0);
+  for (int i = 0; i < kPages; ++i) {
+    const int page = min(begin / kPageTokens + i, (seen.end - 1) / kPageTokens);  // one that there is
+    blocks[i] = cached + (int64_t(pages[page]) * cache.kv_heads + kv_head) * cache.block_bytes;
   }
+  const auto is_seen = [&](int token) { return begin + token >= seen.begin && begin + token < seen.end; };
+#pragma unroll
+  for (int i = 0; i < kPages; ++i)
+#pragma unroll
+    for (int n = 0; n < (kPagePieces + kThreads - 1) / kThreads; ++n) {
+      const int at = n * kThreads + int(threadIdx.x), token = at / kPieces, piece = at % kPieces;
+      if (kPagePieces % kThreads != 0 && at >= kPagePieces) break;
+      if (piece * kChannels >= cache.head_size) continue;
+      const unsigned char* const from =
+          blocks[i] + cache.scale_bytes + (token * cache.head_size + piece * kChannels) * int(sizeof(Element));
+      unsigned char* const there = to.piece(i * kPageTokens + token, piece);
+      const bool seen_here = is_seen(i * kPageTokens + token);
+      if constexpr (sizeof(Element) == 2)
+        copy_async<kPieceBytes>(there, from, seen_here ? kPieceBytes : 0);
+      else
+        *reinterpret_cast<uint4*>(there) =
+            seen_here ? widened(__ldg(reinterpret_cast<const uint2*>(from))) : make_uint4(0, 0, 0, 0);
+    }
   if (sizeof(Element) == 1 && int(threadIdx.x) < kKeys) {
-    const int position = begin + int(threadIdx.x);
-    const bool there = position >= seen.begin && position < seen.end;
-    scales[threadIdx.x] = there ? reinterpret_cast<const float*>(block_at(position))[position % kPageTokens] : 0.0f;
+    const int token = int(threadIdx.x);
+#pragma unroll
+    for (int i = 0; i < kPages; ++i)
+      if (token / kPageTokens == i)
+        scales[token] = is_seen(token) ? reinterpret_cast<const float*>(blocks[i])[token % kPageTokens] : 0.0f;
   }
 }
 
@@ -235,13 +244,15 @@ __device__ void weigh_keys(const PrefillWork& work, const TensorMemory<kSteps>& 
   for (int r = 0; r < 2; ++r) {
     const Seen seen = items.seen_in(run, r);
     float highest = items.highest[r];
+    if (begin < seen.begin || begin + kKeys > seen.end) {
 #pragma unroll
-    for (int i = 0; i < kKeys / 4; ++i) {
-      float& score = scores[i / 2][2 * r + i % 2];
-      const int position = begin + key_of(i / 2, i);
-      if (position < seen.begin || position >= seen.end) score = -INFINITY;
-      highest = fmaxf(highest, score);
+      for (int i = 0; i < kKeys / 4; ++i) {
+        const int position = begin + key_of(i / 2, i);
+        if (position < seen.begin || position >= seen.end) scores[i / 2][2 * r + i % 2] = -INFINITY;
+      }
     }
+#pragma unroll
+    for (int i = 0; i < kKeys / 4; ++i) highest = fmaxf(highest, scores[i / 2][2 * r + i % 2]);
     for (int with = 1; with < 4; with *= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, with));
     const float base = highest == -INFINITY ? 0.0f : highest;  // nothing is seen yet
     const float shrink = __expf(items.highest[r] - base);

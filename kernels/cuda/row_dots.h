@@ -64,11 +64,10 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const int4* const q = reinterpret_cast<const int4*>(in.words(r, group));
       int dot = 0;
 #pragma unroll
       for (int t = 0; t < 4; ++t) {
-        const int4 four = q[t];
+        const int4 four = *reinterpret_cast<const int4*>(in.quad(r, t, group));
         dot = __dp4a(codes[2 * t + 9], four.w, __dp4a(codes[2 * t + 8], four.z, dot));
         dot = __dp4a(codes[2 * t + 1], four.y, __dp4a(codes[2 * t], four.x, dot));
       }

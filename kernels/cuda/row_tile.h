@@ -37,6 +37,8 @@ __device__ inline uint4 whole_piece(const unsigned char* row, int k) {
 }
 // The same at any place, as far as they stand before `end`; zeros from there on.
 __device__ inline uint4 weight_piece(const unsigned char* row, int k, int end) {
+  if (k >= end) return {};
+  if (k % 8 == 0 && k + 8 <= end) return whole_piece(row, k);
   const uint16_t* const from = reinterpret_cast<const uint16_t*>(row) + k;
   const auto pair = [&](int i) {
     return (k + i < end ? unsigned(from[i]) : 0u) | (k + i + 1 < end ? unsigned(from[i + 1]) : 0u) << 16;
@@ -113,18 +115,16 @@ struct TileInput {
   }
 };
 
-// sums += of the inputs of `of`, in bf16; the next block's weights are under way.
+// sums += of the inputs of `of`, in bf16, two blocks' weights under way.
 template <int kTiles>
 __device__ void add_bf16_tile(const LaneRows& w, const TileInput<kTiles>& in, const Stride& of,
                               TileSums<kTiles>& sums) {
-  int begin = of.begin + of.first * 64;
-  if (begin >= of.end) return;
-  for (TilePiece now = in.weights(w, begin, of); begin < of.end;) {
-    const int at = begin;
-    begin += of.step * 64;
-    const TilePiece next = begin < of.end ? in.weights(w, begin, of) : TilePiece();
-    in.multiply(now, at, of, sums);
-    now = next;
+  for (int begin = of.begin + of.first * 64; begin < of.end;) {
+    const int next = begin + of.step * 64;
+    const TilePiece one = in.weights(w, begin, of), two = in.weights(w, next, of);
+    in.multiply(one, begin, of, sums);
+    if (next < of.end) in.multiply(two, next, of, sums);
+    begin = next + of.step * 64;
   }
 }
 
@@ -210,12 +210,6 @@ __device__ void keep_tile(const TileSums<kTiles>& sums, int rows, float* value) 
       const TilePlace place(n, i);
       if (place.row < rows) value[place.row * kTileOutputs + place.output] = sums[n][i];
     }
-}
-
-// The sum of eight numbers `stride` apart, in the order in which eight lanes add them up by shuffles.
-__device__ inline float sum_of_eight(const float* value, int stride) {
-  const auto pair = [&](int i) { return value[i * stride] + value[(i + 4) * stride]; };
-  return ((pair(0) + pair(2)) + (pair(1) + pair(3)));
 }
 
 }  // namespace pleat::cuda

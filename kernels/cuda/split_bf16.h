@@ -11,8 +11,8 @@ struct SplitPair {
 };
 
 __device__ inline unsigned bf16_pair(float first, float second) {
-  return unsigned(__bfloat16_as_ushort(__float2bfloat16_rn(second))) << 16 |
-         __bfloat16_as_ushort(__float2bfloat16_rn(first));
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const unsigned*>(&pair);
 }
 
 __device__ inline SplitPair split_pair(float first, float second) {

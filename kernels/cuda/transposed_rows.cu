@@ -31,6 +31,38 @@ __global__ void __launch_bounds__(kThreads) transpose_kernel(Rows w, unsigned ch
   }
 }
 
+// Of bf16, 8 numbers of a row at a time: rows, here and there, have multiples of 16 bytes.
+__global__ void __launch_bounds__(kThreads) transpose_bf16_kernel(Rows w, unsigned char* out, int64_t stride) {
+  constexpr int kPieceNumbers = 8, kPieces = kTile / kPieceNumbers;
+  constexpr int kPitch = kTile + 2;  // numbers from row to row
+  __shared__ SharedArray<uint16_t, kTile * kPitch> tile;
+  const int first_row = int(blockIdx.x) * kTile, first_column = int(blockIdx.y) * kTile;
+#pragma unroll
+  for (int i = int(threadIdx.x); i < kTile * kPieces; i += kThreads) {
+    const int row = i / kPieces, column = i % kPieces * kPieceNumbers;
+    uint4 piece = make_uint4(0, 0, 0, 0);
+    if (first_row + row < w.rows && first_column + column < w.width)
+      piece =
+          __ldg(reinterpret_cast<const uint4*>(w.data + (first_row + row) * w.stride + (first_column + column) * 2));
+    unsigned* const to = reinterpret_cast<unsigned*>(tile.data() + row * kPitch + column);
+    to[0] = piece.x;
+    to[1] = piece.y;
+    to[2] = piece.z;
+    to[3] = piece.w;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = int(threadIdx.x); i < kTile * kPieces; i += kThreads) {
+    const int column = i / kPieces, row = i % kPieces * kPieceNumbers;
+    if (first_row + row >= w.rows || first_column + column >= w.width) continue;
+    const auto two = [&](int at) {
+      return tile[(row + at) * kPitch + column] | unsigned(tile[(row + at + 1) * kPitch + column]) << 16;
+    };
+    *reinterpret_cast<uint4*>(out + (first_column + column) * stride + (first_row + row) * 2) =
+        make_uint4(two(0), two(2), two(4), two(6));
+  }
+}
+
 }  // namespace
 
 TransposedRows::TransposedRows(int inputs, int outputs, bool wide)
@@ -50,6 +82,8 @@ Rows TransposedRows::transpose(cudaStream_t stream, const Rows& w) const {
   const Launch how{dim3(tiles(w.rows), tiles(w.width)), kThreads, 0, stream};
   if (out.bits == 32)
     launch(transpose_kernel<float>, how, w, data_.data(), out.stride);
+  else if (w.bits == 16)
+    launch(transpose_bf16_kernel, how, w, data_.data(), out.stride);
   else
     launch(transpose_kernel<__nv_bfloat16>, how, w, data_.data(), out.stride);
   return out;

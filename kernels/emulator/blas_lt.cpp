@@ -3,6 +3,7 @@
 // too small a workspace) it refuses.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -106,6 +107,8 @@ bool is_aligned(const void* data, uint32_t alignment) { return reinterpret_cast<
 
 extern "C" {
 
+size_t cublasLtGetVersion() { return CUBLAS_VERSION; }
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return *handle = new cublasLtContext, CUBLAS_STATUS_SUCCESS; }
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return delete handle, CUBLAS_STATUS_SUCCESS; }
 
@@ -193,10 +196,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (!product || wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
   const Preference& promised = of(preference);
   if (promised.alignment_c != promised.alignment_d) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const Algorithm algorithm{uint32_t(product->depth), product->operation.epilogue, promised.alignment_a,
-                            promised.alignment_b,     promised.alignment_d,        uint32_t(promised.workspace)};
+  const Algorithm algorithm{uint32_t(product->depth), product->operation.epilogue,
+                            promised.alignment_a,     promised.alignment_b,
+                            promised.alignment_d,     uint32_t(std::min(promised.workspace, uint64_t(1) << 20))};
   std::memcpy(&results->algo, &algorithm, sizeof algorithm);
-  results->workspaceSize = promised.workspace;
+  results->workspaceSize = algorithm.workspace;
   results->state = CUBLAS_STATUS_SUCCESS;
   return *found = 1, CUBLAS_STATUS_SUCCESS;
 }

@@ -342,10 +342,9 @@ void Block::report_deadlock() {
 }
 
 bool can_launch(const Grid& grid) {
-  constexpr size_t kMaxShared = 163 << 10;  // of a block at 8.0
   const uint64_t threads = count_of(grid.threads);
   return count_of(grid.blocks) > 0 && grid.blocks.y <= 65535 && grid.blocks.z <= 65535 && threads > 0 &&
-         threads <= 1024 && grid.threads.z <= 64 && grid.dynamic_shared <= kMaxShared;
+         threads <= 1024 && grid.threads.z <= 64 && grid.dynamic_shared <= size_t(kMaxShared);
 }
 
 void run_grid(const Grid& grid, const std::function<void()>& body) {

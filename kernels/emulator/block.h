@@ -35,6 +35,8 @@ struct Grid {
   Place launched;
 };
 
+constexpr int kMaxShared = 163 << 10;  // bytes of a block, at compute capability 8.0
+
 // Whether a device of compute capability 8.0 or 9.0 would start it.
 bool can_launch(const Grid& grid);
 

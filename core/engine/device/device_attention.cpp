@@ -18,7 +18,8 @@ cuda::RowInput DeviceStep::State::input(const DeviceVector& x, int width, const 
   return input(x.data(), shape.rows, width, w);
 }
 
-void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products) {
+void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
+                                 int64_t all_outputs) {
   if (!shape.prompt) {
     const auto low = std::ranges::find_if(products, [](const cuda::RowProduct& p) { return p.w.bits <= 8; });
     return cuda::multiply_rows(handle(), input(x, width, (low != products.end() ? low : products.begin())->w),
@@ -28,14 +29,44 @@ void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initiali
     if (product.w.rows == 0) continue;
     const MatrixView<const float> of(x.data() + product.first_input, shape.rows, product.w.width, width);
     const cuda::Rows w = product.w.planes ? widened.widen(handle(), product.w) : product.w;
-    cuda::gemm(handle(), many_rows.prepare(handle(), of, w),
-               {w,
-                product.bias,
-                product.activation,
-                {product.y, shape.rows, product.w.rows, product.y_stride},
-                product.leaves,
-                gemm_work.data()});
+    const cuda::GemmInput prepared = many_rows.prepare(handle(), of, w);
+    cuda::GemmProduct out{w, product.bias, product.activation, {product.y, shape.rows, w.rows, product.y_stride}};
+    if (is_for_library(product, all_outputs)) {
+      library->gemm_by_one_algorithm(handle(), prepared, out, int(all_outputs));
+      continue;
+    }
+    out.leaves = product.leaves;
+    out.work = gemm_work.data();
+    cuda::gemm(handle(), prepared, out);
   }
+}
+
+bool DeviceStep::State::is_for_library(const cuda::RowProduct& product, int64_t all_outputs) const {
+  const bool is_whole = product.leaves.count == 0 || plan.reduction() == Reduction::fast;
+  return library != nullptr && product.w.bits == 16 && is_whole && all_outputs > 0 && product.y_stride % 4 == 0;
+}
+
+void DeviceStep::State::load_library() {
+  const auto has_bf16 = [](const DeviceLayer& layer) {
+    return layer.attention.query_key_value.view().bits == 16 || layer.ffn.up.view().bits == 16;
+  };
+  const bool wanted = std::ranges::any_of(weights.layers, has_bf16);
+  if (communicator.agree_min("cuBLASLt", wanted && cuda::has_blas_lt()) == 0) return;
+  library = std::make_unique<cuda::BlasLt>();
+  cuda::zero(normed.data(), size_t(d) * sizeof(float), handle());
+  shape.rows = 1;
+  shape.prompt = true;
+  for (const DeviceLayer& layer : weights.layers) {
+    multiply_queries_keys_values(layer.attention);
+    activations(layer);
+  }
+}
+
+void DeviceStep::State::multiply_queries_keys_values(const DeviceAttention& attention) {
+  const int width = q_width + 2 * kv_width, head_size = blueprint.head_size;
+  multiply(normed, d,
+           {{attention.query_key_value.view(), attention.query_key_value_bias.data(), query_key_value.data(), width}},
+           all_outputs(int64_t(blueprint.heads + 2 * blueprint.kv_heads) * head_size, head_size));
 }
 
 AttentionScores DeviceStep::State::scores(int layer) const {
@@ -66,7 +97,7 @@ void DeviceStep::State::attend(int index) {
   const cuda::Rows output = a.output.view();
   const cuda::PagedRows paged{shape.rows, uploaded(RowsUpload::positions), uploaded(RowsUpload::table_of),
                               uploaded(RowsUpload::page_tables), shape.table_pages};
-  multiply(normed, d, {{a.query_key_value.view(), a.query_key_value_bias.data(), query_key_value.data(), width}});
+  multiply_queries_keys_values(a);
   const auto columns = [&](int begin, int count) {
     return MatrixView<float>(query_key_value.data() + begin, shape.rows, count, width);
   };
@@ -91,7 +122,8 @@ void DeviceStep::State::attend(int index) {
     cuda::attention(handle(), q, paged, cache, kv_of_head, scores(index),
                     std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),
                     out);
-  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}});
+  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}},
+           all_outputs(d, d));
 }
 
 }  // namespace pleat

@@ -23,16 +23,19 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
   const cuda::Rows w = f.up.view();
   const int h = w.rows;
   if (h == 0) return;
+  const int64_t held = blueprint.held_neurons(int(&layer - weights.layers.data()));
+  const int64_t outputs = held % kVirtualShards == 0 ? all_outputs(held, held / kVirtualShards) : 0;
   const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
   if (blueprint.gated) {
-    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}});
+    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}},
+             outputs);
     keep_lines(layer);
     return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   }
   const bool at_once = !keeps_lines(layer);
   cuda::RowProduct product{w, f.up_bias.data(), up.data(), h};
   if (at_once) product.activation = blueprint.activation;
-  multiply(normed, d, {product});
+  multiply(normed, d, {product}, outputs);
   if (at_once) return;
   keep_lines(layer);
   cuda::activate(handle(), blueprint.activation, of_up);
@@ -49,7 +52,7 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   }
   const cuda::Rows down =
       layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
-  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}});
+  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}}, all_outputs(d, d));
 }
 
 // Selection static: C, and densely the neurons that are left.

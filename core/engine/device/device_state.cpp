@@ -60,6 +60,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
     slopes = {std::span<const float>(blueprint.alibi_slopes).subspan(size_t(heads.begin), size_t(heads.size())),
               stream};
   make_work_space(options.max_sequences);
+  load_library();
   make_cache(options, host.head.format() == WeightFormat::f32);
   stream.wait();
   communicator.barrier("memory");  // a rank that allocates may wait for kernels of the device, which wait for it

@@ -8,6 +8,7 @@
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
 #include "core/engine/device/phase_marks.h"
+#include "kernels/cuda/blas_lt.h"
 #include "kernels/cuda/candidates.h"
 #include "kernels/cuda/gemm_input.h"
 #include "kernels/cuda/kv_append.h"
@@ -50,6 +51,10 @@ struct CapturedPass {
   PhaseMarks marks;
   std::unique_ptr<cuda::Graph> graph;  // nullptr: has come once
 };
+
+// Of a matrix that is split between ranks at multiples of `unit` outputs. cuBLASLt wants rows of results at multiples
+// of 16 bytes: it has the product on every rank, or on none.
+inline int64_t all_outputs(int64_t outputs, int64_t unit) { return unit % 4 == 0 ? outputs : 0; }
 
 // The order of a step's launches.
 struct DeviceStep::State {
@@ -112,7 +117,14 @@ struct DeviceStep::State {
   RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
   // Products of x [rows, width] by the kernels of this pass.
-  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products);
+  // all_outputs: of a prompt's products, over all ranks, see above; 0: by own kernels.
+  void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
+                int64_t all_outputs = 0);
+  // Whether cuBLASLt has it: one in bf16 whose inputs this rank has all of, or need not have the same sum as others.
+  bool is_for_library(const cuda::RowProduct& product, int64_t all_outputs) const;
+  void multiply_queries_keys_values(const DeviceAttention& attention);
+  // The library loads what it needs before kernels wait for other ranks.
+  void load_library();
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
@@ -160,6 +172,7 @@ struct DeviceStep::State {
   DeviceVector residuals;                         // [kMaxRows, neurons]
   std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
   // Of prompts.
+  std::unique_ptr<cuda::BlasLt> library;  // nullptr: there is none
   cuda::GemmRows many_rows;
   DeviceVector gemm_work;
   cuda::TransposedRows down_by_output;

@@ -37,19 +37,34 @@ struct Launch {
   bool overlaps = false;     // see launch_overlapping()
 };
 
-// Whether the code that this device runs has a wait_for_previous() that waits: that for sm_80 has none, wherever it
-// runs.
+// Whether the code that the device runs has a wait_for_previous() that waits: that for sm_80 has none, wherever it
+// runs. Found out once, of any kernel: all are compiled for the same devices.
 inline bool can_overlap(const void* kernel) {
+  static const bool can = [&] {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
+    return attributes.ptxVersion >= 90;
+  }();
+  return can;
+}
+
+// Lets a kernel's launches have as much shared memory as a block of this device can have. The limit is the kernel's,
+// not a launch's: captured launches and other threads' rely on it later.
+inline void allow_all_shared_memory(const void* kernel) {
+  int device = 0, most = 0;
+  check(cudaGetDevice(&device), "no current device");
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "the most shared memory");
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
-  return attributes.ptxVersion >= 90;
+  check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most - int(attributes.sharedSizeBytes)),
+      "shared memory");
 }
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
   constexpr size_t kWithoutAsking = 48u * 1024u;
-  if (how.shared > kWithoutAsking)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.shared)), "shared memory");
+  if (how.shared > kWithoutAsking) allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   if (how.cooperative) {

@@ -72,6 +72,12 @@ TEST(DeviceStep, FastSumsAreTheCpusToo) {
   }
 }
 
+TEST(DeviceStep, FastSumsOfPromptsInBf16AreTheCpusToo) {
+  const std::string folder = fixture("families/gpt2");
+  expect_near(on_the_device(folder, WeightFormat::bf16, {kAll, 3, Reduction::fast}),
+              on_the_cpu(folder, WeightFormat::bf16), 0.03);
+}
+
 // Every sum waits for the host: nothing is captured, in steps of one token either.
 TEST(DeviceStep, SumsThroughTheHostGiveTheSameBits) {
   for (const char* family : {"gpt2", "falcon-7b"}) {
