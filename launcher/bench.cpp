@@ -38,7 +38,7 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
   }
   if (std::string(name) == "decode")
     sub->add_flag("--profile", options.profile,
-                  "also where each rank's time goes: kernels, barriers, collectives, waiting");
+                  "also where each rank's time goes: kernels, barriers, collectives, waiting; on a device, by phases");
   sub->callback([&command, &options, run, runs_on] {
     command.run = [&options, run, runs_on] {
       return with_ranks(options.common, runs_on,
@@ -60,8 +60,8 @@ void add_bench(CLI::App& app, Command& command) {
   static BenchOptions options;
   add_kind(*bench, command, options, "decode", "one token a sequence and step", true, RunsOn::any_device, bench_decode);
   add_kind(*bench, command, options, "prefill", "a prompt in one step", true, RunsOn::any_device, bench_prefill);
-  add_kind(*bench, command, options, "fold", "the FFN of such steps by itself, dense against folded", true, RunsOn::cpu,
-           bench_fold);
+  add_kind(*bench, command, options, "fold", "the FFN of such steps by itself, dense against folded", true,
+           RunsOn::any_device, bench_fold);
   add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
            RunsOn::cpu, bench_load);
   add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::any_device,

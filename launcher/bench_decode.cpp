@@ -24,7 +24,7 @@ void print(const Subject& subject, const Measurement& m, int batch) {
         "  FFN bytes no longer read: %.1f%%; neurons computed exactly: %.2f%% a row; fix-up of the busiest rank / "
         "mean: %.2f\n",
         100 * m.reduction, 100 * m.fallback, m.imbalance);
-  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase) {
+  for (int phase = 0; phase < EngineStatistics::phases && m.by_phase; ++phase) {
     if (m.phase_seconds[phase] <= 0) continue;
     std::printf("  %-11s %9.3f ms %5.1f%%", phase_name(phase), m.phase_seconds[phase] * 1e3,
                 100 * m.phase_seconds[phase] / m.mean_seconds);
@@ -50,7 +50,7 @@ nlohmann::json to_json(const Subject& subject, const Measurement& m, int batch) 
     json["fallback"] = m.fallback;
     json["fixup_imbalance"] = m.imbalance;
   }
-  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
+  for (int phase = 0; phase < EngineStatistics::phases && m.by_phase; ++phase)
     json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}, {"bytes", m.phase_bytes[phase]}};
   for (const RankProfile& rank : m.profile) json["ranks"].push_back(to_json(rank));
   return json;
@@ -91,14 +91,14 @@ void print_prefill(const BenchOptions& options, const std::string& shape, const 
                         {"seconds", m.seconds},
                         {"tokens_per_second", options.tokens / m.seconds},
                         {"gflop_per_second", flops / 1e9}};
-    for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase)
+    for (int phase = 0; phase < EngineStatistics::phases && m.by_phase; ++phase)
       json["phases"][phase_name(phase)] = {{"ms", m.phase_seconds[phase] * 1e3}};
     std::printf("%s\n", json.dump().c_str());
     return;
   }
   std::printf("%s\n%s: prefill of %d tokens: %.1f ms, %.1f tok/s, %.1f GFLOP/s in products\n", shape.c_str(),
               subject.name.c_str(), options.tokens, m.seconds * 1e3, options.tokens / m.seconds, flops / 1e9);
-  for (int phase = 0; phase < EngineStatistics::phases && !m.on_device; ++phase) {
+  for (int phase = 0; phase < EngineStatistics::phases && m.by_phase; ++phase) {
     if (m.phase_seconds[phase] > 0)
       std::printf("  %-11s %9.3f ms %5.1f%%\n", phase_name(phase), m.phase_seconds[phase] * 1e3,
                   100 * m.phase_seconds[phase] / m.mean_seconds);
@@ -129,7 +129,7 @@ int bench_prefill(Communicator& communicator, const BenchOptions& options) {
     }
     Measurement m{};
     m.seconds = median(times);
-    m.on_device = options.common.device == "cuda";
+    m.by_phase = options.common.device != "cuda";
     const EngineStatistics& statistics = subject.engine->statistics();
     for (double time : times) m.mean_seconds += time / double(times.size());
     for (int phase = 0; phase < EngineStatistics::phases; ++phase)

@@ -24,7 +24,8 @@ void print_ffns(const BenchOptions& options, const Subjects& subjects, const std
                 int batch) {
   const FfnShare dense(results[0]);
   if (!options.common.json) {
-    std::printf("%s; batch %d; read bandwidth %.1f GB/s\n", subjects.shape.c_str(), batch, results[0].bandwidth / 1e9);
+    std::printf("%s; batch %d; %s bandwidth %.1f GB/s\n", subjects.shape.c_str(), batch,
+                results[0].on_device ? "the device's copy" : "read", results[0].bandwidth / 1e9);
     std::printf("  %-18s %10s %9s %7s %12s | %-14s by bytes  reached  whole step\n", "FFN of a step", "MB", "ms",
                 "GB/s", "of bandwidth", "times as fast:");
   }
@@ -58,6 +59,7 @@ void print_ffns(const BenchOptions& options, const Subjects& subjects, const std
 
 int bench_fold(Communicator& communicator, const BenchOptions& options) {
   BenchOptions filled = options;
+  filled.profile = true;  // on a device too phases are told apart
   if (filled.folds.empty() && filled.model.empty()) {
     filled.folds = {0.8};
     // Low-bit matrices have fewer bytes than half of bf16's to begin with.

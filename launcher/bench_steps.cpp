@@ -12,11 +12,12 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   const EngineStatistics& mine = subject.engine->statistics();
   struct Share {
     double bytes[EngineStatistics::phases];
-    double read, dense, fallback, elsewhere;
+    double read, dense, fallback;
   } share{};
   const double steps = double(mine.steps);
-  for (int phase = 0; phase < EngineStatistics::phases; ++phase) share.bytes[phase] = double(mine.bytes[phase]) / steps;
-  share.elsewhere = double(subject.engine->executor_bytes());
+  const PhaseBytes elsewhere = subject.engine->executor_bytes();
+  for (int phase = 0; phase < EngineStatistics::phases; ++phase)
+    share.bytes[phase] = double(mine.bytes[phase]) / steps + double(elsewhere[size_t(phase)]);
   share.read = double(mine.ffn_bytes_read);
   share.dense = double(mine.ffn_bytes_dense);
   for (int64_t count : mine.fallback) share.fallback += double(count);
@@ -25,8 +26,6 @@ void summarise(Communicator& communicator, const Subject& subject, const std::ve
   double read = 0, dense = 0, fallback = 0, most = 0;
   for (const Share& part : all) {
     for (int phase = 0; phase < EngineStatistics::phases; ++phase) m.phase_bytes[phase] += part.bytes[phase];
-    m.bytes += part.elsewhere;
-    m.on_device |= part.elsewhere > 0;
     read += part.read;
     dense += part.dense;
     fallback += part.fallback;
@@ -75,15 +74,17 @@ std::vector<Measurement> measure_decoding(Communicator& communicator, const Benc
   constexpr int kRounds = 4, kWarmup = 2;
   std::vector<std::vector<double>> times(subjects.all.size());
   std::vector<double> bandwidth;
+  const bool on_device = options.common.device == "cuda";
   const int tokens = std::max(1, options.tokens / kRounds);
   for (int round = 0; round < kRounds; ++round) {
-    bandwidth.push_back(total_bandwidth(communicator, *subjects.context, options.common.device == "cuda"));
+    bandwidth.push_back(total_bandwidth(communicator, *subjects.context, on_device));
     for (size_t i = 0; i < subjects.all.size(); ++i) {
       Subject& subject = subjects.all[i];
       for (int token = -(round == 0 ? kWarmup : 0); token < tokens; ++token) {
         if (token == 0 && round == 0) subject.engine->reset_statistics();
+        // Generated tokens, of a dense model too.
         const StepPlan plan = plan_of(options, ++step, options.context + kWarmup + round * tokens + token, 1, batch,
-                                      subject.folded, round == 0 && token == -kWarmup);
+                                      true, round == 0 && token == -kWarmup);
         const auto start = Clock::now();
         subject.engine->step(plan);
         if (token >= 0) times[i].push_back(seconds_since(start));
@@ -93,6 +94,8 @@ std::vector<Measurement> measure_decoding(Communicator& communicator, const Benc
   std::vector<Measurement> results(subjects.all.size());
   for (size_t i = 0; i < subjects.all.size(); ++i) {
     results[i].bandwidth = median(bandwidth);
+    results[i].on_device = on_device;
+    results[i].by_phase = !on_device || options.profile;
     summarise(communicator, subjects.all[i], times[i], results[i]);
     if (options.profile) results[i].profile = step_profile(communicator, subjects.all[i].engine->statistics());
   }

@@ -19,7 +19,8 @@ struct Measurement {
   double phase_seconds[EngineStatistics::phases];  // a step, rank 0
   double phase_bytes[EngineStatistics::phases];    // a step, all ranks
   double bandwidth = 0;                            // bytes/s measured beside it
-  bool on_device = false;                          // where phases are not told apart, and the bandwidth is a copy's
+  bool on_device = false;                          // where the bandwidth is a copy's
+  bool by_phase = false;                           // whether phases are told apart
   bool counted = false;                            // the next three are
   double reduction = 0;                            // share of FFN bytes not read
   double fallback = 0;                             // share of neurons, per row

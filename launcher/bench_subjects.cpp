@@ -34,6 +34,7 @@ EngineOptions engine_options(const BenchOptions& options) {
   engine.max_rows = std::max({batch, options.tokens, 16});
   engine.max_logit_rows = batch;
   engine.max_sequences = batch;
+  engine.phases = options.profile;
   engine.kv_tokens = int64_t(batch) * (options.context + options.tokens + 64 + kPageTokens);
   return engine;
 }

@@ -20,7 +20,8 @@ struct RankProfile {
   double compute() const { return step - collectives; }
 };
 
-// Collective; in rank order on rank 0, empty on the others. What runs on a device is seen as one kernel-less whole.
+// Collective; in rank order on rank 0, empty on the others. Without EngineOptions::phases
+// what runs on a device is one kernel-less whole.
 std::vector<RankProfile> step_profile(Communicator& communicator, const EngineStatistics& statistics);
 
 nlohmann::json to_json(const RankProfile& rank);

@@ -297,6 +297,7 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   order_rows(step_plan);
   communicator.at(step_plan.step, -1);
   executor->step(step_plan);
+  lap(EngineStatistics::other);
   const LogitsMode mode = step_plan.logits;
   const MatrixView<const float> there = executor->logits();
   const auto require = [&](int64_t wanted) {
@@ -317,6 +318,11 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
   }
   count_step();
   lap(EngineStatistics::other);
+  const PhaseSeconds phases = executor->phase_seconds();
+  for (size_t phase = 0; phase < phases.size(); ++phase) {
+    statistics.seconds[phase] += phases[phase];
+    statistics.seconds[EngineStatistics::other] -= phases[phase];
+  }
 }
 
 void Engine::step(const StepPlan& step_plan) {
@@ -347,7 +353,7 @@ const std::vector<int32_t>& Engine::best_tokens() const { return state_->best; }
 std::span<const RowCandidates> Engine::candidates() const {
   return std::span(state_->gathered_candidates).first(state_->logit_rows.size());
 }
-int64_t Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : 0; }
+PhaseBytes Engine::executor_bytes() const { return state_->executor ? state_->executor->weight_bytes() : PhaseBytes{}; }
 
 void serve_steps(Engine& engine, Communicator& communicator) {
   StepPlan plan;

@@ -1,5 +1,6 @@
 #pragma once
 // Executes steps of one model on one rank. All ranks construct it and execute the same plans.
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,6 +28,7 @@ struct EngineOptions {
   double key_channels = 1;   // share of the key channels that older tokens keep after the prompt (see key_channels.h)
   int64_t recall_every = 0;  // in one step of so many rank 0 measures its predictors on a generated row; 0: never
   DeviceSums device_sums = DeviceSums::automatic;
+  bool phases = false;  // times a device's steps by phases, which costs them some time; the CPU's always are
 };
 
 // Sees, and may change, each layer's FFN: calibration, reports, measurements of one layer's error. One rank only.
@@ -42,32 +44,6 @@ class StageObserver {
  public:
   virtual ~StageObserver() = default;
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
-};
-
-// Executes a rank's plans somewhere else than on the CPU.
-class StepExecutor {
- public:
-  virtual ~StepExecutor() = default;
-  virtual void step(const StepPlan& plan) = 0;
-  // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
-  virtual MatrixView<const float> logits() const = 0;             // [wanted rows, V_r] where the mode gives logits
-  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax
-  virtual std::span<const RowCandidates> candidates() const = 0;  // [wanted rows]      where it gives candidates
-  virtual int64_t kv_pages() const = 0;                           // of its cache, the same on all ranks
-  // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
-  virtual int64_t weight_bytes() const = 0;
-};
-// Collective. options: the engine's, kv_tokens being what the key-value cache should hold; less where memory is short.
-using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
-                                                                 const ShardPlan& plan, Communicator& communicator,
-                                                                 const EngineOptions& options)>;
-
-// What there is besides the CPU to run steps on.
-struct Backend {
-  // Collective, before weights are loaded, by the rank's own thread: takes what this rank runs on. Error where the
-  // ranks cannot run on what they have.
-  std::function<void(Communicator&)> take;
-  MakeExecutor make;
 };
 
 // What the steps so far cost this rank.
@@ -96,10 +72,41 @@ struct EngineStatistics {
   } waits;
 };
 
+// By EngineStatistics::Phase.
+using PhaseBytes = std::array<int64_t, EngineStatistics::phases>;
+using PhaseSeconds = std::array<double, EngineStatistics::phases>;
+
+// Executes a rank's plans somewhere else than on the CPU.
+class StepExecutor {
+ public:
+  virtual ~StepExecutor() = default;
+  virtual void step(const StepPlan& plan) = 0;
+  // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
+  virtual MatrixView<const float> logits() const = 0;             // [wanted rows, V_r] where the mode gives logits
+  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax
+  virtual std::span<const RowCandidates> candidates() const = 0;  // [wanted rows]      where it gives candidates
+  virtual int64_t kv_pages() const = 0;                           // of its cache, the same on all ranks
+  // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
+  virtual PhaseBytes weight_bytes() const = 0;
+  virtual PhaseSeconds phase_seconds() const = 0;  // of the last step; 0 without EngineOptions::phases
+};
+// Collective. options: the engine's, kv_tokens being what the key-value cache should hold; less where memory is short.
+using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
+                                                                 const ShardPlan& plan, Communicator& communicator,
+                                                                 const EngineOptions& options)>;
+
+// What there is besides the CPU to run steps on.
+struct Backend {
+  // Collective, before weights are loaded, by the rank's own thread: takes what this rank runs on. Error where the
+  // ranks cannot run on what they have.
+  std::function<void(Communicator&)> take;
+  MakeExecutor make;
+};
+
 class Engine {
  public:
-  // make: what runs the steps, of which hooks, observers and statistics of the CPU's phases then see nothing; none: the
-  // CPU.
+  // make: what runs the steps, of which hooks and observers then see nothing, and statistics no phases unless they are
+  // asked for; none: the CPU.
   Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
          Context& context, const EngineOptions& options, const MakeExecutor& make = {});
   ~Engine();
@@ -123,7 +130,7 @@ class Engine {
 
   void set_ffn_hook(FfnHook* hook);
   void set_observer(StageObserver* observer);
-  int64_t executor_bytes() const;  // StepExecutor::weight_bytes(); 0 on the CPU
+  PhaseBytes executor_bytes() const;  // StepExecutor::weight_bytes(); 0 on the CPU
   const EngineStatistics& statistics() const;
   void reset_statistics();
 

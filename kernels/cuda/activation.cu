@@ -13,6 +13,8 @@ Launch over(MatrixView<const float> x, cudaStream_t stream) {
 }
 
 __global__ void __launch_bounds__(kThreads) activate_kernel(Activation activation, MatrixView<float> x) {
+  let_next_start();
+  wait_for_previous();
   const int64_t column = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (column >= x.cols) return;
   float& value = x.data[blockIdx.x * x.stride + column];
@@ -21,12 +23,16 @@ __global__ void __launch_bounds__(kThreads) activate_kernel(Activation activatio
 
 __global__ void __launch_bounds__(kThreads)
     activate_gated_kernel(Activation activation, MatrixView<const float> gate, MatrixView<float> up) {
+  let_next_start();
+  wait_for_previous();
   const int64_t column = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (column >= up.cols) return;
   up.data[blockIdx.x * up.stride + column] *= activated(activation, gate.data[blockIdx.x * gate.stride + column]);
 }
 
 __global__ void __launch_bounds__(kThreads) soft_cap_kernel(float cap, MatrixView<float> x) {
+  let_next_start();
+  wait_for_previous();
   const int64_t column = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   if (column >= x.cols) return;
   float& value = x.data[blockIdx.x * x.stride + column];
@@ -36,15 +42,17 @@ __global__ void __launch_bounds__(kThreads) soft_cap_kernel(float cap, MatrixVie
 }  // namespace
 
 void activate(cudaStream_t stream, Activation activation, MatrixView<float> x) {
-  launch(activate_kernel, over(x, stream), activation, x);
+  launch_overlapping(activate_kernel, over(x, stream), activation, x);
 }
 
 void activate_gated(cudaStream_t stream, Activation activation, MatrixView<const float> gate, MatrixView<float> up) {
   PLEAT_ASSERT(gate.rows == up.rows && gate.cols == up.cols, gate.rows, " x ", gate.cols, " and ", up.rows, " x ",
                up.cols);
-  launch(activate_gated_kernel, over(up, stream), activation, gate, up);
+  launch_overlapping(activate_gated_kernel, over(up, stream), activation, gate, up);
 }
 
-void soft_cap(cudaStream_t stream, float cap, MatrixView<float> x) { launch(soft_cap_kernel, over(x, stream), cap, x); }
+void soft_cap(cudaStream_t stream, float cap, MatrixView<float> x) {
+  launch_overlapping(soft_cap_kernel, over(x, stream), cap, x);
+}
 
 }  // namespace pleat::cuda

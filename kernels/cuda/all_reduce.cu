@@ -4,13 +4,17 @@
 
 #include "kernels/cuda/meeting.h"
 #include "kernels/cuda/norm_row.h"
+#include "kernels/cuda/packets.h"
 #include "kernels/cuda/sum_terms.h"
 
 namespace pleat::cuda {
 namespace {
 
-constexpr int kThreads = kNormThreads;
+constexpr int kThreads = 256;
 
+// No kernel lets the next one start before its last wait for other ranks is over: where ranks share a device, that
+// would take the room that theirs need.
+//
 // The message [rows, d] is cut into pieces of a row, the same on all ranks; block b works on pieces b, b + blocks, ...
 struct Call {
   AllReduce all;
@@ -25,6 +29,18 @@ struct Call {
   float* y = nullptr;  // where there is a residual: its norm
 
   __device__ int64_t size() const { return int64_t(rows) * d; }
+  // Where in a rank's packets is column i of the row in a term.
+  __device__ int64_t packet(SumOrder::Term term, int64_t row, int i) const {
+    return (term.rank * order.most_nodes + term.node) * size() + row * d + i;
+  }
+  // Of a block that sends and receives a row in packets.
+  size_t packets_shared_bytes() const { return size_t(order.most_nodes + 1) * size_t(d) * sizeof(float); }
+  // Every rank must be heard of.
+  bool fits_packets() const {
+    constexpr size_t kShared = 96u << 10;
+    if (std::find(order.nodes, order.nodes + order.ranks, 0) != order.nodes + order.ranks) return false;
+    return all.ranks * order.most_nodes * (int64_t(rows) * d) <= kPacketFloats && packets_shared_bytes() <= kShared;
+  }
 };
 
 // each(row, begin, end) for the block's pieces: columns [begin, end).
@@ -63,10 +79,12 @@ __device__ void share(const Call& call, int64_t half) {
 }
 
 // Who delivers the last piece of a row normalises it.
+template <int kWidth>
 __device__ void end_piece(const Call& call, int row) {
+  __shared__ NormSums sums;
   if (call.y == nullptr || !last_to_come(call.all.counters + kPiecesDone + row, unsigned(call.pieces))) return;
   const int64_t at = int64_t(row) * call.d;
-  norm_row(call.d, call.norm, call.target.residual + at, call.y + at);
+  norm_row<kWidth>(call.d, call.norm, call.target.residual + at, call.y + at, sums);
 }
 
 // step 0: read the epoch, which says the half of the exchange buffers
@@ -77,16 +95,112 @@ __device__ void end_piece(const Call& call, int row) {
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) one_shot(Call call) {
   unsigned epoch = 0;
+  wait_for_previous();
   if (!enter(call.all, epoch)) return;
   const int64_t half = epoch % 2 * call.all.capacity;
   share<kWidth>(call, half);
   if (!meet(call.all, 0, epoch)) return;
+  let_next_start();
   for_pieces(call, [&](int row, int begin, int end) {
     const int64_t at = int64_t(row) * call.d;
     for_columns<kWidth>(begin, end, [&](int i) { call.target.take(at + i, i, sum_ranks<kWidth>(call, half, at + i)); });
-    end_piece(call, row);
+    end_piece<kWidth>(call, row);
   });
   leave(call.all, epoch);
+}
+
+// The thread's columns from i on of the terms [first, first + kLoads), those of other ranks when they have come. False:
+// somebody's did not come.
+template <int kWidth, int kLoads>
+__device__ bool receive(const Call& call, unsigned epoch, int64_t row, int i, const float* given, int first,
+                        Floats<kWidth> (&loaded)[kLoads]) {
+  const AllReduce& all = call.all;
+  const Packet* const packets = packets_of(all, all.rank, epoch);
+  const auto comes_from_peer = [&](int k) {
+    return first + k < call.order.terms && call.order.term[first + k].rank != all.rank;
+  };
+  Packets<kWidth> arriving[kLoads];
+  for (unsigned looks = 1;; ++looks) {
+    int missing = -1;
+    for (int k = 0; k < kLoads; ++k)
+      if (comes_from_peer(k))
+        arriving[k] = Packets<kWidth>::look(packets + call.packet(call.order.term[first + k], row, i));
+    for (int k = 0; k < kLoads; ++k)
+      if (missing < 0 && comes_from_peer(k) && !arriving[k].have_come(epoch)) missing = call.order.term[first + k].rank;
+    if (missing < 0) break;
+    if (waits_in_vain(all, looks, missing)) return false;
+    __nanosleep(20);
+  }
+  for (int k = 0; k < kLoads; ++k) {
+    if (comes_from_peer(k))
+      loaded[k] = arriving[k].numbers();
+    else if (first + k < call.order.terms)
+      loaded[k] = Floats<kWidth>::load(given + call.order.term[first + k].node * call.d + i);
+  }
+  return true;
+}
+
+// A block a row, whose threads keep to their columns.
+//
+// step 0: read my nodes, and the epoch, which says the half of the packets
+// step 1: send my nodes to every other rank
+// step 2: add all ranks' nodes, in the given order, as they come
+// step 3: if all have come, deliver the sum and normalise the row
+// step 4: the last block advances the epoch
+template <int kWidth>
+__global__ void __launch_bounds__(kNormSums* kWarp) by_packets(Call call) {
+  constexpr int kLoads = 2;
+  __shared__ NormSums sums;
+  __shared__ SharedArray<bool, kNormSums> came;
+  const AllReduce& all = call.all;
+  const int d = call.d, nodes = call.order.nodes[all.rank], warp = int(threadIdx.x) / kWarp;
+  const int64_t row = blockIdx.x, at = row * d;
+  float* const given = dynamic_shared<float>();               // [nodes, d], then the sum [d]
+  float* const residual = given + call.order.most_nodes * d;  // [d]
+  if (call.y != nullptr) prefetch_norm<kWidth>(d, call.norm);
+  wait_for_previous();
+  for_columns_of_row<kWidth>(d, [&](int i) {
+    for (int node = 0; node < nodes; ++node)
+      Floats<kWidth>::load(call.mine + node * call.size() + at + i).store(given + node * d + i);
+    if (call.target.residual != nullptr) Floats<kWidth>::load(call.target.residual + at + i).store(residual + i);
+  });
+  unsigned epoch = 0;
+  if (!enter(all, epoch)) return;
+
+  for (int step = 1; step < all.ranks; ++step) {
+    const int peer = (all.rank + step) % all.ranks;
+    Packet* const to = packets_of(all, peer, epoch);
+    for_columns_of_row<kWidth>(d, [&](int i) {
+      for (int node = 0; node < nodes; ++node)
+        Packets<kWidth>::send(Floats<kWidth>::load(given + node * d + i), epoch,
+                              to + call.packet({uint8_t(all.rank), uint8_t(node)}, row, i));
+    });
+  }
+
+  bool all_came = true;
+  for_columns_of_row<kWidth>(d, [&](int i) {
+    const auto sum = add_terms<kWidth, kLoads>(call.order, [&](int first, Floats<kWidth>(&loaded)[kLoads]) {
+      all_came = all_came && receive<kWidth, kLoads>(call, epoch, row, i, given, first, loaded);
+    });
+    sum.store(given + i);
+  });
+  const bool warps_came = __all_sync(~0u, all_came);
+  if (threadIdx.x % kWarp == 0) came[warp] = warps_came;
+  __syncthreads();
+  for (int i = 0; i < int(blockDim.x) / kWarp; ++i) all_came = all_came && came[i];
+  if (!all_came) return;
+  let_next_start();
+
+  for_columns_of_row<kWidth>(d, [&](int i) {
+    auto sum = Floats<kWidth>::load(given + i);
+    if (call.target.residual == nullptr) return sum.store(call.target.out + at + i);
+    if (call.target.bias != nullptr) sum = sum + Floats<kWidth>::load(call.target.bias + i);
+    const auto added = Floats<kWidth>::load(residual + i) + sum;
+    added.store(call.target.residual + at + i);
+    added.store(residual + i);
+  });
+  if (call.y != nullptr) norm_row<kWidth>(d, call.norm, residual, call.y + at, sums);
+  leave(all, epoch);
 }
 
 // Each piece has a slice of so many columns a rank.
@@ -103,6 +217,7 @@ template <int kWidth>
 __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
   const AllReduce& all = call.all;
   unsigned epoch = 0;
+  wait_for_previous();
   if (!enter(all, epoch)) return;
   const int64_t half = epoch % 2 * all.capacity;
   share<kWidth>(call, half);
@@ -115,6 +230,7 @@ __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
     });
   });
   if (!meet(all, 1, epoch)) return;
+  let_next_start();
   for_pieces(call, [&](int row, int begin, int end) {
     const int64_t at = int64_t(row) * call.d;
     const int slice = slice_size(end - begin, all.ranks);
@@ -122,7 +238,7 @@ __global__ void __launch_bounds__(kThreads) two_shot(Call call) {
       const float* const from = all.peers.exchange[(i - begin) / slice] + half;
       call.target.take(at + i, i, Floats<kWidth>::load(from + at + i));
     });
-    end_piece(call, row);
+    end_piece<kWidth>(call, row);
   });
   leave(all, epoch);
 }
@@ -133,16 +249,20 @@ void run(cudaStream_t stream, Call& call) {
   PLEAT_ASSERT(call.rows >= 1 && call.rows <= kAllReduceRows, call.rows, " rows");
   const int64_t size = int64_t(call.rows) * call.d;
   PLEAT_ASSERT(call.order.most_nodes * size <= all.capacity, "a message of ", call.rows, " x ", call.d);
+  const bool vectors = call.d % 4 == 0;
+  const bool two_shots = int64_t(sizeof(float)) * call.order.terms * size >= all.two_shot_bytes;
+  if (!two_shots && call.fits_packets()) {
+    const unsigned threads = unsigned(norm_threads(call.d, vectors ? 4 : 1));
+    return launch_overlapping(vectors ? by_packets<4> : by_packets<1>,
+                              {unsigned(call.rows), threads, call.packets_shared_bytes(), stream}, call);
+  }
   const int for_every_thread = (call.d + 4 * kThreads - 1) / (4 * kThreads);
   const int most = std::clamp(for_every_thread, 1, std::max(1, kAllReduceBlocks / call.rows));
   call.piece = ((call.d + most - 1) / most + 3) / 4 * 4;
   call.pieces = (call.d + call.piece - 1) / call.piece;
   const unsigned blocks = unsigned(std::min(kAllReduceBlocks, call.rows * call.pieces));
-  const bool vectors = call.d % 4 == 0;
-  const auto kernel = int64_t(sizeof(float)) * call.order.terms * size < all.two_shot_bytes
-                          ? (vectors ? one_shot<4> : one_shot<1>)
-                          : (vectors ? two_shot<4> : two_shot<1>);
-  launch(kernel, {blocks, kThreads, 0, stream}, call);
+  const auto kernel = two_shots ? (vectors ? two_shot<4> : two_shot<1>) : (vectors ? one_shot<4> : one_shot<1>);
+  launch_overlapping(kernel, {blocks, kThreads, 0, stream}, call);
 }
 
 }  // namespace

@@ -2,12 +2,14 @@
 // All-reduce of a decode step between the GPUs of one host: each rank reads the others' memory, in one launch, which
 // can end with the residual addition and normalisation that follow. All ranks get the same bits.
 //
-// One-shot: every rank reads everything and adds it. Two-shot: every rank adds its slices, the others copy the result;
-// less to read (2/R of it), one wait more. Both add in the same order, which the caller gives (sum_order.h).
+// In packets: every rank sends what it gives to the others, for small messages (packets.h). One-shot: every rank reads
+// everything and adds it. Two-shot: every rank adds its slices, the others copy the result; less to read (2/R of it),
+// one wait more. All add in the same order, which the caller gives (sum_order.h).
 //
 // A call waits for the same call of the other ranks: all make the same calls in the same order, on one stream each
 // (a captured graph is fine), and no two calls of a rank may overlap. Block b of a rank waits for block b of the others
-// only. At most kAllReduceBlocks blocks of 256 threads must find room beside what else runs.
+// only. At most kAllReduceBlocks blocks of 256 threads, or where packets are sent as many of up to 1024 as there are
+// rows, must find room beside what else runs.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,8 +21,10 @@ namespace pleat::cuda {
 
 constexpr int kAllReduceBlocks = 128;
 constexpr int kAllReduceRows = 1024;
-// Words of a rank's flags and of its counters.
-constexpr size_t kAllReduceFlags = size_t(2) * kAllReduceBlocks * kMaxRanks;
+constexpr int64_t kPacketFloats = 64 << 10;  // all ranks' nodes together of a message that is sent in packets
+// Words of a rank's flags, the packets that are sent to it behind them, and of its counters.
+constexpr size_t kMeetingFlags = size_t(2) * kAllReduceBlocks * kMaxRanks;
+constexpr size_t kAllReduceFlags = kMeetingFlags + 2 * 2 * kPacketFloats;
 constexpr size_t kAllReduceCounters = 3 + kAllReduceRows;
 
 // Where the ranks' memory is for this rank: plain pointers between threads, mapped ones (CUDA IPC, NCCL windows)
@@ -37,7 +41,7 @@ struct AllReduce {
   int ranks = 1;
   PeerBuffers peers{};
   int64_t capacity = 0;             // floats, a multiple of 4: of the largest message, see below
-  int64_t two_shot_bytes = 0;       // two-shot where one-shot would read so many bytes or more
+  int64_t two_shot_bytes = 0;       // two-shot where each rank would otherwise read so many bytes or more
   unsigned* counters = nullptr;     // [kAllReduceCounters] this rank's device memory, all 0 before its first call
   unsigned spins = 0;               // so many looks at a flag, some 0.1 to 1 us each, then a wait has failed
   const unsigned* abort = nullptr;  // a word of the host's memory: other than 0 ends every wait

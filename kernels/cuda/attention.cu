@@ -2,12 +2,16 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/attention_rows.h"
+#include "kernels/cuda/attention_page.h"
 
 namespace pleat::cuda {
 namespace {
 
-constexpr int kCombineThreads = 128;
+constexpr int kAttendThreads = kSplitPages * kWarp;  // a warp a page of the split
+constexpr int kAttendBlocks = 3;                     // that a processor has room for
+constexpr int kBlocksAtOnce = 132 * kAttendBlocks;   // in a large device: with so many, each takes several splits
+constexpr int kCombineWarps = 8;
+constexpr int kMostChannels = kWarp * kLaneChannels;
 
 struct AttentionWork {
   const float* q;
@@ -16,70 +20,154 @@ struct AttentionWork {
   CacheBlocks cache;
   AttentionScores scores;
   HeadGroups groups;
-  TileShape shape;
-  float* parts;         // [rows, q_heads, splits, head_size + 2] sums of values, highest score, total
-  int q_heads, splits;  // splits: of a row at most
+  int q_heads, blocks;  // blocks: to a kv head, each of a few of its query heads
+  int splits;           // of a row at most
+  bool in_eights;       // see PageView
+  float* values;        // [rows, q_heads, splits, head_size] sums of exp(score - highest) value
+  SplitSums* sums;      // [rows, q_heads, splits]
 
-  __device__ float* part(int row, int q_head, int split) const {
-    return parts + ((int64_t(row) * q_heads + q_head) * splits + split) * (cache.head_size + 2);
+  __device__ int64_t part(int row, int q_head, int split) const {
+    return (int64_t(row) * q_heads + q_head) * splits + split;
   }
 };
 
-__device__ void end_heads(const AttentionWork& work, const TileMemory& memory, int row, int q_head, int heads,
-                          int split) {
+// Adds up what the lanes have of a split's pages, in the pages' order, and writes it: `part` is that of the first head.
+//   shares [kSplitPages, kShares, kHeads, kChannels], highest and totals [kSplitPages, kHeads]
+template <int kShares, int kHeads, int kChannels>
+__device__ void end_split(const AttentionWork& work, int64_t part, int heads, const float* shares, const float* highest,
+                          const float* totals) {
+  constexpr int kQuads = kChannels / kQuad;
   const int head_size = work.cache.head_size;
-  for (int i = int(threadIdx.x); i < heads * head_size; i += kAttentionThreads) {
-    const int head = i / head_size, channel = i % head_size;
-    work.part(row, q_head + head, split)[channel] = memory.out[head * work.shape.quads() * kQuad + channel];
-  }
-  for (int head = int(threadIdx.x); head < heads; head += kAttentionThreads) {
-    float* const part = work.part(row, q_head + head, split);
-    part[head_size] = memory.highest[head];
-    part[head_size + 1] = memory.total[head];
+  for (int item = int(threadIdx.x); item < heads * kQuads; item += kAttendThreads) {
+    const int head = item / kQuads, channel = item % kQuads * kQuad;
+    SplitSums sums;
+    for (int page = 0; page < kSplitPages; ++page) sums.highest = fmaxf(sums.highest, highest[page * kHeads + head]);
+    Quad value{};
+#pragma unroll
+    for (int page = 0; page < kSplitPages; ++page) {
+      const float factor = __expf(highest[page * kHeads + head] - sums.highest);
+      sums.total = fmaf(totals[page * kHeads + head], factor, sums.total);
+      Quad of_page{};
+#pragma unroll
+      for (int share = page * kShares; share < (page + 1) * kShares; ++share)
+        of_page = of_page + Quad::load(shares + (share * kHeads + head) * kChannels + channel);
+#pragma unroll
+      for (int c = 0; c < kQuad; ++c) value.at[c] = fmaf(of_page.at[c], factor, value.at[c]);
+    }
+    const int64_t of_head = part + int64_t(head) * work.splits;
+    if (channel == 0) work.sums[of_head] = sums;
+    float* const to = work.values + of_head * head_size + channel;
+    if (work.in_eights && channel < head_size) {
+      value.store(to);
+    } else {
+      for (int c = 0; c < kQuad; ++c)
+        if (channel + c < head_size) to[c] = value.at[c];
+    }
   }
 }
 
-// One block a row, kv head and split. Splits are counted from the first one that the row sees.
-template <class Element, int kRun, int kHeads>
-__global__ void __launch_bounds__(kAttentionThreads, 4) attend_splits(AttentionWork work) {
-  const int row = int(blockIdx.x), kv_head = int(blockIdx.y), split = int(blockIdx.z);
+// A block's splits of a row for kHeads query heads of a kv head: every gridDim.z-th, counted from the first one that
+// the row sees. A split's keys and values are on their way while the one before is computed with. Positions and page
+// tables are read before the kernel before has ended: no kernel writes them.
+template <class Element, int kLanes, int kHeads>
+__global__ void __launch_bounds__(kAttendThreads, kAttendBlocks) attend_splits(AttentionWork work) {
+  using Attention = PageAttention<Element, kLanes, kHeads>;
+  constexpr int kChannels = kLanes * kLaneChannels;
+  __shared__ SharedArray<float, kSplitPages * kPageTokens * kHeads> weights;
+  __shared__ SharedArray<float, kSplitPages * kHeads> highest, totals;
+  __shared__ SharedArray<float, kSplitPages * Attention::kTokens * kHeads * kChannels> shares;
+  const int row = int(blockIdx.x), kv_head = int(blockIdx.y) / work.blocks;
+  const int first_head = int(blockIdx.y) % work.blocks * kHeads, warp = int(threadIdx.x) / kWarp;
+  const int q_head = work.groups.first(kv_head) + first_head;
+  const int heads = min(work.groups.count(kv_head) - first_head, kHeads), head_size = work.cache.head_size;
   const int position = work.rows.positions[row];
-  if (position < 0) return;
   const Seen seen = seen_from(position, work.scores.window);
-  const int q_head = work.groups.first(kv_head), heads = work.groups.count(kv_head);
-  if (split >= seen.splits() || heads == 0) return;
+  const int splits = position >= 0 && heads > 0 ? seen.splits() : 0;
+  // The warp's page of a split, if there is one.
+  const auto page_of = [&](int split) {
+    PageView page;
+    if (split >= splits) return page;
+    page.position = (seen.first_split() + split) * kSplitTokens + warp * kPageTokens;
+    page.seen = {max(seen.begin - page.position, 0), min(seen.end - page.position, kPageTokens)};
+    if (page.is_seen()) page.block = block_of(work.cache, work.rows, row, page.position, kv_head);
+    return page;
+  };
+  PageView page = page_of(int(blockIdx.z));
+  let_next_start();
+  wait_for_previous();
+  if (int(blockIdx.z) >= splits) return;
 
-  const TileMemory memory(work.shape);
-  load_queries(memory, work.shape, heads, work.scores.scale,
-               [&](int head) { return work.q + row * work.q_stride + int64_t(q_head + head) * work.cache.head_size; });
-  clear_heads(memory, work.shape);
-  if constexpr (kRun == 1) clear_tile(memory, work.shape);
-  const int split_begin = (seen.first_split() + split) * kSplitTokens;
-  const int first = max(seen.begin, split_begin), last = min(seen.end, split_begin + kSplitTokens);
-  for (int tile = first / kTile * kTile; tile < last; tile += kTile) {
-    const TileRange range{max(first - tile, 0), min(last - tile, kTile)};
-    attend_tile<Element, kRun, kHeads>(
-        work.cache, work.rows, row, kv_head, tile, range, work.scores, work.shape, memory, heads,
-        [&](int head) { return q_head + head; }, [&](int) { return range; });
+  Attention attention{{work.cache.keys, work.cache.values, head_size, work.cache.scale_bytes, work.in_eights},
+                      weights.data() + warp * kPageTokens * kHeads};
+  typename Attention::Loaded keys, values;
+  attention.load(work.cache.keys, page, 0, keys);
+  attention.load(work.cache.values, page, 0, values);
+  attention.load_queries(work.q + row * work.q_stride + int64_t(q_head) * head_size, heads, work.scores.scale);
+  for (int split = int(blockIdx.z); split < splits; split += int(gridDim.z)) {
+    const PageView next = page_of(split + int(gridDim.z));
+    float* const page_highest = highest.data() + warp * kHeads;
+    float* const page_total = totals.data() + warp * kHeads;
+    attention.clear();
+    if (page.is_seen())
+      attention.find_weights(page, keys, work.scores, q_head, heads, page_highest, page_total);
+    else if (int(threadIdx.x) % kWarp < kHeads)
+      page_highest[threadIdx.x % kWarp] = -INFINITY, page_total[threadIdx.x % kWarp] = 0;
+    attention.load(work.cache.keys, next, 0, keys);
+    if (page.is_seen()) attention.add_up_values(page, values);
+    attention.load(work.cache.values, next, 0, values);
+    attention.store(shares.data() + int(threadIdx.x) / kLanes * kHeads * kChannels);
+    __syncthreads();
+    end_split<Attention::kTokens, kHeads, kChannels>(work, work.part(row, q_head, split), heads, shares.data(),
+                                                     highest.data(), totals.data());
+    __syncthreads();
+    page = next;
   }
-  __syncthreads();
-  end_heads(work, memory, row, q_head, heads, split);
 }
 
-// One block a row and query head adds its splits in their order.
-__global__ void __launch_bounds__(kCombineThreads) combine_splits(AttentionWork work, float* out, int64_t out_stride) {
+// One block a row and query head adds its splits, warp w those from w on, kCombineWarps apart; a lane takes kWidth
+// neighbouring channels.
+template <int kWidth>
+__global__ void __launch_bounds__(kCombineWarps* kWarp)
+    combine_splits(AttentionWork work, float* out, int64_t out_stride) {
+  __shared__ SharedArray<float, kCombineWarps * kMostChannels> shares;
+  __shared__ SharedArray<float, kCombineWarps> totals;
   const int row = int(blockIdx.x), q_head = int(blockIdx.y), head_size = work.cache.head_size;
+  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   const int position = work.rows.positions[row];
+  let_next_start();
+  wait_for_previous();
   if (position < 0) return;
   const int splits = seen_from(position, work.scores.window).splits();
-  for (int channel = int(threadIdx.x); channel < head_size; channel += kCombineThreads) {
-    SplitSums sums;
-    float sum = 0;
-    for (int split = 0; split < splits; ++split) {
-      const float* const part = work.part(row, q_head, split);
-      sum = sums.add(part[head_size], part[head_size + 1]).sum(sum, part[channel]);
+  const int64_t first = work.part(row, q_head, 0);
+  const SplitSums* const sums = work.sums + first;
+  float highest = -INFINITY;
+  for (int split = lane; split < splits; split += kWarp) highest = fmaxf(highest, sums[split].highest);
+  highest = warp_max(highest);
+
+  float total = 0;
+  for (int split = warp; split < splits; split += kCombineWarps)
+    total = fmaf(sums[split].total, __expf(sums[split].highest - highest), total);
+  if (lane == 0) totals[warp] = total;
+  for (int channel = lane * kWidth; channel < head_size; channel += kWarp * kWidth) {
+    Floats<kWidth> share{};
+#pragma unroll 4
+    for (int split = warp; split < splits; split += kCombineWarps) {
+      const auto value = Floats<kWidth>::load(work.values + (first + split) * head_size + channel);
+      const float factor = __expf(sums[split].highest - highest);
+#pragma unroll
+      for (int c = 0; c < kWidth; ++c) share.at[c] = fmaf(value.at[c], factor, share.at[c]);
     }
-    out[row * out_stride + int64_t(q_head) * head_size + channel] = sum / sums.total;
+    share.store(shares.data() + warp * kMostChannels + channel);
+  }
+  __syncthreads();
+  for (int channel = int(threadIdx.x); channel < head_size; channel += kCombineWarps * kWarp) {
+    float sum = 0, of_all = 0;
+#pragma unroll
+    for (int i = 0; i < kCombineWarps; ++i) {
+      sum += shares[i * kMostChannels + channel];
+      of_all += totals[i];
+    }
+    out[row * out_stride + int64_t(q_head) * head_size + channel] = sum / of_all;
   }
 }
 
@@ -88,14 +176,28 @@ int splits_below(int max_positions) { return (max_positions + kSplitTokens - 1) 
 // A window of w positions lies in at most this many splits.
 int splits_of_window(int64_t window) { return int((window + kSplitTokens - 2) / kSplitTokens) + 1; }
 
-template <class Element, int kRun>
-void attend(const AttentionWork& work, cudaStream_t stream) {
-  const Launch how{dim3(unsigned(work.rows.count), unsigned(work.cache.kv_heads), unsigned(work.splits)),
-                   kAttentionThreads, work.shape.shared_bytes(), stream};
-  if (work.shape.heads == 1)
-    launch(attend_splits<Element, kRun, 1>, how, work);
+template <class Element, int kLanes>
+void attend(AttentionWork work, cudaStream_t stream) {
+  const auto launch_for = [&]<int kHeads>(std::integral_constant<int, kHeads>) {
+    work.blocks = (work.groups.largest + kHeads - 1) / kHeads;
+    const int heads = work.cache.kv_heads * work.blocks;
+    const int splits = std::clamp(kBlocksAtOnce / (work.rows.count * heads), 1, work.splits);
+    launch_overlapping(attend_splits<Element, kLanes, kHeads>,
+                       {dim3(unsigned(work.rows.count), unsigned(heads), unsigned(splits)), kAttendThreads, 0, stream},
+                       work);
+  };
+  if (work.groups.largest == 1)
+    launch_for(std::integral_constant<int, 1>());
   else
-    launch(attend_splits<Element, kRun, kHeadsAtOnce>, how, work);
+    launch_for(std::integral_constant<int, kHeadsAtOnce>());
+}
+
+// Lanes to a token: enough for its channels.
+template <class Element>
+void attend(const AttentionWork& work, cudaStream_t stream) {
+  if (work.cache.head_size <= 8 * kLaneChannels) return attend<Element, 8>(work, stream);
+  if (work.cache.head_size <= 16 * kLaneChannels) return attend<Element, 16>(work, stream);
+  attend<Element, 32>(work, stream);
 }
 
 }  // namespace
@@ -109,24 +211,29 @@ void attention(cudaStream_t stream, MatrixView<const float> q, const PagedRows& 
                MatrixView<float> out) {
   const int q_heads = int(kv_of_head.size());
   check_attention(q, rows, cache, kv_of_head, out);
-  AttentionWork all{.q = q.data,
-                    .q_stride = q.stride,
-                    .rows = rows,
-                    .cache = blocks_of(cache),
-                    .scores = scores,
-                    .groups = {kv_of_head, cache.kv_heads},
-                    .shape = {1, cache.head_size},
-                    .parts = work,
-                    .q_heads = q_heads,
-                    .splits = splits_below(max_positions)};
-  if (scores.window > 0 && scores.window < max_positions)
-    all.splits = std::min(all.splits, splits_of_window(scores.window));
-  if (all.groups.largest > 1) all.shape.heads = padded_heads(all.groups.largest);
-  check_shared_bytes(all.shape.shared_bytes(), all.shape.heads, cache.head_size);
-
-  with_reads_of(cache, [&]<class Element>(Element, auto run) { attend<Element, run()>(all, stream); });
-  launch(combine_splits, {dim3(unsigned(rows.count), unsigned(q_heads)), kCombineThreads, 0, stream}, all, out.data,
-         out.stride);
+  PLEAT_REQUIRE(cache.head_size <= kMostChannels, "attention's heads have a size of at most ", kMostChannels, ", not ",
+                cache.head_size);
+  int splits = splits_below(max_positions);
+  if (scores.window > 0 && scores.window < max_positions) splits = std::min(splits, splits_of_window(scores.window));
+  const int64_t parts = int64_t(rows.count) * q_heads * splits;
+  const bool in_eights = cache.head_size % kLaneChannels == 0 && q.stride % kQuad == 0 &&
+                         reinterpret_cast<uintptr_t>(q.data) % sizeof(Quad) == 0;
+  const AttentionWork all{.q = q.data,
+                          .q_stride = q.stride,
+                          .rows = rows,
+                          .cache = blocks_of(cache),
+                          .scores = scores,
+                          .groups = {kv_of_head, cache.kv_heads},
+                          .q_heads = q_heads,
+                          .blocks = 0,
+                          .splits = splits,
+                          .in_eights = in_eights,
+                          .values = work,
+                          .sums = reinterpret_cast<SplitSums*>(work + parts * cache.head_size)};
+  with_element(cache.dtype, [&]<class Element>(Element) { attend<Element>(all, stream); });
+  launch_overlapping(in_eights ? combine_splits<kQuad> : combine_splits<1>,
+                     {dim3(unsigned(rows.count), unsigned(q_heads)), kCombineWarps * kWarp, 0, stream}, all, out.data,
+                     out.stride);
 }
 
 }  // namespace pleat::cuda

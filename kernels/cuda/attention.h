@@ -14,7 +14,7 @@
 namespace pleat::cuda {
 
 // A row's positions are cut into splits of this many pages, which are attended side by side.
-constexpr int kSplitPages = 8;
+constexpr int kSplitPages = 4;
 
 // The floats that attention() needs to keep its splits' results, for rows at positions below max_positions.
 size_t attention_work(int rows, int q_heads, int head_size, int max_positions);
@@ -22,13 +22,12 @@ size_t attention_work(int rows, int q_heads, int head_size, int max_positions);
 // out[row, head] = softmax(scores) values over the row's positions; query head h reads kv head kv_of_head[h].
 //   q, out      [rows, q_heads * head_size] f32
 //   cache       keys and values as in kernels/kv_cache.h, at multiples of 16 bytes, whole (kept_channels is 0)
-//   kv_of_head  [q_heads] on the host, ascending; the query heads of one kv head read its keys and values once
+//   kv_of_head  [q_heads] on the host, ascending
 //   scores      its slopes are on the device
-//   work        [attention_work(...)]
-// q, cache, out and work are on the device, and so are the rows' positions, below max_positions. A launch's shape
-// follows from the host's arguments alone. A row's bits depend on its position, not on other rows nor max_positions.
-// Error(invalid) where a kv head's query heads need more shared memory than a device has: 160 KiB must hold
-// 8 * head_size bytes for each of them, and 256 * head_size for the keys and values they look at together.
+//   work        [attention_work(...)], at a multiple of 16 bytes
+// q, cache, out and work are on the device, and so are the rows' positions, below max_positions, and page tables, which
+// no kernel writes. A launch's shape follows from the host's arguments alone. A row's bits depend on its position, not
+// on other rows nor max_positions. Error(invalid) for heads of a size above 256.
 void attention(StreamHandle stream, MatrixView<const float> q, const PagedRows& rows, const KvCache& cache,
                std::span<const int> kv_of_head, const AttentionScores& scores, int max_positions, float* work,
                MatrixView<float> out);

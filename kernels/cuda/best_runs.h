@@ -1,73 +1,110 @@
 #pragma once
-// The best of a block's candidates, by bitonic sorts of short runs and pairwise merges that keep the better half
-// (Shanbhag et al., Efficient Top-K Query Processing on GPUs, SIGMOD 2018). Included by .cu files only; all threads
-// call.
+// The best of many candidates, sorted: every warp sorts its own in registers, then warps merge pairwise and keep the
+// better half (Shanbhag et al., Efficient Top-K Query Processing on GPUs, SIGMOD 2018). Included by .cu files only; all
+// lanes of a warp call.
 #include "device_language.h"
 #include "kernels/cuda/candidates.h"
+#include "kernels/cuda/sums.h"
 
 namespace pleat::cuda {
 
-constexpr int kRunThreads = 256;
-constexpr int kRunSlots = 2048;
-using RunSlots = SharedArray<Candidate, kRunSlots>;
+// A candidate as a number, which is the larger the better the candidate is: its value's bits in the order of floats (-0
+// is 0), then its token, the lower the better. No value is NaN.
+using Ranked = uint64_t;
 
-// Behind every token, one whose logit is -inf too: its token is the largest as an unsigned number.
-__device__ inline Candidate no_candidate() { return {-INFINITY, -1}; }
-
-// A total order: no value is NaN.
-__device__ inline bool is_before(Candidate a, Candidate b) {
-  return a.value != b.value ? a.value > b.value : unsigned(a.token) < unsigned(b.token);
+__device__ inline Ranked ranked(float value, int token) {
+  const unsigned bits = __float_as_uint(value + 0.0f), sign = 1u << 31;
+  return Ranked((bits & sign) != 0 ? ~bits : bits | sign) << 32 | ~unsigned(token);
 }
-
-__device__ inline void put_in_order(RunSlots& slots, int first, int second) {
-  const Candidate a = slots[first], b = slots[second];
-  if (!is_before(b, a)) return;
-  slots[first] = b;
-  slots[second] = a;
+__device__ inline float value_of(Ranked candidate) {
+  const unsigned bits = unsigned(candidate >> 32), sign = 1u << 31;
+  return __uint_as_float((bits & sign) != 0 ? bits ^ sign : ~bits);
 }
+__device__ inline int token_of(Ranked candidate) { return int(~unsigned(candidate)); }
 
-// work(i) for i < count, each on some thread; what it wrote is seen after it.
-template <class Work>
-__device__ void for_each_index(int count, Work work) {
-  for (int i = int(threadIdx.x); i < count; i += kRunThreads) work(i);
-  __syncthreads();
-}
+// Behind every token, one whose logit is -inf too.
+__device__ inline Ranked no_candidate() { return ranked(-INFINITY, -1); }
 
-// The lower slot of the i-th pair that is `distance`, a power of two, apart.
-__device__ inline int lower_of_pair(int i, int distance) { return 2 * i - (i & (distance - 1)); }
+__device__ inline Ranked better(Ranked a, Ranked b) { return a > b ? a : b; }
+__device__ inline Ranked worse(Ranked a, Ranked b) { return a > b ? b : a; }
 
-// Sorts every run of `length` slots, a power of two. Two sorted halves become a whole by comparing the first's best
-// with the second's last and so on, which leaves bitonic halves, each all before or behind the other; those are then
-// halved on.
-__device__ inline void sort_runs(RunSlots& slots, int length) {
-  for (int half = 1; half < length; half *= 2) {
-    for_each_index(kRunSlots / 2, [&](int i) {
-      const int low = lower_of_pair(i, half), offset = i & (half - 1);
-      put_in_order(slots, low, low + 2 * (half - offset) - 1);
-    });
-    for (int distance = half / 2; distance > 0; distance /= 2)
-      for_each_index(kRunSlots / 2, [&](int i) {
-        const int low = lower_of_pair(i, distance);
-        put_in_order(slots, low, low + distance);
-      });
+// The best kKept of some candidates, in a warp's registers: 1, or 2 kWarp.
+template <int kKept>
+class BestRun;
+
+template <>
+class BestRun<1> {
+ public:
+  // Of a lane's two candidates each.
+  __device__ BestRun(Ranked a, Ranked b) : best_(better(a, b)) {
+    for (int with = kWarp / 2; with > 0; with /= 2) best_ = better(best_, __shfl_xor_sync(~0u, best_, with));
   }
-}
+  __device__ explicit BestRun(const Ranked* from) : best_(*from) {}
+  __device__ void store(Ranked* to) const {
+    if (threadIdx.x % kWarp == 0) *to = best_;
+  }
+  __device__ void merge(const Ranked* run) { best_ = better(best_, *run); }
 
-// Of sorted runs of `length`, the best `length` of all, sorted, in the first run. What is in the others is lost.
-__device__ inline void keep_best_run(RunSlots& slots, int length) {
-  for (int stride = length; stride < kRunSlots; stride *= 2) {  // runs still alive begin `stride` apart
-    const int alive = kRunSlots / (2 * stride) * length;        // slots of those that stay so
-    const int spread = 2 * stride / length;
-    const auto slot_of = [&](int i) { return (i - (i & (length - 1))) * spread + (i & (length - 1)); };
-    for_each_index(alive, [&](int i) {
-      const int slot = slot_of(i), offset = i & (length - 1);
-      put_in_order(slots, slot, slot + stride + length - 1 - 2 * offset);
-    });
-    for (int distance = length / 2; distance > 0; distance /= 2)
-      for_each_index(alive / 2, [&](int i) {
-        const int low = slot_of(lower_of_pair(i, distance));
-        put_in_order(slots, low, low + distance);
-      });
+ private:
+  Ranked best_;
+};
+
+// Lane l has numbers l and 32 + l of the run, which is sorted, the best first.
+template <>
+class BestRun<2 * kWarp> {
+ public:
+  // Two sorted halves become a whole by comparing the first's best with the second's last and so on, which leaves
+  // bitonic halves, each all before or behind the other; those are then halved on.
+  __device__ BestRun(Ranked a, Ranked b) : low_(a), high_(b) {
+#pragma unroll
+    for (int half = 1; half < kWarp; half *= 2) {
+      put_in_order(2 * half - 1, half);
+      halve(half / 2);
+    }
+    const Ranked last = __shfl_xor_sync(~0u, high_, kWarp - 1), first = __shfl_xor_sync(~0u, low_, kWarp - 1);
+    low_ = better(low_, last);
+    high_ = worse(high_, first);
+    halve(kWarp / 2);
+  }
+  __device__ explicit BestRun(const Ranked* from) : low_(from[lane()]), high_(from[kWarp + lane()]) {}
+  __device__ void store(Ranked* to) const {
+    to[lane()] = low_;
+    to[kWarp + lane()] = high_;
+  }
+  // Keeps the better half of this run and another.
+  __device__ void merge(const Ranked* run) {
+    const Ranked a = better(low_, run[2 * kWarp - 1 - lane()]), b = better(high_, run[kWarp - 1 - lane()]);
+    low_ = better(a, b);
+    high_ = worse(a, b);
+    halve(kWarp / 2);
+  }
+
+ private:
+  __device__ static int lane() { return int(threadIdx.x) % kWarp; }
+  // Lanes whose numbers differ in the bits of `mask`, `top` the highest of these: the lower lane gets the better one.
+  __device__ void put_in_order(int mask, int top) {
+    const Ranked low = __shfl_xor_sync(~0u, low_, mask), high = __shfl_xor_sync(~0u, high_, mask);
+    const bool first = (lane() & top) == 0;
+    low_ = first ? better(low_, low) : worse(low_, low);
+    high_ = first ? better(high_, high) : worse(high_, high);
+  }
+  __device__ void halve(int from) {
+#pragma unroll
+    for (int distance = from; distance > 0; distance /= 2) put_in_order(distance, distance);
+  }
+
+  Ranked low_, high_;
+};
+
+// The best of all warps' runs, in warp 0.   runs [warps][kKept] in shared memory, which is overwritten. All threads of
+// the block call it.
+template <int kKept>
+__device__ void merge_warps(BestRun<kKept>& run, Ranked* runs) {
+  const int warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
+  for (int stride = 1; stride < warps; stride *= 2) {
+    if (warp % (2 * stride) == stride) run.store(runs + warp * kKept);
+    __syncthreads();
+    if (warp % (2 * stride) == 0) run.merge(runs + (warp + stride) * kKept);
   }
 }
 

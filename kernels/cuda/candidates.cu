@@ -1,6 +1,6 @@
 #include "kernels/cuda/candidates.h"
 
-#include <bit>
+#include <type_traits>
 
 #include "kernels/cuda/activate.h"
 #include "kernels/cuda/best_runs.h"
@@ -9,9 +9,10 @@
 namespace pleat::cuda {
 namespace {
 
-constexpr int kThreads = kRunThreads;
-constexpr int kSlice = kRunSlots;  // tokens of a block
-constexpr int kEach = kSlice / kThreads;
+constexpr int kSlice = 1024;  // tokens of a block, two a thread
+constexpr int kSliceThreads = kSlice / 2;
+constexpr int kMergeThreads = 1024;  // of a row
+static_assert(kMaxCandidates == 2 * kWarp);
 
 // exp(x - max); inf - inf is nothing.
 __device__ float relative_exp(float x, float max) { return x == max ? 1.0f : expf(x - max); }
@@ -20,74 +21,92 @@ struct Tokens {
   int first, count;
 };
 
-// A block's slice of a row: its best `run` candidates, sorted, and its sum.
-//   slice_best [rows, slices, run], slice_sums [rows, slices]
-__global__ void __launch_bounds__(kThreads) search_slices(Tokens tokens, int run, float soft_cap, const float* logits,
-                                                          Candidate* slice_best, LogitSum* slice_sums) {
-  __shared__ RunSlots slots;
-  const int begin = int(blockIdx.x) * kSlice;
-  const int count = tokens.count - begin < kSlice ? tokens.count - begin : kSlice;
-  logits += int64_t(blockIdx.y) * tokens.count + begin;
-  float values[kEach];
+// The sums over a block of whole warps, in thread 0; all threads call it.
+__device__ LogitSum sum_of_block(float max, float sum, int nans) {
+  __shared__ SharedArray<float, kWarp> sums;
+  __shared__ SharedArray<int, kWarp> counts;
+  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, warps = int(blockDim.x) / kWarp;
+  sum = warp_sum(sum);
+  nans = warp_sum(nans);
+  if (lane == 0) {
+    sums[warp] = sum;
+    counts[warp] = nans;
+  }
+  __syncthreads();
+  if (warp > 0) return {};
+  return {max, warp_sum(lane < warps ? sums[lane] : 0.0f), warp_sum(lane < warps ? counts[lane] : 0)};
+}
+
+// A block's slice of a row: its best kKept candidates, sorted, and its sum.
+//   slice_best [rows, slices, kKept], slice_sums [rows, slices]
+template <int kKept>
+__global__ void __launch_bounds__(kSliceThreads)
+    search_slices(Tokens tokens, float soft_cap, const float* logits, Ranked* slice_best, LogitSum* slice_sums) {
+  __shared__ SharedArray<Ranked, kSliceThreads / kWarp * kKept> runs;
+  const int begin = int(blockIdx.x) * kSlice, warp = int(threadIdx.x) / kWarp;
+  const int first = warp * 2 * kWarp + int(threadIdx.x) % kWarp;  // of the thread's tokens in the slice
+  const int64_t slice = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
+  let_next_start();
+  wait_for_previous();
+  float values[2];
+  Ranked candidates[2];
   int nans = 0;
-  for (int each = 0; each < kEach; ++each) {
-    const int i = each * kThreads + int(threadIdx.x);
-    float value = i < count ? logits[i] : -INFINITY;
+  for (int each = 0; each < 2; ++each) {
+    const int token = begin + first + each * kWarp;
+    const bool is_there = token < tokens.count;
+    float value = is_there ? logits[int64_t(blockIdx.y) * tokens.count + token] : -INFINITY;
     if (soft_cap > 0) value = soft_capped(soft_cap, value);
     if (value != value) {
       value = -INFINITY;
       ++nans;
     }
     values[each] = value;
-    slots[i] = i < count ? Candidate{value, tokens.first + begin + i} : no_candidate();
+    candidates[each] = is_there ? ranked(value, tokens.first + token) : no_candidate();
+  }
+  BestRun<kKept> run(candidates[0], candidates[1]);
+  merge_warps(run, runs.data());
+  if (warp == 0) {
+    run.store(slice_best + slice * kKept);
+    run.store(runs.data());
   }
   __syncthreads();
-  sort_runs(slots, run);
-  keep_best_run(slots, run);
-
-  const int64_t slice = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
-  for (int i = int(threadIdx.x); i < run; i += kThreads) slice_best[slice * run + i] = slots[i];
-  const float max = slots[0].value;
+  const float max = value_of(runs[0]);
   float sum = 0;
-  for (int each = 0; each < kEach; ++each)
-    if (each * kThreads + int(threadIdx.x) < count) sum += relative_exp(values[each], max);
-  sum = block_sum(sum);
-  nans = int(block_sum(float(nans)));
-  if (threadIdx.x == 0) slice_sums[slice] = {max, sum, nans};
+  for (int each = 0; each < 2; ++each)
+    if (begin + first + each * kWarp < tokens.count) sum += relative_exp(values[each], max);
+  const LogitSum of_slice = sum_of_block(max, sum, nans);
+  if (threadIdx.x == 0) slice_sums[slice] = of_slice;
 }
 
 // One block a row: the best k of its slices' candidates, and the sum of their sums.
-__global__ void __launch_bounds__(kThreads)
-    merge_slices(int slices, int run, int k, const Candidate* slice_best, const LogitSum* slice_sums,
-                 Candidate* candidates, LogitSum* sums) {
-  __shared__ RunSlots slots;
+template <int kKept>
+__global__ void __launch_bounds__(kMergeThreads)
+    merge_slices(int slices, int k, const Ranked* slice_best, const LogitSum* slice_sums, Candidate* candidates,
+                 LogitSum* sums) {
+  __shared__ SharedArray<Ranked, kMergeThreads / kWarp * kKept> runs;
   const int64_t row = blockIdx.x;
-  slice_best += row * slices * run;
+  const int warp = int(threadIdx.x) / kWarp;
+  slice_best += row * slices * kKept;
   slice_sums += row * slices;
-  // As many runs at a time as there are slots, the best so far among them.
-  int kept = 0;
-  for (int next = 0; next < slices * run;) {
-    for (int i = kept + int(threadIdx.x); i < kSlice; i += kThreads) {
-      const int from = next + i - kept;
-      slots[i] = from < slices * run ? slice_best[from] : no_candidate();
-    }
-    __syncthreads();
-    keep_best_run(slots, run);
-    next += kSlice - kept;
-    kept = run;
-  }
-  for (int i = int(threadIdx.x); i < k; i += kThreads) candidates[row * k + i] = slots[i];
+  BestRun<kKept> run(no_candidate(), no_candidate());
+  let_next_start();
+  wait_for_previous();
+  for (int slice = warp; slice < slices; slice += kMergeThreads / kWarp) run.merge(slice_best + slice * kKept);
+  merge_warps(run, runs.data());
+  if (warp == 0) run.store(runs.data());
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < k; i += kMergeThreads)
+    candidates[row * k + i] = {value_of(runs[i]), token_of(runs[i])};
 
-  const float max = slots[0].value;
+  const float max = value_of(runs[0]);
   float sum = 0;
   int nans = 0;
-  for (int slice = int(threadIdx.x); slice < slices; slice += kThreads) {
+  for (int slice = int(threadIdx.x); slice < slices; slice += kMergeThreads) {
     sum += slice_sums[slice].sum * relative_exp(slice_sums[slice].max, max);
     nans += slice_sums[slice].nans;
   }
-  sum = block_sum(sum);
-  nans = int(block_sum(float(nans)));
-  if (threadIdx.x == 0) sums[row] = {max, sum, nans};
+  const LogitSum of_row = sum_of_block(max, sum, nans);
+  if (threadIdx.x == 0) sums[row] = of_row;
 }
 
 }  // namespace
@@ -104,11 +123,16 @@ CandidateFinder::CandidateFinder(int max_rows, int first_token, int vocab, float
 void CandidateFinder::find(cudaStream_t stream, int rows, int k, const float* logits, Candidate* candidates,
                            LogitSum* sums) {
   PLEAT_ASSERT(rows <= max_rows_ && k >= 1 && k <= kMaxCandidates, rows, " rows, ", k, " candidates");
-  const int run = int(std::bit_ceil(unsigned(k)));
-  launch(search_slices, {dim3(unsigned(slices_), unsigned(rows)), kThreads, 0, stream}, Tokens{first_token_, vocab_},
-         run, soft_cap_, logits, slice_best_.data(), slice_sums_.data());
-  launch(merge_slices, {unsigned(rows), kThreads, 0, stream}, slices_, run, k, slice_best_.data(), slice_sums_.data(),
-         candidates, sums);
+  const auto find_best = [&]<int kKept>(std::integral_constant<int, kKept>) {
+    launch_overlapping(search_slices<kKept>, {dim3(unsigned(slices_), unsigned(rows)), kSliceThreads, 0, stream},
+                       Tokens{first_token_, vocab_}, soft_cap_, logits, slice_best_.data(), slice_sums_.data());
+    launch_overlapping(merge_slices<kKept>, {unsigned(rows), kMergeThreads, 0, stream}, slices_, k, slice_best_.data(),
+                       slice_sums_.data(), candidates, sums);
+  };
+  if (k == 1)
+    find_best(std::integral_constant<int, 1>());
+  else
+    find_best(std::integral_constant<int, kMaxCandidates>());
 }
 
 }  // namespace pleat::cuda

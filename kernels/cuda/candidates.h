@@ -7,7 +7,7 @@
 
 namespace pleat::cuda {
 
-constexpr int kMaxCandidates = 64;  // a power of two
+constexpr int kMaxCandidates = 64;
 
 struct Candidate {
   float value;
@@ -43,8 +43,8 @@ class CandidateFinder {
  private:
   int max_rows_, first_token_, vocab_, slices_;
   float soft_cap_;
-  DeviceArray<Candidate> slice_best_;  // [max_rows, slices, kMaxCandidates]
-  DeviceArray<LogitSum> slice_sums_;   // [max_rows, slices]
+  DeviceArray<uint64_t> slice_best_;  // [max_rows, slices, kMaxCandidates] as best_runs.h ranks them
+  DeviceArray<LogitSum> slice_sums_;  // [max_rows, slices]
 };
 
 }  // namespace pleat::cuda

@@ -3,6 +3,20 @@
 #include "kernels/cuda/runtime_check.h"
 
 namespace pleat::cuda {
+namespace {
+
+// What failed since this thread began to capture, where nothing can be thrown: a capture that it spoils says so.
+struct Unsaid {
+  const char* what = nullptr;
+  cudaError_t error = cudaSuccess;
+};
+thread_local constinit Unsaid unsaid;
+
+void note(cudaError_t error, const char* what) {
+  if (error != cudaSuccess && unsaid.error == cudaSuccess) unsaid = {what, error};
+}
+
+}  // namespace
 
 std::string why_no_device() {
   int count = 0;
@@ -48,7 +62,12 @@ Event::Event(Kind kind) {
   check(cudaEventCreateWithFlags(&event_, kind == timed ? cudaEventDefault : cudaEventDisableTiming), "no event");
 }
 Event::~Event() { cudaEventDestroy(event_); }
-void Event::record(const Stream& stream) { check(cudaEventRecord(event_, stream.get()), "an event was not recorded"); }
+void Event::record(const Stream& stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream.get(), &status), "a stream does not say whether it is captured");
+  const unsigned how = status == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal;
+  check(cudaEventRecordWithFlags(event_, stream.get(), how), "an event was not recorded");
+}
 bool Event::passed() const {
   const cudaError_t error = cudaEventQuery(event_);
   if (error == cudaErrorNotReady) return false;
@@ -67,14 +86,19 @@ void* allocate(size_t bytes) {
     throw Error(ErrorKind::failed, concat("no room for ", bytes, " bytes on the device"));
   return memory;
 }
-void release(void* memory) { cudaFree(memory); }
+void release(void* memory) {
+  if (memory != nullptr)
+    note(cudaFree(memory), "memory of the device was not freed");  // of nothing, too, no capture may
+}
 void* allocate_on_host(size_t bytes) {
   void* memory = nullptr;
   if (bytes == 0) return memory;
   check(cudaMallocHost(&memory, bytes), "no pinned memory");
   return memory;
 }
-void release_on_host(void* memory) { cudaFreeHost(memory); }
+void release_on_host(void* memory) {
+  if (memory != nullptr) note(cudaFreeHost(memory), "pinned memory was not freed");
+}
 
 void copy_to_device(void* to, const void* from, size_t bytes, StreamHandle stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "a copy to the device failed");
@@ -91,18 +115,23 @@ void zero(void* to, size_t bytes, StreamHandle stream) {
 
 Graph::Graph(const Stream& stream, const std::function<void()>& work) {
   check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "a capture did not begin");
+  unsaid = {};
   cudaGraph_t graph = nullptr;
   try {
     work();
   } catch (...) {
     cudaStreamEndCapture(stream.get(), &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
+    check(unsaid.error, unsaid.what);
     throw;
   }
-  check(cudaStreamEndCapture(stream.get(), &graph), "a capture failed");
+  const cudaError_t captured = cudaStreamEndCapture(stream.get(), &graph);
+  check(unsaid.error, unsaid.what);
+  check(captured, "a capture failed");
   const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
   cudaGraphDestroy(graph);
   check(error, "a captured graph cannot run");
+  check(cudaGraphUpload(graph_, stream.get()), "a graph did not get to the device");
 }
 Graph::~Graph() { cudaGraphExecDestroy(graph_); }
 void Graph::launch(const Stream& stream) const {

@@ -57,7 +57,7 @@ class Event {
   explicit Event(Kind kind = untimed);
   ~Event();
   Event(const Event&) = delete;
-  void record(const Stream& stream);  // behind all that was enqueued
+  void record(const Stream& stream);  // behind all that was enqueued; in a graph whenever that runs
   bool passed() const;                // does not wait; throws where work before it failed
   // From `before` to here, both timed and passed.
   float milliseconds_since(const Event& before) const;
@@ -103,6 +103,7 @@ class DeviceArray {
   }
   std::vector<T> to_host(const Stream& stream) const {
     std::vector<T> values(count_);
+    stream.wait();  // else the copy would, to memory that is not pinned, and keep every thread from launching meanwhile
     copy_to_host(values.data(), data_, count_ * sizeof(T), stream.get());
     stream.wait();
     return values;
@@ -129,7 +130,8 @@ class PinnedArray {
   size_t count_;
 };
 
-// What `work` enqueues on the stream, to be repeated at the cost of one launch.
+// What `work` enqueues on the stream, to be repeated at the cost of one launch. It must not allocate, free or wait, and
+// copies only from and to pinned memory of the host, which stays.
 class Graph {
  public:
   Graph(const Stream& stream, const std::function<void()>& work);

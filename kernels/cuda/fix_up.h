@@ -1,7 +1,8 @@
 #pragma once
-// The exact part of a folded FFN on the device (method.md equation 2 and 3): the selected neurons' rows of up (and
-// gate) and of down are read in one pass, sums in f32.
+// The exact part of a folded FFN on the device (method.md equation 2 and 3): the rows of up (and gate) and of down of
+// the selected neurons alone are read, sums in f32.
 #include "kernels/activation.h"
+#include "kernels/cuda/prompt_choice.h"
 #include "kernels/cuda/row_input.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/selection.h"
@@ -15,16 +16,24 @@ struct NeuronConstants {
   DeviceLines lines;
 };
 
-// parts [bins][x.rows, width] = for each bin of the selection the sum over its neurons n, ascending, of r_n(row)
-// down[n] for the rows that n is selected for; 0 where there are none.
+// A layer's exact neurons. `gate` without rows: a plain FFN.
+struct ExactFfn {
+  Rows gate, up, down;  // [neurons, width]; down may be of another format, and protects rows, not inputs
+  NeuronConstants constants;
+  Activation activation = Activation::gelu;
+};
+
+// residuals [x.rows, neurons] of the selected neurons n, for the rows that n is selected for; 0 for others. What stands
+// in places of neurons that no row selects is left as it is.
 //   plain   z_n = x . up[n] + b1_n                            r_n = act(z_n) - (c z_n + f)
 //   gated   u_n = x . up[n] + bu_n, g_n = x . gate[n] + bg_n  r_n = act(g_n) u_n - (c u_n + e g_n + f)
-// A row's bits depend on its own set alone. x: quantised, if at all, for the inputs that up and gate protect. down may
-// be of another format; it protects rows, not inputs.
-void fix_up(StreamHandle stream, const RowInput& x, const Rows& up, const Rows& down, const NeuronConstants& constants,
-            Activation activation, const DeviceSelection& selection, float* parts);
-void fix_up_gated(StreamHandle stream, const RowInput& x, const Rows& gate, const Rows& up, const Rows& down,
-                  const NeuronConstants& constants, Activation activation, const DeviceSelection& selection,
-                  float* parts);
+// x: quantised, if at all, for the inputs that up and gate protect.
+void exact_residuals(StreamHandle stream, const RowInput& x, const ExactFfn& exact, const DeviceSelection& selection,
+                     float* residuals);
+
+// sums [shards][rows, down.width] = for each shard the sum over its selected neurons n of r_n(row) down[n]; 0 where
+// there are none. A bf16 down takes r in bf16. A row's bits depend on its own set alone.
+void add_exact_rows(StreamHandle stream, int rows, const Rows& down, const Shards& shards,
+                    const DeviceSelection& selection, const float* residuals, float* sums);
 
 }  // namespace pleat::cuda

@@ -11,6 +11,8 @@ constexpr int kThreads = 256;
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads)
     gathered_kernel(SumOrder order, int64_t size, int d, const float* gathered, SumTarget target) {
+  let_next_start();
+  wait_for_previous();
   const int64_t at = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (at >= size) return;
   const auto where = [&](SumOrder::Term term) {
@@ -23,8 +25,8 @@ void run(cudaStream_t stream, const SumOrder& order, int rows, int d, const floa
   const int width = d % 4 == 0 ? 4 : 1;
   const int64_t size = int64_t(rows) * d, a_block = int64_t(kThreads) * width;
   const unsigned blocks = unsigned((size + a_block - 1) / a_block);
-  launch(width == 4 ? gathered_kernel<4> : gathered_kernel<1>, {blocks, kThreads, 0, stream}, order, size, d, gathered,
-         target);
+  launch_overlapping(width == 4 ? gathered_kernel<4> : gathered_kernel<1>, {blocks, kThreads, 0, stream}, order, size,
+                     d, gathered, target);
 }
 
 }  // namespace

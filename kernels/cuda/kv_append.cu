@@ -17,17 +17,28 @@ struct AppendWork {
   CacheBlocks cache;
 };
 
-// Angles are rounded to f32, as models are trained.
-__device__ void rotate_head(const DeviceRotary& rotary, int position, float* head) {
+struct Rotation {
+  float cosine, sine;
+};
+
+// By a thread of the block each. Angles are rounded to f32, as models are trained.
+__device__ void find_rotations(const DeviceRotary& rotary, int position, Rotation* rotations) {
+  for (int i = int(threadIdx.x); i < rotary.dims / 2; i += kWarps * kWarp) {
+    const float angle = float(position) * rotary.frequency[i];
+    rotations[i] = {cosf(angle) * rotary.magnitude, sinf(angle) * rotary.magnitude};
+  }
+}
+
+// By a warp.
+__device__ void rotate_head(const DeviceRotary& rotary, const Rotation* rotations, float* head) {
   const int half = rotary.dims / 2;
   for (int i = int(threadIdx.x) % kWarp; i < half; i += kWarp) {
     float& first = head[rotary.interleaved ? 2 * i : i];
     float& second = head[rotary.interleaved ? 2 * i + 1 : i + half];
-    const float angle = float(position) * rotary.frequency[i];
-    const float cosine = cosf(angle) * rotary.magnitude, sine = sinf(angle) * rotary.magnitude;
+    const Rotation by = rotations[i];
     const float a = first, b = second;
-    first = a * cosine - b * sine;
-    second = b * cosine + a * sine;
+    first = a * by.cosine - b * by.sine;
+    second = b * by.cosine + a * by.sine;
   }
 }
 
@@ -54,13 +65,19 @@ __device__ void store_token(const float* head, int head_size, unsigned char* blo
   }
 }
 
-// A warp a row and head: those of q, then of k, then of v.
+// A warp a row and head: those of q, then of k, then of v. Positions and page tables are read before the kernel before
+// has ended: no kernel writes them.
 template <class Element>
 __global__ void __launch_bounds__(kWarps* kWarp) append_heads(AppendWork work) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, row = int(blockIdx.x);
   const int head_size = work.cache.head_size, kv_heads = work.cache.kv_heads;
   const int q_heads = int(work.q.cols) / head_size, index = int(blockIdx.y) * kWarps + warp;
   const int position = work.rows.positions[row];
+  Rotation* const rotations = reinterpret_cast<Rotation*>(dynamic_shared<float>() + kWarps * head_size);
+  let_next_start();
+  find_rotations(work.rotary, position, rotations);
+  wait_for_previous();
+  __syncthreads();
   if (position < 0 || index >= q_heads + 2 * kv_heads) return;
 
   const bool is_q = index < q_heads, is_v = index >= q_heads + kv_heads;
@@ -71,7 +88,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) append_heads(AppendWork work) {
   float* const head = dynamic_shared<float>() + warp * head_size;
   for (int i = lane; i < head_size; i += kWarp) head[i] = from[i];
   __syncwarp();
-  if (!is_v) rotate_head(work.rotary, position, head);
+  if (!is_v) rotate_head(work.rotary, rotations, head);
   __syncwarp();
   if (is_q) {
     for (int i = lane; i < work.rotary.dims; i += kWarp) q[i] = head[i];
@@ -94,8 +111,8 @@ void append_kv(cudaStream_t stream, const DeviceRotary& rotary, MatrixView<float
   const AppendWork work{rotary, q, k, v, rows, blocks_of(cache)};
   const int heads = int(q.cols / cache.head_size) + 2 * cache.kv_heads;
   const Launch how{dim3(unsigned(rows.count), unsigned((heads + kWarps - 1) / kWarps)), kWarps * kWarp,
-                   size_t(kWarps) * size_t(cache.head_size) * sizeof(float), stream};
-  with_element(cache.dtype, [&]<class Element>(Element) { launch(append_heads<Element>, how, work); });
+                   (size_t(kWarps) * size_t(cache.head_size) + size_t(rotary.dims)) * sizeof(float), stream};
+  with_element(cache.dtype, [&]<class Element>(Element) { launch_overlapping(append_heads<Element>, how, work); });
 }
 
 }  // namespace pleat::cuda

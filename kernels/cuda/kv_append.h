@@ -20,7 +20,8 @@ struct DeviceRotary {
 //   q      [rows, q_heads * head_size] f32
 //   k, v   [rows, kv_heads * head_size] f32; k stays as it is
 //   cache  as in kernels/kv_cache.h, at multiples of 16 bytes, keys whole (kept_channels is 0)
-// All are on the device. No two rows have the same page and position.
+// All are on the device; no kernel writes the rows' positions and page tables. No two rows have the same page and
+// position.
 void append_kv(StreamHandle stream, const DeviceRotary& rotary, MatrixView<float> q, MatrixView<const float> k,
                MatrixView<const float> v, const PagedRows& rows, const KvCache& cache);
 

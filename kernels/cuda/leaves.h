@@ -18,6 +18,16 @@ struct Leaves {
   const uint8_t* after = nullptr;         // [count]
   int count = 0, nodes = 0;
   int pending = 0;  // the most sums that wait at a time
+
+  // The same additions by many threads side by side: in round i left += right for each of pairs [rounds[i],
+  // rounds[i + 1]); then node j is where its first leaf was, first[j], or leaf j for nullptr.
+  struct Pair {
+    uint16_t left, right;
+  };
+  const Pair* pairs = nullptr;
+  const int32_t* rounds = nullptr;  // [round_count + 1]
+  int round_count = 0;
+  const int32_t* first = nullptr;  // [nodes]
 };
 
 class DeviceLeaves {
@@ -31,8 +41,9 @@ class DeviceLeaves {
 
  private:
   int nodes_ = 0, pending_ = 0;
-  DeviceArray<int32_t> offsets_;
+  DeviceArray<int32_t> offsets_, rounds_, first_;
   DeviceArray<uint8_t> after_, alone_;
+  DeviceArray<Leaves::Pair> pairs_;
 };
 
 // nodes [leaves.nodes][n] = the tree sums of the leaves, a leaf's sum being its element of `of_leaves` [leaves][n], or

@@ -46,14 +46,18 @@ __device__ inline void give_up(const AllReduce& all, bool aborted, int peer) {
   store_release(all.counters + kFailed, 1);
 }
 
+// Whether a wait for the peer has lasted too long: the rank gives up.
+__device__ inline bool waits_in_vain(const AllReduce& all, unsigned looks, int peer) {
+  const bool aborted = looks % kLooksPerAbort == 0 && load_acquire(all.abort) != 0;
+  if (!aborted && looks < all.spins) return false;
+  give_up(all, aborted, peer);
+  return true;
+}
+
 // Whether the flag gets to the epoch in time.
 __device__ inline bool comes(const AllReduce& all, const unsigned* flag, unsigned epoch, int peer) {
   for (unsigned looks = 1; load_acquire(flag) - epoch > 1; ++looks) {
-    const bool aborted = looks % kLooksPerAbort == 0 && load_acquire(all.abort) != 0;
-    if (aborted || looks >= all.spins) {
-      give_up(all, aborted, peer);
-      return false;
-    }
+    if (waits_in_vain(all, looks, peer)) return false;
     __nanosleep(20);
   }
   return true;
@@ -80,6 +84,7 @@ __device__ inline bool meet(const AllReduce& all, int place, unsigned epoch) {
 __device__ inline bool last_to_come(unsigned* counter, unsigned count) {
   __shared__ SharedArray<bool, 1> last;
   __syncthreads();
+  if (count == 1) return true;
   if (threadIdx.x == 0) {
     last[0] = add_acquire_release(counter, 1) + 1 == count;
     if (last[0]) *counter = 0;

@@ -50,7 +50,7 @@ __device__ void add_group(const Rows& w, const RowInput& x, const Place& place, 
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         if (r >= x.rows) break;
-        const int q = x.q[(int64_t(r) * 16 + l) * x.group_stride + group];
+        const int q = x.words(r, group)[RowInput::word_place(l)];
 #pragma unroll
         for (int o = 0; o < 4; ++o) dots[r][o] = __dp4a(weights[o], q, dots[r][o]);
       }
@@ -83,6 +83,8 @@ template <int kRows>
 __global__ void __launch_bounds__(kThreads) multiply_planes_kernel(RowProduct product, RowInput x) {
   __shared__ SharedArray<PlaneTable, kWarps * 64 * kSubs> all_tables;
   __shared__ SharedArray<float, kWarps * kRows * kOutputs> sums;
+  let_next_start();
+  wait_for_previous();
   constexpr int kMine = (kRows * kOutputs + kThreads - 1) / kThreads;  // sums that a thread finishes
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   const Rows& w = product.w;
@@ -145,7 +147,8 @@ __global__ void __launch_bounds__(kThreads) multiply_planes_kernel(RowProduct pr
 void multiply_planes(cudaStream_t stream, const RowInput& x, const RowProduct& product) {
   PLEAT_ASSERT(x.q != nullptr && x.width == product.w.width, "x [", x.width, "] by [", product.w.width, "]");
   with_row_capacity(x.rows, [&](auto capacity) {
-    launch(multiply_planes_kernel<capacity()>, {unsigned(2 * product.w.blocks.count), kThreads, 0, stream}, product, x);
+    launch_overlapping(multiply_planes_kernel<capacity()>, {unsigned(2 * product.w.blocks.count), kThreads, 0, stream},
+                       product, x);
   });
 }
 

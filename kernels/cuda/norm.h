@@ -19,6 +19,8 @@ struct Addend {
   const float* bias = nullptr;  // [d] or nullptr
 };
 
+// Where d is a multiple of 4, all addresses are of 16 bytes.
+
 // residual += added; y = norm(residual), row by row in f32.
 //   residual, y [rows, d] f32; y may be added.x.
 void add_norm(StreamHandle stream, int rows, int d, const Addend& added, const Norm& norm, float* residual, float* y);
@@ -29,6 +31,7 @@ void add_normed(StreamHandle stream, int rows, int d, const float* x, const floa
                 const Norm& norm, float* residual, float* y);
 
 // Every head of x in place.   x [rows, heads * head_size], x_stride from row to row; norm: of [head_size]
+// Where head_size and x_stride are multiples of 4, x is at a multiple of 16 bytes.
 void norm_heads(StreamHandle stream, int rows, int heads, int head_size, const Norm& norm, float* x, int x_stride);
 
 }  // namespace pleat::cuda

@@ -1,6 +1,6 @@
 #pragma once
 // Products of one row of weights with a few rows of x, by the lanes of a warp. Included by .cu files only.
-#include "device_language.h"
+#include "async_copy.h"
 #include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_input.h"
 #include "kernels/cuda/rows.h"
@@ -14,28 +14,68 @@ struct Part {
   int lane, lanes;
 };
 
+// A thread's groups of codes on their way to shared memory: room for kRingStages of them, apart from other threads'.
+constexpr int kRingStages = 3;
+struct CodeRing {
+  unsigned char* mine = nullptr;
+  int stage_bytes = 0;
+
+  // Bytes from thread to thread: banks are met evenly.
+  __host__ __device__ static constexpr int pitch(int bits) { return bits % 2 == 0 ? (bits / 2 | 1) * 16 : bits * 8; }
+  __host__ __device__ static constexpr size_t bytes(int bits, int threads) {
+    return bits > 8 ? 0 : size_t(kRingStages * threads * pitch(bits));
+  }
+  __device__ CodeRing(unsigned char* shared, int bits)
+      : mine(shared + int(threadIdx.x) * pitch(bits)), stage_bytes(int(blockDim.x) * pitch(bits)) {}
+  __device__ unsigned char* at(int stage) const { return mine + stage % kRingStages * stage_bytes; }
+  __device__ void start(int stage, const unsigned char* group, int bits) const {
+    if (bits % 2 == 0)
+      for (int i = 0; i < bits * 8; i += 16) copy_async<16>(at(stage) + i, group + i, 16);
+    else
+      for (int i = 0; i < bits * 8; i += 8) copy_async<8>(at(stage) + i, group + i, 8);
+  }
+};
+
 // sum[r] += the part's product with row r of x: every `lanes`th group, then every `lanes`th protected input. A part
 // begins with a group, or is empty.
 template <int kRows>
 __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
-                                 float (&sum)[kRows]) {
+                                 const CodeRing& ring, float (&sum)[kRows]) {
   const LowBitScales scales(w, row, w.bits, in.groups());
-  for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
+  const int first = (part.begin + 63) / 64 + part.lane;
+  const auto start = [&](int stage) {
+    const int group = first + stage * part.lanes;
+    if (group * 64 < part.end) ring.start(stage, row + int64_t(group) * 8 * w.bits, w.bits);
+    commit_copies();
+  };
+  const auto has = [&](int group) { return group * 64 < part.end; };
+#pragma unroll
+  for (int stage = 0; stage < kRingStages - 1; ++stage) start(stage);
+  float next_scale = has(first) ? scales.scale(first) : 0, next_minimum = has(first) ? scales.minimum(first) : 0;
+  for (int group = first, stage = 0; has(group); group += part.lanes, ++stage) {
+    start(stage + kRingStages - 1);
+    const float scale = next_scale, minimum = next_minimum;
+    if (const int next = group + part.lanes; has(next))
+      next_scale = scales.scale(next), next_minimum = scales.minimum(next);
+    wait_for_copies<kRingStages - 1>();
     int codes[16];
-    load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
+    load_codes(ring.at(stage), w.bits, codes);
     if (w.planes) look_up(scales.sums(group), codes);
-    const float scale = scales.scale(group), minimum = scales.minimum(group);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const int* const q = in.q + int64_t(r) * 16 * in.group_stride + group;
       int dot = 0;
 #pragma unroll
-      for (int l = 0; l < 16; ++l) dot = __dp4a(codes[l], q[l * in.group_stride], dot);
+      for (int t = 0; t < 4; ++t) {
+        const int4 four = *reinterpret_cast<const int4*>(in.quad(r, t, group));
+        dot = __dp4a(codes[2 * t + 9], four.w, __dp4a(codes[2 * t + 8], four.z, dot));
+        dot = __dp4a(codes[2 * t + 1], four.y, __dp4a(codes[2 * t], four.x, dot));
+      }
       const int at = r * in.group_stride + group;
       sum[r] = fmaf(in.scales[at], fmaf(scale, float(dot), minimum * float(in.sums[at])), sum[r]);
     }
   }
+  wait_for_copies<0>();
   for (int i = part.lane; i < w.protected_input_count; i += part.lanes) {
     const int input = w.protected_inputs[i];
     if (input < part.begin || input >= part.end) continue;
@@ -46,59 +86,44 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
   }
 }
 
-// Eight neighbouring bf16 weights, two a word.
-__device__ inline uint4 eight_weights(const uint16_t* from, bool aligned) {
-  if (aligned) return *reinterpret_cast<const uint4*>(from);
-  const auto pair = [&](int i) { return unsigned(from[i]) | unsigned(from[i + 1]) << 16; };
-  return {pair(0), pair(2), pair(4), pair(6)};
-}
-
-// Lanes take eight inputs at a time, then the last ones.
+// Lanes take four neighbours at a time.
 template <int kRows>
-__device__ void add_bf16_dots(const uint16_t* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
-  const int whole = part.begin + (part.end - part.begin) / 8 * 8;
-  for (int k = part.begin + part.lane * 8; k < whole; k += part.lanes * 8) {
-    const uint4 eight = eight_weights(row + k, part.begin % 8 == 0);
-    const unsigned pairs[4] = {eight.x, eight.y, eight.z, eight.w};
+__device__ void add_f32_dots(const float* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
+  const bool aligned = part.begin % 4 == 0 && in.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(in.x) % 16 == 0;
+  for (int k = part.begin + part.lane * 4; k < part.end; k += part.lanes * 4) {
+    const bool whole = aligned && k + 4 <= part.end;
+    const auto four = [&](const float* from) {
+      if (whole) return *reinterpret_cast<const float4*>(from + k);
+      return float4{from[k], k + 1 < part.end ? from[k + 1] : 0, k + 2 < part.end ? from[k + 2] : 0,
+                    k + 3 < part.end ? from[k + 3] : 0};
+    };
+    const float4 weights = four(row);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= in.rows) break;
-      const float* const x = in.x + int64_t(r) * in.x_stride + k;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        sum[r] = fmaf(rounded_to_bf16(x[2 * i]), from_bf16(uint16_t(pairs[i] & 0xffffu)), sum[r]);
-        sum[r] = fmaf(rounded_to_bf16(x[2 * i + 1]), from_bf16(uint16_t(pairs[i] >> 16)), sum[r]);
-      }
+      const float4 x = four(in.x + int64_t(r) * in.x_stride);
+      sum[r] = fmaf(x.w, weights.w, fmaf(x.z, weights.z, fmaf(x.y, weights.y, fmaf(x.x, weights.x, sum[r]))));
     }
   }
-  for (int k = whole + part.lane; k < part.end; k += part.lanes)
-    for (int r = 0; r < kRows; ++r)
-      if (r < in.rows) sum[r] = fmaf(rounded_to_bf16(in.x[int64_t(r) * in.x_stride + k]), from_bf16(row[k]), sum[r]);
 }
 
+// sum[r] = the part's product of row `index` of w, in f32 or low bits, with row r of x.   in.rows <= kRows
 template <int kRows>
-__device__ void add_f32_dots(const float* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
-  for (int k = part.begin + part.lane; k < part.end; k += part.lanes)
-#pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      if (r < in.rows) sum[r] = fmaf(in.x[int64_t(r) * in.x_stride + k], row[k], sum[r]);
-}
-
-// sum[r] = the part's product of row `index` of w with row r of x.   in.rows <= kRows
-template <int kRows>
-__device__ void part_dots(const Rows& w, int index, const RowInput& in, const Part& part, float (&sum)[kRows]) {
+__device__ void part_dots(const Rows& w, int index, const RowInput& in, const Part& part, const CodeRing& ring,
+                          float (&sum)[kRows]) {
   const unsigned char* const row = w.data + index * w.stride;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = 0;
-  if (w.bits == 32) return add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
-  if (w.bits == 16) return add_bf16_dots(reinterpret_cast<const uint16_t*>(row), in, part, sum);
-  add_low_bit_dots(w, row, in, part, sum);
+  if (w.bits == 32)
+    add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
+  else
+    add_low_bit_dots(w, row, in, part, ring, sum);
 }
 
 // sum[r] = row `index` of w times row r of x, in every lane.   in.rows <= kRows; all lanes of the warp must call it.
 template <int kRows>
-__device__ void row_dots(const Rows& w, int index, const RowInput& in, float (&sum)[kRows]) {
-  part_dots(w, index, in, {0, in.width, int(threadIdx.x) % kWarp, kWarp}, sum);
+__device__ void row_dots(const Rows& w, int index, const RowInput& in, const CodeRing& ring, float (&sum)[kRows]) {
+  part_dots(w, index, in, {0, in.width, int(threadIdx.x) % kWarp, kWarp}, ring, sum);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = warp_sum(sum[r]);
 }

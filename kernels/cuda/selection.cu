@@ -47,6 +47,8 @@ struct Chosen {
 template <class Rule>
 __global__ void __launch_bounds__(kWarps* kWarp) select_kernel(int rows, int neurons, Rule rule, SelectionView out) {
   __shared__ SharedArray<int, kWarps> found;
+  let_next_start();
+  wait_for_previous();
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, bin = int(blockIdx.x);
   const int begin = out.bin_offsets[bin], end = out.bin_offsets[bin + 1];
   int place = begin;
@@ -63,11 +65,8 @@ __global__ void __launch_bounds__(kWarps* kWarp) select_kernel(int rows, int neu
       before += w < warp ? found[w] : 0;
       all += found[w];
     }
-    if (mask != 0) {
-      const int at = place + before + __popc(chosen & ((1u << lane) - 1));
-      out.neuron[at] = neuron;
-      out.rows[at] = mask;
-    }
+    if (mask != 0) out.neuron[place + before + __popc(chosen & ((1u << lane) - 1))] = neuron;
+    if (neuron < end) out.rows[neuron] = mask;
     place += all;
     __syncthreads();  // before `found` is written again
   }
@@ -78,7 +77,8 @@ template <class Rule>
 void select(cudaStream_t stream, int rows, const Rule& rule, const DeviceSelection& selection) {
   PLEAT_ASSERT(rows >= 1 && rows <= kMaxRows, rows, " rows");
   const SelectionView view = selection.view();
-  launch(select_kernel<Rule>, {unsigned(view.bins), kWarps * kWarp, 0, stream}, rows, selection.neurons(), rule, view);
+  launch_overlapping(select_kernel<Rule>, {unsigned(view.bins), kWarps * kWarp, 0, stream}, rows, selection.neurons(),
+                     rule, view);
 }
 
 }  // namespace

@@ -13,13 +13,13 @@ struct SelectionView {
   const int32_t* bin_offsets = nullptr;  // [bins + 1] first neuron of each bin
   int bins = 0;
   int32_t* neuron = nullptr;  // [neurons] bin b's selected ones from bin_offsets[b] on
-  uint32_t* rows = nullptr;   // [neurons] in the same places: bit r where row r computes the neuron exactly
+  uint32_t* rows = nullptr;   // [neurons] of every neuron: bit r where row r computes it exactly
   int32_t* count = nullptr;   // [bins]
 };
 
 class DeviceSelection {
  public:
-  // bin_offsets: ascending, from 0, closed by the number of neurons. Bins are what blocks of fix_up() share out.
+  // bin_offsets: ascending, from 0, closed by the number of neurons. Bins are what blocks of exact_residuals() share out.
   DeviceSelection(std::span<const int32_t> bin_offsets, const Stream& stream);
   SelectionView view() const;
   int neurons() const { return neurons_; }

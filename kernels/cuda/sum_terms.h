@@ -5,18 +5,16 @@
 
 namespace pleat::cuda {
 
-constexpr int kTermLoads = 8;  // terms on their way at once
-
-// at(term): where the elements of that term are.
-template <int kWidth, class At>
-__device__ Floats<kWidth> sum_terms(const SumOrder& order, At at) {
+// load(first, loaded): the elements of terms [first, first + kLoads), as far as there are so many, on their way at
+// once.
+template <int kWidth, int kLoads, class Load>
+__device__ Floats<kWidth> add_terms(const SumOrder& order, Load load) {
   Floats<kWidth> pending[kMaxPending], sum{};
   int count = 0;
-  for (int first = 0; first < order.terms; first += kTermLoads) {
-    Floats<kWidth> loaded[kTermLoads];
-    for (int k = 0; k < kTermLoads; ++k)
-      if (first + k < order.terms) loaded[k] = Floats<kWidth>::load(at(order.term[first + k]));
-    for (int k = 0; k < kTermLoads; ++k)
+  for (int first = 0; first < order.terms; first += kLoads) {
+    Floats<kWidth> loaded[kLoads];
+    load(first, loaded);
+    for (int k = 0; k < kLoads; ++k)
       if (first + k < order.terms) {
         int adds = order.term[first + k].adds;
         if (adds > 0) {
@@ -29,6 +27,16 @@ __device__ Floats<kWidth> sum_terms(const SumOrder& order, At at) {
       }
   }
   return sum;
+}
+
+// at(term): where the elements of that term are.
+template <int kWidth, class At>
+__device__ Floats<kWidth> sum_terms(const SumOrder& order, At at) {
+  constexpr int kLoads = 8;
+  return add_terms<kWidth, kLoads>(order, [&](int first, Floats<kWidth>(&loaded)[kLoads]) {
+    for (int k = 0; k < kLoads; ++k)
+      if (first + k < order.terms) loaded[k] = Floats<kWidth>::load(at(order.term[first + k]));
+  });
 }
 
 // out = sum, or residual += sum + bias.

@@ -16,6 +16,12 @@ __device__ T warp_sum(T value) {
   return value;
 }
 
+// The sum of eight numbers `stride` apart, in the order in which eight lanes add them up by shuffles.
+__device__ inline float sum_of_eight(const float* value, int stride) {
+  const auto pair = [&](int i) { return value[i * stride] + value[(i + 4) * stride]; };
+  return ((pair(0) + pair(2)) + (pair(1) + pair(3)));
+}
+
 // The largest over all lanes, in every lane.
 __device__ inline float warp_max(float value) {
   for (int with = kWarp / 2; with > 0; with /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, with));

@@ -155,6 +155,7 @@ void Block::run(const std::function<void()>& body) {
   }
   happens_after(&end_order_);
   check_shared();
+  if (grid_.overlaps && !waited_for_previous_) fail("a block never waits for the grid before its own", grid_.launched);
   note_progress();
 }
 

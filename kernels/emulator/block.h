@@ -3,7 +3,8 @@
 // can be noticed ends the process with one line that begins with "emulator:" and names the place, the block and the
 // thread: barriers that not all threads reach, or at different places; warp operations whose lanes disagree, or that
 // name a lane that has ended; accesses outside an allocation or a shared array, those past it by data() when the block
-// ends; calls that wait for a grid which waits for them (running_grids.h).
+// ends; blocks of a grid that overlaps the one before it and never wait for that; calls that wait for a grid which
+// waits for them (running_grids.h).
 #include <vector_types.h>
 
 #include <array>
@@ -30,6 +31,7 @@ struct Grid {
   dim3 blocks, threads;
   size_t dynamic_shared = 0;
   bool cooperative = false;  // blocks wait for each other: an OS thread each
+  bool overlaps = false;     // may start before the grid before it has ended, so must wait for it
   Place launched;
 };
 
@@ -96,6 +98,7 @@ class Block {
   // What one lane does for the whole warp, with what each offers (a pointer to what it reads and writes).
   void warp_together(WarpWork work, void* mine, Place place);
   void yield();
+  void wait_for_previous() { waited_for_previous_ = true; }
   void* dynamic_shared() const { return dynamic_shared_.get(); }
   const Grid& grid() const { return grid_; }
   uint3 index() const { return index_; }
@@ -122,6 +125,7 @@ class Block {
   size_t first_ready_ = 0, ready_count_ = 0, yields_ = 0;
   unsigned live_ = 0, at_barrier_ = 0;
   uint64_t random_ = 0;
+  bool waited_for_previous_ = false;
   std::unique_ptr<void, void (*)(void*)> dynamic_shared_;
   struct SharedMemory {
     const unsigned char* memory;

@@ -62,12 +62,13 @@ struct Launch {
   size_t shared = 0;
   cudaStream_t stream = nullptr;
   bool cooperative = false;
+  bool overlaps = false;
   emulator::Place launched = emulator::Place::current();
 };
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
-  const emulator::Grid grid{how.grid, how.block, how.shared, how.cooperative, how.launched};
+  const emulator::Grid grid{how.grid, how.block, how.shared, how.cooperative, how.overlaps, how.launched};
   check(emulator::can_launch(grid) ? cudaSuccess : cudaErrorInvalidConfiguration, "a kernel did not start");
   check(emulator::enqueue(how.stream,
                           [=, values = std::tuple<Parameters...>(Parameters(arguments)...)] {
@@ -76,8 +77,29 @@ void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... argum
         "a kernel did not start");
 }
 
+template <class... Parameters, class... Arguments>
+void launch_overlapping(void (*kernel)(Parameters...), Launch how, Arguments... arguments) {
+  how.overlaps = true;
+  launch(kernel, how, arguments...);
+}
+
+// Grids run one after the other here.
+inline void wait_for_previous() { emulator::Block::current().block->wait_for_previous(); }
+inline void let_next_start() {}
+inline void prefetch(const void*) {}
+
 inline void store_release(unsigned* to, unsigned value) { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
 inline unsigned load_acquire(const unsigned* from) { return __atomic_load_n(from, __ATOMIC_ACQUIRE); }
+inline void store_relaxed(uint64_t* to, uint64_t value) { __atomic_store_n(to, value, __ATOMIC_RELAXED); }
+inline void store_relaxed(uint64_t* to, uint64_t first, uint64_t second) {
+  store_relaxed(to, first);
+  store_relaxed(to + 1, second);
+}
+inline uint64_t load_relaxed(const uint64_t* from) { return __atomic_load_n(from, __ATOMIC_RELAXED); }
+inline void load_relaxed(const uint64_t* from, uint64_t& first, uint64_t& second) {
+  first = load_relaxed(from);
+  second = load_relaxed(from + 1);
+}
 inline unsigned add_acquire_release(unsigned* to, unsigned value) {
   return __atomic_fetch_add(to, value, __ATOMIC_ACQ_REL);
 }
@@ -143,6 +165,7 @@ inline int __all_sync(unsigned mask, int vote, EmulatorPlace place = EmulatorPla
   return __ballot_sync(mask, vote, place) == mask;
 }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
+inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(unsigned(bits)) + 1; }
 
 template <class T>
 T __ldg(const T* from) {

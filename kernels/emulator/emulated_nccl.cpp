@@ -21,9 +21,12 @@ ncclComm& checked(ncclComm_t comm) {
   return *comm;
 }
 
-// The call goes on until comm.unfinished() says that it has ended.
+// The call goes on until comm.unfinished() says that it has ended. One that comes before the last has ended is refused,
+// and the communicator is no good from then on.
 ncclResult_t begin(ncclComm& comm, std::function<bool()> unfinished) {
-  if (!comm.ready || comm.unfinished || comm.finalized) return ncclInvalidUsage;
+  comm.used_early = comm.used_early || comm.unfinished;
+  if (comm.used_early) return ncclInvalidArgument;
+  if (!comm.ready || comm.finalized) return ncclInvalidUsage;
   comm.unfinished = std::move(unfinished);
   return ncclInProgress;
 }
@@ -82,6 +85,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
       return "remote process exited or there was a network error";
     case ncclInProgress:
       return "NCCL operation in progress";
+    case ncclInvalidArgument:
+      return "invalid argument";
     case ncclInvalidUsage:
       return "invalid usage";
     default:
@@ -91,6 +96,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
 
 const char* ncclGetLastError(ncclComm_t comm) {
   const std::lock_guard lock(nccl_state().mutex);
+  if (comm != nullptr && checked(comm).used_early)
+    return "Attempt to use communicator before the previous operation returned ncclSuccess";
   return comm != nullptr && checked(comm).error ? "a connection was closed\nby its peer" : "";
 }
 
@@ -130,6 +137,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t* result) {
   if (comm.unfinished && comm.unfinished()) comm.unfinished = nullptr;
   const bool cannot_start = !comm.ready && nccl_state().has(NcclFaults::Kind::init_fails, comm.rank);
   *result = cannot_start      ? ncclSystemError
+            : comm.used_early ? ncclInvalidArgument
             : comm.error      ? ncclRemoteError
             : comm.unfinished ? ncclInProgress
                               : ncclSuccess;
@@ -157,17 +165,21 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* memory, size_t, ncc
   ncclComm& comm = checked(handle);
   if (flags != NCCL_WIN_COLL_SYMMETRIC) return ncclInvalidArgument;
   ++comm.world->registering;
-  return begin(comm, [&comm, memory, window] {
+  const ncclResult_t begun = begin(comm, [&comm, memory, window] {
     if (comm.world->registering < comm.world->ranks) return false;
     *window = nccl_state().has(NcclFaults::Kind::no_window, comm.rank) ? nullptr : static_cast<ncclWindow_t>(memory);
     nccl_state().calls.windows += *window != nullptr;
     return true;
   });
+  return begun == ncclInProgress ? ncclSuccess : begun;  // as NCCL 2.28.9 does, though it is in progress
 }
 
 ncclResult_t ncclCommWindowDeregister(ncclComm_t handle, ncclWindow_t) {
   const std::lock_guard lock(nccl_state().mutex);
-  if (ncclComm& comm = checked(handle); !comm.ready || comm.unfinished) return ncclInvalidUsage;
+  ncclComm& comm = checked(handle);
+  comm.used_early = comm.used_early || comm.unfinished;
+  if (comm.used_early) return ncclInvalidArgument;
+  if (!comm.ready) return ncclInvalidUsage;
   --nccl_state().calls.windows;
   return ncclSuccess;
 }

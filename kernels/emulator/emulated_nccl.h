@@ -1,8 +1,8 @@
 #pragma once
 // The part of NCCL that Pleat uses, between threads of this process over the emulated runtime's streams: communicators
 // that do not block, all-gather and all-reduce of floats, windows. As NCCL does, calls return ncclInProgress and are
-// enqueued when the communicator is asked how it fares, and the end of a communicator waits for graphs that captured
-// its calls; what NCCL leaves undefined ends the process (block.h).
+// enqueued when the communicator is asked how it fares, a call before the last one has ended spoils the communicator,
+// and its end waits for graphs that captured its calls; what NCCL leaves undefined ends the process (block.h).
 #include <nccl.h>
 
 namespace pleat::emulator {

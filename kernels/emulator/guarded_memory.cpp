@@ -80,6 +80,14 @@ void free_guarded(void* memory) {
   if (mapping.file >= 0) close(mapping.file);
 }
 
+bool is_guarded(const void* memory, size_t bytes) {
+  const std::lock_guard lock(mappings().mutex);
+  auto behind = mappings().of.upper_bound(const_cast<void*>(memory));
+  if (behind == mappings().of.begin()) return false;
+  const auto& [begin, mapping] = *--behind;
+  return static_cast<const char*>(memory) + bytes <= static_cast<const char*>(begin) + mapping.asked;
+}
+
 SharedFile share_guarded(void* memory) {
   const std::lock_guard lock(mappings().mutex);
   const auto at = mappings().of.find(memory);

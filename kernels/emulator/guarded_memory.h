@@ -10,7 +10,8 @@ constexpr size_t kAllocationUnit = 16;  // sizes are rounded up to it: no kernel
 
 // std::bad_alloc where memory is out.
 void* allocate_guarded(size_t bytes);
-void free_guarded(void* memory);  // nullptr: nothing; a pointer of another kind: aborts
+void free_guarded(void* memory);                    // nullptr: nothing; a pointer of another kind: aborts
+bool is_guarded(const void* memory, size_t bytes);  // whether all of it is of one of these allocations
 
 // The file that other processes map to see this memory, which keeps its address and content, and where in it.
 struct SharedFile {

@@ -45,6 +45,7 @@ struct ncclComm {
   int rank = 0;
   int collectives = 0;  // begun by the stream
   bool ready = false, finalized = false, error = false;
+  bool used_early = false;           // while a call was in progress
   std::function<bool()> unfinished;  // the call in progress; true when it has ended
   std::shared_ptr<bool> aborted = std::make_shared<bool>(false);
   std::shared_ptr<char> uses =

@@ -30,6 +30,7 @@ struct Queue {
 
 struct CUgraph_st {
   std::vector<Work> nodes;
+  bool spoilt = false;
 };
 struct CUgraphExec_st {
   std::vector<Work> nodes;
@@ -47,22 +48,33 @@ struct CUevent_st {
 namespace pleat::emulator {
 namespace {
 
-// Captures begun by this OS thread: what would wait for the device is an error meanwhile, as it is in CUDA's
-// thread-local capture mode.
-thread_local constinit int captures = 0;
+// What this OS thread captures. What would wait for the device is an error meanwhile, as it is in CUDA's thread-local
+// capture mode.
+thread_local constinit cudaStream_t capturing = nullptr;
+
+cudaError_t spoil_capture(cudaError_t error) {
+  capturing->capturing->spoilt = true;
+  return error;
+}
+
+cudaError_t refuse_in_capture() {
+  return capturing == nullptr ? cudaSuccess : spoil_capture(cudaErrorStreamCaptureUnsupported);
+}
 
 }  // namespace
 
 cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work) {
   if (stream == nullptr) {
-    if (captures > 0) return cudaErrorStreamCaptureImplicit;
+    if (capturing != nullptr) return spoil_capture(cudaErrorStreamCaptureImplicit);
     while (!try_work()) std::this_thread::yield();
     return cudaSuccess;
   }
-  if (stream->capturing)
+  if (stream->capturing) {
+    if (stream->capturing->spoilt) return cudaErrorStreamCaptureInvalidated;
     stream->capturing->nodes.push_back(std::move(try_work));
-  else if (!stream->queue->idle() || !try_work())
+  } else if (!stream->queue->idle() || !try_work()) {
     stream->queue->waiting.push_back(std::move(try_work));
+  }
   return cudaSuccess;
 }
 
@@ -72,14 +84,15 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
 
 }  // namespace pleat::emulator
 
-using pleat::emulator::captures;
+using pleat::emulator::capturing;
 using pleat::emulator::enqueue;
 using pleat::emulator::enqueue_until;
+using pleat::emulator::refuse_in_capture;
 
 namespace {
 
 cudaError_t allocate(const char* call, void** memory, size_t bytes) {
-  if (captures > 0) return cudaErrorStreamCaptureUnsupported;
+  if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
   pleat::emulator::wait_for_running_grids(call);
   try {
     *memory = bytes > 0 ? pleat::emulator::allocate_guarded(bytes) : nullptr;
@@ -89,6 +102,7 @@ cudaError_t allocate(const char* call, void** memory, size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t release(const char* call, void* memory) {
+  if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
   if (memory == nullptr) return cudaSuccess;
   pleat::emulator::wait_for_running_grids(call);
   return pleat::emulator::free_guarded(memory), cudaSuccess;
@@ -114,6 +128,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureImplicit:
       return "operation would make the legacy stream depend on a capturing blocking stream";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "unknown error";
   }
@@ -124,7 +140,11 @@ cudaError_t cudaFree(void* memory) { return release("cudaFree", memory); }
 cudaError_t cudaMallocHost(void** memory, size_t bytes) { return allocate("cudaMallocHost", memory, bytes); }
 cudaError_t cudaFreeHost(void* memory) { return release("cudaFreeHost", memory); }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+// A graph's copy reads and writes the host's memory whenever it runs: no memory but pinned one is sure to be there.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const void* const host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
+  if (capturing != nullptr && bytes > 0 && host != nullptr && !pleat::emulator::is_guarded(host, bytes))
+    return refuse_in_capture();
   return enqueue(stream, [=] {
     if (bytes > 0) std::memmove(to, from, bytes);  // else they may be nullptr
   });
@@ -136,28 +156,37 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = new CUstream_st, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
   if (stream == nullptr) return cudaSuccess;
-  if (stream->capturing) return cudaErrorStreamCaptureUnsupported;
   while (!stream->queue->idle()) std::this_thread::yield();
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream == nullptr || stream->capturing) return cudaErrorInvalidValue;
+  if (stream == nullptr || capturing != nullptr) return cudaErrorInvalidValue;  // CUDA: of a thread as many as it likes
   stream->capturing = std::make_unique<CUgraph_st>();
-  ++captures;
+  capturing = stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream == nullptr || !stream->capturing) return cudaErrorInvalidValue;
-  *graph = stream->capturing.release();
-  --captures;
+  const std::unique_ptr<CUgraph_st> captured = std::move(stream->capturing);
+  capturing = nullptr;
+  *graph = captured->spoilt ? nullptr : new CUgraph_st{captured->nodes};
+  return captured->spoilt ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool captured = stream != nullptr && stream->capturing;
+  *status = !captured                   ? cudaStreamCaptureStatusNone
+            : stream->capturing->spoilt ? cudaStreamCaptureStatusInvalidated
+                                        : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long) {
   pleat::emulator::wait_for_running_grids("cudaGraphInstantiate");
   return *out = new CUgraphExec_st{graph->nodes}, cudaSuccess;
 }
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   for (const Work& node : graph->nodes)
     if (const cudaError_t error = enqueue_until(stream, node); error != cudaSuccess) return error;
@@ -169,7 +198,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, c
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new CUevent_st, cudaSuccess; }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+// In a graph, and there only, CUDA wants it to be external: else it would be a point in the capture, not in the work.
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+  const bool captured = stream != nullptr && stream->capturing;
+  if (captured != (flags == cudaEventRecordExternal)) return captured ? refuse_in_capture() : cudaErrorInvalidValue;
   if (stream != nullptr) event->queue = stream->queue;
   event->passed = std::make_shared<bool>(false);
   return enqueue(stream, [at = event->at, passed = event->passed] {
@@ -177,7 +209,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     *passed = true;
   });
 }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
+}
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = refuse_in_capture(); error != cudaSuccess) return error;
   if (const std::shared_ptr<Queue> queue = event->queue.lock()) queue->idle();
   return *event->passed ? cudaSuccess : cudaErrorNotReady;
 }

@@ -8,6 +8,7 @@
 
 namespace pleat::emulator {
 
+// A call that CUDA forbids spoils a capture: what comes behind it in that stream fails, as does the capture's end.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
 
 // try_work: whether it is done. A copy of it is what runs, for each launch of a graph another one.

@@ -87,7 +87,8 @@ void NcclCommunicator::share_memory(size_t bytes) {
   exchange_ = static_cast<float*>(memory);
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
   const int result = settled(ncclCommWindowRegister(comm_, memory, bytes, &window_, NCCL_WIN_COLL_SYMMETRIC));
-  if (result != ncclInvalidUsage && result != ncclInvalidArgument) finish(result, "the registration of NCCL's memory");
+  const bool refused = result == ncclInvalidUsage || result == ncclInvalidArgument;
+  if (!refused || state() != ncclSuccess) finish(result, "the registration of NCCL's memory");
   const bool all = host_.agree_min("NCCL's windows", window_ != nullptr) == 1;
   if (!all && window_ != nullptr) finish(ncclCommWindowDeregister(comm_, window_), "the end of NCCL's window");
   if (!all) window_ = nullptr;
@@ -133,9 +134,10 @@ int NcclCommunicator::state() const {
   return of_the_call != ncclSuccess ? of_the_call : of_the_communicator;
 }
 
-// What a call that returned `result` ends with; ncclInProgress: it does not, before the deadline.
+// What a call that returned `result` ends with; ncclInProgress: it does not, before the deadline. Success is not taken
+// at its word: NCCL 2.28 gives it for a window's registration that has only begun, and refuses the next call.
 int NcclCommunicator::settled(int result) const {
-  if (result == ncclInProgress) in_time([&] { return (result = state()) != ncclInProgress; });
+  if (result == ncclInProgress || result == ncclSuccess) in_time([&] { return (result = state()) != ncclInProgress; });
   return result;
 }
 

@@ -34,20 +34,25 @@ Lab::Lab(bool tiny) : tiny_(tiny), copy_bandwidth_(cuda::copy_bandwidth(stream_,
 
 int Lab::copies(int64_t bytes) const { return tiny_ ? 1 : int(std::max<int64_t>(1, kCacheBytes / bytes)); }
 
-// The median round of calls, one behind the other; a round takes some milliseconds.
+// The median round of calls, one behind the other in a graph, as in a step; a round takes some milliseconds.
 double Lab::microseconds(const Entry& entry) {
-  std::vector<double> rounds;
-  int calls = 1;
-  for (int round = tiny_ ? kRounds - 1 : -2; round < kRounds; ++round) {
+  const auto time = [&](const std::function<void()>& work) {
     cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
     begin.record(stream_);
-    for (int call = 0; call < calls; ++call) entry.call(stream_.get(), call);
+    work();
     end.record(stream_);
     stream_.wait();
-    const double each = 1e3 * double(end.milliseconds_since(begin)) / calls;
-    if (round >= 0) rounds.push_back(each);
-    if (round < 0) calls = std::clamp(int(5e3 / std::max(each, 1.0)), 4, 400);
-  }
+    return 1e3 * double(end.milliseconds_since(begin));
+  };
+  const auto call = [&](int calls) {
+    for (int i = 0; i < calls; ++i) entry.call(stream_.get(), i);
+  };
+  const int calls = tiny_ ? 1 : std::clamp(int(5e3 / std::max(time([&] { call(4); }) / 4, 1.0)), 4, 400);
+  const cuda::Graph graph(stream_, [&] { call(calls); });
+  graph.launch(stream_);  // the first one is slow
+  std::vector<double> rounds;
+  for (int round = 0; round < (tiny_ ? 1 : kRounds); ++round)
+    rounds.push_back(time([&] { graph.launch(stream_); }) / calls);
   std::sort(rounds.begin(), rounds.end());
   return rounds[rounds.size() / 2];
 }

@@ -148,6 +148,34 @@ void append(Lab& lab, Cached& cached) {
   }
 }
 
+// One token, rotated, to a page of its own.
+void append_one(Lab& lab, Cached& cached) {
+  const Sizes& s = cached.sizes;
+  std::vector<float> frequencies(size_t(s.head_size / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i)
+    frequencies[i] = std::pow(1e4f, -float(i) / float(frequencies.size()));
+  const cuda::DeviceArray<float> frequency(frequencies, lab.stream());
+  std::vector<float> last(cached.k.end() - cached.width, cached.k.end());
+  const cuda::DeviceArray<float> k(last, lab.stream()), v(last, lab.stream());
+  KvCache other = cached.cache;
+  other.pages = 1;
+  const size_t bytes = size_t(other.kv_heads * other.block_bytes());
+  const cuda::DeviceArray<std::byte> keys(bytes), values(bytes);
+  other.keys = keys.data();
+  other.values = values.data();
+  const Queries one(cached, {0}, {kPageTokens - 1});
+  lab.measure({.kernel = "append_kv",
+               .shape = shape_of(cached, 1),
+               .bytes = 2.0 * cached.width * double(4 + size_of(cached.cache.dtype)) + 8.0 * one.width,
+               .check = [] { return std::string(); },
+               .call =
+                   [&](cuda::StreamHandle stream, int) {
+                     cuda::append_kv(stream, {frequency.data(), s.head_size, 1, false},
+                                     {one.device_q.data(), 1, one.width}, {k.data(), 1, cached.width},
+                                     {v.data(), 1, cached.width}, one.rows, other);
+                   }});
+}
+
 void decode(Lab& lab, const Cached& cached, int count) {
   const Sizes& s = cached.sizes;
   std::vector<int32_t> sequences;
@@ -194,6 +222,7 @@ void attentions(Lab& lab) {
                                Sizes{71, 1, lab.size(64, 16), context, lab.size(16, 2)}}) {
       Cached cached(lab, sizes, dtype);
       append(lab, cached);
+      append_one(lab, cached);
       for (const int rows : {1, lab.size(16, 3)}) decode(lab, cached, rows);
       prefill(lab, cached, lab.size(512, 21));
     }

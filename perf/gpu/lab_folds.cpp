@@ -8,7 +8,7 @@
 namespace pleat::lab {
 namespace {
 
-constexpr int kBin = 64;
+constexpr int kBin = 64, kShards = 32;
 
 struct Ffn {
   Ffn(Lab& lab, WeightFormat format, int neurons, int width)
@@ -20,16 +20,19 @@ struct Ffn {
         device_line(line, lab.stream()) {
     for (int bin = 0; bin < neurons; bin += kBin) offsets.push_back(bin);
     offsets.push_back(neurons);
+    for (int shard = 0; shard <= kShards; ++shard) shard_offsets.push_back(neurons * shard / kShards);
+    device_shards = {std::span<const int32_t>(shard_offsets), lab.stream()};
   }
   int neurons() const { return up.rows(); }
   int width() const { return up.width(); }
-  int bins() const { return int(offsets.size()) - 1; }
+  cuda::Shards shards() const { return {device_shards.data(), kShards, neurons(), 0}; }
 
   WeightFormat format;
   Matrix up, gate, down;
   std::vector<float> line;  // slope, gate slope and intercept in one
   cuda::DeviceArray<float> device_line;
-  std::vector<int32_t> offsets;
+  std::vector<int32_t> offsets, shard_offsets;
+  cuda::DeviceArray<int32_t> device_shards;
 };
 
 // A tenth of the neurons of each row.
@@ -79,31 +82,92 @@ double residual(const Ffn& ffn, const float* x, int n, bool gated) {
   return std::max(g, 0.0) * u - (c * u + c * g + c);
 }
 
-void fix_up(Lab& lab, const Ffn& ffn, int rows, bool gated) {
-  const int width = ffn.width();
-  const Picks picks(lab, ffn, rows);
-  const std::vector<float> x = random_values(size_t(rows * width), 5);
-  const cuda::DeviceArray<float> device_x(x, lab.stream()), parts(size_t(ffn.bins()) * size_t(rows * width));
-  cuda::QuantisedRows room(width);
-  const cuda::RowInput input = room.quantise(lab.stream().get(), device_x.data(), rows);
-  cuda::select_by_range(lab.stream().get(), rows, picks.device_z.data(), picks.low.data(), picks.high.data(),
-                        picks.selection);
-  const float* const line = ffn.device_line.data();
-  const cuda::NeuronConstants constants{nullptr, nullptr, {line, line, line}};
-  const double share = double(picks.selection.selected(lab.stream())) / ffn.neurons();
-  const int64_t row_bytes = ffn.up.bytes() * (gated ? 2 : 1) + ffn.down.bytes();
-  lab.measure(
-      {.kernel = gated ? "fix_up_gated" : "fix_up",
-       .shape = concat(shape_of("up and down", ffn.format, ffn.up, rows), ", ", int(share * 100 + 0.5), "% exact"),
-       .bytes = share * double(row_bytes) + 4.0 * double(parts.size()),
+// What fix-ups share, one after the other.
+struct FixUp {
+  FixUp(Lab& lab, const Ffn& ffn, int rows, bool gated)
+      : lab(lab),
+        ffn(ffn),
+        rows(rows),
+        gated(gated),
+        picks(lab, ffn, rows),
+        x(random_values(size_t(rows * ffn.width()), 5)),
+        device_x(x, lab.stream()),
+        residuals(size_t(rows * ffn.neurons())),
+        sums(size_t(kShards * rows * ffn.width())),
+        room(ffn.width()),
+        input(room.quantise(lab.stream().get(), device_x.data(), rows)) {
+    cuda::select_by_range(lab.stream().get(), rows, picks.device_z.data(), picks.low.data(), picks.high.data(),
+                          picks.selection);
+    share = double(picks.selection.selected(lab.stream())) / ffn.neurons();
+  }
+  std::string shape(const char* what) const {
+    return concat(shape_of(what, ffn.format, ffn.up, rows), ", ", int(share * 100 + 0.5), "% exact");
+  }
+  cuda::ExactFfn exact(int call) const {
+    const float* const line = ffn.device_line.data();
+    return {gated ? ffn.gate.on_device(call) : cuda::Rows(),
+            ffn.up.on_device(call),
+            ffn.down.on_device(call),
+            {nullptr, nullptr, {line, line, line}},
+            Activation::relu};
+  }
+
+  Lab& lab;
+  const Ffn& ffn;
+  int rows;
+  bool gated;
+  Picks picks;
+  std::vector<float> x;
+  cuda::DeviceArray<float> device_x, residuals, sums;
+  cuda::QuantisedRows room;
+  cuda::RowInput input;
+  double share = 0;
+};
+
+void residuals(const FixUp& of) {
+  const Ffn& ffn = of.ffn;
+  of.lab.measure(
+      {.kernel = "exact_residuals",
+       .shape = of.shape(of.gated ? "up and gate" : "up"),
+       .bytes = of.share * double(ffn.up.bytes() * (of.gated ? 2 : 1) + 8 * of.rows * ffn.neurons()),
        .check =
            [&] {
-             const std::vector<float> got = parts.to_host(lab.stream());
-             const int bin = ffn.bins() / 2, row = rows - 1;
+             const std::vector<float> got = of.residuals.to_host(of.lab.stream());
+             for (int n = 0; n < ffn.neurons(); n += 37)
+               for (int row = 0; row < of.rows; ++row) {
+                 const size_t at = size_t(row * ffn.neurons() + n);
+                 if (!of.picks.selected(at)) continue;
+                 const double r = residual(ffn, &of.x[size_t(row * ffn.width())], n, of.gated);
+                 Sum expected;
+                 expected.add(r, 1);
+                 expected.magnitude += 1;
+                 if (std::string wrong = expected.compare(got[at], 16.0 * ffn.width() + 4096, int(at)); !wrong.empty())
+                   return wrong;
+               }
+             return std::string();
+           },
+       .call =
+           [&](cuda::StreamHandle stream, int call) {
+             cuda::exact_residuals(stream, of.input, of.exact(call), of.picks.selection, of.residuals.data());
+           }});
+}
+
+// Of the residuals that stand there.
+void exact_rows(const FixUp& of) {
+  const Ffn& ffn = of.ffn;
+  const int width = ffn.width();
+  of.lab.measure(
+      {.kernel = "add_exact_rows",
+       .shape = of.shape("down"),
+       .bytes = of.share * double(ffn.down.bytes() + 4 * of.rows * ffn.neurons()) + 4.0 * double(of.sums.size()),
+       .check =
+           [&] {
+             const std::vector<float> got = of.sums.to_host(of.lab.stream());
+             const int shard = kShards / 2, row = of.rows - 1;
              std::vector<Sum> expected(static_cast<size_t>(width));
-             for (int n = ffn.offsets[size_t(bin)]; n < ffn.offsets[size_t(bin) + 1]; ++n) {
-               if (!picks.selected(size_t(row * ffn.neurons() + n))) continue;
-               const double r = residual(ffn, &x[size_t(row * width)], n, gated);
+             for (int n = ffn.shard_offsets[size_t(shard)]; n < ffn.shard_offsets[size_t(shard) + 1]; ++n) {
+               if (!of.picks.selected(size_t(row * ffn.neurons() + n))) continue;
+               const double r = residual(ffn, &of.x[size_t(row * width)], n, of.gated);
                const std::vector<float> down = ffn.down.row(n);
                for (int k = 0; k < width; ++k) expected[size_t(k)].add(r, down[size_t(k)]);
              }
@@ -111,7 +175,7 @@ void fix_up(Lab& lab, const Ffn& ffn, int rows, bool gated) {
              // tie.
              for (int k = 0; k < width; ++k) {
                const double roundings = 16.0 * width + (ffn.format == WeightFormat::bf16 ? 0x1p16 : 0) + 4096;
-               const int at = (bin * rows + row) * width + k;
+               const int at = (shard * of.rows + row) * width + k;
                if (std::string wrong = expected[size_t(k)].compare(got[size_t(at)], roundings, at); !wrong.empty())
                  return wrong;
              }
@@ -119,12 +183,8 @@ void fix_up(Lab& lab, const Ffn& ffn, int rows, bool gated) {
            },
        .call =
            [&](cuda::StreamHandle stream, int call) {
-             const cuda::Rows up = ffn.up.on_device(call), down = ffn.down.on_device(call);
-             if (gated)
-               cuda::fix_up_gated(stream, input, ffn.gate.on_device(call), up, down, constants, Activation::relu,
-                                  picks.selection, parts.data());
-             else
-               cuda::fix_up(stream, input, up, down, constants, Activation::relu, picks.selection, parts.data());
+             cuda::add_exact_rows(stream, of.rows, of.exact(call).down, ffn.shards(), of.picks.selection,
+                                  of.residuals.data(), of.sums.data());
            }});
 }
 
@@ -136,8 +196,10 @@ void folds(Lab& lab) {
     const Ffn ffn(lab, format, neurons, width);
     for (const int rows : {1, 4, 16}) {
       if (format == WeightFormat::bf16) selection(lab, ffn, rows);
-      fix_up(lab, ffn, rows, false);
-      fix_up(lab, ffn, rows, true);
+      const FixUp plain(lab, ffn, rows, false), gated(lab, ffn, rows, true);
+      residuals(plain);
+      exact_rows(plain);
+      residuals(gated);
     }
   }
 }

@@ -181,8 +181,9 @@ void rows(Lab& lab) {
   const int d = lab.size(4096, 300), vocab = lab.size(128256, 2000);
   for (const int count : {1, 16, lab.size(512, 20)}) norm(lab, count, d);
   for (const int count : {1, lab.size(512, 20)}) activations(lab, count, lab.size(14336, 100));
-  embedding(lab, 16, vocab, d);
-  for (const int k : {1, 40}) candidates(lab, lab.size(16, 3), vocab, k);
+  for (const int count : {1, 16}) embedding(lab, count, vocab, d);
+  for (const int count : {1, lab.size(16, 3)})
+    for (const int k : {1, 40}) candidates(lab, count, vocab, k);
   leaf_sums(lab, lab.size(16, 2), d, 32);
   gathered(lab, 8, lab.size(16, 2), d);
   heads(lab, lab.size(16, 2), 32, lab.size(128, 36));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # perf/gpu/pack.sh FOLDER PROGRAM...: the programs without symbols, and the libraries that a bare Linux lacks, in FOLDER
-# and in FOLDER.tar.gz, of 60 MB at most; not NCCL, which is too large.
+# and in FOLDER.tar.gz, of 60 MB at most; not NCCL and cuBLASLt, which are too large.
 set -euo pipefail
 folder=$1
 shift

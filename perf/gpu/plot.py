@@ -16,7 +16,7 @@ def decodes(lines):
     for step, found in lines.items():
         for line in found:
             if step.startswith("decode-") and "gb_per_second" in line:
-                yield step[7:].rsplit("-", 1)[0], line["batch"], line
+                yield step[7:], line["batch"], line
 
 
 def bandwidths(lines):

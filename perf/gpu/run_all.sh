@@ -2,12 +2,12 @@
 # perf/gpu/run_all.sh [--bin FOLDER] [--out FOLDER] [--tiny]: all that is to be known of one GPU, in under 8 minutes:
 # the tests of kernels, sums and engine, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
 # It needs the programs of FOLDER or FOLDER.tar.gz (`cmake --build --preset gpu` leaves both as build-gpu/gpu), the source
-# tree around it and no network. Each step has its own time limit and none stops the others.
+# tree around it, a libcublasLt.so.13 (of CUDA 13 or PyTorch) and no network. Each step has its own time limit and none stops the others.
 #   OUT/results.json  what each step said and took, and why it failed; by goals.py, where there is Python, what was
 #                     asked for and whether it was reached
 #   OUT/results.svg   the picture of it, by plot.py where there is Python
 #   --tiny            sizes for the emulator's programs, which a test runs
-# Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU or a program is missing.
+# Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU, a program or library is missing.
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 bin=build-gpu/gpu out=out/gpu tiny=
@@ -31,8 +31,14 @@ done
 rm -f "$out"/steps/*
 : >"$out/steps.jsonl"
 
-# The libraries that came along.
-export LD_LIBRARY_PATH=$bin/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# Libraries that came along, and those of the machine that are too large to: CUDA's, or what PyTorch brings. For the
+# programs alone: Python has its own.
+package() { python3 -c "import $1; print(list($1.__path__)[0] + '/lib')" 2>/dev/null; }
+libraries=$bin/lib
+for folder in $(ls -d /usr/local/cuda*/lib64 2>/dev/null) "$(package nvidia.cu13)" "$(package nvidia.nccl)"; do
+  [[ ! -d $folder ]] || libraries+=:$folder
+done
+with_libraries=(env LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 # Tests' ranks are threads that share the device (tests/kernels/cuda/on_a_device.cpp).
 export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
 
@@ -65,35 +71,40 @@ step() {
   esac
 }
 
-"$bin/kernel_lab" tiny none >"$out/steps/device.out" 2>"$out/steps/device.err"
+"${with_libraries[@]}" "$bin/kernel_lab" tiny none >"$out/steps/device.out" 2>"$out/steps/device.err"
 if (($? != 0)); then
-  tail -1 "$out/steps/device.err" >&2
+  if grep -q libcublasLt "$out/steps/device.err"; then
+    echo "run_all.sh: there is no libcublasLt.so.13 here, neither CUDA 13's nor PyTorch's (pip install nvidia-cublas)" >&2
+  else
+    tail -1 "$out/steps/device.err" >&2
+  fi
   exit 2
 fi
 size=full kernels= sums= processes= engine=
 # What compute-sanitizer looks at, in two steps a tool: products, and everything else that is Pleat's own.
 products=*Gemm*:*MultiplyRows*:*MultiplyLeaves*:*Planes*:*PlaneRows*:*FixUp*:*Transposed*
 declare -A sanitized=([products]=$products [others]="-$products:*BlasLt*")
-shapes="falcon-7b llama-3-8b" layers=3 batches="1 4 16 64" tokens=24 prompt=1024
+shapes="falcon-7b llama-3-8b" layers=12 batches="1 4 16 64" tokens=24 prompt=1024
 if [[ $tiny ]]; then
   size=tiny kernels=--gtest_filter=*Norm* engine=--gtest_filter=*gpt2*
   sums=--gtest_filter=StagedSum.*:PeerSum.HasTheBits* processes=--gtest_filter=PeerSumOfProcesses.HasTheBits*
-  shapes=tiny layers=1 batches=3 tokens=4 prompt=20
+  shapes=tiny layers=1 batches="1 3" tokens=4 prompt=20
 fi
 
-step kernel_tests 120 "$bin/cuda_kernels_test" $kernels
-step sums_tests 30 "$bin/cuda_parallel_test" $sums
-step processes_tests 30 "$bin/cuda_ipc_test" $processes
-step engine_tests 90 "$bin/cuda_engine_test" $engine
-step kernel_lab 100 "$bin/kernel_lab" "$size"
+step kernel_tests 120 "${with_libraries[@]}" "$bin/cuda_kernels_test" $kernels
+step sums_tests 30 "${with_libraries[@]}" "$bin/cuda_parallel_test" $sums
+step processes_tests 30 "${with_libraries[@]}" "$bin/cuda_ipc_test" $processes
+step engine_tests 90 "${with_libraries[@]}" "$bin/cuda_engine_test" $engine
+step kernel_lab 100 "${with_libraries[@]}" "$bin/kernel_lab" "$size"
 for shape in $shapes; do
-  for batch in $batches; do
-    step "decode-$shape-$batch" 60 "$bin/pleat" bench decode --device cuda --json --quiet --synthetic "$shape" \
-      --layers $layers --fold 0.8 --weights int4 --batch "$batch" --tokens $tokens
-  done
-  step "prefill-$shape" 40 "$bin/pleat" bench prefill --device cuda --json --quiet --synthetic "$shape" --layers $layers \
-    --weights int4 --tokens $prompt
+  step "decode-$shape" 100 "${with_libraries[@]}" "$bin/pleat" bench decode --device cuda --json --quiet --synthetic "$shape" \
+    --layers $layers --fold 0.8 --weights int4 --batch $batches --tokens $tokens
+  step "prefill-$shape" 60 "${with_libraries[@]}" "$bin/pleat" bench prefill --device cuda --json --quiet --synthetic "$shape" \
+    --layers $layers --weights int4 --tokens $prompt
 done
+shape=${shapes%% *}
+step "ffn-$shape" 60 "${with_libraries[@]}" "$bin/pleat" bench fold --device cuda --json --quiet --synthetic "$shape" --layers $layers \
+  --fold 0.8 --batch 1 --tokens $tokens
 if [[ $tiny ]]; then
   skip transformers "the emulator is no match for it"
 elif python3 -c 'import torch, transformers' 2>/dev/null; then
@@ -107,20 +118,18 @@ for tool in memcheck racecheck; do
     if [[ $tiny || ! $sanitizer ]]; then
       skip $tool-$part "there is no compute-sanitizer here"
     else
-      step $tool-$part 40 "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="${sanitized[$part]}"
+      step $tool-$part 40 "${with_libraries[@]}" "$sanitizer" --tool $tool --error-exitcode 9 "$bin/cuda_kernels_test" --gtest_filter="${sanitized[$part]}"
     fi
   done
 done
-# NCCL is too large to come along; PyTorch brings it.
-nccl=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])' 2>/dev/null)
 if [[ $tiny ]]; then
   skip nccl "the emulator's NCCL is for ranks that are threads"
 elif [[ ! -x $bin/cuda_nccl_test ]]; then
   skip nccl "cuda_nccl_test was not built"
-elif ! LD_LIBRARY_PATH=$LD_LIBRARY_PATH${nccl:+:$nccl/lib} "$bin/cuda_nccl_test" --gtest_list_tests >/dev/null 2>&1; then
+elif ! "${with_libraries[@]}" "$bin/cuda_nccl_test" --gtest_list_tests >/dev/null 2>&1; then
   skip nccl "there is no libnccl.so.2 here"
 else
-  step nccl 60 env LD_LIBRARY_PATH="$LD_LIBRARY_PATH${nccl:+:$nccl/lib}" "$bin/cuda_nccl_test"
+  step nccl 60 "${with_libraries[@]}" "$bin/cuda_nccl_test"
 fi
 
 # One JSON: the steps, and every line of JSON that they printed.

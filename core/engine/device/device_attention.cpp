@@ -19,8 +19,7 @@ cuda::RowInput DeviceStep::State::input(const DeviceVector& x, int width, const 
 }
 
 void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
-                                 const PromptProducts& prompt) {
-  PLEAT_ASSERT(shape.prompt || !prompt.activation);
+                                 int64_t all_outputs) {
   if (!shape.prompt) {
     const auto low = std::ranges::find_if(products, [](const cuda::RowProduct& p) { return p.w.bits <= 8; });
     return cuda::multiply_rows(handle(), input(x, width, (low != products.end() ? low : products.begin())->w),
@@ -31,9 +30,9 @@ void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initiali
     const MatrixView<const float> of(x.data() + product.first_input, shape.rows, product.w.width, width);
     const cuda::Rows w = product.w.planes ? widened.widen(handle(), product.w) : product.w;
     const cuda::GemmInput prepared = many_rows.prepare(handle(), of, w);
-    cuda::GemmProduct out{w, product.bias, prompt.activation, {product.y, shape.rows, w.rows, product.y_stride}};
-    if (is_for_library(product, prompt.all_outputs)) {
-      library->gemm_by_one_algorithm(handle(), prepared, out, int(prompt.all_outputs));
+    cuda::GemmProduct out{w, product.bias, product.activation, {product.y, shape.rows, w.rows, product.y_stride}};
+    if (is_for_library(product, all_outputs)) {
+      library->gemm_by_one_algorithm(handle(), prepared, out, int(all_outputs));
       continue;
     }
     out.leaves = product.leaves;
@@ -67,7 +66,7 @@ void DeviceStep::State::multiply_queries_keys_values(const DeviceAttention& atte
   const int width = q_width + 2 * kv_width, head_size = blueprint.head_size;
   multiply(normed, d,
            {{attention.query_key_value.view(), attention.query_key_value_bias.data(), query_key_value.data(), width}},
-           {.all_outputs = all_outputs(int64_t(blueprint.heads + 2 * blueprint.kv_heads) * head_size, head_size)});
+           all_outputs(int64_t(blueprint.heads + 2 * blueprint.kv_heads) * head_size, head_size));
 }
 
 AttentionScores DeviceStep::State::scores(int layer) const {
@@ -124,7 +123,7 @@ void DeviceStep::State::attend(int index) {
                     std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),
                     out);
   multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}},
-           {.all_outputs = all_outputs(d, d)});
+           all_outputs(d, d));
 }
 
 }  // namespace pleat

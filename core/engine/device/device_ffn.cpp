@@ -24,17 +24,18 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
   const int h = w.rows;
   if (h == 0) return;
   const int64_t held = blueprint.held_neurons(int(&layer - weights.layers.data()));
-  PromptProducts prompt{.all_outputs = held % kVirtualShards == 0 ? all_outputs(held, held / kVirtualShards) : 0};
+  const int64_t outputs = held % kVirtualShards == 0 ? all_outputs(held, held / kVirtualShards) : 0;
   const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
   if (blueprint.gated) {
     multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}},
-             prompt);
+             outputs);
     keep_lines(layer);
     return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
   }
-  const bool at_once = shape.prompt && !keeps_lines(layer);
-  if (at_once) prompt.activation = blueprint.activation;
-  multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}}, prompt);
+  const bool at_once = !keeps_lines(layer);
+  cuda::RowProduct product{w, f.up_bias.data(), up.data(), h};
+  if (at_once) product.activation = blueprint.activation;
+  multiply(normed, d, {product}, outputs);
   if (at_once) return;
   keep_lines(layer);
   cuda::activate(handle(), blueprint.activation, of_up);
@@ -51,7 +52,7 @@ void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   }
   const cuda::Rows down =
       layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
-  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}}, {.all_outputs = all_outputs(d, d)});
+  multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}}, all_outputs(d, d));
 }
 
 // Selection static: C, and densely the neurons that are left.
@@ -63,6 +64,7 @@ void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
     multiply(
         normed, d,
         {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
+  mark(EngineStatistics::fold);
   activations(layer);
   if (h > 0)
     multiply(up, h, {{down, nullptr, of_held.data(), d, layer.leaves.each_alone()}});
@@ -107,15 +109,13 @@ void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x
       layer.ffn.up_bias.data(),
       layer.ffn.gate_bias.data(),
       {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)}};
-  if (blueprint.gated)
-    cuda::fix_up_gated(handle(), x, layer.ffn.gate.view(), layer.ffn.up.view(), layer.ffn.down.view(), constants,
-                       blueprint.activation, selection, of_bins.data());
-  else
-    cuda::fix_up(handle(), x, layer.ffn.up.view(), layer.ffn.down.view(), constants, blueprint.activation, selection,
-                 of_bins.data());
+  const cuda::ExactFfn exact{blueprint.gated ? layer.ffn.gate.view() : cuda::Rows(), layer.ffn.up.view(),
+                             layer.ffn.down.view(), constants, blueprint.activation};
+  cuda::exact_residuals(handle(), x, exact, selection, residuals.data());
+  cuda::add_exact_rows(handle(), shape.rows, exact.down, layer.shards, selection, residuals.data(), of_shards.data());
   const bool has_lines = layer.fold.fold.view().rows > 0;
-  cuda::sum_leaves(handle(), layer.bins.view(), has_lines ? of_leaves.data() : nullptr, of_bins.data(), shape.rows * d,
-                   ffn_nodes());
+  cuda::sum_leaves(handle(), weights.of_shards.view(), has_lines ? of_leaves.data() : nullptr, of_shards.data(),
+                   shape.rows * d, ffn_nodes());
 }
 
 // C, and the rows of the neurons that are selected. C and what decides who is selected read the same x: one launch,
@@ -142,23 +142,32 @@ void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
     cuda::multiply_rows(handle(), x, {of_activation});
   }
   select(layer, selection);
+  mark(EngineStatistics::fold);
   fix_up(layer, fits(x, exact.up.view()) ? x : input(normed, d, exact.up.view()), selection);
 }
 
-// What decides is read whole, of the rest the rows that are selected.
-int64_t DeviceStep::State::folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const {
+// What decides is read whole, together with C, of the rest the rows that are selected.
+void DeviceStep::State::add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection,
+                                         PhaseBytes& bytes) const {
   const DeviceFold& f = layer.fold;
-  int64_t bytes = f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
-  if (chooses_by_activation(layer.spec.selection)) bytes += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
-  if (layer.spec.selection == SelectionKind::hot) return bytes + layer.ffn.bytes();
-  if (selection.neurons() == 0) return bytes;
-  return bytes + layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
+  int64_t& whole = bytes[EngineStatistics::fold];
+  whole += f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
+  if (chooses_by_activation(layer.spec.selection)) whole += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
+  int64_t& exact = bytes[EngineStatistics::fixup];
+  if (layer.spec.selection == SelectionKind::hot)
+    exact += layer.ffn.bytes();
+  else if (selection.neurons() > 0)
+    exact += layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
 }
 
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
-  if (!folded) return dense_ffn(layer);
+  if (!folded) {
+    dense_ffn(layer);
+    return mark(EngineStatistics::dense_ffn);
+  }
   if (layer.leaves.view().count == 0) return;
   layer.spec.selection == SelectionKind::hot ? held_ffn(layer) : folded_ffn(layer);
+  mark(EngineStatistics::fixup);
 }
 
 }  // namespace pleat

@@ -75,18 +75,28 @@ void DeviceStep::State::keep_results(std::span<const int32_t> rows) {
   }
 }
 
-int64_t DeviceStep::State::bytes_of_pass(bool folded) const {
-  int64_t bytes = weights.head.bytes();
+PhaseBytes DeviceStep::State::bytes_of_pass(bool folded) const {
+  PhaseBytes bytes{};
+  bytes[EngineStatistics::head] = weights.head.bytes();
   for (size_t index = 0; index < weights.layers.size(); ++index) {
     const DeviceLayer& layer = weights.layers[index];
-    bytes += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
-    bytes += runs_folded(layer, !folded) ? folded_bytes(layer, selections[index]) : layer.ffn.bytes();
+    bytes[EngineStatistics::attention] += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
+    if (runs_folded(layer, !folded))
+      add_folded_bytes(layer, selections[index], bytes);
+    else
+      bytes[EngineStatistics::dense_ffn] += layer.ffn.bytes();
   }
   return bytes;
 }
 
-int64_t DeviceStep::weight_bytes() const {
-  return state_->passes[0] * state_->bytes_of_pass(false) + state_->passes[1] * state_->bytes_of_pass(true);
+PhaseBytes DeviceStep::weight_bytes() const {
+  PhaseBytes bytes{};
+  for (const bool folded : {false, true}) {
+    if (state_->passes[folded] == 0) continue;
+    const PhaseBytes of_pass = state_->bytes_of_pass(folded);
+    for (size_t phase = 0; phase < bytes.size(); ++phase) bytes[phase] += state_->passes[folded] * of_pass[phase];
+  }
+  return bytes;
 }
 
 }  // namespace pleat

@@ -35,6 +35,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
       upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(host)))},
+      measures_phases(options.phases),
       most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
       host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
       device_rows(host_rows.size()),
@@ -91,12 +92,13 @@ void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
 }
 
 void DeviceStep::State::make_work_space(int slots) {
-  size_t most_bins = 0, inputs_by_neuron = 0;
+  size_t inputs_by_neuron = 0;
+  int most_shards = 0;
   int pending = weights.heads.view().pending;
   bool keeps_leaves = false, by_prompts = false, wide = false;
   for (const DeviceLayer& layer : weights.layers) {
     neurons = std::max(neurons, layer.bin_offsets.back());
-    most_bins = std::max(most_bins, layer.bin_offsets.size() - 1);
+    most_shards = std::max(most_shards, layer.shards.count);
     pending = std::max(pending, layer.leaves.view().pending);
     selections.emplace_back(layer.bin_offsets, stream);
     if (layer.by_neuron) inputs_by_neuron = std::max(inputs_by_neuron, size_t(layer.bin_offsets.back()));
@@ -128,7 +130,8 @@ void DeviceStep::State::make_work_space(int slots) {
   nodes = room(rows, (attention_nodes + ffn_nodes) * d);
   gemm_work = room(rows, int64_t(pending) * d);
   of_leaves = room(keeps_leaves ? rows : kMaxRows, fold_leaves * d);
-  of_bins = room(kMaxRows, int64_t(most_bins) * d);
+  residuals = room(kMaxRows, neurons);
+  of_shards = room(kMaxRows, int64_t(most_shards) * d);
   if (keeps_leaves) of_held = room(rows, fold_leaves * d);
   if (inputs_by_neuron > 0) down_by_output = {int(inputs_by_neuron), d, wide};
   if (by_prompts) {

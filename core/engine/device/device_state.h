@@ -7,6 +7,7 @@
 #include "core/engine/device/device_key_channels.h"
 #include "core/engine/device/device_step.h"
 #include "core/engine/device/device_weights.h"
+#include "core/engine/device/phase_marks.h"
 #include "kernels/cuda/blas_lt.h"
 #include "kernels/cuda/candidates.h"
 #include "kernels/cuda/gemm_input.h"
@@ -45,10 +46,10 @@ struct RowsUpload {
   size_t at(Part part) const { return size_t(part) * size_t(capacity); }
 };
 
-// What only a prompt's products have.
-struct PromptProducts {
-  std::optional<Activation> activation{};  // of their results; without leaves
-  int64_t all_outputs = 0;                 // see below; 0: by own kernels
+// Of the passes of a shape.
+struct CapturedPass {
+  PhaseMarks marks;
+  std::unique_ptr<cuda::Graph> graph;  // nullptr: has come once
 };
 
 // Of a matrix that is split between ranks at multiples of `unit` outputs. cuBLASLt wants rows of results at multiples
@@ -73,6 +74,11 @@ struct DeviceStep::State {
   // head, and the copy of the results to the host.
   void run(int64_t step);
   void enqueue(int64_t step);
+  bool may_be_captured() const;
+  // What was enqueued last is of this phase.
+  void mark(EngineStatistics::Phase phase) {
+    if (measures_phases) marks->mark(phase, stream);
+  }
   void layers(int64_t step);
   void embed();
   void normalise(const DeviceNorm& norm);  // normed = norm(residual)
@@ -100,8 +106,8 @@ struct DeviceStep::State {
   }
   void select(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
-  int64_t bytes_of_pass(bool folded) const;  // of weights; waits for the stream
-  int64_t folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection) const;
+  PhaseBytes bytes_of_pass(bool folded) const;  // of weights; waits for the stream
+  void add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection, PhaseBytes& bytes) const;
   // Of rows [first, first + count), at most kMaxRows.
   void head(int first, int count);          // normed -> device_logits
   void find_results(int first, int count);  // normed -> host_logits, host_best, host_sums
@@ -111,8 +117,9 @@ struct DeviceStep::State {
   RowCandidates candidates_of(size_t row) const;  // of host_best and host_sums
 
   // Products of x [rows, width] by the kernels of this pass.
+  // all_outputs: of a prompt's products, over all ranks, see above; 0: by own kernels.
   void multiply(const DeviceVector& x, int width, std::initializer_list<cuda::RowProduct> products,
-                const PromptProducts& prompt = {});
+                int64_t all_outputs = 0);
   // Whether cuBLASLt has it: one in bf16 whose inputs this rank has all of, or need not have the same sum as others.
   bool is_for_library(const cuda::RowProduct& product, int64_t all_outputs) const;
   void multiply_queries_keys_values(const DeviceAttention& attention);
@@ -149,6 +156,10 @@ struct DeviceStep::State {
   RowsUpload upload;
   PassShape shape;         // of the pass that runs
   int64_t passes[2] = {};  // of the last step: of prompts, of generated tokens
+  const bool measures_phases;
+  PhaseMarks uncaptured_marks;
+  PhaseMarks* marks = &uncaptured_marks;  // of the pass that runs
+  PhaseSeconds phase_seconds{};           // of the last step
   int most_pages;
   cuda::PinnedArray<int32_t> host_rows;  // what a pass uploads: tokens, positions, page tables
   size_t upload_words = 0;               // of it
@@ -157,7 +168,8 @@ struct DeviceStep::State {
   DeviceVector of_embeddings, head_input;         // [rows, e], [kMaxRows, e], where e is not d
   DeviceVector device_logits;                     // [kMaxRows, vocab]
   DeviceVector nodes;                             // attention's, then the FFN's [rows, d]
-  DeviceVector of_leaves, of_bins;                // of a folded FFN: [leaves][rows, d], [bins][rows, d]
+  DeviceVector of_leaves, of_shards;              // of a folded FFN: [leaves][rows, d], [shards][rows, d]
+  DeviceVector residuals;                         // [kMaxRows, neurons]
   std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
   // Of prompts.
   std::unique_ptr<cuda::BlasLt> library;  // nullptr: there is none
@@ -183,7 +195,7 @@ struct DeviceStep::State {
   // Last, so that they end first: where an error ends all this, the sum ends the waits of other ranks' kernels, and to
   // free memory may wait for those.
   std::unique_ptr<DeviceSum> sum;
-  std::map<PassShape, std::unique_ptr<cuda::Graph>> graphs;  // nullptr: has come once
+  std::map<PassShape, CapturedPass> captured;
 };
 
 }  // namespace pleat

@@ -134,6 +134,7 @@ void DeviceStep::State::layers(int64_t step) {
   const bool norm_first = blueprint.norm_place == NormPlace::before;
   const DeviceNorm none;
   normalise(norm_first ? weights.layers[0].attention_norm : none);
+  mark(EngineStatistics::other);
   for (int index = 0; index < blueprint.layers; ++index) {
     const DeviceLayer& layer = weights.layers[size_t(index)];
     const DeviceNorm& next =
@@ -141,15 +142,18 @@ void DeviceStep::State::layers(int64_t step) {
     const bool folded = runs_folded(layer, shape.prompt);
     communicator.at(step, index);
     attend(index);
+    mark(EngineStatistics::attention);
     if (!blueprint.parallel_residual) {
       add_attention(layer);
+      mark(EngineStatistics::collective);
       ffn(layer, folded);
       add_ffn(layer, next, folded);
     } else {
-      if (layer.ffn_norm.weight.size() > 0) normalise(layer.ffn_norm);
+      if (layer.ffn_norm.weight.size() > 0) normalise(layer.ffn_norm), mark(EngineStatistics::other);
       ffn(layer, folded);
       add_both(layer, next, folded);
     }
+    mark(EngineStatistics::collective);
   }
   if (!norm_first) normalise(weights.final_norm);
   communicator.at(step, -1);
@@ -157,22 +161,30 @@ void DeviceStep::State::layers(int64_t step) {
 
 // A prompt's results are found kMaxRows rows at a time, where they are wanted.
 void DeviceStep::State::enqueue(int64_t step) {
+  if (measures_phases) marks->begin(stream);
   device_rows.copy_from(std::span(host_rows.data(), upload_words), stream);
   layers(step);
   if (!shape.prompt) find_results(0, shape.rows);
+  mark(EngineStatistics::head);
+}
+
+// Few prompts have the shape of another.
+bool DeviceStep::State::may_be_captured() const {
+  return sum->in_stream_order() && !shape.prompt && !key_channels->chooses();
 }
 
 void DeviceStep::State::run(int64_t step) {
-  if (!sum->in_stream_order()) return enqueue(step);
-  // Few prompts have the shape of another.
-  if (shape.prompt || key_channels->chooses()) return enqueue(step);
-  const auto [known, is_new] = graphs.try_emplace(shape);
+  marks = &uncaptured_marks;
+  if (!may_be_captured()) return enqueue(step);
+  const auto [known, is_new] = captured.try_emplace(shape);
+  CapturedPass& mine = known->second;
+  marks = &mine.marks;
   if (is_new) return enqueue(step);
-  if (!known->second) {
-    known->second = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
+  if (!mine.graph) {
+    mine.graph = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
     communicator.barrier("graph");  // to make one may wait for kernels of the device, which wait for this rank
   }
-  known->second->launch(stream);
+  mine.graph->launch(stream);
 }
 
 void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {
@@ -180,6 +192,7 @@ void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<
   key_channels->begin_pass(int64_t(begin), int64_t(rows.size()));
   run(step_plan.step);
   read_results(rows);
+  if (measures_phases) marks->add_to(phase_seconds);
 }
 
 DeviceStep::DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan,
@@ -191,6 +204,7 @@ void DeviceStep::step(const StepPlan& plan) {
   State& s = *state_;
   s.order_rows(plan);
   s.passes[0] = s.passes[1] = 0;
+  s.phase_seconds = {};
   const auto folded = [&](size_t i) { return plan.rows[size_t(s.ordered[i])].folded != 0; };
   s.key_channels->plan_step(plan, s.ordered);
   for (const KeyChannels::Run& run : s.key_channels->runs()) {
@@ -211,6 +225,7 @@ MatrixView<const float> DeviceStep::logits() const {
 
 std::span<const TokenCandidate> DeviceStep::best() const { return state_->best; }
 int64_t DeviceStep::kv_pages() const { return state_->kv_pages; }
+PhaseSeconds DeviceStep::phase_seconds() const { return state_->phase_seconds; }
 std::span<const RowCandidates> DeviceStep::candidates() const { return state_->candidates; }
 
 }  // namespace pleat

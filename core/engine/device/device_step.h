@@ -21,7 +21,8 @@ class DeviceStep : public StepExecutor {
   std::span<const TokenCandidate> best() const override;
   std::span<const RowCandidates> candidates() const override;
   int64_t kv_pages() const override;
-  int64_t weight_bytes() const override;
+  PhaseBytes weight_bytes() const override;
+  PhaseSeconds phase_seconds() const override;
 
  private:
   struct State;

@@ -5,7 +5,7 @@
 namespace pleat {
 namespace {
 
-constexpr int64_t kBinNeurons = 64;  // at most: a block of the fix-up takes a bin
+constexpr int64_t kBinNeurons = 64;  // at most: a block of the fix-up takes a bin's residuals
 
 DeviceVector upload(const Vector& values, const cuda::Stream& stream) {
   return {std::span<const float>(values), stream};
@@ -30,15 +30,13 @@ cuda::DeviceRows upload(const LowBitMatrix& matrix, const cuda::Stream& stream) 
   return {matrix, stream};
 }
 
-// Each virtual shard in equal parts: first neuron of each, and in `of_shard` the first part of each shard.
-std::vector<int32_t> bins(const std::vector<int64_t>& shards, std::vector<int64_t>& of_shard) {
+// Each virtual shard in equal parts: first neuron of each.
+std::vector<int32_t> bins(const std::vector<int64_t>& shards) {
   std::vector<int32_t> offsets = {0};
-  of_shard = {0};
   for (size_t shard = 0; shard + 1 < shards.size(); ++shard) {
     const int64_t begin = shards[shard], count = shards[shard + 1] - begin;
     const int64_t parts = (count + kBinNeurons - 1) / kBinNeurons;
     for (int64_t part = 1; part <= parts; ++part) offsets.push_back(int32_t(begin + count * part / parts));
-    of_shard.push_back(of_shard.back() + parts);
   }
   return offsets;
 }
@@ -97,15 +95,13 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
   out.folded = w.folded;
   out.by_neuron = w.by_neuron;
   const std::vector<TreeNode>& nodes = plan.ffn_exchange().nodes[size_t(rank)];
-  std::vector<int64_t> bins_of_leaves;
-  out.bin_offsets = bins(w.neuron_offsets, bins_of_leaves);
+  out.bin_offsets = bins(w.neuron_offsets);
   out.leaves = leaves(w.neuron_offsets, nodes, plan.reduction(), stream);
   const std::vector<int32_t> shards(w.neuron_offsets.begin(), w.neuron_offsets.end());
   out.shard_offsets = {std::span<const int32_t>(shards), stream};
   out.shards = {out.shard_offsets.data(), int(shards.size()) - 1, int(shards.back()), 0};
   for (int shard = 0; shard < out.shards.count; ++shard)
     out.shards.largest = std::max(out.shards.largest, shards[size_t(shard) + 1] - shards[size_t(shard)]);
-  out.bins = leaves(bins_of_leaves, nodes, plan.reduction(), stream);
   const Vector none, &attention_bias = w.attention.output_bias, &with = parallel_residual ? attention_bias : none;
   out.biases.attention = upload(attention_bias, stream);
   out.biases.dense = biases({&w.down_bias, &with}, stream);

@@ -55,7 +55,7 @@ struct DeviceLayer {
   bool folded = false;
   bool by_neuron = false;
   std::vector<int32_t> bin_offsets;  // of its neurons, see cuda::SelectionView
-  cuda::DeviceLeaves leaves, bins;   // of the FFN's tree: offsets of neurons, and of bins
+  cuda::DeviceLeaves leaves;         // of the FFN's tree: offsets of neurons
   cuda::DeviceArray<int32_t> shard_offsets;
   cuda::Shards shards;  // virtual ones, of its neurons
   DeviceBiases biases;

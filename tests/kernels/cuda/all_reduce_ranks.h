@@ -21,7 +21,7 @@ DeviceArray<T> filled(size_t count, T value, const Stream& stream) {
 class Ranks {
  public:
   // Long enough for a rank that is only slow.
-  static constexpr unsigned kSpins = 1u << 30;
+  static constexpr unsigned kSpins = 1u << 26;
 
   Ranks(int ranks, int64_t capacity, unsigned spins = kSpins) : capacity_((capacity + 3) / 4 * 4), spins_(spins) {
     for (int rank = 0; rank < ranks; ++rank) {

@@ -106,7 +106,7 @@ struct DeviceStep {
   DeviceArray<float> q, slopes, out, work;
 };
 
-// Plain, with sliding windows (that end in a tile and are longer than a split), soft-capped, with ALiBi in f32 and in
+// Plain, with sliding windows (that end in a page and are longer than a split), soft-capped, with ALiBi in f32 and in
 // bf16, and all of them.
 inline std::vector<AttentionScores> rules() {
   std::vector<AttentionScores> rules(7);

@@ -14,9 +14,9 @@ TEST(CudaAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
   const std::vector<AttentionScores> all = rules();
   size_t next_rule = 0;
   for (const DType dtype : {DType::f32, DType::bf16, DType::i8})
-    for (const int head_size : {16, 64, 80, 128, 100, 5})
+    for (const int head_size : {16, 64, 80, 128, 100, 5, 256})
       for (const Heads heads : {Heads{1, 1}, Heads{8, 2}, Heads{7, 1}, Heads{4, 4}}) {
-        Step step(heads, head_size, dtype, {{0, 0}, {1, 15}, {0, 16}, {0, -1}, {1, 127}, {1, 128}, {0, 333}});
+        Step step(heads, head_size, dtype, {{0, 0}, {1, 15}, {0, 16}, {0, -1}, {1, 63}, {1, 64}, {0, 333}});
         step.obey(all[next_rule++ % all.size()]);
         SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size, ": ", heads.q_heads, " over ", heads.kv_heads,
                             ", rule ", (next_rule - 1) % all.size()));
@@ -49,6 +49,19 @@ TEST(CudaAttention, ARowHasTheSameBitsAloneAndAmongOthersInAnyOrderOfThreads) {
     }
 }
 
+TEST(CudaAttention, AHeadHasTheSameBitsHoweverManyShareItsKeys) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8})
+    for (const int head_size : {64, 80, 256}) {
+      const Step many({7, 1}, head_size, dtype, {{0, 333}});
+      Step one({1, 1}, head_size, dtype, {{0, 333}});
+      std::copy_n(many.q.end() - head_size, head_size, one.q.begin());
+      const std::vector<float> all = DeviceStep(many, kPositions).run(many),
+                               last = DeviceStep(one, kPositions).run(one);
+      EXPECT_TRUE(same_bits(all.data() + 6 * head_size, last.data(), size_t(head_size)))
+          << name_of(dtype) << ", heads of " << head_size;
+    }
+}
+
 TEST(CudaAttention, AReplayedGraphReadsPositionsAndPageTablesAnew) {
   Step step({8, 2}, 64, DType::bf16, {{0, 3}, {1, 15}, {0, -1}});
   DeviceStep device(step, kPositions);
@@ -67,8 +80,8 @@ TEST(CudaAttention, StaysFiniteWhenScoresAreHuge) {
   for (const float value : DeviceStep(step, kPositions).run(step)) ASSERT_TRUE(std::isfinite(value));
 }
 
-TEST(CudaAttention, SaysWhenQueryHeadsOfAKvHeadAreTooManyForSharedMemory) {
-  const Step step({100, 1}, 256, DType::i8, {{0, 0}});
+TEST(CudaAttention, RefusesHeadsOfMoreChannelsThanAWarpTakes) {
+  const Step step({1, 1}, 257, DType::i8, {{0, 0}});
   DeviceStep device(step, kPositions);
   EXPECT_THROW(device.enqueue(step), Error);
 }

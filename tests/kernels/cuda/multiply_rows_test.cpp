@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "../low_bit_rows_fixture.h"
+#include "kernels/cuda/activation.h"
 
 namespace pleat::cuda {
 namespace {
@@ -60,6 +61,24 @@ TEST_P(MultiplyRows, ARowHasTheSameBitsAloneAndAmongOthers) {
                   {{device_w.view(), nullptr, alone.data(), 40}});
     EXPECT_TRUE(same_bits(alone.to_host(stream).data(), &all[size_t(row * 40)], 40)) << row;
   }
+}
+
+TEST_P(MultiplyRows, AnActivationIsThatOfTheBiasedSum) {
+  const Stream stream;
+  const int width = 130, rows = 2, outputs = 40;
+  const RandomRows w(GetParam(), outputs, width, 5);
+  const DeviceArray<float> x(random_floats(size_t(rows * width), 1), stream), bias(random_floats(outputs, 2), stream),
+      sums(size_t(rows * outputs)), activated(size_t(rows * outputs));
+  const DeviceRows device_w(w.rows, stream);
+  QuantisedRows quantised(width);
+  const RowInput input = quantised.quantise(stream.get(), x.data(), rows);
+  RowProduct product{device_w.view(), bias.data(), sums.data(), outputs};
+  multiply_rows(stream.get(), input, {product});
+  activate(stream.get(), Activation::gelu, {sums.data(), rows, outputs});
+  product.y = activated.data();
+  product.activation = Activation::gelu;
+  multiply_rows(stream.get(), input, {product});
+  EXPECT_TRUE(same_bits(activated.to_host(stream).data(), sums.to_host(stream).data(), size_t(rows * outputs)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, MultiplyRows, testing::ValuesIn(kFormats),

@@ -30,10 +30,10 @@ void expect_selected(const DeviceSelection& selection, const Stream& stream, int
     for (int n = kBins[bin]; n < kBins[bin + 1]; ++n) {
       uint32_t mask = 0;
       for (int row = 0; row < rows; ++row) mask |= uint32_t(wanted(row, n)) << row;
+      ASSERT_EQ(masks[size_t(n)], mask) << "neuron " << n;
       if (mask == 0) continue;
       ASSERT_LT(place, kBins[bin] + count[bin]) << "bin " << bin;
       ASSERT_EQ(neuron[size_t(place)], n);
-      ASSERT_EQ(masks[size_t(place)], mask);
       ++place;
     }
     ASSERT_EQ(place, kBins[bin] + count[bin]) << "bin " << bin;

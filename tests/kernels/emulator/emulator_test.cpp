@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -109,6 +110,23 @@ TEST(Emulator, BlocksOfACooperativeLaunchRunTogether) {
   EXPECT_EQ(flags.values(), std::vector<unsigned>(4, 1));
 }
 
+__global__ void double_it(float* x) { x[threadIdx.x] *= 2; }
+__global__ void double_when_due(float* x) {
+  let_next_start();
+  wait_for_previous();
+  x[threadIdx.x] *= 2;
+}
+
+TEST(Emulator, OverlappingGridsWaitForTheOneBefore) {
+  DeviceArray<float> x(1);
+  x[0] = 1;
+  launch(double_it, {1, 1}, x.data());
+  launch_overlapping(double_when_due, {1, 1}, x.data());
+  launch(double_when_due, {1, 1}, x.data());
+  EXPECT_EQ(x[0], 8);
+  EXPECT_DEATH(launch_overlapping(double_it, {1, 1}, x.data()), "a block never waits for the grid before its own");
+}
+
 __global__ void use_dynamic(float* out) {
   float* const shared = dynamic_shared<float>();
   shared[threadIdx.x] = float(threadIdx.x);
@@ -122,8 +140,6 @@ TEST(Emulator, DynamicSharedMemoryIsTheBlocks) {
   for (int i = 0; i < 64; ++i) EXPECT_EQ(out[size_t(i)], float(63 - i));
 }
 
-__global__ void double_it(float* x) { x[threadIdx.x] *= 2; }
-
 TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
@@ -132,9 +148,6 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
   launch(double_it, {1, 32, 0, stream}, x.data());
   check(cudaMemcpyAsync(y.data(), x.data(), 32 * sizeof(float), cudaMemcpyDeviceToDevice, stream), "copy");
-  void* memory = nullptr;
-  EXPECT_EQ(cudaMalloc(&memory, 16), cudaErrorStreamCaptureUnsupported);
-  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
   cudaGraph_t graph = nullptr;
   check(cudaStreamEndCapture(stream, &graph), "end");
   EXPECT_EQ(x[0], 1) << "nothing runs while captured";
@@ -145,6 +158,35 @@ TEST(Emulator, AGraphRepeatsWhatItsStreamWasToldWhileCaptured) {
   EXPECT_EQ(y[31], 8);
   cudaGraphExecDestroy(exec);
   cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+TEST(Emulator, ACaptureIsSpoiltByWhatCudaForbidsInIt) {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "event");
+  DeviceArray<float> x(32);
+  std::vector<float> pageable(32);
+  void* memory = nullptr;
+  const std::vector<std::function<cudaError_t()>> forbidden = {
+      [&] { return cudaMalloc(&memory, 16); },
+      [&] { return cudaMallocHost(&memory, 16); },
+      [&] { return cudaFree(nullptr); },
+      [&] { return cudaFreeHost(nullptr); },
+      [&] { return cudaStreamSynchronize(stream); },
+      [&] { return cudaEventQuery(event); },
+      [&] { return cudaMemcpyAsync(x.data(), pageable.data(), 128, cudaMemcpyHostToDevice, stream); },
+      [&] { return cudaMemcpyAsync(pageable.data(), x.data(), 128, cudaMemcpyDeviceToHost, stream); }};
+  for (size_t i = 0; i < forbidden.size(); ++i) {
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+    EXPECT_EQ(forbidden[i](), cudaErrorStreamCaptureUnsupported) << "call " << i;
+    EXPECT_THROW(launch(double_it, {1, 32, 0, stream}, x.data()), Error) << "call " << i;
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated) << "call " << i;
+    EXPECT_EQ(graph, nullptr);
+  }
+  cudaEventDestroy(event);
   cudaStreamDestroy(stream);
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/cluster/program/served.h"
 
@@ -75,6 +76,24 @@ TEST(Device, IsCheckedWithItsSums) {
   EXPECT_EQ(report["devices"].size(), 2u);
   EXPECT_EQ(report["device_all_reduce"].size(), 7u);
   EXPECT_EQ(report["same_bits"], true);
+}
+
+TEST(Device, TimesTheFfnOfAStepByItself) {
+  const Outcome fold = on_the_device("bench fold --synthetic tiny --layers 2 --fold 0.8 --tokens 8 --json --quiet");
+  ASSERT_EQ(fold.code, 0) << fold.err;
+  std::istringstream lines(fold.out);
+  double ms[2], bytes[2];
+  for (const int i : {0, 1}) {
+    std::string line;
+    ASSERT_TRUE(std::getline(lines, line)) << fold.out;
+    const auto json = nlohmann::json::parse(line);
+    ms[i] = json["ffn_ms"];
+    bytes[i] = json["ffn_bytes"];
+    EXPECT_GT(ms[i], 0);
+    EXPECT_DOUBLE_EQ(json["ffn_speedup"], ms[0] / ms[i]);
+  }
+  EXPECT_EQ(bytes[0], 2 * 2 * 2.0 * 128 * 512);  // two layers of two bf16 matrices
+  EXPECT_LT(bytes[1], 0.3 * bytes[0]);
 }
 
 TEST(Device, RefusesWhatDoesNotRunThere) {

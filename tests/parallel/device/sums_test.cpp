@@ -90,14 +90,14 @@ TEST(OneRankSum, AddsItsOwnNodes) {
 // One call is missing: the others give up, in one line that names the rank.
 TEST(PeerSum, ARankThatDoesNotComeIsNamed) {
   const TreeExchange exchange(32, 3);
-  std::barrier others(2);
+  std::barrier all(3);
   try {
     run_ranks(3, [&](Communicator& communicator) {
       const std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, 12 * int64_t(kSize));
       communicator.at(12, 3);
       communicator.set_timeout(std::chrono::milliseconds(5));
-      if (communicator.rank() == 1) return;
-      sums(*sum, exchange, given(exchange, communicator.rank()), [&] { others.arrive_and_wait(); });
+      if (communicator.rank() == 1) return all.arrive_and_wait();
+      sums(*sum, exchange, given(exchange, communicator.rank()), [&] { all.arrive_and_wait(); });
     });
     FAIL();
   } catch (const Error& error) {
@@ -112,12 +112,15 @@ TEST(PeerSum, ARankThatDoesNotComeIsNamed) {
 // A rank that leaves by an error ends the others' waits at once; its own error is what is said.
 TEST(PeerSum, ARanksErrorEndsAll) {
   const TreeExchange exchange(32, 3);
-  std::barrier others(2);
+  std::barrier all(3);
   try {
     run_ranks(3, [&](Communicator& communicator) {
       const std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, 12 * int64_t(kSize));
-      if (communicator.rank() == 1) throw Error(ErrorKind::failed, "this rank's own trouble");
-      sums(*sum, exchange, given(exchange, communicator.rank()), [&] { others.arrive_and_wait(); });
+      if (communicator.rank() == 1) {
+        all.arrive_and_wait();
+        throw Error(ErrorKind::failed, "this rank's own trouble");
+      }
+      sums(*sum, exchange, given(exchange, communicator.rank()), [&] { all.arrive_and_wait(); });
     });
     FAIL();
   } catch (const Error& error) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "device_runs.h"
@@ -136,6 +137,44 @@ TEST(DeviceStep, CutKeysAreTheCpusAndTheSameOnAnyRanksInAnyChunks) {
   expect_near(device, cpu, kTolerance);
   EXPECT_EQ(with_key_channels(0.5, {27, 2}, true), device);
   EXPECT_NE(with_key_channels(1, once, false), cpu) << "nothing was cut";
+}
+
+// The phases of steps of one token, captured and not, and how long the steps took.
+std::pair<PhaseSeconds, double> phases_of_steps(bool asked_for) {
+  LayerRecipe recipe;
+  recipe.selection = SelectionKind::range;
+  recipe.exact = 0.3;
+  LoadOptions options;
+  options.dtype = WeightFormat::f32;
+  options.engine.phases = asked_for;
+  options.backend = device_backend();
+  PhaseSeconds seconds{};
+  double all = 0;
+  with_engine(Models::folded(false, recipe), 2, options, [&](Engine& engine, Communicator& communicator) {
+    const auto start = std::chrono::steady_clock::now();
+    run_two_sequences(1, [&](const StepPlan& plan) { return run_step(engine, communicator, plan); });
+    all = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::ranges::copy(engine.statistics().seconds, seconds.begin());
+  });
+  return {seconds, all};
+}
+
+TEST(DeviceStep, ItsPhasesAddUpToTheStep) {
+  const auto [seconds, all] = phases_of_steps(true);
+  double sum = 0;
+  for (const double phase : seconds) sum += phase;
+  EXPECT_LE(sum, all);
+  using Statistics = EngineStatistics;
+  for (const auto phase : {Statistics::attention, Statistics::dense_ffn, Statistics::fold, Statistics::fixup,
+                           Statistics::collective, Statistics::head, Statistics::other})
+    EXPECT_GT(seconds[phase], 0) << phase;
+  EXPECT_LT(seconds[Statistics::other], sum) << "all of it";
+}
+
+TEST(DeviceStep, IsNotTimedByPhasesUnlessThatIsAskedFor) {
+  const PhaseSeconds seconds = phases_of_steps(false).first;
+  for (size_t phase = 0; phase < seconds.size(); ++phase)
+    EXPECT_EQ(seconds[phase] > 0, phase == EngineStatistics::other || phase == EngineStatistics::collective) << phase;
 }
 
 // C, predictors and low-bit matrices see x in 8 bits: where it lies between two of them, the last bit of an f32

@@ -1,6 +1,6 @@
 // The real NCCL between two processes that share one device: NCCL refuses two ranks of one host on one device, so each
-// process says that it is another host, and NCCL goes over sockets. It shows that ids, starts, windows and ends work
-// between processes; its times are a network's.
+// process says that it is another host, and NCCL goes over sockets. It shows that ids, starts, windows, graphs and ends
+// work between processes; its times are a network's.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,6 +23,11 @@ std::vector<float> values_of(int rank, int round) {
   return values;
 }
 
+void expect_sum(const cuda::DeviceArray<float>& out, const cuda::Stream& stream, int round) {
+  const std::vector<float> a = values_of(0, round), b = values_of(1, round), got = out.to_host(stream);
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], a[i] + b[i]) << "round " << round << ", " << i;
+}
+
 void sum_on_one_device(Communicator& communicator, Reduction reduction) {
   const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, reduction, kRows * kWidth);
   const TreeExchange exchange(kRanks, kRanks);
@@ -36,8 +41,17 @@ void sum_on_one_device(Communicator& communicator, Reduction reduction) {
     sum->all_reduce(stream.get(), "ffn", exchange, kRows, kWidth, mine.data(), out.data());
     sum->wait(stream);
     if (round > 0) seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const std::vector<float> a = values_of(0, round), b = values_of(1, round), got = out.to_host(stream);
-    for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], a[i] + b[i]) << "round " << round << ", " << i;
+    expect_sum(out, stream, round);
+  }
+  cuda::DeviceArray<float> mine(kRows * kWidth);
+  const cuda::Graph graph(
+      stream, [&] { sum->all_reduce(stream.get(), "ffn", exchange, kRows, kWidth, mine.data(), out.data()); });
+  for (int round = kRounds; round < kRounds + 3; ++round) {
+    const std::vector<float> values = values_of(communicator.rank(), round);
+    mine.copy_from(values, stream);
+    graph.launch(stream);
+    sum->wait(stream);
+    expect_sum(out, stream, round);
   }
   if (communicator.rank() == 0)
     std::printf(R"({"nccl_processes": %d, "reduction": "%s", "bytes": %zu, "us": %.1f})"
