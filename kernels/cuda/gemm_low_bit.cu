@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput 
   decode_next(0);
   for (int part = 0; part < out.parts(); ++part) {
     const int begin = out.begin(part), end = out.end(part, w.width);
-    for (int group = begin / 64; group * 64 < end; ++group) {
+    for (int group = (begin + 63) / 64; group * 64 < end; ++group) {  // none of an empty leaf behind the last one
       wait_for_copies<kStages - 3>();
       __syncthreads();  // of all threads; this group is decoded, and what is filled next has been read
       start(group + kStages - 1);
