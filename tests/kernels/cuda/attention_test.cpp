@@ -49,6 +49,27 @@ TEST(CudaAttention, ARowHasTheSameBitsAloneAndAmongOthersInAnyOrderOfThreads) {
     }
 }
 
+TEST(CudaAttention, ARowHasTheSameBitsAmongSoManyThatABlockTakesAllItsSplits) {
+  struct Case {
+    DType dtype;
+    int head_size;
+    int64_t window;
+  };
+  for (const auto& [dtype, head_size, window] :
+       {Case{DType::bf16, 64, 0}, {DType::i8, 80, 150}, {DType::f32, 256, 0}}) {
+    std::vector<Token> tokens(100, {1, 20});
+    tokens[40] = {0, -1};
+    tokens[50] = {0, 333};
+    Step among({8, 4}, head_size, dtype, tokens), alone({8, 4}, head_size, dtype, {{0, 333}});
+    alone.rule.window = among.rule.window = window;
+    const int64_t cols = alone.q_cols();
+    std::copy_n(alone.q.begin(), cols, among.q.begin() + 50 * cols);
+    const std::vector<float> out = DeviceStep(among, kPositions).run(among),
+                             one = DeviceStep(alone, kPositions).run(alone);
+    EXPECT_TRUE(same_bits(out.data() + 50 * cols, one.data(), size_t(cols))) << head_size;
+  }
+}
+
 TEST(CudaAttention, AHeadHasTheSameBitsHoweverManyShareItsKeys) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (const int head_size : {64, 80, 256}) {
