@@ -4,8 +4,6 @@
 namespace pleat::cuda {
 namespace {
 
-constexpr int kStepInputs = kStepBytes / 2;
-
 // The steps in their order, part by part.
 class Steps {
  public:
@@ -32,12 +30,14 @@ constexpr size_t stage_bytes() {
 }
 
 template <class Tile, int kStages, bool kByLeaves>
-__global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out, int room) {
+__global__ void __launch_bounds__(Tile::kThreads, kByLeaves || Tile::kSums > 64 ? 1 : 2)
+    gemm_bf16_kernel(GemmInput x, Rows w, GemmOutput out, int room) {
+  constexpr int kStepInputs = Tile::kStepBytes / 2;
   unsigned char* const stages = dynamic_shared<unsigned char>();  // [kStages] of x, then w
   const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
   const Tile tile;
-  const StepCopies<Tile::kRows, Tile::kThreads> of_x(x.operand, x.stride, corner.row, out.rows);
-  const StepCopies<Tile::kOutputs, Tile::kThreads> of_w(w.data, w.stride, corner.output, w.rows);
+  const StepCopies<Tile, Tile::kRows> of_x(x.operand, x.stride, corner.row, out.rows);
+  const StepCopies<Tile, Tile::kOutputs> of_w(w.data, w.stride, corner.output, w.rows);
   const auto stage_of = [&](int step) { return stages + step % kStages * (Tile::kRowBytes + Tile::kOutputBytes); };
   Steps ahead(out, w.width);
   const auto start = [&](int step) {
@@ -58,18 +58,21 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_bf16_kernel(GemmInput x, 
       __syncthreads();  // of all threads; and the stage that is filled next has been read
       start(step + kStages - 1);
       const unsigned char* const stage = stage_of(step);
-      unsigned b[Tile::kOutputFragments][2][2];
-      tile.load_outputs(stage + Tile::kRowBytes, b);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        unsigned a[Tile::kRowFragments][4];
+      for (int run = 0; run < Tile::kStepRuns; ++run) {
+        unsigned b[Tile::kOutputFragments][2][2];
+        tile.load_outputs(stage + Tile::kRowBytes, run, b);
 #pragma unroll
-        for (int i = 0; i < Tile::kRowFragments; ++i) tile.load_rows(stage, half, i, a[i]);
+        for (int half = 0; half < 2; ++half) {
+          unsigned a[Tile::kRowFragments][4];
 #pragma unroll
-        for (int i = 0; i < Tile::kRowFragments; ++i)
+          for (int i = 0; i < Tile::kRowFragments; ++i) tile.load_rows(stage, run, half, i, a[i]);
 #pragma unroll
-          for (int j = 0; j < Tile::kOutputFragments; ++j)
-            multiply_add(sums[i * Tile::kOutputFragments + j], a[i], b[j][half]);
+          for (int i = 0; i < Tile::kRowFragments; ++i)
+#pragma unroll
+            for (int j = 0; j < Tile::kOutputFragments; ++j)
+              multiply_add(sums[i * Tile::kOutputFragments + j], a[i], b[j][half]);
+        }
       }
     }
     if constexpr (kByLeaves) leaves.end_leaf(part, out, sums, [&](int at) { return tile.place(corner, at); });
@@ -98,9 +101,9 @@ template <int kRowFragments>
 void run_few(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
   constexpr int kManyOutputs = 8192;
   if (product.w.rows >= kManyOutputs)
-    run_either<GemmTile<1, 8, kRowFragments, 1>, 8>(stream, x, product);
+    run_either<GemmTile<1, 8, kRowFragments, 1, 2>, 6>(stream, x, product);
   else
-    run_either<GemmTile<1, 4, kRowFragments, 1>, 16>(stream, x, product);
+    run_either<GemmTile<1, 4, kRowFragments, 1, 2>, 8>(stream, x, product);
 }
 
 }  // namespace
@@ -108,12 +111,12 @@ void run_few(cudaStream_t stream, const GemmInput& x, const GemmProduct& product
 void gemm_bf16(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
   if (x.x.rows <= 32) return run_few<2>(stream, x, product);
   if (x.x.rows <= 64) return run_few<4>(stream, x, product);
-  using Wide = GemmTile<2, 4, 4, 8>;
+  using Wide = GemmTile<2, 4, 4, 8, 2>;
   constexpr int kMultiprocessors = 128;  // about
   const auto tiles = [](int64_t count, int size) { return (count + size - 1) / size; };
   const int64_t wide = tiles(x.x.rows, Wide::kRows) * tiles(product.w.rows, Wide::kOutputs);
-  if (product.leaves.count == 0 && wide >= kMultiprocessors) return run<Wide, 4, false>(stream, x, product);
-  run_either<GemmTile<2, 4, 4, 4>, 4>(stream, x, product);
+  if (product.leaves.count == 0 && wide >= kMultiprocessors) return run<Wide, 3, false>(stream, x, product);
+  run_either<GemmTile<2, 4, 4, 4, 2>, 3>(stream, x, product);
 }
 
 }  // namespace pleat::cuda

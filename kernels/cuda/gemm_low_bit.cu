@@ -55,7 +55,7 @@ __device__ void decode(const unsigned char* codes, unsigned char* operand) {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       decoded[i] = code_word([&](int word) { return words[word]; }, kBits, 8 * half + 4 * piece + i);
-    *reinterpret_cast<int4*>(operand + piece_at(output, 2 * half + piece)) =
+    *reinterpret_cast<int4*>(operand + Tile::piece_at(output, 2 * half + piece)) =
         make_int4(decoded[0], decoded[1], decoded[2], decoded[3]);
   }
 }
@@ -115,7 +115,7 @@ __device__ void add_group(const Tile& tile, const unsigned char* x, const Decode
   constexpr float kBaseAsFloat = 12582912.0f;
   unsigned b[Tile::kOutputFragments][2][2];
   float2 of_outputs[Tile::kOutputFragments][2];
-  tile.load_outputs(w.codes, b);
+  tile.load_outputs(w.codes, 0, b);
 #pragma unroll
   for (int j = 0; j < Tile::kOutputFragments; ++j)
 #pragma unroll
@@ -124,7 +124,7 @@ __device__ void add_group(const Tile& tile, const unsigned char* x, const Decode
   for (int i = 0; i < Tile::kRowFragments; ++i) {
     unsigned a[2][4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) tile.load_rows(x, half, i, a[half]);
+    for (int half = 0; half < 2; ++half) tile.load_rows(x, 0, half, i, a[half]);
     const float2 of_rows[2] = {w.of_rows[tile.row(i)], w.of_rows[tile.row(i) + 8]};
 #pragma unroll
     for (int j = 0; j < Tile::kOutputFragments; ++j) {
@@ -151,14 +151,14 @@ __global__ void __launch_bounds__(Tile::kThreads) gemm_low_bit_kernel(GemmInput 
   const typename Tile::Place corner{int(blockIdx.x) * Tile::kRows, int(blockIdx.y) * Tile::kOutputs};
   const int groups = x.groups();
   const Tile tile;
-  const StepCopies<Tile::kRows, Tile::kThreads> of_x(x.operand, x.stride, corner.row, out.rows);
+  const StepCopies<Tile, Tile::kRows> of_x(x.operand, x.stride, corner.row, out.rows);
   const auto stage_of = [&](int group) { return stages + group % kStages * Stages::kBytes; };
   const auto decoded = [&](int group) {
     return DecodedGroup<Tile>(stages + kStages * Stages::kBytes + group % 2 * Stages::kDecodedBytes);
   };
   const auto start = [&](int group) {
     if (group < groups) {
-      of_x.start(stage_of(group), group * kStepBytes, int(x.stride));
+      of_x.start(stage_of(group), group * kRunBytes, int(x.stride));
       start_codes<Tile, kBits>(stage_of(group) + Tile::kRowBytes, w, corner.output, group);
     }
     commit_copies();
@@ -204,8 +204,8 @@ void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
 
 template <int kBits>
 void run(cudaStream_t stream, const GemmInput& x, const GemmProduct& product) {
-  if (x.x.rows <= 64) return run<GemmTile<1, 4, 4, 1>, kBits>(stream, x, product);
-  run<GemmTile<2, 4, 4, 4>, kBits>(stream, x, product);
+  if (x.x.rows <= 64) return run<GemmTile<1, 4, 4, 1, 1>, kBits>(stream, x, product);
+  run<GemmTile<2, 4, 4, 4, 1>, kBits>(stream, x, product);
 }
 
 }  // namespace

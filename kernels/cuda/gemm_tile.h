@@ -1,7 +1,7 @@
 #pragma once
-// What the tensor-core products share. A block sums a tile of rows of x by rows of w; a step takes 64 bytes of each, 32
-// bf16 or a group of 64 int8, which copies under way bring to shared memory some steps ahead. An element's sum is one
-// chain over its inputs, whatever the tile. Included by .cu files only.
+// What the tensor-core products share. A block sums a tile of rows of x by rows of w; a step takes some runs of 64
+// bytes of each, 32 bf16 or a group of 64 int8, which copies under way bring to shared memory some steps ahead. An
+// element's sum is one chain over its inputs, whatever the tile. Included by .cu files only.
 #include "async_copy.h"
 #include "kernels/cuda/gemm_output.h"
 #include "kernels/cuda/sums.h"
@@ -10,17 +10,13 @@
 namespace pleat::cuda {
 
 constexpr int kPiece = 16;  // bytes of a copy, and of a row of what load_matrices() reads
-constexpr int kStepPieces = 4;
-constexpr int kStepBytes = kStepPieces * kPiece;
-
-// Where a piece of a tile's row lies in its operand: the same piece of 8 rows is in all 32 banks.
-__device__ inline int piece_at(int row, int piece) {
-  return (row * kStepPieces + (piece ^ row / 2 % kStepPieces)) * kPiece;
-}
+constexpr int kRunPieces = 4, kRunBytes = kRunPieces * kPiece;
 
 // A block's warps, by rows and by outputs, of which each has fragments of 16 rows by 8 outputs.
-template <int kRowWarps, int kOutputWarps, int kRowFragments_, int kOutputFragments_>
+template <int kRowWarps, int kOutputWarps, int kRowFragments_, int kOutputFragments_, int kStepRuns_>
 struct GemmTile {
+  static constexpr int kStepRuns = kStepRuns_, kStepPieces = kStepRuns * kRunPieces, kStepBytes = kStepPieces * kPiece;
+  static_assert(kStepRuns == 1 || kStepRuns == 2);
   static constexpr int kRowFragments = kRowFragments_, kOutputFragments = kOutputFragments_;
   static constexpr int kThreads = kRowWarps * kOutputWarps * kWarp;
   static constexpr int kRows = 16 * kRowWarps * kRowFragments, kOutputs = 8 * kOutputWarps * kOutputFragments;
@@ -36,6 +32,11 @@ struct GemmTile {
     first_row = warp / kOutputWarps * 16 * kRowFragments;
     first_output = warp % kOutputWarps * 8 * kOutputFragments;
   }
+  // Where a piece of a row lies in a step's operand: the same piece of 8 rows is in all 32 banks.
+  __device__ static int piece_at(int row, int piece) {
+    return (row * kStepPieces + (piece ^ row * kStepRuns / 2 % kStepPieces)) * kPiece;
+  }
+
   // This lane's sums [4] of fragment (i, j) are of rows row(i) and 8 below, outputs output(j) and the next.
   __device__ int row(int i) const { return first_row + 16 * i + lane / 4; }
   __device__ int output(int j) const { return first_output + 8 * j + 2 * (lane % 4); }
@@ -50,15 +51,15 @@ struct GemmTile {
             corner.output + output(fragment % kOutputFragments) + at % 2};
   }
 
-  // Fragment i's operand, of the first or second 32 bytes of a step.
-  __device__ void load_rows(const unsigned char* x, int half, int i, unsigned (&a)[4]) const {
-    load_matrices(a, x + piece_at(first_row + 16 * i + lane % 16, 2 * half + lane / 16));
+  // Fragment i's operand, of the first or second half of a run.
+  __device__ void load_rows(const unsigned char* x, int run, int half, int i, unsigned (&a)[4]) const {
+    load_matrices(a, x + piece_at(first_row + 16 * i + lane % 16, run * kRunPieces + 2 * half + lane / 16));
   }
   // Those of all outputs, of both.
-  __device__ void load_outputs(const unsigned char* w, unsigned (&b)[kOutputFragments][2][2]) const {
+  __device__ void load_outputs(const unsigned char* w, int run, unsigned (&b)[kOutputFragments][2][2]) const {
     unsigned words[4];
     if constexpr (kOutputFragments == 1) {
-      load_matrices(words, w + piece_at(first_output + lane % 8, lane / 8));
+      load_matrices(words, w + piece_at(first_output + lane % 8, run * kRunPieces + lane / 8));
 #pragma unroll
       for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = words[i];
     } else {
@@ -67,7 +68,7 @@ struct GemmTile {
 #pragma unroll
         for (int pair = 0; pair < kOutputFragments / 2; ++pair) {
           const int at = first_output + 16 * pair + lane / 16 * 8 + lane % 8;
-          load_matrices(words, w + piece_at(at, 2 * half + lane / 8 % 2));
+          load_matrices(words, w + piece_at(at, run * kRunPieces + 2 * half + lane / 8 % 2));
 #pragma unroll
           for (int i = 0; i < 4; ++i) b[2 * pair + i / 2][half][i % 2] = words[i];
         }
@@ -76,15 +77,15 @@ struct GemmTile {
 };
 
 // The pieces that a thread copies of a tile's rows in every step: one of each kApart-th row.
-template <int kRows, int kThreads>
+template <class Tile, int kRows>
 class StepCopies {
  public:
   // Of rows from `first` on, of `rows`.
   __device__ StepCopies(const unsigned char* data, int64_t stride, int first, int rows)
       : from_(data + (first + row()) * stride + piece() * kPiece), apart_(stride * kApart), left_(rows - first) {}
 
-  // Starts to copy bytes [begin, begin + kStepBytes) of each row; zeros beyond the rows and `end`. Where a leaf begins
-  // between two pieces, bf16 numbers are copied one by one: they must lie in the tile as they do on any rank.
+  // Starts to copy bytes [begin, begin + Tile::kStepBytes) of each row; zeros beyond the rows and `end`. Where a leaf
+  // begins between two pieces, bf16 numbers are copied one by one: they must lie in the tile as they do on any rank.
   __device__ void start(unsigned char* operand, int begin, int end) const {
     const int there = max(0, min(kPiece, end - begin - piece() * kPiece));
 #pragma unroll
@@ -92,7 +93,7 @@ class StepCopies {
       const int at = row() + i * kApart;
       if (kRows % kApart != 0 && at >= kRows) break;
       const int bytes = at < left_ ? there : 0;
-      unsigned char* const to = operand + piece_at(at, piece());
+      unsigned char* const to = operand + Tile::piece_at(at, piece());
       const unsigned char* const source = from_ + i * apart_ + begin;
       if (begin % kPiece == 0)
         copy_async<kPiece>(to, source, bytes);
@@ -102,9 +103,9 @@ class StepCopies {
   }
 
  private:
-  static constexpr int kApart = kThreads / kStepPieces, kCopies = (kRows + kApart - 1) / kApart;
-  __device__ static int row() { return int(threadIdx.x) / kStepPieces; }
-  __device__ static int piece() { return int(threadIdx.x) % kStepPieces; }
+  static constexpr int kApart = Tile::kThreads / Tile::kStepPieces, kCopies = (kRows + kApart - 1) / kApart;
+  __device__ static int row() { return int(threadIdx.x) / Tile::kStepPieces; }
+  __device__ static int piece() { return int(threadIdx.x) % Tile::kStepPieces; }
   __device__ static void copy_numbers(unsigned char* to, const unsigned char* from, int bytes) {
     for (int byte = 0; byte < kPiece; byte += 2)
       *reinterpret_cast<uint16_t*>(to + byte) =

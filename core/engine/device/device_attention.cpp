@@ -25,11 +25,14 @@ void DeviceStep::State::multiply(const DeviceVector& x, int width, std::initiali
     return cuda::multiply_rows(handle(), input(x, width, (low != products.end() ? low : products.begin())->w),
                                products);
   }
+  cuda::GemmInput prepared;
   for (const cuda::RowProduct& product : products) {
     if (product.w.rows == 0) continue;
     const MatrixView<const float> of(x.data() + product.first_input, shape.rows, product.w.width, width);
     const cuda::Rows w = product.w.planes ? widened.widen(handle(), product.w) : product.w;
-    const cuda::GemmInput prepared = many_rows.prepare(handle(), of, w);
+    const bool is_there =
+        prepared.bits == 16 && w.bits == 16 && prepared.x.data == of.data && prepared.x.cols == of.cols;
+    if (!is_there) prepared = many_rows.prepare(handle(), of, w);
     cuda::GemmProduct out{w, product.bias, product.activation, {product.y, shape.rows, w.rows, product.y_stride}};
     if (is_for_library(product, all_outputs)) {
       library->gemm_by_one_algorithm(handle(), prepared, out, int(all_outputs));
@@ -122,8 +125,7 @@ void DeviceStep::State::attend(int index) {
     cuda::attention(handle(), q, paged, cache, kv_of_head, scores(index),
                     std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),
                     out);
-  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}},
-           all_outputs(d, d));
+  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}}, all_outputs(d, d));
 }
 
 }  // namespace pleat
