@@ -15,20 +15,10 @@
 
 namespace pleat::cuda {
 
-// c [8, 8] += a b^T over 16 numbers; the lower 8 rows of the tensor core's a are not used.
-__device__ inline void multiply_add_heads(float (&c)[2], const unsigned (&a)[2], const unsigned (&b)[2]) {
-  const unsigned rows[4] = {a[0], 0, a[1], 0};
-  float all[4] = {c[0], c[1], 0, 0};
-  multiply_add(all, rows, b);
-  c[0] = all[0];
-  c[1] = all[1];
-}
-
 template <class Element, int kSixtyFours>
 struct TensorAttention {
   static constexpr int kQueryHeads = 8, kChannels = 64 * kSixtyFours, kShares = 1;
   static constexpr int kWeights = 1;  // none in shared memory
-  static constexpr int kParts = 2;
   using Piece = LaneNumbers<Element>;
   struct Keys {
     Piece at[2][kSixtyFours][2];  // of either half's token, pieces t and 4 + t
@@ -38,9 +28,10 @@ struct TensorAttention {
   };
 
   PageShape shape;
-  unsigned q[kParts][kSixtyFours][4][2];  // words of pieces t and 4 + t of the queries
-  unsigned weights[kParts][2];            // of tokens 2t and 2t + 1 of either half
-  float out[kSixtyFours][8][2];           // of channels 16t + j and 16t + 8 + j
+  // The tensor core's 16 rows are the higher parts of 8 heads, then their lower ones.
+  unsigned q[kSixtyFours][4][4];  // of pieces t and 4 + t a word each
+  unsigned weights[4];            // of tokens 2t and 2t + 1 of either half
+  float out[kSixtyFours][8][2];   // of channels 16t + j and 16t + 8 + j
 
   __device__ explicit TensorAttention(const PageShape& shape, float*) : shape(shape) {}
 
@@ -86,8 +77,8 @@ struct TensorAttention {
         for (int word = 0; word < 4; ++word) {
           const Floats<4>& half = word < 2 ? low : high;
           const SplitPair pair = split_pair(half.at[word % 2 * 2] * scale, half.at[word % 2 * 2 + 1] * scale);
-          q[0][i][word][second] = pair.high;
-          q[1][i][word][second] = pair.low;
+          q[i][word][2 * second] = pair.high;
+          q[i][word][2 * second + 1] = pair.low;
         }
       }
   }
@@ -100,7 +91,7 @@ struct TensorAttention {
 
   __device__ void find_weights(const PageView& page, const Keys& keys, const AttentionScores& rule, int q_head,
                                int heads, float* highest, float* total) {
-    float scores[2][2] = {};  // of tokens 2t and 2t + 1 of either half
+    float products[2][4] = {};  // of tokens 2t and 2t + 1 of either half
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
@@ -108,40 +99,37 @@ struct TensorAttention {
 #pragma unroll
         for (int word = 0; word < 4; ++word) {
           const unsigned key[2] = {word_of(keys.at[half][i][0], word), word_of(keys.at[half][i][1], word)};
-#pragma unroll
-          for (int part = 0; part < kParts; ++part) multiply_add_heads(scores[half], q[part][i][word], key);
+          multiply_add(products[half], q[i][word], key);
         }
     const auto scale_of = [&](const unsigned char* cached, int token) {
       return sizeof(Element) == 1 && page.sees(token) ? reinterpret_cast<const float*>(cached + page.block)[token]
                                                       : 1.0f;
     };
-    float most = -INFINITY;
+    float scores[4], most = -INFINITY;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = token_of(i);
-      float& score = scores[i / 2][i % 2];
-      score = page.sees(token) && g() < heads
-                  ? score_of(score * scale_of(shape.keys, token), rule, q_head + g(), page.position + token)
-                  : -INFINITY;
-      most = fmaxf(most, score);
+      const float product = (products[i / 2][i % 2] + products[i / 2][2 + i % 2]) * scale_of(shape.keys, token);
+      scores[i] =
+          page.sees(token) && g() < heads ? score_of(product, rule, q_head + g(), page.position + token) : -INFINITY;
+      most = fmaxf(most, scores[i]);
     }
 #pragma unroll
     for (int with = 1; with < 4; with *= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, with));
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      float& score = scores[i / 2][i % 2];
-      const float weight = score == -INFINITY ? 0.0f : __expf(score - most);
+      const float weight = scores[i] == -INFINITY ? 0.0f : __expf(scores[i] - most);
       sum += weight;
-      score = weight * scale_of(shape.values, token_of(i));
+      scores[i] = weight * scale_of(shape.values, token_of(i));
     }
 #pragma unroll
     for (int with = 1; with < 4; with *= 2) sum += __shfl_xor_sync(~0u, sum, with);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const SplitPair pair = split_pair(scores[half][0], scores[half][1]);
-      weights[0][half] = pair.high;
-      weights[1][half] = pair.low;
+      const SplitPair pair = split_pair(scores[2 * half], scores[2 * half + 1]);
+      weights[2 * half] = pair.high;
+      weights[2 * half + 1] = pair.low;
     }
     if (t() == 0) {
       highest[g()] = most;
@@ -169,8 +157,10 @@ struct TensorAttention {
           const unsigned selector = upper != 0 ? 0x7632 : 0x5410;
           const unsigned value[2] = {__byte_perm(of_token[0], of_token[1], selector),
                                      __byte_perm(of_token[2], of_token[3], selector)};
-#pragma unroll
-          for (int part = 0; part < kParts; ++part) multiply_add_heads(out[i][2 * word + upper], weights[part], value);
+          float sums[4] = {};
+          multiply_add(sums, weights, value);
+          out[i][2 * word + upper][0] = sums[0] + sums[2];
+          out[i][2 * word + upper][1] = sums[1] + sums[3];
         }
       }
   }
