@@ -42,7 +42,7 @@ struct AllReduce {
   PeerBuffers peers{};
   int64_t capacity = 0;             // floats, a multiple of 4: of the largest message, see below
   int64_t two_shot_bytes = 0;       // two-shot where each rank would otherwise read so many bytes or more
-  unsigned* counters = nullptr;     // [kAllReduceCounters] this rank's device memory, all 0 before its first call
+  unsigned* counters = nullptr;     // [kAllReduceCounters] this device's memory, from 8 bytes on, all 0 at first
   unsigned spins = 0;               // so many looks at a flag, some 0.1 to 1 us each, then a wait has failed
   const unsigned* abort = nullptr;  // a word of the host's memory: other than 0 ends every wait
   unsigned* status = nullptr;       // a word of the host's memory, 0 at first: see AllReduceStatus

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention_page.h"
+#include "kernels/cuda/attention_tensor.h"
 
 namespace pleat::cuda {
 namespace {
@@ -11,6 +12,7 @@ constexpr int kAttendThreads = kSplitPages * kWarp;  // a warp a page of the spl
 constexpr int kAttendBlocks = 3;                     // that a processor has room for
 constexpr int kBlocksAtOnce = 132 * kAttendBlocks;   // in a large device: with so many, each takes several splits
 constexpr int kCombineWarps = 8;
+constexpr int kAhead = 4;  // splits of a warp
 constexpr int kMostChannels = kWarp * kLaneChannels;
 
 struct AttentionWork {
@@ -66,16 +68,15 @@ __device__ void end_split(const AttentionWork& work, int64_t part, int heads, co
   }
 }
 
-// A block's splits of a row for kHeads query heads of a kv head: every gridDim.z-th, counted from the first one that
+// A block's splits of a row for a few query heads of a kv head: every gridDim.z-th, counted from the first one that
 // the row sees. A split's keys and values are on their way while the one before is computed with. Positions and page
 // tables are read before the kernel before has ended: no kernel writes them.
-template <class Element, int kLanes, int kHeads>
+template <class Attention>
 __global__ void __launch_bounds__(kAttendThreads, kAttendBlocks) attend_splits(AttentionWork work) {
-  using Attention = PageAttention<Element, kLanes, kHeads>;
-  constexpr int kChannels = kLanes * kLaneChannels;
-  __shared__ SharedArray<float, kSplitPages * kPageTokens * kHeads> weights;
+  constexpr int kHeads = Attention::kQueryHeads, kChannels = Attention::kChannels, kShares = Attention::kShares;
+  __shared__ SharedArray<float, kSplitPages * Attention::kWeights> weights;
   __shared__ SharedArray<float, kSplitPages * kHeads> highest, totals;
-  __shared__ SharedArray<float, kSplitPages * Attention::kTokens * kHeads * kChannels> shares;
+  __shared__ SharedArray<float, kSplitPages * kShares * kHeads * kChannels> shares;
   const int row = int(blockIdx.x), kv_head = int(blockIdx.y) / work.blocks;
   const int first_head = int(blockIdx.y) % work.blocks * kHeads, warp = int(threadIdx.x) / kWarp;
   const int q_head = work.groups.first(kv_head) + first_head;
@@ -97,11 +98,12 @@ __global__ void __launch_bounds__(kAttendThreads, kAttendBlocks) attend_splits(A
   wait_for_previous();
   if (int(blockIdx.z) >= splits) return;
 
-  Attention attention{{work.cache.keys, work.cache.values, head_size, work.cache.scale_bytes, work.in_eights},
-                      weights.data() + warp * kPageTokens * kHeads};
-  typename Attention::Loaded keys, values;
-  attention.load(work.cache.keys, page, 0, keys);
-  attention.load(work.cache.values, page, 0, values);
+  Attention attention({work.cache.keys, work.cache.values, head_size, work.cache.scale_bytes, work.in_eights},
+                      weights.data() + warp * Attention::kWeights);
+  typename Attention::Keys keys;
+  typename Attention::Values values;
+  attention.load_keys(page, keys);
+  attention.load_values(page, values);
   attention.load_queries(work.q + row * work.q_stride + int64_t(q_head) * head_size, heads, work.scores.scale);
   for (int split = int(blockIdx.z); split < splits; split += int(gridDim.z)) {
     const PageView next = page_of(split + int(gridDim.z));
@@ -112,13 +114,13 @@ __global__ void __launch_bounds__(kAttendThreads, kAttendBlocks) attend_splits(A
       attention.find_weights(page, keys, work.scores, q_head, heads, page_highest, page_total);
     else if (int(threadIdx.x) % kWarp < kHeads)
       page_highest[threadIdx.x % kWarp] = -INFINITY, page_total[threadIdx.x % kWarp] = 0;
-    attention.load(work.cache.keys, next, 0, keys);
+    attention.load_keys(next, keys);
     if (page.is_seen()) attention.add_up_values(page, values);
-    attention.load(work.cache.values, next, 0, values);
-    attention.store(shares.data() + int(threadIdx.x) / kLanes * kHeads * kChannels);
+    attention.load_values(next, values);
+    attention.store(shares.data() + warp * kShares * kHeads * kChannels);
     __syncthreads();
-    end_split<Attention::kTokens, kHeads, kChannels>(work, work.part(row, q_head, split), heads, shares.data(),
-                                                     highest.data(), totals.data());
+    end_split<kShares, kHeads, kChannels>(work, work.part(row, q_head, split), heads, shares.data(), highest.data(),
+                                          totals.data());
     __syncthreads();
     page = next;
   }
@@ -140,6 +142,19 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp)
   const int splits = seen_from(position, work.scores.window).splits();
   const int64_t first = work.part(row, q_head, 0);
   const SplitSums* const sums = work.sums + first;
+  const auto value_of = [&](int split, int channel) {
+    return Floats<kWidth>::load(work.values + (first + split) * head_size + channel);
+  };
+  // The first values are on their way while factors are found.
+  Floats<kWidth> ahead[kAhead];
+  const auto load_ahead = [&](int channel) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int split = warp + i * kCombineWarps;
+      if (split < splits && channel < head_size) ahead[i] = value_of(split, channel);
+    }
+  };
+  load_ahead(lane * kWidth);
   float highest = -INFINITY;
   for (int split = lane; split < splits; split += kWarp) highest = fmaxf(highest, sums[split].highest);
   highest = warp_max(highest);
@@ -150,13 +165,18 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp)
   if (lane == 0) totals[warp] = total;
   for (int channel = lane * kWidth; channel < head_size; channel += kWarp * kWidth) {
     Floats<kWidth> share{};
-#pragma unroll 4
-    for (int split = warp; split < splits; split += kCombineWarps) {
-      const auto value = Floats<kWidth>::load(work.values + (first + split) * head_size + channel);
+    const auto add = [&](int split, const Floats<kWidth>& value) {
       const float factor = __expf(sums[split].highest - highest);
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) share.at[c] = fmaf(value.at[c], factor, share.at[c]);
-    }
+    };
+    if (channel >= kWarp * kWidth) load_ahead(channel);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i)
+      if (warp + i * kCombineWarps < splits) add(warp + i * kCombineWarps, ahead[i]);
+#pragma unroll 4
+    for (int split = warp + kAhead * kCombineWarps; split < splits; split += kCombineWarps)
+      add(split, value_of(split, channel));
     share.store(shares.data() + warp * kMostChannels + channel);
   }
   __syncthreads();
@@ -176,28 +196,27 @@ int splits_below(int max_positions) { return (max_positions + kSplitTokens - 1) 
 // A window of w positions lies in at most this many splits.
 int splits_of_window(int64_t window) { return int((window + kSplitTokens - 2) / kSplitTokens) + 1; }
 
-template <class Element, int kLanes>
-void attend(AttentionWork work, cudaStream_t stream) {
-  const auto launch_for = [&]<int kHeads>(std::integral_constant<int, kHeads>) {
-    work.blocks = (work.groups.largest + kHeads - 1) / kHeads;
-    const int heads = work.cache.kv_heads * work.blocks;
-    const int splits = std::clamp(kBlocksAtOnce / (work.rows.count * heads), 1, work.splits);
-    launch_overlapping(attend_splits<Element, kLanes, kHeads>,
-                       {dim3(unsigned(work.rows.count), unsigned(heads), unsigned(splits)), kAttendThreads, 0, stream},
-                       work);
-  };
-  if (work.groups.largest == 1)
-    launch_for(std::integral_constant<int, 1>());
-  else
-    launch_for(std::integral_constant<int, kHeadsAtOnce>());
+template <class Attention>
+void attend_with(AttentionWork work, cudaStream_t stream) {
+  work.blocks = (work.groups.largest + Attention::kQueryHeads - 1) / Attention::kQueryHeads;
+  const int heads = work.cache.kv_heads * work.blocks;
+  const int splits = std::clamp(kBlocksAtOnce / (work.rows.count * heads), 1, work.splits);
+  launch_overlapping(attend_splits<Attention>,
+                     {dim3(unsigned(work.rows.count), unsigned(heads), unsigned(splits)), kAttendThreads, 0, stream},
+                     work);
 }
 
-// Lanes to a token: enough for its channels.
+// How follows from the cache alone, not from how many heads a rank has.
 template <class Element>
 void attend(const AttentionWork& work, cudaStream_t stream) {
-  if (work.cache.head_size <= 8 * kLaneChannels) return attend<Element, 8>(work, stream);
-  if (work.cache.head_size <= 16 * kLaneChannels) return attend<Element, 16>(work, stream);
-  attend<Element, 32>(work, stream);
+  const int head_size = work.cache.head_size;
+  if constexpr (sizeof(Element) < sizeof(float)) {
+    if (work.in_eights && head_size == 64) return attend_with<TensorAttention<Element, 1>>(work, stream);
+    if (work.in_eights && head_size == 128) return attend_with<TensorAttention<Element, 2>>(work, stream);
+  }
+  if (head_size <= 8 * kLaneChannels) return attend_with<PageAttention<Element, 8, kHeadsAtOnce>>(work, stream);
+  if (head_size <= 16 * kLaneChannels) return attend_with<PageAttention<Element, 16, kHeadsAtOnce>>(work, stream);
+  attend_with<PageAttention<Element, 32, kHeadsAtOnce>>(work, stream);
 }
 
 }  // namespace

@@ -20,6 +20,8 @@ constexpr int kSplitPages = 4;
 size_t attention_work(int rows, int q_heads, int head_size, int max_positions);
 
 // out[row, head] = softmax(scores) values over the row's positions; query head h reads kv head kv_of_head[h].
+// In f32, but over caches in bf16 and 8 bits heads of 64 and 128 are multiplied by tensor cores: a product is right
+// within 2^-16 of itself.
 //   q, out      [rows, q_heads * head_size] f32
 //   cache       keys and values as in kernels/kv_cache.h, at multiples of 16 bytes, whole (kept_channels is 0)
 //   kv_of_head  [q_heads] on the host, ascending

@@ -79,9 +79,18 @@ struct PageAttention {
   static constexpr int kLoads = kSteps < kMostLoads ? kSteps : kMostLoads;  // of a lane, under way together
   using Loaded = LaneNumbers<Element>[kLoads];
 
+  // What the kernel is told: how many channels, and shares of a page's sums, the lanes have, and the floats of
+  // `weights`.
+  static constexpr int kQueryHeads = kHeads, kChannels = kLanes * kLaneChannels, kShares = kTokens;
+  static constexpr int kWeights = kPageTokens * kHeads;
+  using Keys = Loaded;
+  using Values = Loaded;
+
   PageShape shape;
   float* weights;  // [kPageTokens, kHeads] in shared memory
   float q[kHeads][kLaneChannels] = {}, out[kHeads][kLaneChannels] = {};
+
+  __device__ PageAttention(const PageShape& shape, float* weights) : shape(shape), weights(weights) {}
 
   __device__ static int lane() { return int(threadIdx.x) % kWarp; }
   __device__ static int token_at(int step) { return step * kTokens + lane() / kLanes; }
@@ -109,6 +118,10 @@ struct PageAttention {
     }
   }
 
+  // The first of a page.
+  __device__ void load_keys(const PageView& page, Keys& keys) const { load(shape.keys, page, 0, keys); }
+  __device__ void load_values(const PageView& page, Values& values) const { load(shape.values, page, 0, values); }
+
   // Of a row's `heads` query heads, times the scale.
   __device__ void load_queries(const float* of_heads, int heads, float scale) {
 #pragma unroll
@@ -134,14 +147,15 @@ struct PageAttention {
       for (int c = 0; c < kLaneChannels; ++c) out[head][c] = 0;
   }
 
-  // `out` to [kHeads, kLanes * kLaneChannels].
+  // `out` to [kShares, kHeads, kChannels].
   __device__ void store(float* to) const {
 #pragma unroll
     for (int head = 0; head < kHeads; ++head)
 #pragma unroll
       for (int c = 0; c < kLaneChannels; c += kQuad) {
         const float* const from = &out[head][c];
-        Quad{{from[0], from[1], from[2], from[3]}}.store(to + head * kLanes * kLaneChannels + channel() + c);
+        Quad{{from[0], from[1], from[2], from[3]}}.store(to + (lane() / kLanes * kHeads + head) * kChannels +
+                                                         channel() + c);
       }
   }
 

@@ -35,11 +35,18 @@ class BestRun;
 template <>
 class BestRun<1> {
  public:
-  // Of a lane's two candidates each.
-  __device__ BestRun(Ranked a, Ranked b) : best_(better(a, b)) {
+  // Of some candidates of each lane.
+  template <int kCount>
+  __device__ explicit BestRun(const Ranked (&candidates)[kCount]) : best_(candidates[0]) {
+    for (int i = 1; i < kCount; ++i) best_ = better(best_, candidates[i]);
     for (int with = kWarp / 2; with > 0; with /= 2) best_ = better(best_, __shfl_xor_sync(~0u, best_, with));
   }
-  __device__ explicit BestRun(const Ranked* from) : best_(*from) {}
+  // Of the warp's share of `count` runs.
+  __device__ static BestRun of_runs(const Ranked* runs, int count) {
+    Ranked best[] = {no_candidate()};
+    for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) best[0] = better(best[0], runs[i]);
+    return BestRun(best);
+  }
   __device__ void store(Ranked* to) const {
     if (threadIdx.x % kWarp == 0) *to = best_;
   }
@@ -53,9 +60,9 @@ class BestRun<1> {
 template <>
 class BestRun<2 * kWarp> {
  public:
-  // Two sorted halves become a whole by comparing the first's best with the second's last and so on, which leaves
-  // bitonic halves, each all before or behind the other; those are then halved on.
-  __device__ BestRun(Ranked a, Ranked b) : low_(a), high_(b) {
+  // Of two candidates of each lane: two sorted halves become a whole by comparing the first's best with the second's
+  // last and so on, which leaves bitonic halves, each all before or behind the other; those are then halved on.
+  __device__ explicit BestRun(const Ranked (&candidates)[2]) : low_(candidates[0]), high_(candidates[1]) {
 #pragma unroll
     for (int half = 1; half < kWarp; half *= 2) {
       put_in_order(2 * half - 1, half);
@@ -66,7 +73,13 @@ class BestRun<2 * kWarp> {
     high_ = worse(high_, first);
     halve(kWarp / 2);
   }
-  __device__ explicit BestRun(const Ranked* from) : low_(from[lane()]), high_(from[kWarp + lane()]) {}
+  // Of the warp's share of `count` runs.
+  __device__ static BestRun of_runs(const Ranked* runs, int count) {
+    BestRun best;
+#pragma unroll 4
+    for (int i = int(threadIdx.x) / kWarp; i < count; i += int(blockDim.x) / kWarp) best.merge(runs + i * 2 * kWarp);
+    return best;
+  }
   __device__ void store(Ranked* to) const {
     to[lane()] = low_;
     to[kWarp + lane()] = high_;
@@ -80,6 +93,7 @@ class BestRun<2 * kWarp> {
   }
 
  private:
+  __device__ BestRun() : low_(no_candidate()), high_(no_candidate()) {}
   __device__ static int lane() { return int(threadIdx.x) % kWarp; }
   // Lanes whose numbers differ in the bits of `mask`, `top` the highest of these: the lower lane gets the better one.
   __device__ void put_in_order(int mask, int top) {

@@ -9,10 +9,16 @@
 namespace pleat::cuda {
 namespace {
 
-constexpr int kSlice = 1024;  // tokens of a block, two a thread
-constexpr int kSliceThreads = kSlice / 2;
-constexpr int kMergeThreads = 1024;  // of a row
+constexpr int kSliceThreads = 512;
 static_assert(kMaxCandidates == 2 * kWarp);
+
+// Of a thread, tokens; of a block, a slice of them; and the threads that merge the slices of a row.
+template <int kKept>
+constexpr int kEach = kKept == 1 ? 8 : 2;
+template <int kKept>
+constexpr int kSlice = kSliceThreads* kEach<kKept>;
+template <int kKept>
+constexpr int kMergeThreads = kKept == 1 ? 128 : 1024;
 
 // exp(x - max); inf - inf is nothing.
 __device__ float relative_exp(float x, float max) { return x == max ? 1.0f : expf(x - max); }
@@ -43,16 +49,19 @@ template <int kKept>
 __global__ void __launch_bounds__(kSliceThreads)
     search_slices(Tokens tokens, float soft_cap, const float* logits, Ranked* slice_best, LogitSum* slice_sums) {
   __shared__ SharedArray<Ranked, kSliceThreads / kWarp * kKept> runs;
-  const int begin = int(blockIdx.x) * kSlice, warp = int(threadIdx.x) / kWarp;
-  const int first = warp * 2 * kWarp + int(threadIdx.x) % kWarp;  // of the thread's tokens in the slice
+  const int warp = int(threadIdx.x) / kWarp;
+  const auto token_of = [&](int each) {
+    return int(blockIdx.x) * kSlice<kKept> + (warp * kEach<kKept> + each) * kWarp + int(threadIdx.x) % kWarp;
+  };
   const int64_t slice = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
   let_next_start();
   wait_for_previous();
-  float values[2];
-  Ranked candidates[2];
+  float values[kEach<kKept>];
+  Ranked candidates[kEach<kKept>];
   int nans = 0;
-  for (int each = 0; each < 2; ++each) {
-    const int token = begin + first + each * kWarp;
+#pragma unroll
+  for (int each = 0; each < kEach<kKept>; ++each) {
+    const int token = token_of(each);
     const bool is_there = token < tokens.count;
     float value = is_there ? logits[int64_t(blockIdx.y) * tokens.count + token] : -INFINITY;
     if (soft_cap > 0) value = soft_capped(soft_cap, value);
@@ -63,7 +72,7 @@ __global__ void __launch_bounds__(kSliceThreads)
     values[each] = value;
     candidates[each] = is_there ? ranked(value, tokens.first + token) : no_candidate();
   }
-  BestRun<kKept> run(candidates[0], candidates[1]);
+  BestRun<kKept> run(candidates);
   merge_warps(run, runs.data());
   if (warp == 0) {
     run.store(slice_best + slice * kKept);
@@ -72,36 +81,36 @@ __global__ void __launch_bounds__(kSliceThreads)
   __syncthreads();
   const float max = value_of(runs[0]);
   float sum = 0;
-  for (int each = 0; each < 2; ++each)
-    if (begin + first + each * kWarp < tokens.count) sum += relative_exp(values[each], max);
+#pragma unroll
+  for (int each = 0; each < kEach<kKept>; ++each)
+    if (token_of(each) < tokens.count) sum += relative_exp(values[each], max);
   const LogitSum of_slice = sum_of_block(max, sum, nans);
   if (threadIdx.x == 0) slice_sums[slice] = of_slice;
 }
 
 // One block a row: the best k of its slices' candidates, and the sum of their sums.
 template <int kKept>
-__global__ void __launch_bounds__(kMergeThreads)
+__global__ void __launch_bounds__(kMergeThreads<kKept>)
     merge_slices(int slices, int k, const Ranked* slice_best, const LogitSum* slice_sums, Candidate* candidates,
                  LogitSum* sums) {
-  __shared__ SharedArray<Ranked, kMergeThreads / kWarp * kKept> runs;
+  __shared__ SharedArray<Ranked, kMergeThreads<kKept> / kWarp * kKept> runs;
   const int64_t row = blockIdx.x;
   const int warp = int(threadIdx.x) / kWarp;
   slice_best += row * slices * kKept;
   slice_sums += row * slices;
-  BestRun<kKept> run(no_candidate(), no_candidate());
   let_next_start();
   wait_for_previous();
-  for (int slice = warp; slice < slices; slice += kMergeThreads / kWarp) run.merge(slice_best + slice * kKept);
+  auto run = BestRun<kKept>::of_runs(slice_best, slices);
   merge_warps(run, runs.data());
   if (warp == 0) run.store(runs.data());
   __syncthreads();
-  for (int i = int(threadIdx.x); i < k; i += kMergeThreads)
+  for (int i = int(threadIdx.x); i < k; i += kMergeThreads<kKept>)
     candidates[row * k + i] = {value_of(runs[i]), token_of(runs[i])};
 
   const float max = value_of(runs[0]);
   float sum = 0;
   int nans = 0;
-  for (int slice = int(threadIdx.x); slice < slices; slice += kMergeThreads) {
+  for (int slice = int(threadIdx.x); slice < slices; slice += kMergeThreads<kKept>) {
     sum += slice_sums[slice].sum * relative_exp(slice_sums[slice].max, max);
     nans += slice_sums[slice].nans;
   }
@@ -109,25 +118,27 @@ __global__ void __launch_bounds__(kMergeThreads)
   if (threadIdx.x == 0) sums[row] = of_row;
 }
 
+int slices_of(int vocab, int slice) { return (vocab + slice - 1) / slice; }
+
 }  // namespace
 
 CandidateFinder::CandidateFinder(int max_rows, int first_token, int vocab, float soft_cap)
     : max_rows_(max_rows),
       first_token_(first_token),
       vocab_(vocab),
-      slices_((vocab + kSlice - 1) / kSlice),
       soft_cap_(soft_cap),
-      slice_best_(size_t(max_rows) * size_t(slices_) * kMaxCandidates),
-      slice_sums_(size_t(max_rows) * size_t(slices_)) {}
+      slice_best_(size_t(max_rows) * size_t(slices_of(vocab, kSlice<kMaxCandidates>)) * kMaxCandidates),
+      slice_sums_(size_t(max_rows) * size_t(slices_of(vocab, kSlice<kMaxCandidates>))) {}
 
 void CandidateFinder::find(cudaStream_t stream, int rows, int k, const float* logits, Candidate* candidates,
                            LogitSum* sums) {
   PLEAT_ASSERT(rows <= max_rows_ && k >= 1 && k <= kMaxCandidates, rows, " rows, ", k, " candidates");
   const auto find_best = [&]<int kKept>(std::integral_constant<int, kKept>) {
-    launch_overlapping(search_slices<kKept>, {dim3(unsigned(slices_), unsigned(rows)), kSliceThreads, 0, stream},
+    const int slices = slices_of(vocab_, kSlice<kKept>);
+    launch_overlapping(search_slices<kKept>, {dim3(unsigned(slices), unsigned(rows)), kSliceThreads, 0, stream},
                        Tokens{first_token_, vocab_}, soft_cap_, logits, slice_best_.data(), slice_sums_.data());
-    launch_overlapping(merge_slices<kKept>, {unsigned(rows), kMergeThreads, 0, stream}, slices_, k, slice_best_.data(),
-                       slice_sums_.data(), candidates, sums);
+    launch_overlapping(merge_slices<kKept>, {unsigned(rows), kMergeThreads<kKept>, 0, stream}, slices, k,
+                       slice_best_.data(), slice_sums_.data(), candidates, sums);
   };
   if (k == 1)
     find_best(std::integral_constant<int, 1>());

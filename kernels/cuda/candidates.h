@@ -33,7 +33,7 @@ class CandidateFinder {
   CandidateFinder(int max_rows, int first_token, int vocab, float soft_cap);
 
   // The k largest logits of each row, best first, of equal ones the lower token first; (-inf, -1) after the last token.
-  // Bits depend on the row alone.
+  // Bits depend on the row alone, those of a sum also on whether k is 1.
   //   rows        1 to max_rows;  k: 1 to kMaxCandidates
   //   logits      [rows, vocab]
   //   candidates  [rows, k]
@@ -41,7 +41,7 @@ class CandidateFinder {
   void find(StreamHandle stream, int rows, int k, const float* logits, Candidate* candidates, LogitSum* sums);
 
  private:
-  int max_rows_, first_token_, vocab_, slices_;
+  int max_rows_, first_token_, vocab_;
   float soft_cap_;
   DeviceArray<uint64_t> slice_best_;  // [max_rows, slices, kMaxCandidates] as best_runs.h ranks them
   DeviceArray<LogitSum> slice_sums_;  // [max_rows, slices]

@@ -63,7 +63,7 @@ __device__ void residuals_by_tiles(const RowInput& x, const ExactFfn& exact, con
 // A warp a neuron; lane r has row r, as an activation is long.
 template <int kRows>
 __device__ void residuals_by_warps(const RowInput& x, const ExactFfn& exact, const int32_t* list, int count,
-                                   const Residuals& out, const CodeRing& ring) {
+                                   const Residuals& out) {
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   const bool gated = exact.gate.rows > 0;
   for (int i = warp; i < count; i += kWarps) {
@@ -72,20 +72,13 @@ __device__ void residuals_by_warps(const RowInput& x, const ExactFfn& exact, con
 #pragma unroll 1
     for (int which = 0; which < (gated ? 2 : 1); ++which) {
       float dots[kRows];
-      row_dots(which == 0 ? exact.up : exact.gate, neuron, x, ring, dots);
+      row_dots(which == 0 ? exact.up : exact.gate, neuron, x, dots);
 #pragma unroll
       for (int r = 0; r < kRows; ++r)
         if (lane == r) (which == 0 ? products[0] : products[1]) = dots[r];
     }
     if (lane < x.rows) out.put(lane, neuron, residual_of(exact, neuron, products[0], products[1]));
   }
-}
-
-// Down rows that add_exact_rows() will read, towards the L2 cache.
-__device__ inline void prefetch_down(const Rows& down, const int32_t* list, int count) {
-  const int lines = int((down.stride + 127) / 128);
-  for (int i = int(threadIdx.x); i < count * lines; i += kThreads)
-    prefetch(down.data + list[i / lines] * down.stride + i % lines * 128);
 }
 
 // A block a bin.
@@ -97,12 +90,10 @@ __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 3)
   const int first = selection.bin_offsets[blockIdx.x], count = selection.count[blockIdx.x];
   const int32_t* const list = selection.neuron + first;
   const Residuals out{selection.rows, residuals, exact.up.rows};
-  prefetch_down(exact.down, list, count);
   if (exact.up.bits == 16)
     residuals_by_tiles<(kRows + 7) / 8>(x, exact, list, count, out, dynamic_shared<float>());
   else
-    residuals_by_warps<kRows>(x, exact, list, count, out,
-                              CodeRing(dynamic_shared<unsigned char>(), min(exact.up.bits, 8)));
+    residuals_by_warps<kRows>(x, exact, list, count, out);
 }
 
 }  // namespace
@@ -116,8 +107,7 @@ void exact_residuals(cudaStream_t stream, const RowInput& x, const ExactFfn& exa
                exact.gate.rows, ", ", exact.gate.width, "]");
   const SelectionView view = selection.view();
   const size_t matrices = exact.gate.rows > 0 ? 2 : 1;
-  const size_t shared = exact.up.bits == 16 ? matrices * kWarps * size_t(x.rows) * kTileOutputs * sizeof(float)
-                                            : CodeRing::bytes(exact.up.bits, kThreads);
+  const size_t shared = exact.up.bits == 16 ? matrices * kWarps * size_t(x.rows) * kTileOutputs * sizeof(float) : 0;
   with_row_capacity(x.rows, [&](auto capacity) {
     launch_overlapping(residuals_kernel<capacity()>, {unsigned(view.bins), kThreads, shared, stream}, x, exact, view,
                        residuals);

@@ -65,38 +65,47 @@ __device__ void store_token(const float* head, int head_size, unsigned char* blo
   }
 }
 
-// A warp a row and head: those of q, then of k, then of v. Positions and page tables are read before the kernel before
-// has ended: no kernel writes them.
+// By a warp: heads are those of q, then of k, then of v.   head: [head_size] in shared memory
 template <class Element>
-__global__ void __launch_bounds__(kWarps* kWarp) append_heads(AppendWork work) {
-  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, row = int(blockIdx.x);
-  const int head_size = work.cache.head_size, kv_heads = work.cache.kv_heads;
-  const int q_heads = int(work.q.cols) / head_size, index = int(blockIdx.y) * kWarps + warp;
-  const int position = work.rows.positions[row];
-  Rotation* const rotations = reinterpret_cast<Rotation*>(dynamic_shared<float>() + kWarps * head_size);
-  let_next_start();
-  find_rotations(work.rotary, position, rotations);
-  wait_for_previous();
-  __syncthreads();
-  if (position < 0 || index >= q_heads + 2 * kv_heads) return;
-
+__device__ void append_head(const AppendWork& work, int row, int position, int index, const Rotation* rotations,
+                            float* head) {
+  const int lane = int(threadIdx.x) % kWarp, head_size = work.cache.head_size, kv_heads = work.cache.kv_heads;
+  const int q_heads = int(work.q.cols) / head_size;
   const bool is_q = index < q_heads, is_v = index >= q_heads + kv_heads;
   const int number = is_q ? index : (index - q_heads) % kv_heads;
   float* const q = work.q.data + row * work.q.stride + number * head_size;
   const MatrixView<const float>& kv = is_v ? work.v : work.k;
   const float* const from = is_q ? q : kv.data + row * kv.stride + number * head_size;
-  float* const head = dynamic_shared<float>() + warp * head_size;
   for (int i = lane; i < head_size; i += kWarp) head[i] = from[i];
   __syncwarp();
   if (!is_v) rotate_head(work.rotary, rotations, head);
   __syncwarp();
   if (is_q) {
     for (int i = lane; i < work.rotary.dims; i += kWarp) q[i] = head[i];
-    return;
+  } else {
+    unsigned char* const blocks = is_v ? work.cache.values : work.cache.keys;
+    store_token<Element>(head, head_size, blocks + block_of(work.cache, work.rows, row, position, number),
+                         position % kPageTokens);
   }
-  unsigned char* const blocks = is_v ? work.cache.values : work.cache.keys;
-  store_token<Element>(head, head_size, blocks + block_of(work.cache, work.rows, row, position, number),
-                       position % kPageTokens);
+  __syncwarp();
+}
+
+// A block a row and every gridDim.y-th kWarps heads. Positions are read before the kernel before has ended: no kernel
+// writes them.
+template <class Element>
+__global__ void __launch_bounds__(kWarps* kWarp) append_heads(AppendWork work) {
+  const int warp = int(threadIdx.x) / kWarp, row = int(blockIdx.x), head_size = work.cache.head_size;
+  const int heads = int(work.q.cols) / head_size + 2 * work.cache.kv_heads;
+  const int position = work.rows.positions[row];
+  float* const head = dynamic_shared<float>() + warp * head_size;
+  Rotation* const rotations = reinterpret_cast<Rotation*>(dynamic_shared<float>() + kWarps * head_size);
+  let_next_start();
+  find_rotations(work.rotary, position, rotations);
+  wait_for_previous();
+  __syncthreads();
+  if (position < 0) return;
+  for (int index = int(blockIdx.y) * kWarps + warp; index < heads; index += int(gridDim.y) * kWarps)
+    append_head<Element>(work, row, position, index, rotations, head);
 }
 
 }  // namespace
@@ -110,7 +119,9 @@ void append_kv(cudaStream_t stream, const DeviceRotary& rotary, MatrixView<float
   PLEAT_ASSERT(rotary.dims % 2 == 0 && rotary.dims <= cache.head_size, rotary.dims, " of ", cache.head_size);
   const AppendWork work{rotary, q, k, v, rows, blocks_of(cache)};
   const int heads = int(q.cols / cache.head_size) + 2 * cache.kv_heads;
-  const Launch how{dim3(unsigned(rows.count), unsigned((heads + kWarps - 1) / kWarps)), kWarps * kWarp,
+  constexpr int kManyRows = 64, kHeadsOfManyRows = 4 * kWarps;  // of a block
+  const int together = rows.count > kManyRows ? kHeadsOfManyRows : kWarps;
+  const Launch how{dim3(unsigned(rows.count), unsigned((heads + together - 1) / together)), kWarps * kWarp,
                    (size_t(kWarps) * size_t(cache.head_size) + size_t(rotary.dims)) * sizeof(float), stream};
   with_element(cache.dtype, [&]<class Element>(Element) { launch_overlapping(append_heads<Element>, how, work); });
 }

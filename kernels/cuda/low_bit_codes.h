@@ -28,33 +28,54 @@ __device__ int code_word(Words words, int bits, int l) {
   return int(out);
 }
 
-template <int kPlane>
+// 2 kCount words, two or, where they are 16-byte aligned, four at a time.
+template <bool kAligned, int kCount>
+__device__ void load_words(const uint2* from, unsigned (&words)[2 * kCount]) {
+  if constexpr (kAligned && kCount % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount / 2; ++i) {
+      const uint4 four = reinterpret_cast<const uint4*>(from)[i];
+      words[4 * i] = four.x, words[4 * i + 1] = four.y, words[4 * i + 2] = four.z, words[4 * i + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const uint2 pair = from[i];
+      words[2 * i] = pair.x, words[2 * i + 1] = pair.y;
+    }
+  }
+}
+
+template <bool kAligned, int kPlane>
 __device__ void add_plane(const uint2* from, int first, int (&codes)[16]) {
   unsigned words[2 * kPlane];
-#pragma unroll
-  for (int i = 0; i < kPlane; ++i) {
-    const uint2 pair = from[i];
-    words[2 * i] = pair.x;
-    words[2 * i + 1] = pair.y;
-  }
+  load_words<kAligned, kPlane>(from, words);
 #pragma unroll
   for (int l = 0; l < 16; ++l) codes[l] |= int(plane_word<kPlane>([&](int i) { return words[i]; }, l) << first);
 }
 
-// All words of the group at `group`, a multiple of 8 bytes, each read once.
-__device__ inline void load_codes(const unsigned char* group, int bits, int (&codes)[16]) {
-  const uint2* const pairs = reinterpret_cast<const uint2*>(group);
-#pragma unroll
-  for (int l = 0; l < 16; ++l) codes[l] = 0;
+template <bool kAligned>
+__device__ void add_planes(const uint2* pairs, int bits, int (&codes)[16]) {
   if (bits == 8) {
-    add_plane<8>(pairs, 0, codes);
+    add_plane<kAligned, 8>(pairs, 0, codes);
 #pragma unroll
     for (int l = 0; l < 16; ++l) codes[l] ^= int(0x80808080u);
     return;
   }
-  if (bits & 4) add_plane<4>(pairs, 0, codes);
-  if (bits & 2) add_plane<2>(pairs + (bits & 4), bits & 4, codes);
-  if (bits & 1) add_plane<1>(pairs + (bits & 6), bits & 6, codes);
+  if (bits & 4) add_plane<kAligned, 4>(pairs, 0, codes);
+  if (bits & 2) add_plane<kAligned, 2>(pairs + (bits & 4), bits & 4, codes);
+  if (bits & 1) add_plane<kAligned, 1>(pairs + (bits & 6), bits & 6, codes);
+}
+
+// All words of the group at `group`, a multiple of 8 bytes, and of 16 where the number of bits is even, each read once.
+__device__ inline void load_codes(const unsigned char* group, int bits, int (&codes)[16]) {
+  const uint2* const pairs = reinterpret_cast<const uint2*>(group);
+#pragma unroll
+  for (int l = 0; l < 16; ++l) codes[l] = 0;
+  if (bits % 2 == 0)
+    add_planes<true>(pairs, bits, codes);
+  else
+    add_planes<false>(pairs, bits, codes);
 }
 
 // The sums of a set of scales A_p of planes, at most 127 together, that two signs choose: of planes 0 and 1 (byte c of

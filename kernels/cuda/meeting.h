@@ -21,7 +21,7 @@
 
 namespace pleat::cuda {
 
-// In a rank's counters.
+// In a rank's counters. The first two are read together.
 constexpr int kEpoch = 0;
 constexpr int kFailed = 1;      // other than 0: no more launches
 constexpr int kBlocksDone = 2;  // of this launch
@@ -33,8 +33,9 @@ constexpr unsigned kLooksPerAbort = 64;  // the abort word is across the bus
 __device__ inline bool enter(const AllReduce& all, unsigned& epoch) {
   __shared__ SharedArray<unsigned, 2> words;
   if (threadIdx.x == 0) {
-    words[0] = all.counters[kEpoch] + 1;
-    words[1] = load_acquire(all.counters + kFailed);
+    const uint64_t both = load_relaxed(reinterpret_cast<const uint64_t*>(all.counters));
+    words[0] = unsigned(both >> 32 * kEpoch) + 1;
+    words[1] = unsigned(both >> 32 * kFailed);
   }
   __syncthreads();
   epoch = words[0];

@@ -27,7 +27,7 @@ struct Product {
 };
 struct Products {
   Product at[kMaxProducts];
-  int count, ring_bytes;
+  int count;
 };
 
 // A block has 16 outputs, whose slots its warps share out on their tensor cores, or 32, of which each lane sums every
@@ -55,41 +55,27 @@ __device__ void sum_low_bit_tiles(const Product& product, const LaneRows& rows, 
   }
 }
 
-// A block of 64 inputs of a warp's slots, one after the other.
-struct Unit {
-  int slot, begin;
-  Stride part;
-
-  __device__ Unit(const Product& product, int slot) : slot(slot), begin(0), part{} {
-    if (slot < product.slots()) part = part_of(product, slot), begin = part.begin + part.first * 64;
-  }
-  __device__ Unit next(const Product& product) const {
-    Unit out = *this;
-    out.begin += part.step * 64;
-    return out.begin < part.end ? out : Unit(product, slot + kWarps);
-  }
-};
-
-// The same of bf16: two units' weights are under way, whose slots may be one block each.
+// The same of bf16. Leaves that are heads may be one block each: two of them at a time.
 template <int kTiles>
 __device__ void sum_bf16_tiles(const Product& product, const LaneRows& rows, float* value) {
-  const int n = product.x.rows * kTileOutputs, slots = product.slots();
   const TileInput<kTiles> in(product.x);
-  TileSums<kTiles> sums = {};
-  const auto multiply = [&](const Unit& unit, const TilePiece& weights, bool ends) {
-    in.multiply(weights, unit.begin, unit.part, sums);
-    if (!ends) return;
-    keep_tile(sums, product.x.rows, value + unit.slot * n);
-#pragma unroll
-    for (int i = 0; i < kTiles * 4; ++i) sums[i / 4][i % 4] = 0;
-  };
-  for (Unit one(product, int(threadIdx.x) / kWarp); one.slot < slots;) {
-    const Unit two = one.next(product), after = two.slot < slots ? two.next(product) : two;
-    const TilePiece of_one = in.weights(rows, one.begin, one.part);
-    const TilePiece of_two = two.slot < slots ? in.weights(rows, two.begin, two.part) : TilePiece();
-    multiply(one, of_one, two.slot != one.slot);
-    if (two.slot < slots) multiply(two, of_two, after.slot != two.slot);
-    one = after;
+  const int n = product.x.rows * kTileOutputs;
+  for (int slot = int(threadIdx.x) / kWarp; slot < product.slots(); slot += kWarps) {
+    const Stride part = part_of(product, slot);
+    TileSums<kTiles> sums = {};
+    if (slot + kWarps < product.slots() && in.is_block(part)) {
+      const Stride next = part_of(product, slot + kWarps);
+      if (in.is_block(next)) {
+        TileSums<kTiles> of_next = {};
+        add_two_blocks(rows, in, {part.begin, next.begin}, sums, of_next);
+        keep_tile(sums, product.x.rows, value + slot * n);
+        slot += kWarps;
+        keep_tile(of_next, product.x.rows, value + slot * n);
+        continue;
+      }
+    }
+    add_bf16_tile(rows, in, part, sums);
+    keep_tile(sums, product.x.rows, value + slot * n);
   }
 }
 
@@ -108,16 +94,15 @@ __device__ void sum_by_tiles(const Product& product, int first_output, float* va
 
 // value [slots][rows][kLaneOutputs]
 template <int kRows>
-__device__ void sum_by_lanes(const Product& product, int first_output, float* value, unsigned char* ring_memory) {
+__device__ void sum_by_lanes(const Product& product, int first_output, float* value) {
   const RowInput& x = product.x;
   const Rows& w = product.of.w;
-  const CodeRing ring(ring_memory, min(w.bits, 8));
   const int mine = int(threadIdx.x) / kSlots, lane = int(threadIdx.x) % kSlots;
   if (first_output + mine >= w.rows) return;
   for (int slot = lane; slot < product.slots(); slot += kSlots) {
     const Stride part = part_of(product, slot);
     float sum[kRows];
-    part_dots(w, first_output + mine, x, {part.begin, part.end, part.first, part.step}, ring, sum);
+    part_dots(w, first_output + mine, x, {part.begin, part.end, part.first, part.step}, sum);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       if (r < x.rows) value[(slot * x.rows + r) * kLaneOutputs + mine] = sum[r];
@@ -143,15 +128,20 @@ __device__ inline void finish(const Product& product, int first_output, int outp
   }
 }
 
-// Each slot's first weights, towards the L2 cache: they may be read before x is there.
+// The first kPrefetched bytes of a block's weights, towards the L2 cache: they may be read before x is there, while the
+// kernels before this one run, which may be small.
+constexpr int kPrefetched = 64 << 10, kLine = 128;
 __device__ inline void prefetch_rows(const Product& product, int first_output, int outputs) {
   const Rows& w = product.of.w;
   const Leaves& leaves = product.of.leaves;
-  const int pieces = kWarps * kWarp / outputs, output = first_output + int(threadIdx.x) / pieces;
-  const int piece = int(threadIdx.x) % pieces, slot = piece % kSlots, turn = piece / kSlots;
-  int input = piece * 64;
-  if (leaves.count > 0) input = slot < leaves.count ? leaves.offsets[slot] + turn * 64 : w.width;
-  if (output < w.rows && input < w.width) prefetch(w.data + output * w.stride + int64_t(input) * w.bits / 8);
+  const int lines = kPrefetched / kLine / outputs;  // of a row
+  for (int i = int(threadIdx.x); i < outputs * lines; i += kWarps * kWarp) {
+    const int output = first_output + i / lines, line = i % lines, slot = line % kSlots;
+    int64_t byte = int64_t(line) * kLine;
+    if (leaves.count > 0)
+      byte = slot < leaves.count ? int64_t(leaves.offsets[slot]) * w.bits / 8 + line / kSlots * kLine : w.stride;
+    if (output < w.rows && byte < w.stride) prefetch(w.data + output * w.stride + byte);
+  }
 }
 
 template <int kRows>
@@ -164,12 +154,11 @@ __global__ void __launch_bounds__(kWarps* kWarp) multiply_rows_kernel(Products p
   const int first_output = (int(blockIdx.x) - product.first_block) * outputs;
   prefetch_rows(product, first_output, outputs);
   wait_for_previous();
-  unsigned char* const shared = dynamic_shared<unsigned char>();
-  float* const value = reinterpret_cast<float*>(shared + products.ring_bytes);
+  float* const value = dynamic_shared<float>();
   if (by_tiles(product.of.w, kRows))
     sum_by_tiles<(kRows + 7) / 8, (kRows > 4)>(product, first_output, value);
   else
-    sum_by_lanes<kRows>(product, first_output, value, shared);
+    sum_by_lanes<kRows>(product, first_output, value);
   finish(product, first_output, outputs, value);
 }
 
@@ -185,10 +174,7 @@ void multiply(cudaStream_t stream, Products all, int first_row, int rows) {
       product.first_block = blocks;
       blocks += (product.of.w.rows + outputs - 1) / outputs;
       shared = std::max(shared, size_t(product.slots() * rows * outputs) * sizeof(float));
-      if (!by_tiles(product.of.w, capacity()))
-        all.ring_bytes = std::max(all.ring_bytes, int(CodeRing::bytes(product.of.w.bits, kWarps * kWarp)));
     }
-    shared += size_t(all.ring_bytes);
     launch_overlapping(multiply_rows_kernel<capacity()>, {unsigned(blocks), kWarps * kWarp, shared, stream}, all);
   });
 }

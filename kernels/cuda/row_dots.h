@@ -1,6 +1,6 @@
 #pragma once
 // Products of one row of weights with a few rows of x, by the lanes of a warp. Included by .cu files only.
-#include "async_copy.h"
+#include "device_language.h"
 #include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_input.h"
 #include "kernels/cuda/rows.h"
@@ -14,52 +14,18 @@ struct Part {
   int lane, lanes;
 };
 
-// A thread's groups of codes on their way to shared memory: room for kRingStages of them, apart from other threads'.
-constexpr int kRingStages = 3;
-struct CodeRing {
-  unsigned char* mine = nullptr;
-  int stage_bytes = 0;
-
-  // Bytes from thread to thread: banks are met evenly.
-  __host__ __device__ static constexpr int pitch(int bits) { return bits % 2 == 0 ? (bits / 2 | 1) * 16 : bits * 8; }
-  __host__ __device__ static constexpr size_t bytes(int bits, int threads) {
-    return bits > 8 ? 0 : size_t(kRingStages * threads * pitch(bits));
-  }
-  __device__ CodeRing(unsigned char* shared, int bits)
-      : mine(shared + int(threadIdx.x) * pitch(bits)), stage_bytes(int(blockDim.x) * pitch(bits)) {}
-  __device__ unsigned char* at(int stage) const { return mine + stage % kRingStages * stage_bytes; }
-  __device__ void start(int stage, const unsigned char* group, int bits) const {
-    if (bits % 2 == 0)
-      for (int i = 0; i < bits * 8; i += 16) copy_async<16>(at(stage) + i, group + i, 16);
-    else
-      for (int i = 0; i < bits * 8; i += 8) copy_async<8>(at(stage) + i, group + i, 8);
-  }
-};
-
 // sum[r] += the part's product with row r of x: every `lanes`th group, then every `lanes`th protected input. A part
 // begins with a group, or is empty.
 template <int kRows>
 __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
-                                 const CodeRing& ring, float (&sum)[kRows]) {
+                                 float (&sum)[kRows]) {
   const LowBitScales scales(w, row, w.bits, in.groups());
-  const int first = (part.begin + 63) / 64 + part.lane;
-  const auto start = [&](int stage) {
-    const int group = first + stage * part.lanes;
-    if (group * 64 < part.end) ring.start(stage, row + int64_t(group) * 8 * w.bits, w.bits);
-    commit_copies();
-  };
-  const auto has = [&](int group) { return group * 64 < part.end; };
-#pragma unroll
-  for (int stage = 0; stage < kRingStages - 1; ++stage) start(stage);
-  float next_scale = has(first) ? scales.scale(first) : 0, next_minimum = has(first) ? scales.minimum(first) : 0;
-  for (int group = first, stage = 0; has(group); group += part.lanes, ++stage) {
-    start(stage + kRingStages - 1);
-    const float scale = next_scale, minimum = next_minimum;
-    if (const int next = group + part.lanes; has(next))
-      next_scale = scales.scale(next), next_minimum = scales.minimum(next);
-    wait_for_copies<kRingStages - 1>();
+  for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
+    constexpr int kAhead = 3;  // groups of this lane that are on their way to the L2 cache
+    if (const int next = group + kAhead * part.lanes; next * 64 < part.end) prefetch(row + int64_t(next) * 8 * w.bits);
+    const float scale = scales.scale(group), minimum = scales.minimum(group);
     int codes[16];
-    load_codes(ring.at(stage), w.bits, codes);
+    load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
     if (w.planes) look_up(scales.sums(group), codes);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -75,7 +41,6 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
       sum[r] = fmaf(in.scales[at], fmaf(scale, float(dot), minimum * float(in.sums[at])), sum[r]);
     }
   }
-  wait_for_copies<0>();
   for (int i = part.lane; i < w.protected_input_count; i += part.lanes) {
     const int input = w.protected_inputs[i];
     if (input < part.begin || input >= part.end) continue;
@@ -109,21 +74,20 @@ __device__ void add_f32_dots(const float* row, const RowInput& in, const Part& p
 
 // sum[r] = the part's product of row `index` of w, in f32 or low bits, with row r of x.   in.rows <= kRows
 template <int kRows>
-__device__ void part_dots(const Rows& w, int index, const RowInput& in, const Part& part, const CodeRing& ring,
-                          float (&sum)[kRows]) {
+__device__ void part_dots(const Rows& w, int index, const RowInput& in, const Part& part, float (&sum)[kRows]) {
   const unsigned char* const row = w.data + index * w.stride;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = 0;
   if (w.bits == 32)
     add_f32_dots(reinterpret_cast<const float*>(row), in, part, sum);
   else
-    add_low_bit_dots(w, row, in, part, ring, sum);
+    add_low_bit_dots(w, row, in, part, sum);
 }
 
 // sum[r] = row `index` of w times row r of x, in every lane.   in.rows <= kRows; all lanes of the warp must call it.
 template <int kRows>
-__device__ void row_dots(const Rows& w, int index, const RowInput& in, const CodeRing& ring, float (&sum)[kRows]) {
-  part_dots(w, index, in, {0, in.width, int(threadIdx.x) % kWarp, kWarp}, ring, sum);
+__device__ void row_dots(const Rows& w, int index, const RowInput& in, float (&sum)[kRows]) {
+  part_dots(w, index, in, {0, in.width, int(threadIdx.x) % kWarp, kWarp}, sum);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) sum[r] = warp_sum(sum[r]);
 }

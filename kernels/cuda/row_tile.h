@@ -71,17 +71,11 @@ __device__ inline void multiply_pieces(const uint4 (&w)[2], const uint4& in, flo
   multiply_add(sums, {w[0].z, w[1].z, w[0].w, w[1].w}, {in.z, in.w});
 }
 
-// What a lane holds of a block of 64 inputs of 16 rows in bf16.
-struct TilePiece {
-  uint4 half[2][2];
-};
-
-// Rows of x as products in bf16 read them.
+// Rows of x as a lane multiplies them in bf16; where there are fewer, any.
 template <int kTiles>
 struct TileInput {
-  const float* row[kTiles];  // of this lane; where there are fewer, any
+  const float* row[kTiles];
   bool aligned;
-  int first = int(threadIdx.x) % 4 * 8;  // of the 32 inputs of half a block
 
   __device__ explicit TileInput(const RowInput& x)
       : aligned(x.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.x) % 16 == 0) {
@@ -89,42 +83,55 @@ struct TileInput {
     for (int n = 0; n < kTiles; ++n)
       row[n] = x.x + int64_t(min(8 * n + int(threadIdx.x) % kWarp / 4, x.rows - 1)) * x.x_stride;
   }
-  __device__ bool whole(int begin, const Stride& of) const { return aligned && begin % 8 == 0 && begin + 64 <= of.end; }
-  // Of the block at `begin`, as far as it goes.
-  __device__ TilePiece weights(const LaneRows& w, int begin, const Stride& of) const {
-    const bool is_whole = whole(begin, of);
-    TilePiece out;
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int k = begin + half * 32 + first;
-        out.half[half][i] = is_whole ? whole_piece(w.row[i], k) : weight_piece(w.row[i], k, of.end);
-      }
-    return out;
-  }
-  __device__ void multiply(const TilePiece& w, int begin, const Stride& of, TileSums<kTiles>& sums) const {
-    const bool is_whole = whole(begin, of);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        const int k = begin + half * 32 + first;
-        multiply_pieces(w.half[half], is_whole ? whole_inputs(row[n] + k) : input_piece(row[n], k, of.end), sums[n]);
-      }
+  // Whether `of` is a block, whole and aligned.
+  __device__ bool is_block(const Stride& of) const {
+    return aligned && of.begin % 8 == 0 && of.step == 1 && of.end - of.begin == 64;
   }
 };
 
-// sums += of the inputs of `of`, in bf16, two blocks' weights under way.
+// two[i] += of the whole, aligned block of 64 inputs at begin[i]; the weights of both are under way together.
+template <int kTiles>
+__device__ void add_two_blocks(const LaneRows& w, const TileInput<kTiles>& in, const int (&begin)[2],
+                               TileSums<kTiles>& first, TileSums<kTiles>& second) {
+  const auto place = [&](int block, int half) { return begin[block] + half * 32 + int(threadIdx.x) % 4 * 8; };
+  uint4 weights[2][2][2];
+#pragma unroll
+  for (int block = 0; block < 2; ++block)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) weights[block][half][i] = whole_piece(w.row[i], place(block, half));
+#pragma unroll
+  for (int block = 0; block < 2; ++block)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n)
+        multiply_pieces(weights[block][half], whole_inputs(in.row[n] + place(block, half)),
+                        block == 0 ? first[n] : second[n]);
+}
+
+// sums += of the inputs of `of`, in bf16.
 template <int kTiles>
 __device__ void add_bf16_tile(const LaneRows& w, const TileInput<kTiles>& in, const Stride& of,
                               TileSums<kTiles>& sums) {
-  for (int begin = of.begin + of.first * 64; begin < of.end;) {
-    const int next = begin + of.step * 64;
-    const TilePiece one = in.weights(w, begin, of), two = in.weights(w, next, of);
-    in.multiply(one, begin, of, sums);
-    if (next < of.end) in.multiply(two, next, of, sums);
-    begin = next + of.step * 64;
+  const bool aligned = in.aligned && of.begin % 8 == 0;
+  const int step = of.step * 64;
+  int begin = of.begin + of.first * 64;
+  for (; aligned && begin + step + 64 <= of.end; begin += 2 * step)
+    add_two_blocks(w, in, {begin, begin + step}, sums, sums);
+  for (; begin < of.end; begin += step) {
+    const bool whole = aligned && begin + 64 <= of.end;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int k = begin + half * 32 + int(threadIdx.x) % 4 * 8;
+      uint4 weights[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) weights[i] = whole ? whole_piece(w.row[i], k) : weight_piece(w.row[i], k, of.end);
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n)
+        multiply_pieces(weights, whole ? whole_inputs(in.row[n] + k) : input_piece(in.row[n], k, of.end), sums[n]);
+    }
   }
 }
 

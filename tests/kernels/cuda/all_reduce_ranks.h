@@ -1,5 +1,6 @@
 #pragma once
 // Ranks of an all-reduce as threads of this process, each with its own stream on the one device.
+#include <atomic>
 #include <barrier>
 #include <functional>
 #include <memory>
@@ -21,7 +22,7 @@ DeviceArray<T> filled(size_t count, T value, const Stream& stream) {
 class Ranks {
  public:
   // Long enough for a rank that is only slow.
-  static constexpr unsigned kSpins = 1u << 26;
+  static constexpr unsigned kSpins = 1u << 24;
 
   Ranks(int ranks, int64_t capacity, unsigned spins = kSpins) : capacity_((capacity + 3) / 4 * 4), spins_(spins) {
     for (int rank = 0; rank < ranks; ++rank) {
@@ -29,6 +30,7 @@ class Ranks {
       flags_.push_back(filled(kAllReduceFlags, 0u, stream_));
       counters_.push_back(filled(kAllReduceCounters, 0u, stream_));
       status_.push_back(std::make_unique<HostWord>());
+      warm_.push_back(filled(4, 0.0f, stream_));
     }
   }
 
@@ -55,6 +57,7 @@ class Ranks {
   // work(rank, stream) of all ranks but `absent`, at the same time.
   void run(const std::function<void(int, const Stream&)>& work, int absent = -1) {
     all_.emplace(count() - (absent >= 0));
+    warmed_ = 0;
     std::vector<std::thread> threads;
     for (int rank = 0; rank < count(); ++rank)
       if (rank != absent)
@@ -67,8 +70,22 @@ class Ranks {
   }
 
   // Until all ranks that run have come here, between their allocations, which may wait for all of a device's kernels,
-  // and their first kernel that waits for another rank's.
-  void meet() { all_->arrive_and_wait(); }
+  // and their first kernel that waits for another rank's. Each stream has run a kernel since: what the device does
+  // before a stream's first one may wait for all kernels, too.
+  void meet(const Stream& stream) {
+    all_->arrive_and_wait();
+    float* const four = warm_[size_t(warmed_++)].data();
+    add_norm(stream.get(), 1, 4, {}, {}, four, four);
+    stream.wait();
+    all_->arrive_and_wait();
+  }
+
+  // Until the stream has done all, as PeerSum waits: without a call that stays in the driver. The event was made before
+  // a kernel waits.
+  static void wait(const Stream& stream, Event& end) {
+    end.record(stream);
+    while (!end.passed()) std::this_thread::yield();
+  }
 
  private:
   Stream stream_;
@@ -78,6 +95,8 @@ class Ranks {
   std::vector<DeviceArray<float>> exchange_;
   std::vector<DeviceArray<unsigned>> flags_, counters_;
   std::vector<std::unique_ptr<HostWord>> status_;
+  std::vector<DeviceArray<float>> warm_;  // [ranks]
+  std::atomic<int> warmed_ = 0;
   std::optional<std::barrier<>> all_;
 };
 

@@ -43,21 +43,26 @@ std::vector<float> sum_in_rank_order(int ranks, int call, size_t count) {
 void expect_sums(Ranks& ranks, const std::vector<Shape>& calls, const std::function<bool(int)>& two_shot) {
   const SumOrder order = SumOrder::by_rank(ranks.count());
   ranks.run([&](int rank, const Stream& stream) {
+    Event end;
     std::vector<DeviceArray<float>> mine, out;
     for (size_t call = 0; call < calls.size(); ++call) {
       mine.emplace_back(given(rank, int(call), calls[call].size()), stream);
       out.emplace_back(calls[call].size());
     }
-    ranks.meet();
+    ranks.meet(stream);
+    const auto start = std::chrono::steady_clock::now();
     for (size_t call = 0; call < calls.size(); ++call)
       all_reduce(stream.get(), ranks.side(rank, two_shot(int(call))), order, calls[call].rows, calls[call].d,
                  mine[call].data(), out[call].data());
-    stream.wait();  // a copy to memory that is not pinned would hold up the other threads' launches
+    const std::chrono::duration<double, std::milli> launched = std::chrono::steady_clock::now() - start;
+    Ranks::wait(stream, end);
     for (size_t call = 0; call < calls.size(); ++call)
       EXPECT_TRUE(same_bits(out[call].to_host(stream), sum_in_rank_order(ranks.count(), int(call), calls[call].size())))
           << "rank " << rank << " of " << ranks.count() << ", call " << call << ", " << calls[call].rows << " x "
-          << calls[call].d;
-    EXPECT_FALSE(ranks.status(rank).failed);
+          << calls[call].d << (two_shot(int(call)) ? ", two-shot" : "");
+    const AllReduceStatus status = ranks.status(rank);
+    EXPECT_FALSE(status.failed) << "rank " << rank << ", block " << status.block << " waited for rank " << status.rank
+                                << " behind calls that were launched within " << launched.count() << " ms";
   });
 }
 
@@ -88,7 +93,7 @@ TEST(AllReduce, TheSumMayReplaceWhatARankGives) {
     Ranks ranks(2, int64_t(shape.size()));
     ranks.run([&](int rank, const Stream& stream) {
       const DeviceArray<float> x(given(rank, 0, shape.size()), stream);
-      ranks.meet();
+      ranks.meet(stream);
       all_reduce(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(2), shape.rows, shape.d, x.data(),
                  x.data());
       EXPECT_TRUE(same_bits(x.to_host(stream), sum_in_rank_order(2, 0, shape.size())));
@@ -108,7 +113,7 @@ TEST(AllReduce, ACapturedGraphMayBeRepeated) {
       all_reduce(stream.get(), ranks.side(rank, true), order, shape.rows, shape.d, x.data(), two.data());
       all_reduce(stream.get(), ranks.side(rank, false), order, shape.rows, shape.d, one.data(), again.data());
     });
-    ranks.meet();
+    ranks.meet(stream);
     for (int call = 0; call < (kFew ? 2 : 4); ++call) {
       const std::vector<float> values = given(rank, call, shape.size()), sum = sum_in_rank_order(3, call, shape.size());
       std::vector<float> thrice = sum;
@@ -136,7 +141,7 @@ TEST(AllReduce, EndsWithTheResidualAdditionAndNormThatFollowIt) {
                 weight(random_floats(size_t(shape.d), 53), stream), shift(random_floats(size_t(shape.d), 54), stream),
                 residual(before, stream);
             const Norm norm{weight.data(), centred ? shift.data() : nullptr, 1e-5f, centred};
-            ranks.meet();
+            ranks.meet(stream);
             all_reduce_add_norm(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(count), shape.rows, shape.d,
                                 mine.data(), centred ? device_bias.data() : nullptr, norm, residual.data(),
                                 mine.data());
@@ -167,7 +172,7 @@ TEST(AllReduce, TreesHaveTheBitsOfTheCpuForEveryNumberOfRanks) {
         Ranks ranks(count, order.most_nodes * int64_t(shape.size()));
         ranks.run([&](int rank, const Stream& stream) {
           const DeviceArray<float> mine(trees.of_rank(rank), stream), out(shape.size());
-          ranks.meet();
+          ranks.meet(stream);
           for (int epoch = 0; epoch < 3; ++epoch)
             all_reduce(stream.get(), ranks.side(rank, two_shot), order, shape.rows, shape.d, mine.data(), out.data());
           EXPECT_TRUE(same_bits(out.to_host(stream), expected))
@@ -199,7 +204,7 @@ TEST(AllReduce, ARankThatNeverComesIsNamedWithinTheBound) {
           const DeviceArray<float> residual = filled(shape.size(), 7.0f, stream),
                                    y = filled(shape.size(), 8.0f, stream);
           const Norm norm{weight.data(), nullptr, 1e-5f, true};
-          ranks.meet();
+          ranks.meet(stream);
           for (int call = 0; call < 2; ++call) {  // the second one ends at once
             all_reduce_add_norm(stream.get(), ranks.side(rank, two_shot), SumOrder::by_rank(4), shape.rows, shape.d,
                                 mine.data(), nullptr, norm, residual.data(), y.data());

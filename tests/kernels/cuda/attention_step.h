@@ -17,7 +17,7 @@ struct Heads {
 };
 
 constexpr int kPositions = 334;
-inline constexpr float kSlopes[] = {0.3f, 0.07f, 0.9f, 0.2f, 0.01f, 0.03f, 0.11f, 0.5f};
+inline constexpr float kSlopes[] = {0.3f, 0.07f, 0.9f, 0.2f, 0.01f, 0.03f, 0.11f, 0.5f, 0.4f, 0.02f, 0.6f};
 
 // Sequences full of random tokens, and queries for the rows of a step.
 struct Step {

@@ -15,21 +15,23 @@ TEST(CudaAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
   size_t next_rule = 0;
   for (const DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (const int head_size : {16, 64, 80, 128, 100, 5, 256})
-      for (const Heads heads : {Heads{1, 1}, Heads{8, 2}, Heads{7, 1}, Heads{4, 4}}) {
+      for (const Heads heads : {Heads{1, 1}, Heads{8, 2}, Heads{11, 1}, Heads{4, 4}}) {
         Step step(heads, head_size, dtype, {{0, 0}, {1, 15}, {0, 16}, {0, -1}, {1, 63}, {1, 64}, {0, 333}});
         step.obey(all[next_rule++ % all.size()]);
         SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size, ": ", heads.q_heads, " over ", heads.kv_heads,
                             ", rule ", (next_rule - 1) % all.size()));
-        expect_rows(step, DeviceStep(step, kPositions).run(step));
+        const bool on_tensor_cores = dtype != DType::f32 && (head_size == 64 || head_size == 128);
+        expect_rows(step, DeviceStep(step, kPositions).run(step), on_tensor_cores);
       }
 }
 
 TEST(CudaAttention, ObeysEveryRule) {
-  for (const AttentionScores& rule : rules()) {
-    Step step({8, 2}, 20, DType::bf16, {{0, 9}, {1, 200}, {1, 201}, {0, 333}});
-    step.obey(rule);
-    expect_rows(step, DeviceStep(step, kPositions).run(step));
-  }
+  for (const int head_size : {20, 64})
+    for (const AttentionScores& rule : rules()) {
+      Step step({8, 2}, head_size, DType::bf16, {{0, 9}, {1, 200}, {1, 201}, {0, 333}});
+      step.obey(rule);
+      expect_rows(step, DeviceStep(step, kPositions).run(step), head_size == 64);
+    }
 }
 
 TEST(CudaAttention, ARowHasTheSameBitsAloneAndAmongOthersInAnyOrderOfThreads) {
@@ -47,6 +49,27 @@ TEST(CudaAttention, ARowHasTheSameBitsAloneAndAmongOthersInAnyOrderOfThreads) {
       }
       set_schedule(0);
     }
+}
+
+TEST(CudaAttention, ARowHasTheSameBitsAmongSoManyThatABlockTakesAllItsSplits) {
+  struct Case {
+    DType dtype;
+    int head_size;
+    int64_t window;
+  };
+  for (const auto& [dtype, head_size, window] :
+       {Case{DType::bf16, 64, 0}, {DType::i8, 80, 150}, {DType::f32, 256, 0}}) {
+    std::vector<Token> tokens(100, {1, 20});
+    tokens[40] = {0, -1};
+    tokens[50] = {0, 333};
+    Step among({8, 4}, head_size, dtype, tokens), alone({8, 4}, head_size, dtype, {{0, 333}});
+    alone.rule.window = among.rule.window = window;
+    const int64_t cols = alone.q_cols();
+    std::copy_n(alone.q.begin(), cols, among.q.begin() + 50 * cols);
+    const std::vector<float> out = DeviceStep(among, kPositions).run(among),
+                             one = DeviceStep(alone, kPositions).run(alone);
+    EXPECT_TRUE(same_bits(out.data() + 50 * cols, one.data(), size_t(cols))) << head_size;
+  }
 }
 
 TEST(CudaAttention, AHeadHasTheSameBitsHoweverManyShareItsKeys) {
@@ -70,7 +93,7 @@ TEST(CudaAttention, AReplayedGraphReadsPositionsAndPageTablesAnew) {
     step.tokens = tokens;
     device.rows.set(tokens, device.stream);
     graph.launch(device.stream);
-    expect_rows(step, device.out.to_host(device.stream));
+    expect_rows(step, device.out.to_host(device.stream), true);
   }
 }
 
