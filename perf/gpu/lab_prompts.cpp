@@ -158,7 +158,7 @@ void prompts(Lab& lab) {
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) by_leaves(lab, narrow, format, rows, lab.size(32, 3));
     }
     if (format != WeightFormat::f32) transposition(lab, format, w);
-    if (format == WeightFormat::bf16 && PLEAT_HAS_BLAS_LT) {
+    if (format == WeightFormat::bf16 && cuda::has_blas_lt()) {
       cuda::BlasLt blas;
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)})
         many_rows(lab, "BlasLt::gemm", w, format, rows,

@@ -54,15 +54,27 @@ void DeviceStep::State::load_library() {
     return layer.attention.query_key_value.view().bits == 16 || layer.ffn.up.view().bits == 16;
   };
   const bool wanted = std::ranges::any_of(weights.layers, has_bf16);
-  if (communicator.agree_min("cuBLASLt", wanted && cuda::has_blas_lt()) == 0) return;
+  bool works = wanted && cuda::has_blas_lt();
+  if (works) works = run_library();
+  if (communicator.agree_min("cuBLASLt", works) == 0) library.reset();
+}
+
+// All products that it is for, of one row. False: of one of them it has none.
+bool DeviceStep::State::run_library() try {
   library = std::make_unique<cuda::BlasLt>();
   cuda::zero(normed.data(), size_t(d) * sizeof(float), handle());
+  cuda::zero(attended.data(), size_t(q_width) * sizeof(float), handle());
   shape.rows = 1;
   shape.prompt = true;
   for (const DeviceLayer& layer : weights.layers) {
     multiply_queries_keys_values(layer.attention);
+    project_attended(layer.attention);
     activations(layer);
+    project_neurons(layer);
   }
+  return true;
+} catch (const Error&) {
+  return false;
 }
 
 void DeviceStep::State::multiply_queries_keys_values(const DeviceAttention& attention) {
@@ -97,7 +109,6 @@ void DeviceStep::State::attend(int index) {
   if (q_width == 0) return choose_key_channels(index);
   const DeviceAttention& a = weights.layers[size_t(index)].attention;
   const int width = q_width + 2 * kv_width, head_size = blueprint.head_size;
-  const cuda::Rows output = a.output.view();
   const cuda::PagedRows paged{shape.rows, uploaded(RowsUpload::positions), uploaded(RowsUpload::table_of),
                               uploaded(RowsUpload::page_tables), shape.table_pages};
   multiply_queries_keys_values(a);
@@ -125,7 +136,12 @@ void DeviceStep::State::attend(int index) {
     cuda::attention(handle(), q, paged, cache, kv_of_head, scores(index),
                     std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),
                     out);
-  multiply(attended, q_width, {{output, nullptr, nodes.data(), d, weights.heads.view()}}, all_outputs(d, d));
+  project_attended(a);
+}
+
+void DeviceStep::State::project_attended(const DeviceAttention& attention) {
+  multiply(attended, q_width, {{attention.output.view(), nullptr, nodes.data(), d, weights.heads.view()}},
+           all_outputs(d, d));
 }
 
 }  // namespace pleat

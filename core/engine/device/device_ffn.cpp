@@ -44,6 +44,10 @@ void DeviceStep::State::activations(const DeviceLayer& layer) {
 void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
   activations(layer);
   if (shape.prompt && layer.folded && by_prompt(layer.spec.selection)) remember_prompts(layer);
+  project_neurons(layer);
+}
+
+void DeviceStep::State::project_neurons(const DeviceLayer& layer) {
   const cuda::Leaves leaves = layer.leaves.view();
   if (leaves.count == 0) return;
   if (layer.shards.neurons == 0) {

@@ -123,8 +123,11 @@ struct DeviceStep::State {
   // Whether cuBLASLt has it: one in bf16 whose inputs this rank has all of, or need not have the same sum as others.
   bool is_for_library(const cuda::RowProduct& product, int64_t all_outputs) const;
   void multiply_queries_keys_values(const DeviceAttention& attention);
+  void project_attended(const DeviceAttention& attention);
+  void project_neurons(const DeviceLayer& layer);
   // The library loads what it needs before kernels wait for other ranks.
   void load_library();
+  bool run_library();
   // Quantised for w where that is in low bits.
   cuda::RowInput input(const float* x, int rows, int width, const cuda::Rows& w);
   cuda::RowInput input(const DeviceVector& x, int width, const cuda::Rows& w);  // of the pass's rows
