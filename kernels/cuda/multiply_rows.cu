@@ -128,20 +128,19 @@ __device__ inline void finish(const Product& product, int first_output, int outp
   }
 }
 
-// The first kPrefetched bytes of a block's weights, towards the L2 cache: they may be read before x is there, while the
-// kernels before this one run, which may be small.
-constexpr int kPrefetched = 64 << 10, kLine = 128;
+// The first 32 KB of a block's weights, towards the L2 cache: they may be read before x is there, while the kernels
+// before this one run, which may be small. Of the blocks that start at once: for others x is there already.
+constexpr int kPrefetching = 512, kLine = 128;
 __device__ inline void prefetch_rows(const Product& product, int first_output, int outputs) {
+  if (int(blockIdx.x) >= kPrefetching) return;
   const Rows& w = product.of.w;
   const Leaves& leaves = product.of.leaves;
-  const int lines = kPrefetched / kLine / outputs;  // of a row
-  for (int i = int(threadIdx.x); i < outputs * lines; i += kWarps * kWarp) {
-    const int output = first_output + i / lines, line = i % lines, slot = line % kSlots;
-    int64_t byte = int64_t(line) * kLine;
-    if (leaves.count > 0)
-      byte = slot < leaves.count ? int64_t(leaves.offsets[slot]) * w.bits / 8 + line / kSlots * kLine : w.stride;
-    if (output < w.rows && byte < w.stride) prefetch(w.data + output * w.stride + byte);
-  }
+  const int lines = kWarps * kWarp / outputs, output = first_output + int(threadIdx.x) / lines;
+  const int line = int(threadIdx.x) % lines, slot = line % kSlots;
+  int64_t byte = int64_t(line) * kLine;
+  if (leaves.count > 0)
+    byte = slot < leaves.count ? int64_t(leaves.offsets[slot]) * w.bits / 8 + line / kSlots * kLine : w.stride;
+  if (output < w.rows && byte < w.stride) prefetch(w.data + output * w.stride + byte);
 }
 
 template <int kRows>
