@@ -10,8 +10,8 @@
 
 namespace pleat::cuda {
 
-// y[r, n] = act(x[r] . w[n] + bias[n]).   f32: x as it is; bf16: x rounded to bf16; low-bit and planes: x quantised, see
-// low_bit.h and planes.h. With leaves, which are ranges of the inputs, y is the nodes of that sum alone.
+// y[r, n] = act(x[r] . w[n] + bias[n]).   f32: x as it is; bf16: x rounded to bf16; low-bit and planes: x quantised,
+// see low_bit.h and planes.h. With leaves, which are ranges of the inputs, y is the nodes of that sum alone.
 struct RowProduct {
   Rows w;                       // [outputs, x.width]
   const float* bias = nullptr;  // [outputs] or nullptr
