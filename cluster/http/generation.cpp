@@ -1,6 +1,8 @@
 #include "cluster/http/generation.h"
 
+#include <algorithm>
 #include <ctime>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -35,6 +37,7 @@ struct Generation::Choice {
   std::vector<ShownToken> tokens;  // with log probabilities, where asked for
   int64_t offset = 0;              // characters of the tokens that were sent
   bool begun = false;
+  bool waits = false;                                               // for room
   kj::TimePoint first = kj::origin<kj::TimePoint>(), last = first;  // token
   std::optional<Routed> end;
   kj::Own<Session> session;
@@ -53,19 +56,22 @@ Generation::Generation(Gateway& gateway, OpenAiRequest request, kj::HttpService:
   for (int i = 0; i < request_.choices(); ++i) {
     auto choice = kj::heap<Choice>();
     choice->index = i;
-    capnp::MallocMessageBuilder message;
-    auto out = message.initRoot<rpc::GenerateRequest>();
-    SamplingOptions sampling = request_.sampling;
-    sampling.seed += uint64_t(i % request_.n);
-    write_sampling(sampling, out.initSampling());
-    write_prompt(request_.prompts[size_t(i / request_.n)], out.initPrompt());
-    out.setPriority(int16_t(request_.priority));
-    choice->session =
-        kj::heap<Session>(gateway.timer, gateway.replicas, gateway.router, out,
-                          [this, &choice = *choice](rpc::Piece::Reader piece) { return take(choice, piece); });
+    choice->session = session(*choice);
     choices_.push_back(kj::mv(choice));
   }
   gateway_.metrics.texts += request_.choices();
+}
+
+kj::Own<Session> Generation::session(Choice& choice) {
+  capnp::MallocMessageBuilder message;
+  auto out = message.initRoot<rpc::GenerateRequest>();
+  SamplingOptions sampling = request_.sampling;
+  sampling.seed += uint64_t(choice.index % request_.n);
+  write_sampling(sampling, out.initSampling());
+  write_prompt(request_.prompts[size_t(choice.index / request_.n)], out.initPrompt());
+  out.setPriority(int16_t(request_.priority));
+  return kj::heap<Session>(gateway_.timer, gateway_.replicas, gateway_.router, out,
+                           [this, &choice](rpc::Piece::Reader piece) { return take(choice, piece); });
 }
 
 Generation::~Generation() noexcept(false) {
@@ -89,7 +95,27 @@ kj::Promise<void> Generation::run() {
 }
 
 kj::Promise<void> Generation::write(Choice& choice) {
-  return choice.session->run().then([this, &choice](Routed routed) { end(choice, std::move(routed)); });
+  return choice.session->run().then([this, &choice](Routed routed) -> kj::Promise<void> {
+    if (!may_wait(choice, routed)) {
+      end(choice, std::move(routed));
+      return kj::READY_NOW;
+    }
+    choice.waits = true;
+    auto room = kj::newPromiseAndFulfiller<void>();
+    waiting_.push_back(kj::mv(room.fulfiller));
+    return room.promise.then([this, &choice] {
+      choice.waits = false;
+      gateway_.metrics.moves += uint64_t(choice.session->moves());
+      choice.session = session(choice);
+      return write(choice);
+    });
+  });
+}
+
+bool Generation::may_wait(const Choice& choice, const Routed& routed) const {
+  if (!routed.refusal || routed.refusal->code() != rpc::Error::Code::QUEUE_FULL || choice.begun) return false;
+  return std::any_of(choices_.begin(), choices_.end(),
+                     [&](const auto& other) { return other.get() != &choice && !other->end && !other->waits; });
 }
 
 kj::Promise<void> Generation::take(Choice& choice, rpc::Piece::Reader piece) {
@@ -137,6 +163,7 @@ void Generation::end(Choice& choice, Routed routed) {
     refused_->fulfill();
   } else {
     count(choice, routed);
+    for (auto& waiting : std::exchange(waiting_, {})) waiting->fulfill();
   }
   choice.end = std::move(routed);
   if (!request_.stream || choice.end->refusal) return;

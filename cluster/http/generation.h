@@ -19,7 +19,10 @@ class Generation {
 
  private:
   struct Choice;
+  kj::Own<Session> session(Choice& choice);
   kj::Promise<void> write(Choice& choice);
+  // Of a text that found no room: another one of the request is under way, and will leave its own.
+  bool may_wait(const Choice& choice, const Routed& routed) const;
   kj::Promise<void> take(Choice& choice, rpc::Piece::Reader piece);
   void measure(Choice& choice, size_t tokens);
   void count(const Choice& choice, const Routed& routed);
@@ -43,7 +46,8 @@ class Generation {
   const int64_t created_;  // seconds since 1970
   const EventText events_;
   std::vector<kj::Own<Choice>> choices_;
-  kj::Own<kj::AsyncOutputStream> out_;  // null until the first event
+  std::vector<kj::Own<kj::PromiseFulfiller<void>>> waiting_;  // texts without room, until another one ends
+  kj::Own<kj::AsyncOutputStream> out_;                        // null until the first event
   kj::ForkedPromise<void> writing_;
   kj::Own<kj::PromiseFulfiller<void>> refused_;
   std::optional<Refusal> refusal_;  // the first one

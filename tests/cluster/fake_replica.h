@@ -31,6 +31,7 @@ struct FakeReplica {
   size_t stops_after = SIZE_MAX;              // then it is quiet
   size_t dies_after = SIZE_MAX;               // then its connections are cut
   std::optional<Refusal> refuses;             // every request
+  uint32_t takes = UINT32_MAX;                // requests at a time; others find its queue full
   kj::Duration pace = 10 * kj::MILLISECONDS;  // a token
   uint32_t queue_requests = 0;                // that it says it takes, and their tokens; 0: it does not say
   uint32_t queue_requests_of_one = 0;         // client
@@ -84,6 +85,10 @@ class FakeEngine final : public rpc::Engine::Server {
     ++replica_.requests;
     if (replica_.refuses) {
       replica_.refuses->write(context.getResults().initResult().initError());
+      return kj::READY_NOW;
+    }
+    if (replica_.running >= replica_.takes) {
+      Refusal(rpc::Error::Code::QUEUE_FULL, "full", 500).write(context.getResults().initResult().initError());
       return kj::READY_NOW;
     }
     const auto request = context.getParams().getRequest();

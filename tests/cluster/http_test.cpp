@@ -124,6 +124,23 @@ TEST(Http, WhereAllAreBusyItIs429) {
   EXPECT_EQ(answer.retry_after, "3");
 }
 
+// How many fit at a time the servers alone know: they count a text prompt's tokens.
+TEST(Http, TextsOfARequestTakeTheRoomOfThoseThatHaveEnded) {
+  FakeWorld world;
+  world["a"].takes = 1;
+  world["b"].takes = 0;
+  Door door(world);
+  const HttpAnswer answer = door.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 4}, {"n", 3}, {"seed", 7}});
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const json texts = answer.parsed()["choices"];
+  ASSERT_EQ(texts.size(), 3);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(texts[i]["text"], ruled_text(7 + i, 4));
+
+  world["a"].takes = 0;
+  EXPECT_EQ(door.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 4}, {"n", 3}}).status, 429)
+      << "others have all the room";
+}
+
 TEST(Http, MoreTextsThanAClientMayEverHaveAre400) {
   FakeWorld world;
   world["a"];

@@ -201,6 +201,23 @@ TEST(Session, ATextThatHasBegunWaitsForAReplicaToComeBack) {
   }
 }
 
+TEST(Session, ATextThatHasBegunGoesBackToAReplicaThatWasFull) {
+  FakeWorld world;
+  world["a"].dies_after = 3;
+  world["b"].takes = 0;
+  Routing routing(world);
+  kj::Promise<void> room = nullptr;
+  int pieces = 0;
+  const auto text = routing.write(4, 8, [&](rpc::Piece::Reader) -> kj::Promise<void> {
+    if (++pieces != 3) return kj::READY_NOW;
+    world["a"].draining = true;
+    room = world.timer.afterDelay(3 * kj::SECONDS).then([&] { world["b"].takes = 1; }).eagerlyEvaluate(nullptr);
+    return kj::READY_NOW;
+  });
+  expect_whole(text, 4, 8);
+  EXPECT_EQ(world["b"].written, std::vector<size_t>{3});
+}
+
 // The replica that does not answer does not keep the deadline either.
 TEST(Session, ADeadlineEndsATextWhateverItsReplicaDoes) {
   for (const size_t tokens : {0, 4}) {
