@@ -332,6 +332,31 @@ TEST(Replicas, OneThatIsBackTakesAllThatCome) {
   EXPECT_TRUE(routing.replicas.any_usable()) << "none of them is on trial";
 }
 
+TEST(Replicas, APromptGoesWhereItsBeginningHasBeenWhileThatIsNotMuchBusier) {
+  FakeWorld world;
+  world["a"];
+  world["b"];
+  Routing routing(world);
+  const std::string shared(3 * PrefixAffinity::kBlock, 'x');
+  const auto goes_to = [&](const std::string& prompt) {
+    return routing.replicas.choose(PrefixAffinity::beginnings(prompt), {}, "")->address();
+  };
+  const auto at = [&](const std::string& address) {
+    for (const auto& replica : routing.replicas.all())
+      if (replica->address() == address) return replica;
+    return std::shared_ptr<Replica>();
+  };
+  const std::string first = goes_to(shared + "one"), other = first == "a" ? "b" : "a";
+  {
+    const Replica::Stay busy(at(first), 100);
+    EXPECT_EQ(goes_to(std::string(200, 'y')), other) << "nobody knows it: the least load";
+    EXPECT_EQ(goes_to(shared + "two"), first) << "a little busier, but it has the beginning";
+  }
+  const Replica::Stay much_busier(at(first), kAffinitySlack + 1);
+  EXPECT_EQ(goes_to(shared + "three"), other);
+  EXPECT_EQ(goes_to(shared + "four"), other) << "who had it last";
+}
+
 TEST(Choice, TakesTheLeastLoadUnlessThePreferredIsNearlyAsFree) {
   const std::vector<Candidate> candidates = {{7, 500}, {3, 100}, {5, 100 + kAffinitySlack}, {9, 101 + kAffinitySlack}};
   EXPECT_EQ(choose(candidates, std::nullopt), 1u);
