@@ -47,19 +47,21 @@ TEST_P(MultiplyRows, AgreesWithPlainLoopsInDouble) {
 
 TEST_P(MultiplyRows, ARowHasTheSameBitsAloneAndAmongOthers) {
   const Stream stream;
-  const int width = 320, rows = 16;
-  const RandomRows w(GetParam(), 40, width, 6);
+  // More than two groups, or blocks, for each of the eight sums that an output has. Few and many rows have kernels
+  // apart.
+  const int width = 1290, rows = 16, outputs = 20;
+  const RandomRows w(GetParam(), outputs, width, 6);
   const std::vector<float> x = random_floats(size_t(rows * width), 3);
-  const DeviceArray<float> device_x(x, stream), together(size_t(rows * 40)), alone(40);
+  const DeviceArray<float> device_x(x, stream), together(size_t(rows * outputs)), alone(outputs);
   const DeviceRows device_w(w.rows, stream);
   QuantisedRows quantised(width);
   multiply_rows(stream.get(), quantised.quantise(stream.get(), device_x.data(), rows),
-                {{device_w.view(), nullptr, together.data(), 40}});
+                {{device_w.view(), nullptr, together.data(), outputs}});
   const std::vector<float> all = together.to_host(stream);
   for (int row = 0; row < rows; ++row) {
     multiply_rows(stream.get(), quantised.quantise(stream.get(), device_x.data() + row * width, 1),
-                  {{device_w.view(), nullptr, alone.data(), 40}});
-    EXPECT_TRUE(same_bits(alone.to_host(stream).data(), &all[size_t(row * 40)], 40)) << row;
+                  {{device_w.view(), nullptr, alone.data(), outputs}});
+    EXPECT_TRUE(same_bits(alone.to_host(stream).data(), &all[size_t(row * outputs)], outputs)) << row;
   }
 }
 
