@@ -37,7 +37,7 @@ struct Generation::Choice {
   std::vector<ShownToken> tokens;  // with log probabilities, where asked for
   int64_t offset = 0;              // characters of the tokens that were sent
   bool begun = false;
-  bool waits = false;                                               // for room
+  bool under_way = true;  // it has not ended or failed, and does not wait for room
   kj::TimePoint first = kj::origin<kj::TimePoint>(), last = first;  // token
   std::optional<Routed> end;
   kj::Own<Session> session;
@@ -95,27 +95,34 @@ kj::Promise<void> Generation::run() {
 }
 
 kj::Promise<void> Generation::write(Choice& choice) {
-  return choice.session->run().then([this, &choice](Routed routed) -> kj::Promise<void> {
-    if (!may_wait(choice, routed)) {
-      end(choice, std::move(routed));
-      return kj::READY_NOW;
-    }
-    choice.waits = true;
-    auto room = kj::newPromiseAndFulfiller<void>();
-    waiting_.push_back(kj::mv(room.fulfiller));
-    return room.promise.then([this, &choice] {
-      choice.waits = false;
-      gateway_.metrics.moves += uint64_t(choice.session->moves());
-      choice.session = session(choice);
-      return write(choice);
-    });
+  return choice.session->run().then(
+      [this, &choice](Routed routed) -> kj::Promise<void> {
+        choice.under_way = false;
+        if (may_wait(choice, routed)) return wait_for_room(choice);
+        end(choice, std::move(routed));
+        return kj::READY_NOW;
+      },
+      [this, &choice](kj::Exception&& exception) -> kj::Promise<void> {
+        choice.under_way = false;
+        for (auto& waiting : std::exchange(waiting_, {})) waiting->reject(kj::cp(exception));
+        return kj::mv(exception);
+      });
+}
+
+kj::Promise<void> Generation::wait_for_room(Choice& choice) {
+  auto room = kj::newPromiseAndFulfiller<void>();
+  waiting_.push_back(kj::mv(room.fulfiller));
+  return room.promise.then([this, &choice] {
+    choice.under_way = true;
+    gateway_.metrics.moves += uint64_t(choice.session->moves());
+    choice.session = session(choice);
+    return write(choice);
   });
 }
 
 bool Generation::may_wait(const Choice& choice, const Routed& routed) const {
   if (!routed.refusal || routed.refusal->code() != rpc::Error::Code::QUEUE_FULL || choice.begun) return false;
-  return std::any_of(choices_.begin(), choices_.end(),
-                     [&](const auto& other) { return other.get() != &choice && !other->end && !other->waits; });
+  return std::any_of(choices_.begin(), choices_.end(), [](const auto& other) { return other->under_way; });
 }
 
 kj::Promise<void> Generation::take(Choice& choice, rpc::Piece::Reader piece) {

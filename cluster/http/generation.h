@@ -21,6 +21,7 @@ class Generation {
   struct Choice;
   kj::Own<Session> session(Choice& choice);
   kj::Promise<void> write(Choice& choice);
+  kj::Promise<void> wait_for_room(Choice& choice);
   // Of a text that found no room: another one of the request is under way, and will leave its own.
   bool may_wait(const Choice& choice, const Routed& routed) const;
   kj::Promise<void> take(Choice& choice, rpc::Piece::Reader piece);

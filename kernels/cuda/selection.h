@@ -19,7 +19,8 @@ struct SelectionView {
 
 class DeviceSelection {
  public:
-  // bin_offsets: ascending, from 0, closed by the number of neurons. Bins are what blocks of exact_residuals() share out.
+  // bin_offsets: ascending, from 0, closed by the number of neurons. Bins are what blocks of exact_residuals() share
+  // out.
   DeviceSelection(std::span<const int32_t> bin_offsets, const Stream& stream);
   SelectionView view() const;
   int neurons() const { return neurons_; }
