@@ -39,7 +39,7 @@ __host__ __device__ inline int block_outputs(const Rows& w, int row_capacity) {
   return by_tiles(w, row_capacity) ? kTileOutputs : kLaneOutputs;
 }
 
-__device__ inline Stride part_of(const Product& product, int slot) {
+__device__ inline Part part_of(const Product& product, int slot) {
   const Leaves& leaves = product.of.leaves;
   if (leaves.count == 0) return {0, product.x.width, slot, kSlots};
   return {leaves.offsets[slot], leaves.offsets[slot + 1], 0, 1};
@@ -61,10 +61,10 @@ __device__ void sum_bf16_tiles(const Product& product, const LaneRows& rows, flo
   const TileInput<kTiles> in(product.x);
   const int n = product.x.rows * kTileOutputs;
   for (int slot = int(threadIdx.x) / kWarp; slot < product.slots(); slot += kWarps) {
-    const Stride part = part_of(product, slot);
+    const Part part = part_of(product, slot);
     TileSums<kTiles> sums = {};
     if (slot + kWarps < product.slots() && in.is_block(part)) {
-      const Stride next = part_of(product, slot + kWarps);
+      const Part next = part_of(product, slot + kWarps);
       if (in.is_block(next)) {
         TileSums<kTiles> of_next = {};
         add_two_blocks(rows, in, {part.begin, next.begin}, sums, of_next);
@@ -100,9 +100,8 @@ __device__ void sum_by_lanes(const Product& product, int first_output, float* va
   const int mine = int(threadIdx.x) / kSlots, lane = int(threadIdx.x) % kSlots;
   if (first_output + mine >= w.rows) return;
   for (int slot = lane; slot < product.slots(); slot += kSlots) {
-    const Stride part = part_of(product, slot);
     float sum[kRows];
-    part_dots(w, first_output + mine, x, {part.begin, part.end, part.first, part.step}, sum);
+    part_dots(w, first_output + mine, x, part_of(product, slot), sum);
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       if (r < x.rows) value[(slot * x.rows + r) * kLaneOutputs + mine] = sum[r];

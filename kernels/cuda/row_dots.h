@@ -3,26 +3,21 @@
 #include "device_language.h"
 #include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_input.h"
+#include "kernels/cuda/row_part.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/sums.h"
 
 namespace pleat::cuda {
 
-// Who adds up which inputs: lane `lane` of `lanes` takes its part of the inputs [begin, end).
-struct Part {
-  int begin, end;
-  int lane, lanes;
-};
-
-// sum[r] += the part's product with row r of x: every `lanes`th group, then every `lanes`th protected input. A part
+// sum[r] += the part's product with row r of x: every `step`-th group, then every `step`-th protected input. A part
 // begins with a group, or is empty.
 template <int kRows>
 __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const RowInput& in, const Part& part,
                                  float (&sum)[kRows]) {
   const LowBitScales scales(w, row, w.bits, in.groups());
-  for (int group = (part.begin + 63) / 64 + part.lane; group * 64 < part.end; group += part.lanes) {
+  for (int group = (part.begin + 63) / 64 + part.first; group * 64 < part.end; group += part.step) {
     constexpr int kAhead = 3;  // groups of this lane that are on their way to the L2 cache
-    if (const int next = group + kAhead * part.lanes; next * 64 < part.end) prefetch(row + int64_t(next) * 8 * w.bits);
+    if (const int next = group + kAhead * part.step; next * 64 < part.end) prefetch(row + int64_t(next) * 8 * w.bits);
     const float scale = scales.scale(group), minimum = scales.minimum(group);
     int codes[16];
     load_codes(row + int64_t(group) * 8 * w.bits, w.bits, codes);
@@ -41,7 +36,7 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
       sum[r] = fmaf(in.scales[at], fmaf(scale, float(dot), minimum * float(in.sums[at])), sum[r]);
     }
   }
-  for (int i = part.lane; i < w.protected_input_count; i += part.lanes) {
+  for (int i = part.first; i < w.protected_input_count; i += part.step) {
     const int input = w.protected_inputs[i];
     if (input < part.begin || input >= part.end) continue;
 #pragma unroll
@@ -55,7 +50,7 @@ __device__ void add_low_bit_dots(const Rows& w, const unsigned char* row, const 
 template <int kRows>
 __device__ void add_f32_dots(const float* row, const RowInput& in, const Part& part, float (&sum)[kRows]) {
   const bool aligned = part.begin % 4 == 0 && in.x_stride % 4 == 0 && reinterpret_cast<uintptr_t>(in.x) % 16 == 0;
-  for (int k = part.begin + part.lane * 4; k < part.end; k += part.lanes * 4) {
+  for (int k = part.begin + part.first * 4; k < part.end; k += part.step * 4) {
     const bool whole = aligned && k + 4 <= part.end;
     const auto four = [&](const float* from) {
       if (whole) return *reinterpret_cast<const float4*>(from + k);

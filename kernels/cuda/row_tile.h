@@ -2,6 +2,7 @@
 // Products of 16 rows of weights with up to 16 rows of x by a warp's tensor core. Included by .cu files only.
 #include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_input.h"
+#include "kernels/cuda/row_part.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/sums.h"
 #include "tensor_core.h"
@@ -24,11 +25,6 @@ struct TilePlace {
   int output, row;
   __device__ TilePlace(int tile, int i)
       : output(int(threadIdx.x) % kWarp / 4 + i / 2 * 8), row(8 * tile + int(threadIdx.x) % 4 * 2 + i % 2) {}
-};
-
-// Every `step`-th block of 64 inputs of [begin, end), from block `first` on.
-struct Stride {
-  int begin, end, first, step;
 };
 
 // Eight neighbouring bf16 weights, two a word. 16-byte aligned.
@@ -84,7 +80,7 @@ struct TileInput {
       row[n] = x.x + int64_t(min(8 * n + int(threadIdx.x) % kWarp / 4, x.rows - 1)) * x.x_stride;
   }
   // Whether `of` is a block, whole and aligned.
-  __device__ bool is_block(const Stride& of) const {
+  __device__ bool is_block(const Part& of) const {
     return aligned && of.begin % 8 == 0 && of.step == 1 && of.end - of.begin == 64;
   }
 };
@@ -113,8 +109,7 @@ __device__ void add_two_blocks(const LaneRows& w, const TileInput<kTiles>& in, c
 
 // sums += of the inputs of `of`, in bf16.
 template <int kTiles>
-__device__ void add_bf16_tile(const LaneRows& w, const TileInput<kTiles>& in, const Stride& of,
-                              TileSums<kTiles>& sums) {
+__device__ void add_bf16_tile(const LaneRows& w, const TileInput<kTiles>& in, const Part& of, TileSums<kTiles>& sums) {
   const bool aligned = in.aligned && of.begin % 8 == 0;
   const int step = of.step * 64;
   int begin = of.begin + of.first * 64;
@@ -157,7 +152,7 @@ __device__ inline void load_four_codes(const unsigned char* group, int bits, int
 
 // sums += of the inputs of `of`, in low bits; `of.begin` begins a group. Then every `step`-th protected input of them.
 template <int kTiles>
-__device__ void add_low_bit_tile(const Rows& w, const LaneRows& rows, const RowInput& x, const Stride& of,
+__device__ void add_low_bit_tile(const Rows& w, const LaneRows& rows, const RowInput& x, const Part& of,
                                  TileSums<kTiles>& sums) {
   const int t = int(threadIdx.x) % 4;
   const LowBitScales scales[2] = {{w, rows.row[0], w.bits, x.groups()}, {w, rows.row[1], w.bits, x.groups()}};
