@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <new>
 
 #include "launcher/guardian.h"
@@ -60,6 +61,12 @@ void leave_ranks() {
 }
 
 bool oversubscribed() { return rank_process().oversubscribed; }
+
+void take_share_of_cores() {
+  const LaunchedRank place = launched_rank();
+  if (!std::getenv(kShareCores) || place.local_ranks == 1) return;
+  run_on(share_of_cores(whole_cores(cores_of_process(0)), place.local_rank, place.local_ranks));
+}
 
 // Ranks may each be bound to cores of their own, or share all the launcher may use.
 int default_threads() {

@@ -20,6 +20,13 @@ void leave_ranks();
 // More threads than cores on this host? Valid after join_ranks().
 bool oversubscribed();
 
+// In the environment: ranks shall share their host's cores themselves. `pleat launch` sets it where it cannot tell
+// mpirun how many a rank has: the hosts of a host file may differ.
+constexpr const char* kShareCores = "PLEAT_SHARE_CORES";
+
+// With it, this process runs on its share of its host's cores from now on. Before any thread exists.
+void take_share_of_cores();
+
 // Cores this process may use, shared fairly with the other ranks of this host; at least 1. Valid at any time.
 int default_threads();
 

@@ -7,6 +7,7 @@ struct LaunchedRank {
   int rank = 0;
   int ranks = 1;        // 1: not under an MPI launcher, or alone
   int local_ranks = 1;  // on this host
+  int local_rank = 0;   // among these
 };
 
 // From mpirun (Open MPI, MPICH and its relatives) or srun.

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "launcher/bootstrap.h"
 #include "launcher/command.h"
 #include "launcher/guardian.h"
 #include "launcher/together.h"
@@ -14,6 +15,7 @@ using namespace pleat;
 int run(int argc, char** argv) {
   // A file that reaches the size limit shall be an error with a sentence, not a death.
   std::signal(SIGXFSZ, SIG_IGN);
+  take_share_of_cores();
   CLI::App app("pleat: language models with folded feed-forward networks, on one rank or many", "pleat");
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 70 a rank died or was late.\n"

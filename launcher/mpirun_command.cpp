@@ -5,29 +5,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "kernels/check.h"
+#include "launcher/bootstrap.h"
 #include "parallel/cores.h"
 
 extern char** environ;
 
 namespace pleat {
 namespace {
-
-// The first hardware thread of each core stands for it.
-int count_cores() {
-  const CoreSet usable = cores_of_process(0);
-  std::set<std::string> cores;
-  for (size_t cpu = 0; cpu < usable.size(); ++cpu) {
-    if (!usable[cpu]) continue;
-    std::ifstream file(concat("/sys/devices/system/cpu/cpu", cpu, "/topology/thread_siblings_list"));
-    std::string siblings;
-    cores.insert(file >> siblings ? siblings : std::to_string(cpu));
-  }
-  return std::max(1, int(cores.size()));
-}
 
 int number(const std::map<std::string, std::string>& environment, const char* name) {
   const auto found = environment.find(name);
@@ -72,7 +59,7 @@ bool is_batch_job(const std::vector<std::string>& command) {
 Surroundings surroundings() {
   Surroundings all;
   all.program = std::filesystem::read_symlink("/proc/self/exe").string();
-  all.cores = count_cores();
+  all.cores = std::max(1, int(whole_cores(cores_of_process(0)).size()));
   all.root = geteuid() == 0;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
@@ -95,7 +82,10 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
   const int a_rank = slurm                   ? number(around.environment, "SLURM_CPUS_PER_TASK")
                      : options.hosts.empty() ? around.cores / out.ranks
                                              : 0;
-  if (!options.hosts.empty()) add({"--hostfile", options.hosts});
+  if (!options.hosts.empty()) {
+    add({"--hostfile", options.hosts});
+    out.environment[kShareCores] = "1";
+  }
   if (a_rank > 0)
     add({"--map-by", concat("slot:PE=", a_rank), "--bind-to", "core"});
   else
@@ -118,7 +108,7 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
   std::set<std::string> carried;
   for (const auto& variables : {around.environment, out.environment})
     for (const auto& [name, value] : variables)
-      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_")) carried.insert(name);
+      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_") || name == kShareCores) carried.insert(name);
   for (const std::string& name : carried) add({"-x", name});
 
   add({around.program});

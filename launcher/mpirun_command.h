@@ -34,8 +34,9 @@ struct MpirunCommand {
 // Error(invalid) where the options say nothing that can be run. `again`: after a failure; a batch job then continues
 // its output.
 //
-// Cores: on this host alone each rank is bound to its share of them, in a Slurm allocation to its task's; elsewhere, or
-// with more ranks than cores, nothing is bound and the ranks of a host share it.
+// Cores: on this host alone mpirun binds each rank to its share of them, in a Slurm allocation to its task's. On the
+// hosts of a file each rank takes its share of its host's itself (take_share_of_cores()). With more ranks than cores
+// nothing is bound.
 MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool again);
 
 // The words as a shell takes them.

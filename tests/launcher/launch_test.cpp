@@ -12,6 +12,7 @@
 
 #include "kernels/check.h"
 #include "launcher/mpirun_command.h"
+#include "parallel/cores.h"
 #include "tests/launcher/program.h"
 
 namespace pleat::test {
@@ -48,8 +49,9 @@ TEST(MpirunCommand, TakesASlurmAllocationUnlessHostsAreNamed) {
   EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 16 --map-by slot:PE=4 --bind-to core /bin/pleat check ");
   options.ranks = 2;
   options.hosts = scratch.write("hosts", "n1 slots=2\n");
-  EXPECT_EQ(line_of(options, around),
-            "mpirun --quiet -np 2 --hostfile " + options.hosts + " --bind-to none /bin/pleat check ");
+  EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --hostfile " + options.hosts +
+                                          " --bind-to none -x PLEAT_SHARE_CORES /bin/pleat check ");
+  EXPECT_EQ(mpirun_command(options, around, false).environment.at("PLEAT_SHARE_CORES"), "1");
 }
 
 TEST(MpirunCommand, SetsInterfaceAndRootEnvironment) {
@@ -210,6 +212,23 @@ TEST(Launch, ASignalDrainsAServerWhoseExitCodeIsZero) {
     EXPECT_EQ(launched.events("signal")[0]["signal"], signal);
     EXPECT_EQ(launched.events("start").size(), 1u);
   }
+}
+
+TEST(Launch, RanksOnTheHostsOfAFileShareTheirHostsCores) {
+  const Scratch scratch;
+  const std::string hosts = scratch.write("hosts", "localhost slots=2\n");
+  Launched launched(scratch, "-n 2 --hosts " + hosts + " -- serve --model " + model() +
+                                 " --threads 1 --listen unix:" + scratch.path("s"));
+  ASSERT_TRUE(comes_true([&] { return scratch.read("out").find("listening") != std::string::npos; }))
+      << scratch.read("err");
+  const std::vector<pid_t> processes = descendants(launched.pid());
+  ASSERT_EQ(processes.size(), 5u) << "mpirun, two guardians, two ranks";
+  const CoreSet first = cores_of_process(processes[3]), second = cores_of_process(processes[4]);
+  const CoreSet all = cores_of_process(0);
+  EXPECT_EQ(first | second, all);
+  EXPECT_TRUE((first & second).none() || whole_cores(all).size() == 1) << first << "\n" << second;
+  kill(launched.pid(), SIGTERM);
+  EXPECT_EQ(launched.wait(), 0) << scratch.read("err");
 }
 
 TEST(Launch, WrongInputIsNotTriedAgainAndRepeatedFailureIsGivenUp) {
