@@ -1,6 +1,6 @@
 #!/bin/bash
 # Four servers, each on a node of its own, and a router with an HTTP door before them.   sbatch docs/deploy/slurm-replicas.sh
-# A server that fails starts again, and meanwhile the others go on with its texts.
+# A server that fails starts again, and meanwhile the others go on with its texts; so does the router.
 #SBATCH --job-name=pleat-replicas
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=2
@@ -19,12 +19,22 @@ for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   jobs+=($!)
   replicas+=("$node:$PORT")
 done
-"$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &
-router=$!
 # srun would kill its servers at SIGTERM, so they are asked to drain.
+router= draining=
 drain() {
-  kill -TERM "$router"
+  draining=yes
+  kill -TERM "$router" 2>/dev/null || true # there may be none just now
   for replica in "${replicas[@]}"; do "$PLEAT" ask "$replica" --drain & done
 }
 trap drain TERM
+# A router keeps nothing that matters, so one that fails is started again; with code 2 its options are wrong.
+while [ -z "$draining" ]; do
+  "$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &
+  router=$!
+  [ -z "$draining" ] || kill -TERM "$router"
+  code=0
+  wait "$router" || code=$?
+  [ "$code" != 2 ] || exit 2
+  [ -n "$draining" ] || sleep 1
+done
 for job in "${jobs[@]}" "$router"; do wait "$job" || wait "$job"; done # a trapped signal ends the first wait

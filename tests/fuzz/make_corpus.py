@@ -28,7 +28,14 @@ def seeds(target, *inputs):
 def http():
     seeds("http_framing",
           "GET /health HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
-          "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0a ; n=v\r\n0123456789\r\n0\r\n\r\n")
+          "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0a ; n=v\r\n0123456789\r\n0\r\n\r\n",
+          # What the guard is there for.
+          "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+          "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+          "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+          "POST / HTTP/1.1\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\n{}",
+          "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+          "POST / HTTP/1.1\nContent-Length : 2\n folded: x\n\n{}")
     sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 4, "min_p": 0.1, "max_tokens": 8, "stop": ["\n", "x"], "seed": 7,
                 "repetition_penalty": 1.1, "ignore_eos": True}
     chat = {"messages": [{"role": "system", "content": "Be short."},

@@ -98,6 +98,9 @@ answers_http() {
   grep -qF "\"text\":\"$text\"" <&3
 }
 wait_for 60 answers_http
+first=$(pgrep -f "^$pleat route .*--http $HTTP\$")
+kill -KILL "$first"
+wait_for 60 answers_http
 scancel --batch --signal=TERM "$job"
 wait_for 60 has_state "$job" COMPLETED
-echo "slurm-replicas.sh: served over HTTP and drained"
+echo "slurm-replicas.sh: served over HTTP, by a second router when the first was killed, and drained"
