@@ -90,13 +90,17 @@ void SharedExchange::tree_all_reduce(const TreeExchange& exchange, const float* 
 }
 
 // Writes this rank's nodes [nodes][n] into its slot; afterwards values_ points at all ranks' nodes: this one's where
-// they were, if the sums do not go there.
+// they were, if the sums do not go there, and then the columns [first, end), which no other rank reads, are not
+// written.
 void SharedExchange::share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n,
-                                 const float* out) {
+                                 const float* out, int64_t first, int64_t end) {
   begin_round();
   float* to = reinterpret_cast<float*>(slot(rank_));
-  for (size_t node = 0; node < exchange.nodes[rank_].size(); ++node)
-    copy_to_slot(mine + node * stride, n, to + node * whole_lines(n));
+  if (mine == out) first = end = 0;
+  for (size_t node = 0; node < exchange.nodes[rank_].size(); ++node, to += whole_lines(n)) {
+    copy_to_slot(mine + node * stride, first, to);
+    copy_to_slot(mine + node * stride + end, n - end, to + end);
+  }
   post_and_wait();
   values_.resize(exchange.place.size());
   const int* place = exchange.place.data();
@@ -109,18 +113,18 @@ void SharedExchange::share_nodes(const TreeExchange& exchange, const float* mine
 }
 
 void SharedExchange::one_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
-  share_nodes(exchange, mine, stride, n, out);
+  share_nodes(exchange, mine, stride, n, out, 0, 0);
   finish_trees(exchange.finish, values_, n, out);
 }
 
 void SharedExchange::two_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out) {
-  share_nodes(exchange, mine, stride, n, out);
-
-  // Finish this rank's columns, and share them in the next round's slot.
   const auto first_column = [&](int rank) {
     return std::min(n, (n * rank / ranks_ + kColumns - 1) / kColumns * kColumns);
   };
   const int64_t first = first_column(rank_), end = rank_ + 1 == ranks_ ? n : first_column(rank_ + 1);
+  share_nodes(exchange, mine, stride, n, out, first, end);
+
+  // Finish this rank's columns, and share them in the next round's slot.
   for (const float*& value : values_) value += first;
   begin_round();
   finish_trees(exchange.finish, values_, end - first, out + first);

@@ -38,7 +38,8 @@ class SharedExchange {
   void post_and_wait();
   void one_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out);
   void two_shot(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, float* out);
-  void share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, const float* out);
+  void share_nodes(const TreeExchange& exchange, const float* mine, int64_t stride, int64_t n, const float* out,
+                   int64_t first, int64_t end);
 
   const int rank_, ranks_;
   Watch watch_;
