@@ -112,8 +112,15 @@ int main(int argc, char** argv) {
   const struct {
     const char* name;
     void (*run)(lab::Lab&);
-  } families[] = {{"products", lab::products}, {"planes", lab::planes},         {"prompts", lab::prompts},
-                  {"folds", lab::folds},       {"attentions", lab::attentions}, {"rows", lab::rows},
+  } families[] = {{"products", lab::products},
+                  {"planes", lab::planes},
+                  {"prompts", lab::prompts},
+                  {"folds", lab::folds},
+                  {"selections", lab::selections},
+                  {"choices", lab::choices},
+                  {"attentions", lab::attentions},
+                  {"channels", lab::channels},
+                  {"rows", lab::rows},
                   {"sums", lab::sums}};
   const bool tiny = argc < 2 || std::strcmp(argv[1], "full") != 0;
   lab::Lab lab(tiny);

@@ -13,7 +13,7 @@ struct Entry {
   std::string kernel, shape;
   double bytes = 0;  // that a call must read and write, each once
   double flops = 0;  // 0: not what it is about
-  // Empty where the last call's results are right, else what is not.
+  // Empty where the first call's results are right, else what is not.
   std::function<std::string()> check;
   // Enqueues call number i. Weights take turns by it, so that no cache holds them.
   std::function<void(cuda::StreamHandle, int)> call;
@@ -29,6 +29,14 @@ class Lab {
   const cuda::Stream& stream() const { return stream_; }
   // Copies of a matrix of so many bytes that together outgrow a device's caches.
   int copies(int64_t bytes) const;
+
+  template <class T>
+  std::vector<T> read(const T* from, size_t count) const {
+    std::vector<T> values(count);
+    cuda::copy_to_host(values.data(), from, count * sizeof(T), stream_.get());
+    stream_.wait();
+    return values;
+  }
 
   // Calls, checks and times the entry, and prints it as a line of JSON. A kernel that fails does not end the lab.
   void measure(const Entry& entry);
@@ -53,12 +61,23 @@ struct Sum {
   std::string compare(double got, double roundings, int element) const;
 };
 
+// The same, of one after the other.
+template <class T>
+std::string compare_sums(const std::vector<T>& got, const std::vector<Sum>& expected, double roundings) {
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (std::string wrong = expected[i].compare(double(got[i]), roundings, int(i)); !wrong.empty()) return wrong;
+  return "";
+}
+
 // Entries by family.
 void products(Lab& lab);
 void planes(Lab& lab);
 void prompts(Lab& lab);
 void folds(Lab& lab);
+void selections(Lab& lab);
+void choices(Lab& lab);
 void attentions(Lab& lab);
+void channels(Lab& lab);
 void rows(Lab& lab);
 void sums(Lab& lab);
 

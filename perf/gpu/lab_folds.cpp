@@ -1,14 +1,15 @@
-// The exact neurons of a folded FFN, and who they are.
+// The exact neurons of a folded FFN.
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/fix_up.h"
 #include "lab_matrix.h"
+#include "lab_neurons.h"
 
 namespace pleat::lab {
 namespace {
 
-constexpr int kBin = 64, kShards = 32;
+constexpr int kShards = NeuronParts::kShards;
 
 struct Ffn {
   Ffn(Lab& lab, WeightFormat format, int neurons, int width)
@@ -17,22 +18,16 @@ struct Ffn {
         gate(lab, format, neurons, width, 2),
         down(lab, format, neurons, width, 3),
         line(random_values(size_t(neurons), 4)),
-        device_line(line, lab.stream()) {
-    for (int bin = 0; bin < neurons; bin += kBin) offsets.push_back(bin);
-    offsets.push_back(neurons);
-    for (int shard = 0; shard <= kShards; ++shard) shard_offsets.push_back(neurons * shard / kShards);
-    device_shards = {std::span<const int32_t>(shard_offsets), lab.stream()};
-  }
+        device_line(line, lab.stream()),
+        parts(lab, neurons) {}
   int neurons() const { return up.rows(); }
   int width() const { return up.width(); }
-  cuda::Shards shards() const { return {device_shards.data(), kShards, neurons(), 0}; }
 
   WeightFormat format;
   Matrix up, gate, down;
   std::vector<float> line;  // slope, gate slope and intercept in one
   cuda::DeviceArray<float> device_line;
-  std::vector<int32_t> offsets, shard_offsets;
-  cuda::DeviceArray<int32_t> device_shards;
+  NeuronParts parts;
 };
 
 // A tenth of the neurons of each row.
@@ -42,7 +37,7 @@ struct Picks {
         device_z(z, lab.stream()),
         low(std::vector<float>(size_t(ffn.neurons()), -2), lab.stream()),
         high(std::vector<float>(size_t(ffn.neurons()), kHigh), lab.stream()),
-        selection(ffn.offsets, lab.stream()) {}
+        selection(ffn.parts.bins, lab.stream()) {}
   static constexpr float kHigh = 0.8f;
   bool selected(size_t at) const { return z[at] > kHigh; }
 
@@ -50,29 +45,6 @@ struct Picks {
   cuda::DeviceArray<float> device_z, low, high;
   cuda::DeviceSelection selection;
 };
-
-void selection(Lab& lab, const Ffn& ffn, int rows) {
-  const Picks picks(lab, ffn, rows);
-  lab.measure({.kernel = "select_by_range",
-               .shape = concat("[", rows, ", ", ffn.neurons(), "]"),
-               .bytes = 4.0 * ffn.neurons() * (rows + 2),
-               .check =
-                   [&] {
-                     int64_t expected = 0;
-                     for (int n = 0; n < ffn.neurons(); ++n) {
-                       bool any = false;
-                       for (int row = 0; row < rows; ++row) any |= picks.selected(size_t(row * ffn.neurons() + n));
-                       expected += any;
-                     }
-                     const int64_t got = picks.selection.selected(lab.stream());
-                     return got == expected ? std::string() : concat(got, " neurons, expected ", expected);
-                   },
-               .call =
-                   [&](cuda::StreamHandle stream, int) {
-                     cuda::select_by_range(stream, rows, picks.device_z.data(), picks.low.data(), picks.high.data(),
-                                           picks.selection);
-                   }});
-}
 
 // r_n(x) of method.md's equations 2 and 3, with every line c u + c g + c.
 double residual(const Ffn& ffn, const float* x, int n, bool gated) {
@@ -165,7 +137,7 @@ void exact_rows(const FixUp& of) {
              const std::vector<float> got = of.sums.to_host(of.lab.stream());
              const int shard = kShards / 2, row = of.rows - 1;
              std::vector<Sum> expected(static_cast<size_t>(width));
-             for (int n = ffn.shard_offsets[size_t(shard)]; n < ffn.shard_offsets[size_t(shard) + 1]; ++n) {
+             for (int n = ffn.parts.shard_offsets[size_t(shard)]; n < ffn.parts.shard_offsets[size_t(shard) + 1]; ++n) {
                if (!of.picks.selected(size_t(row * ffn.neurons() + n))) continue;
                const double r = residual(ffn, &of.x[size_t(row * width)], n, of.gated);
                const std::vector<float> down = ffn.down.row(n);
@@ -183,7 +155,7 @@ void exact_rows(const FixUp& of) {
            },
        .call =
            [&](cuda::StreamHandle stream, int call) {
-             cuda::add_exact_rows(stream, of.rows, of.exact(call).down, ffn.shards(), of.picks.selection,
+             cuda::add_exact_rows(stream, of.rows, of.exact(call).down, ffn.parts.shards(), of.picks.selection,
                                   of.residuals.data(), of.sums.data());
            }});
 }
@@ -195,7 +167,6 @@ void folds(Lab& lab) {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     const Ffn ffn(lab, format, neurons, width);
     for (const int rows : {1, 4, 16}) {
-      if (format == WeightFormat::bf16) selection(lab, ffn, rows);
       const FixUp plain(lab, ffn, rows, false), gated(lab, ffn, rows, true);
       residuals(plain);
       exact_rows(plain);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/context.h"
+#include "kernels/planes.h"
 
 namespace pleat::lab {
 
@@ -17,19 +18,30 @@ std::vector<float> random_values(size_t count, uint32_t seed, float scale) {
   return values;
 }
 
+std::vector<float> positive_values(int count, uint32_t seed) {
+  std::vector<float> values = random_values(size_t(count), seed, 0.5f);
+  for (float& value : values) value += 1;
+  return values;
+}
+
 Matrix::Matrix(const Lab& lab, WeightFormat format, int rows, int width, uint32_t seed) : host_(format, rows, width) {
   const std::vector<float> values = random_values(size_t(width) + 8191, seed, 0.04f);
   const auto from = [&](int row) { return size_t(row) * 2654435761u % 8191; };
   if (is_low_bit(format)) {
     const int bits = bits_of(format);
     const int64_t groups = host_.groups(), bytes = (int64_t(width) * bits + 7) / 8;
-    const float scale = 0.08f / float(1 << bits);
+    const bool planes = has_planes(format);
+    const float scale = planes ? 0.04f / kPlaneLimit : 0.08f / float(1 << bits);
     for (int row = 0; row < rows; ++row) {
       std::vector<uint8_t> codes(static_cast<size_t>(bytes));
       for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t((i + from(row)) * 2654435761u >> 13);
       const std::vector<bf16> scales(size_t(groups), to_bf16(scale * (1 + 0.1f * float(row % 7)))),
-          minimums(size_t(groups), to_bf16(-0.04f));
-      host_.pack_low_bit(row, 1, codes.data(), scales.data(), bits == 8 ? nullptr : minimums.data());
+          minimums(size_t(groups), to_bf16(planes ? 0.01f : -0.04f));
+      std::vector<uint8_t> plane_scales;
+      for (int64_t i = 0; planes && i < groups * bits; ++i)
+        plane_scales.push_back(plane_scale_byte((i / bits % 3 == 0 ? 56 : 64) >> (i % bits)));
+      host_.pack_low_bit(row, 1, codes.data(), scales.data(), bits == 8 ? nullptr : minimums.data(),
+                         planes ? plane_scales.data() : nullptr);
     }
   } else {
     for (int row = 0; row < rows; ++row)

@@ -1,5 +1,5 @@
 #pragma once
-// Random weights on the host and, several times, on the device; and x as the kernels see it.
+// Random numbers on the host and on the device: weights, there several times, and x as the kernels see it.
 #include <cstdint>
 #include <vector>
 
@@ -9,6 +9,16 @@
 namespace pleat::lab {
 
 std::vector<float> random_values(size_t count, uint32_t seed, float scale = 1);
+std::vector<float> positive_values(int count, uint32_t seed);  // about 1
+
+// Here and on the device.
+struct Values {
+  Values(const Lab& lab, std::vector<float> values) : host(std::move(values)), device(host, lab.stream()) {}
+  double operator[](int64_t i) const { return host[size_t(i)]; }
+  const float* data() const { return device.data(); }
+  std::vector<float> host;
+  cuda::DeviceArray<float> device;
+};
 
 class Matrix {
  public:

@@ -39,6 +39,11 @@ class PlanesOnDevice {
   }
   cuda::Rows on_device(int call) const { return copies_[size_t(call) % copies_.size()].view(); }
   int64_t bytes() const { return copies_[0].bytes(); }
+  std::vector<float> row(int output) const {
+    std::vector<float> weights(size_t(host_.inputs()));
+    host_.row(output, weights.data());
+    return weights;
+  }
   const std::string& shape() const { return shape_; }
   const PlanesMatrix& host() const { return host_; }
 
@@ -49,12 +54,11 @@ class PlanesOnDevice {
 };
 
 // x [width] times output `index`, with x quantised.
-Sum times(const PlanesMatrix& w, const float* x, int index) {
-  std::vector<float> weights(size_t(w.inputs()));
-  w.row(index, weights.data());
+Sum times(const PlanesOnDevice& w, const float* x, int index) {
+  const std::vector<float> weights = w.row(index);
   Sum sum;
-  for (int64_t group = 0; group < w.inputs(); group += kGroup) {
-    const int64_t end = std::min(group + kGroup, w.inputs());
+  for (int64_t group = 0; group < w.host().inputs(); group += kGroup) {
+    const int64_t end = std::min(group + kGroup, w.host().inputs());
     float quantum = 0;
     for (int64_t k = group; k < end; ++k) quantum = std::max(quantum, std::fabs(x[k]) / 127);
     for (int64_t k = group; k < end; ++k) sum.add(double(quantum) * std::nearbyint(x[k] / quantum), weights[size_t(k)]);
@@ -83,7 +87,7 @@ void few_rows(Lab& lab, const PlanesOnDevice& w, int rows, int leaf_count) {
              const std::vector<float> got = y.to_host(lab.stream());
              for (int sample = 0; sample < kSamples * rows; ++sample) {
                const int row = sample % rows, output = int(int64_t(sample) * 7919 % outputs);
-               const Sum expected = times(w.host(), &x[size_t(row * width)], output);
+               const Sum expected = times(w, &x[size_t(row * width)], output);
                const int at = row * outputs + output;
                if (std::string wrong = expected.compare(got[size_t(at)], width, at); !wrong.empty()) return wrong;
              }
@@ -95,27 +99,32 @@ void few_rows(Lab& lab, const PlanesOnDevice& w, int rows, int leaf_count) {
            }});
 }
 
-void widening(Lab& lab, const PlanesOnDevice& w) {
-  const cuda::WidenedPlanes room(cuda::WidenedPlanes::bytes_of(w.on_device(0)));
-  const int outputs = int(w.host().outputs()), width = int(w.host().inputs());
+// A matrix, or rows, which have minimums.
+template <class W>
+void widening(Lab& lab, const W& w, std::string shape) {
+  const cuda::Rows from = w.on_device(0);
+  const cuda::WidenedPlanes room(cuda::WidenedPlanes::bytes_of(from));
+  const int groups = (from.width + 63) / 64;
   cuda::Rows wide;
   lab.measure({.kernel = "WidenedPlanes::widen",
-               .shape = w.shape(),
-               .bytes = double(w.bytes()) + double(cuda::WidenedPlanes::bytes_of(w.on_device(0))),
+               .shape = std::move(shape),
+               .bytes = double(w.bytes()) + double(cuda::WidenedPlanes::bytes_of(from)),
                .check =
                    [&] {
-                     std::vector<float> expected(static_cast<size_t>(width));
-                     std::vector<unsigned char> row(size_t(wide.stride));
-                     for (int output = 0; output < outputs; output += 1 + outputs / 7) {
-                       w.host().row(output, expected.data());
-                       cuda::copy_to_host(row.data(), wide.data + output * wide.stride, row.size(), lab.stream().get());
-                       lab.stream().wait();
-                       for (int k = 0; k < width; ++k) {
+                     for (int output = 0; output < wide.rows; output += 1 + wide.rows / 7) {
+                       const std::vector<float> expected = w.row(output);
+                       const std::vector<unsigned char> row =
+                           lab.read(wide.data + output * wide.stride, size_t(wide.stride));
+                       const bf16* const scales = reinterpret_cast<const bf16*>(row.data() + groups * 64);
+                       for (int k = 0; k < wide.width; ++k) {
                          // Byte 4 l + i of a group's codes is that of input 16 i + l.
-                         const int code = row[size_t(k / 64 * 64 + k % 16 * 4 + k % 64 / 16)] - 128;
-                         const float weight = std::ldexp(float(code), -10);
-                         if (weight != expected[size_t(k)])
-                           return concat("weight ", k, " of output ", output, " is ", weight);
+                         const int group = k / 64, code = row[size_t(group * 64 + k % 16 * 4 + k % 64 / 16)] - 128;
+                         const double got = double(to_f32(scales[group])) * code +
+                                            (wide.has_minimums ? to_f32(scales[groups + group]) : 0);
+                         Sum weight;
+                         weight.add(1, expected[size_t(k)]);  // of rows it was rounded once
+                         if (std::string wrong = weight.compare(got, wide.has_minimums ? 2 : 0, k); !wrong.empty())
+                           return concat("output ", output, "'s ", wrong);
                        }
                      }
                      return std::string();
@@ -132,8 +141,11 @@ void planes(Lab& lab) {
       const PlanesOnDevice w(lab, count, kind, outputs, width);
       for (const int rows : {1, 4, 16}) few_rows(lab, w, rows, 0);
       few_rows(lab, w, 1, lab.size(32, 3));
-      if (kind == PlaneScales::column) widening(lab, w);
+      if (kind == PlaneScales::column) widening(lab, w, w.shape());
     }
+  for (const WeightFormat format : {WeightFormat::planes4, WeightFormat::planes3, WeightFormat::planes2})
+    widening(lab, Matrix(lab, format, outputs, width, 1),
+             concat(name_of(format), " rows [", outputs, ", ", width, "]"));
 }
 
 }  // namespace pleat::lab

@@ -45,9 +45,7 @@ void quantisation(Lab& lab, int rows, int width) {
                .bytes = double(rows) * (5.0 * width + 8.0 * groups),
                .check =
                    [&] {
-                     std::vector<float> scales(static_cast<size_t>(rows * groups));
-                     cuda::copy_to_host(scales.data(), out.scales, scales.size() * 4, lab.stream().get());
-                     lab.stream().wait();
+                     const std::vector<float> scales = lab.read(out.scales, size_t(rows * groups));
                      for (int i = 0; i < rows * groups; ++i) {
                        float highest = 0;
                        for (int k = 0; k < kGroup && i % groups * kGroup + k < width; ++k)

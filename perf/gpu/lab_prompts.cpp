@@ -92,24 +92,25 @@ void by_one_algorithm(Lab& lab, const Matrix& w, int rows, cuda::BlasLt& blas) {
 }
 
 void transposition(Lab& lab, WeightFormat format, const Matrix& w) {
-  const cuda::TransposedRows room(w.rows(), w.width(), false);
+  const bool wide = format == WeightFormat::f32;
+  const cuda::TransposedRows room(w.rows(), w.width(), wide);
   cuda::Rows out;
   lab.measure({.kernel = "TransposedRows::transpose",
                .shape = concat(name_of(format), " [", w.rows(), ", ", w.width(), "]"),
-               .bytes = double(w.bytes()) + 2.0 * w.rows() * w.width(),
+               .bytes = double(w.bytes()) + (wide ? 4.0 : 2.0) * w.rows() * w.width(),
                .check =
                    [&] {
                      const int input = w.rows() / 2;
                      const std::vector<float> expected = w.row(input);
-                     std::vector<bf16> got(size_t(w.rows()));
                      for (int output = 0; output < w.width(); output += 11) {
-                       cuda::copy_to_host(got.data(), out.data + output * out.stride, got.size() * 2,
-                                          lab.stream().get());
-                       lab.stream().wait();
+                       const unsigned char* const row = out.data + output * out.stride;
                        Sum weight;
                        weight.add(1, expected[size_t(output)]);
-                       const float value = to_f32(got[size_t(input)]);  // rounded to bf16: 2^-8 is 2^16 roundings
-                       if (std::string wrong = weight.compare(value, 0x1p16, output); !wrong.empty()) return wrong;
+                       const float value = wide ? lab.read(reinterpret_cast<const float*>(row) + input, 1)[0]
+                                                : to_f32(lab.read(reinterpret_cast<const bf16*>(row) + input, 1)[0]);
+                       // Rounded to bf16: 2^-8 is 2^16 roundings.
+                       if (std::string wrong = weight.compare(value, wide ? 0 : 0x1p16, output); !wrong.empty())
+                         return wrong;
                      }
                      return std::string();
                    },
@@ -127,11 +128,9 @@ void preparation(Lab& lab, WeightFormat format, const Matrix& w, int rows) {
                .check =
                    [&] {
                      if (format != WeightFormat::bf16) return std::string();  // the product's check is its check
-                     std::vector<bf16> row(static_cast<size_t>(w.width()));
                      const int last = rows - 1;
-                     cuda::copy_to_host(row.data(), out.operand + last * out.stride, row.size() * 2,
-                                        lab.stream().get());
-                     lab.stream().wait();
+                     const std::vector<bf16> row =
+                         lab.read(reinterpret_cast<const bf16*>(out.operand + last * out.stride), size_t(w.width()));
                      for (int k = 0; k < w.width(); ++k)
                        if (row[size_t(k)].bits != to_bf16(x[size_t(last * w.width() + k)]).bits)
                          return concat("input ", k, " is ", to_f32(row[size_t(k)]));
@@ -157,7 +156,7 @@ void prompts(Lab& lab) {
       many_rows(lab, "gemm", narrow, format, lab.size(512, 33), cuda::gemm);
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)}) by_leaves(lab, narrow, format, rows, lab.size(32, 3));
     }
-    if (format != WeightFormat::f32) transposition(lab, format, w);
+    transposition(lab, format, w);
     if (format == WeightFormat::bf16 && cuda::has_blas_lt()) {
       cuda::BlasLt blas;
       for (const int rows : {lab.size(32, 7), lab.size(512, 33)})
