@@ -34,9 +34,10 @@ struct CachedBlock {
     const KvCache& cache = *task.cache;
     const int64_t scale_bytes = sizeof(Element) == 1 ? kPageTokens * int64_t(sizeof(float)) : 0;
     const int64_t block_bytes = scale_bytes + kPageTokens * cache.head_size * int64_t(sizeof(Element));
+    const int64_t page_bytes = cache.kv_heads * block_bytes + cache.gap;
     const int32_t* const pages = task.rows[0].page_table;
     const auto start = [&](int64_t position) {
-      return (pages[position / kPageTokens] * int64_t(cache.kv_heads) + task.kv_head) * block_bytes;
+      return pages[position / kPageTokens] * page_bytes + task.kv_head * block_bytes;
     };
     const int64_t here = start(first), next = start(first + kPageTokens < end ? first + kPageTokens : first);
     key_scales = (const float*)(static_cast<const char*>(cache.keys) + here);

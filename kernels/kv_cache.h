@@ -11,7 +11,7 @@ namespace pleat {
 
 constexpr int kPageTokens = 16;
 
-// Keys and values are [pages][kv_heads] blocks of kPageTokens tokens each. A block is
+// Keys and values are [pages][kv_heads] blocks of kPageTokens tokens each, a page's heads side by side. A block is
 //   f32, bf16   [kPageTokens][head_size] numbers
 //   i8          f32 scales [kPageTokens], then codes [kPageTokens][head_size]; a number is scale * code. A token's
 //   scale
@@ -26,10 +26,13 @@ struct KvCache {
   int head_size = 0;
   int kept_channels = 0;    // of head_size; 0: keys stay whole
   int32_t* kept = nullptr;  // [slots][kv_heads][kept_channels] ascending
+  int64_t gap = 0;          // bytes between a page's blocks and the next page's; on a device none
 
   int64_t scale_bytes() const { return dtype == DType::i8 ? kPageTokens * int64_t(sizeof(float)) : 0; }
   int64_t block_bytes() const { return scale_bytes() + kPageTokens * head_size * int64_t(size_of(dtype)); }
-  int64_t block(int64_t page, int kv_head) const { return (page * kv_heads + kv_head) * block_bytes(); }  // in bytes
+  int64_t block(int64_t page, int kv_head) const {  // in bytes
+    return page * (kv_heads * block_bytes() + gap) + kv_head * block_bytes();
+  }
   int32_t* kept_of(int slot, int kv_head) const { return kept + (int64_t(slot) * kv_heads + kv_head) * kept_channels; }
 };
 

@@ -11,7 +11,7 @@ namespace {
 
 // Calls visit(bits of the plane, first bit of the code, first byte in the group).
 template <class Visit>
-void for_planes(int bits, Visit visit) {
+[[gnu::always_inline]] inline void for_planes(int bits, Visit visit) {
   if (bits == 8) return visit(8, 0, 0);
   int first = 0;
   for (int width : {4, 2, 1}) {
@@ -32,7 +32,8 @@ struct Place {
 };
 
 // An output's 64 codes of a group: four inputs are a word of each plane.
-void store(uint8_t* group, int bits, int output, const uint8_t (&codes)[kGroup]) {
+template <int bits>
+void store(const uint8_t (&codes)[kGroup], int output, uint8_t* group) {
   uint32_t quads[kGroup / 4];
   std::memcpy(quads, codes, sizeof quads);
   for_planes(bits, [&](int width, int first, int offset) {
@@ -68,19 +69,25 @@ LowBitMatrix::LowBitMatrix(int bits, int64_t outputs, int64_t inputs) : Protecte
 void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, const bf16* scale, const bf16* minimum) {
   PLEAT_ASSERT(output >= 0 && output + rows <= outputs(), output, " + ", rows, " of ", outputs());
   PLEAT_ASSERT((minimum == nullptr) == (bits_ == 8), bits_, " bits");
+  static constexpr decltype(&store<1>) kStore[] = {store<1>, store<2>, store<3>, store<4>,
+                                                   store<5>, store<6>, nullptr,  store<8>};
+  const auto store_codes = kStore[bits_ - 1];
   const int64_t row_bytes = (inputs() * bits_ + 7) / 8, groups = LowBitAccess::groups(*this);
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t block = (output + row) / kOutputBlock;
-    const int lane = int((output + row) % kOutputBlock);
-    const uint8_t* from = codes + row * row_bytes;
-    uint8_t* to = LowBitAccess::codes(*this, block);
+  // A group of all outputs of a block before the next: its lines are written while they are near.
+  for (int64_t row = 0, count = 0; row < rows; row += count) {
+    const int64_t block = (output + row) / kOutputBlock, first = (output + row) % kOutputBlock;
+    count = std::min(kOutputBlock - first, rows - row);
     for (int64_t group = 0; group < groups; ++group) {
-      uint8_t group_codes[kGroup];
-      read_group(from + group * 8 * bits_, std::min(kGroup, inputs() - group * kGroup), bits_, group_codes);
-      store(to + group * LowBitAccess::group_bytes(*this), bits_, lane, group_codes);
-      bf16* group_scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
-      group_scales[lane] = scale[row * groups + group];
-      if (minimum) group_scales[kOutputBlock + lane] = minimum[row * groups + group];
+      uint8_t* const to = LowBitAccess::codes(*this, block) + group * LowBitAccess::group_bytes(*this);
+      bf16* const scales = LowBitAccess::scales(*this, block) + group * LowBitAccess::group_scales(*this);
+      const int64_t inputs_here = std::min(kGroup, inputs() - group * kGroup);
+      for (int64_t i = 0; i < count; ++i) {
+        uint8_t group_codes[kGroup];
+        read_group(codes + (row + i) * row_bytes + group * 8 * bits_, inputs_here, bits_, group_codes);
+        store_codes(group_codes, int(first + i), to);
+        scales[first + i] = scale[(row + i) * groups + group];
+        if (minimum) scales[kOutputBlock + first + i] = minimum[(row + i) * groups + group];
+      }
     }
   }
 }

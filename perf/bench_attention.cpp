@@ -35,9 +35,11 @@ struct Subject {
     }
     page_table.resize(size_t(first.pages));
     std::iota(page_table.begin(), page_table.end(), 0);
-    const int64_t half = first.pages * kv_heads * first.block_bytes();
-    const int64_t count = (kLeastBytes + 2 * half - 1) / (2 * half);
-    memory = Buffer(size_t(2 * half * count));
+    // A page's layers side by side, as in the engine.
+    const int64_t half = kv_heads * first.block_bytes();
+    const int64_t count = (kLeastBytes + 2 * half * first.pages - 1) / (2 * half * first.pages);
+    first.gap = (2 * count - 1) * half;
+    memory = Buffer(size_t(2 * half * count * first.pages));
     for (int64_t layer = 0; layer < count; ++layer) {
       layers.push_back(first);
       layers.back().keys = memory.as<std::byte>() + 2 * half * layer;
@@ -47,8 +49,11 @@ struct Subject {
     whole_begin = share < 1 ? (tokens - kNewest) / kPageTokens * kPageTokens : 0;
     const KeyCompaction all{page_table.data(), 0, 0, whole_begin};
     if (whole_begin > 0) compact_keys(ctx, std::span(&all, 1), layers[0]);
-    for (int64_t layer = 1; layer < count; ++layer)
-      std::memcpy(layers[size_t(layer)].keys, layers[0].keys, size_t(2 * half));
+    for (int64_t page = 0; page < first.pages; ++page) {
+      std::byte* const of_page = memory.as<std::byte>() + first.block(page, 0);
+      for (int64_t layer = 1; layer < count; ++layer)
+        std::memcpy(of_page + 2 * half * layer, of_page, size_t(2 * half));
+    }
     const double token_bytes = double(first.block_bytes()) / kPageTokens;  // of a key, or value, of one head
     const double key_bytes =
         token_bytes - (share < 1 ? double(kHeadSize - first.kept_channels) * double(size_of(dtype)) : 0);

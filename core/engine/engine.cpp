@@ -133,12 +133,13 @@ void Engine::State::allocate_cache() {
   pages = *std::min_element(all.begin(), all.end());
   PLEAT_REQUIRE(pages > 0, "no memory is left for a single page of the key-value cache");
 
+  // A page's layers side by side: memory is taken as tokens come, not by all layers at once.
   cache.pages = pages;
-  cache_memory = Buffer(size_t(pages * 2 * half_bytes * blueprint.layers));
+  cache.gap = page_bytes - half_bytes;
+  cache_memory = Buffer(size_t(pages * page_bytes));
   for (int layer = 0; layer < blueprint.layers; ++layer) {
-    std::byte* const base = cache_memory.as<std::byte>() + layer * pages * 2 * half_bytes;
-    cache.keys = base;
-    cache.values = base + pages * half_bytes;
+    cache.keys = cache_memory.as<std::byte>() + layer * 2 * half_bytes;
+    cache.values = static_cast<std::byte*>(cache.keys) + half_bytes;
     caches.push_back(cache);
   }
   key_channels.share(caches);

@@ -19,7 +19,7 @@ struct CacheBlocks {
 };
 
 inline CacheBlocks blocks_of(const KvCache& cache) {
-  PLEAT_ASSERT(cache.kept_channels == 0, "a cache of compacted keys on a device");
+  PLEAT_ASSERT(cache.kept_channels == 0 && cache.gap == 0, "a cache of compacted keys, or with gaps, on a device");
   PLEAT_ASSERT(reinterpret_cast<uintptr_t>(cache.keys) % kPieceBytes == 0 &&
                reinterpret_cast<uintptr_t>(cache.values) % kPieceBytes == 0);
   return {static_cast<unsigned char*>(cache.keys),

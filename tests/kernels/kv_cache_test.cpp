@@ -22,9 +22,9 @@ struct Cached {
         q(random_floats(size_t(tokens * q_heads * head_size), 1)),
         k(random_floats(size_t(tokens * kv_heads * head_size), 2)),
         v(random_floats(size_t(tokens * kv_heads * head_size), 3, 3.0f)) {
-    cache = {nullptr,  nullptr,   dtype,         (tokens + kPageTokens - 1) / kPageTokens + 1,
-             kv_heads, head_size, kept_channels, nullptr};
-    keys.resize(size_t(cache.pages * kv_heads * cache.block_bytes()));
+    cache = {nullptr,       nullptr, dtype, (tokens + kPageTokens - 1) / kPageTokens + 1, kv_heads, head_size,
+             kept_channels, nullptr, 192};
+    keys.resize(size_t(cache.block(cache.pages, 0)));
     values.resize(keys.size());
     for (int64_t page = 0; page < cache.pages; ++page) page_table.push_back(int32_t(cache.pages - 1 - page));
     for (int head = 0; head < q_heads; ++head) kv_of_head.push_back(head * kv_heads / q_heads);
