@@ -99,13 +99,19 @@ def compare(format, ready, options, report):
                         ratio_lowest=min(ratios), ratio_highest=max(ratios)),
                    f"{format:5} {what:8} {name:16} {tokens[what] / statistics.median(times):9.1f} tok/s" +
                    ("" if name == "pleat" else f"   Pleat is {spread(ratios)} times as fast"))
-    starts = [pleat.start() for _ in range(options.rounds)]
-    report(dict(format=format, what="start", engine="pleat", seconds=statistics.median(starts)),
-           f"{format:5} start    {'pleat':16} {statistics.median(starts):9.3f} s, the whole process")
-    for name, peer in peers.items():
-        report(dict(format=format, what="start", engine=name, seconds=peer.started),
-               f"{format:5} start    {name:16} {peer.started:9.3f} s without its process's start and imports")
+    for peer in peers.values():
         peer.close()
+    starts = {name: [] for name in ("pleat", *peers)}
+    for _ in range(options.rounds):
+        starts["pleat"].append(pleat.start())
+        for name, theirs in RIVALS[format].items():
+            peer = Peer(name.split()[0], ready[name.split()[0], theirs], theirs, options.threads)
+            starts[name].append(peer.started)
+            peer.close()
+    for name, times in starts.items():
+        report(dict(format=format, what="start", engine=name, seconds=statistics.median(times), lowest=min(times), highest=max(times)),
+               f"{format:5} start    {name:16} {spread(times)} s" +
+               (", the whole process" if name == "pleat" else " without its process's start and imports"))
 
 
 def main():
