@@ -112,8 +112,13 @@ int main(int argc, char** argv) {
   const struct {
     const char* name;
     void (*run)(lab::Lab&);
-  } families[] = {{"products", lab::products}, {"planes", lab::planes},         {"prompts", lab::prompts},
-                  {"folds", lab::folds},       {"attentions", lab::attentions}, {"rows", lab::rows},
+  } families[] = {{"products", lab::products},
+                  {"planes", lab::planes},
+                  {"prompts", lab::prompts},
+                  {"folds", lab::folds},
+                  {"cut_inputs", lab::cut_inputs},
+                  {"attentions", lab::attentions},
+                  {"rows", lab::rows},
                   {"sums", lab::sums}};
   const bool tiny = argc < 2 || std::strcmp(argv[1], "full") != 0;
   lab::Lab lab(tiny);

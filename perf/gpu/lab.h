@@ -58,6 +58,7 @@ void products(Lab& lab);
 void planes(Lab& lab);
 void prompts(Lab& lab);
 void folds(Lab& lab);
+void cut_inputs(Lab& lab);
 void attentions(Lab& lab);
 void rows(Lab& lab);
 void sums(Lab& lab);

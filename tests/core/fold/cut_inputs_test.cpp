@@ -146,17 +146,5 @@ TEST(CutInputs, AreRefusedWhereNeuronsAreGatheredByTheirGateAndUp) {
   }
 }
 
-TEST(CutInputs, AreRefusedOnADevice) {
-  LoadOptions options;
-  options.backend = {[](Communicator&) {}, [](const auto&...) -> std::unique_ptr<StepExecutor> { return nullptr; }};
-  try {
-    with_engine(Models::folded(true, cut_recipe(SelectionKind::all, 0.6)), 1, options, [](Engine&, Communicator&) {});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::unimplemented);
-    EXPECT_STREQ(error.what(), "the model's FFNs cut their inputs, which does not run on a GPU yet");
-  }
-}
-
 }  // namespace
 }  // namespace pleat::test
