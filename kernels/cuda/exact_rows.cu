@@ -12,9 +12,11 @@ constexpr int kNeighbours = 16;  // neurons that a warp looks at together: every
 constexpr int kListed = 64;      // of its neurons at a time, in shared memory
 constexpr int kTogether = 4;     // rows under way
 
+template <int kMatrices>
 struct Matrices {
-  Rows at[kMaxAdded];
+  Rows at[kMatrices];
 };
+static_assert(kMaxAdded == 2);
 
 struct Shard {
   const uint32_t* rows;                        // of the selection
@@ -170,14 +172,14 @@ struct LowBitColumns {
   __device__ static float rounded(float residual) { return residual; }
 };
 
-// A block kSlab columns of a matrix's shard.
-template <int kRows>
+// A block kSlab columns of a matrix's shard. Of a single matrix what is the same everywhere stands in instructions.
+template <int kRows, int kMatrices>
 __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
-    exact_rows_kernel(int rows, Matrices matrices, Shards shards, const uint32_t* of_selection, const float* residuals,
-                      float* sums) {
+    exact_rows_kernel(int rows, Matrices<kMatrices> matrices, Shards shards, const uint32_t* of_selection,
+                      const float* residuals, float* sums) {
   let_next_start();
+  const Rows& down = matrices.at[kMatrices == 1 ? 0 : blockIdx.z];
   const int shard = int(blockIdx.y), n = rows * kSlab, warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
-  const Rows& down = matrices.at[blockIdx.z];
   const Shard of{of_selection,   residuals, shards.offsets[shard],  shards.offsets[shard + 1],
                  shards.neurons, rows,      int(blockIdx.x) * kSlab};
   wait_for_previous();
@@ -199,26 +201,33 @@ __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
   }
 }
 
+template <int kMatrices>
+void add(cudaStream_t stream, int rows, const Matrices<kMatrices>& matrices, const Shards& shards,
+         const DeviceSelection& selection, const float* factors, float* sums) {
+  const int width = matrices.at[0].width;
+  for (const Rows& w : matrices.at)
+    PLEAT_ASSERT(w.rows == selection.neurons() && shards.neurons == selection.neurons() && w.width == width, "[",
+                 w.rows, ", ", w.width, "] of ", selection.neurons(), " neurons, width ", width);
+  const dim3 grid(unsigned((width + kSlab - 1) / kSlab), unsigned(shards.count), kMatrices);
+  with_row_capacity(rows, [&](auto capacity) {
+    const size_t shared = kWarps * (sizeof(Listed<capacity()>) + size_t(rows * kSlab) * sizeof(float));
+    launch_overlapping(exact_rows_kernel<capacity(), kMatrices>, {grid, kThreads, shared, stream}, rows, matrices,
+                       shards, selection.view().rows, factors, sums);
+  });
+}
+
 }  // namespace
 
 void add_exact_rows(cudaStream_t stream, int rows, std::initializer_list<Rows> matrices, const Shards& shards,
                     const DeviceSelection& selection, const float* factors, float* sums) {
   PLEAT_ASSERT(rows >= 1 && rows <= kMaxRows, rows, " rows");
   PLEAT_ASSERT(matrices.size() >= 1 && matrices.size() <= kMaxAdded, matrices.size(), " matrices");
-  const int width = matrices.begin()->width;
-  Matrices all{};
-  for (size_t i = 0; i < matrices.size(); ++i) {
-    const Rows& w = all.at[i] = matrices.begin()[i];
-    PLEAT_ASSERT(w.rows == selection.neurons() && shards.neurons == selection.neurons() && w.width == width, "[",
-                 w.rows, ", ", w.width, "] of ", selection.neurons(), " neurons, width ", width);
-  }
   if (shards.count == 0) return;
-  const dim3 grid(unsigned((width + kSlab - 1) / kSlab), unsigned(shards.count), unsigned(matrices.size()));
-  with_row_capacity(rows, [&](auto capacity) {
-    const size_t shared = kWarps * (sizeof(Listed<capacity()>) + size_t(rows * kSlab) * sizeof(float));
-    launch_overlapping(exact_rows_kernel<capacity()>, {grid, kThreads, shared, stream}, rows, all, shards,
-                       selection.view().rows, factors, sums);
-  });
+  const Rows* const all = matrices.begin();
+  if (matrices.size() == 1)
+    add<1>(stream, rows, {{all[0]}}, shards, selection, factors, sums);
+  else
+    add<2>(stream, rows, {{all[0], all[1]}}, shards, selection, factors, sums);
 }
 
 }  // namespace pleat::cuda

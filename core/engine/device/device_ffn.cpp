@@ -50,18 +50,17 @@ void DeviceStep::State::input_products(const DeviceLayer& layer, std::optional<A
 }
 
 // Of matrices that stand by input the rows of the inputs that are selected, kMaxRows rows of x at a time. A layer that
-// does not run folded sees all inputs.
+// does not run folded has no threshold, 0, and leaves out nothing that is not 0.
 void DeviceStep::State::cut_products(const DeviceLayer& layer, std::optional<Activation> activation) {
   const DeviceFfn& f = layer.ffn;
   const cuda::DeviceSelection& inputs = input_selections[size_t(&layer - weights.layers.data())];
   const int64_t h = layer.shards.neurons;
-  const float threshold = runs_folded(layer, shape.prompt) ? layer.fold.input_threshold : -1;
   for (int first = 0; first < shape.rows; first += cuda::kMaxRows) {
     const int rows = std::min(cuda::kMaxRows, shape.rows - first);
     const float* const x = normed.data() + int64_t(first) * d;
     const cuda::SelectedProduct of_up{f.up.view(), f.up_bias.data(), up.data() + first * h, activation},
         of_gate{f.gate.view(), f.gate_bias.data(), gate.data() + first * h};
-    cuda::select_by_magnitude(handle(), rows, x, threshold, inputs);
+    cuda::select_by_magnitude(handle(), rows, x, layer.fold.input_threshold, inputs);
     if (blueprint.gated)
       cuda::multiply_selected(handle(), rows, x, {of_up, of_gate}, inputs, cut_work.data());
     else
