@@ -259,6 +259,32 @@ INSTANTIATE_TEST_SUITE_P(Selections, DeviceSelections,
                                          info.param.inputs < 1 ? "_cut_inputs" : "");
                          });
 
+// All logits of a prompt of 40 tokens, `chunk` of them a step.
+std::vector<float> of_a_prompt(const std::string& folder, int chunk, bool on_device) {
+  LoadOptions options;
+  options.dtype = WeightFormat::f32;
+  if (on_device) options.backend = device_backend();
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 40; ++i) tokens.push_back(2 + i * 37 % 200);
+  std::vector<float> out;
+  with_engine(folder, 1, options, [&](Engine& engine, Communicator& communicator) {
+    out = run_tokens(engine, communicator, tokens, chunk, false);
+  });
+  return out;
+}
+
+// More rows than a device takes at a time.
+TEST(DeviceStep, APromptsInputsAreCutInSelectionStatic) {
+  LayerRecipe recipe;
+  recipe.selection = SelectionKind::hot;
+  recipe.exact = 0.3;
+  recipe.inputs = 0.6;
+  const std::string folder = Models::folded(true, recipe);
+  const std::vector<float> device = of_a_prompt(folder, 40, true);
+  EXPECT_LE(distance(device, of_a_prompt(folder, 40, false)), kRounded);
+  EXPECT_EQ(of_a_prompt(folder, 7, true), device);
+}
+
 LayerRecipe all_neurons(WeightFormat format) {
   LayerRecipe recipe;
   recipe.selection = SelectionKind::all;
