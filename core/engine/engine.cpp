@@ -146,9 +146,6 @@ void Engine::State::allocate_cache() {
 }
 
 void Engine::State::run_on(const MakeExecutor& make) {
-  for (const LayerWeights& layer : weights.layers)
-    if (layer.by_input.up.neurons() > 0)
-      throw Error(ErrorKind::unimplemented, "the model's FFNs cut their inputs, which does not run on a GPU yet");
   if (rank == 0) gathered_candidates.resize(gathered_best.size());
   EngineOptions there = options;
   there.kv_tokens = wanted_pages() * kPageTokens;

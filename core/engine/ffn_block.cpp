@@ -121,8 +121,9 @@ void Engine::State::fix_up_by_product(const LayerWeights& w, MatrixView<const fl
   if (w.neurons > 0) {
     gate_product(w, input, &cut, g);
     up_product(w, input, &cut, u);
-    std::copy_n(u.data, input.rows * w.neurons, activated.data);
-    activate_gated(context, blueprint.activation, g, activated);
+    std::copy_n(g.data, input.rows * w.neurons, activated.data);
+    activate(context, blueprint.activation, activated);
+    for (int64_t i = 0; i < input.rows * w.neurons; ++i) activated.data[i] *= u.data[i];
   }
   select_by_magnitude(context, activated, f.threshold, selection);
   lap(EngineStatistics::predictor, size_t(cut_bytes(w)));

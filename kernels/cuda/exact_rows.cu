@@ -1,4 +1,4 @@
-// The down rows of a fix-up (fix_up.h).
+// Selected rows added up (fix_up.h).
 #include "kernels/cuda/fix_up.h"
 #include "kernels/cuda/low_bit_codes.h"
 #include "kernels/cuda/row_dots.h"
@@ -12,8 +12,13 @@ constexpr int kNeighbours = 16;  // neurons that a warp looks at together: every
 constexpr int kListed = 64;      // of its neurons at a time, in shared memory
 constexpr int kTogether = 4;     // rows under way
 
+template <int kMatrices>
+struct Matrices {
+  Rows at[kMatrices];
+};
+static_assert(kMaxAdded == 2);
+
 struct Shard {
-  Rows down;
   const uint32_t* rows;                        // of the selection
   const float* residuals;                      // [x rows, neurons]
   int begin, end, neurons, row_count, column;  // column: the slab's first
@@ -167,16 +172,16 @@ struct LowBitColumns {
   __device__ static float rounded(float residual) { return residual; }
 };
 
-// A block kSlab columns of a shard.
-template <int kRows>
+// A block kSlab columns of a matrix's shard. Of a single matrix what is the same everywhere stands in instructions.
+template <int kRows, int kMatrices>
 __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
-    exact_rows_kernel(int rows, Rows down, Shards shards, const uint32_t* of_selection, const float* residuals,
-                      float* sums) {
+    exact_rows_kernel(int rows, Matrices<kMatrices> matrices, Shards shards, const uint32_t* of_selection,
+                      const float* residuals, float* sums) {
   let_next_start();
+  const Rows& down = matrices.at[kMatrices == 1 ? 0 : blockIdx.z];
   const int shard = int(blockIdx.y), n = rows * kSlab, warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
-  const Shard of{
-      down, of_selection,           residuals, shards.offsets[shard], shards.offsets[shard + 1], shards.neurons,
-      rows, int(blockIdx.x) * kSlab};
+  const Shard of{of_selection,   residuals, shards.offsets[shard],  shards.offsets[shard + 1],
+                 shards.neurons, rows,      int(blockIdx.x) * kSlab};
   wait_for_previous();
   Listed<kRows>& listed = dynamic_shared<Listed<kRows>>()[warp];                             // [kWarps]
   float* const values = reinterpret_cast<float*>(dynamic_shared<Listed<kRows>>() + kWarps);  // [kWarps][rows][kSlab]
@@ -191,24 +196,38 @@ __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
   __syncthreads();
   for (int i = int(threadIdx.x); i < n; i += kThreads) {
     const int row = i / kSlab, column = of.column + i % kSlab;
-    if (column < down.width) sums[(int64_t(shard) * rows + row) * down.width + column] = sum_of_eight(values + i, n);
+    const int64_t place = (int64_t(blockIdx.z) * shards.count + shard) * rows + row;
+    if (column < down.width) sums[place * down.width + column] = sum_of_eight(values + i, n);
   }
+}
+
+template <int kMatrices>
+void add(cudaStream_t stream, int rows, const Matrices<kMatrices>& matrices, const Shards& shards,
+         const DeviceSelection& selection, const float* factors, float* sums) {
+  const int width = matrices.at[0].width;
+  for (const Rows& w : matrices.at)
+    PLEAT_ASSERT(w.rows == selection.neurons() && shards.neurons == selection.neurons() && w.width == width, "[",
+                 w.rows, ", ", w.width, "] of ", selection.neurons(), " neurons, width ", width);
+  const dim3 grid(unsigned((width + kSlab - 1) / kSlab), unsigned(shards.count), kMatrices);
+  with_row_capacity(rows, [&](auto capacity) {
+    const size_t shared = kWarps * (sizeof(Listed<capacity()>) + size_t(rows * kSlab) * sizeof(float));
+    launch_overlapping(exact_rows_kernel<capacity(), kMatrices>, {grid, kThreads, shared, stream}, rows, matrices,
+                       shards, selection.view().rows, factors, sums);
+  });
 }
 
 }  // namespace
 
-void add_exact_rows(cudaStream_t stream, int rows, const Rows& down, const Shards& shards,
-                    const DeviceSelection& selection, const float* residuals, float* sums) {
+void add_exact_rows(cudaStream_t stream, int rows, std::initializer_list<Rows> matrices, const Shards& shards,
+                    const DeviceSelection& selection, const float* factors, float* sums) {
   PLEAT_ASSERT(rows >= 1 && rows <= kMaxRows, rows, " rows");
-  PLEAT_ASSERT(down.rows == selection.neurons() && shards.neurons == selection.neurons(), down.rows, " rows of ",
-               selection.neurons(), " neurons");
+  PLEAT_ASSERT(matrices.size() >= 1 && matrices.size() <= kMaxAdded, matrices.size(), " matrices");
   if (shards.count == 0) return;
-  const dim3 grid(unsigned((down.width + kSlab - 1) / kSlab), unsigned(shards.count));
-  with_row_capacity(rows, [&](auto capacity) {
-    const size_t shared = kWarps * (sizeof(Listed<capacity()>) + size_t(rows * kSlab) * sizeof(float));
-    launch_overlapping(exact_rows_kernel<capacity()>, {grid, kThreads, shared, stream}, rows, down, shards,
-                       selection.view().rows, residuals, sums);
-  });
+  const Rows* const all = matrices.begin();
+  if (matrices.size() == 1)
+    add<1>(stream, rows, {{all[0]}}, shards, selection, factors, sums);
+  else
+    add<2>(stream, rows, {{all[0], all[1]}}, shards, selection, factors, sums);
 }
 
 }  // namespace pleat::cuda

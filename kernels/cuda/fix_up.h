@@ -1,6 +1,8 @@
 #pragma once
 // The exact part of a folded FFN on the device (method.md equation 2 and 3): the rows of up (and gate) and of down of
 // the selected neurons alone are read, sums in f32.
+#include <initializer_list>
+
 #include "kernels/activation.h"
 #include "kernels/cuda/prompt_choice.h"
 #include "kernels/cuda/row_input.h"
@@ -31,9 +33,11 @@ struct ExactFfn {
 void exact_residuals(StreamHandle stream, const RowInput& x, const ExactFfn& exact, const DeviceSelection& selection,
                      float* residuals);
 
-// sums [shards][rows, down.width] = for each shard the sum over its selected neurons n of r_n(row) down[n]; 0 where
-// there are none. A bf16 down takes r in bf16. A row's bits depend on its own set alone.
-void add_exact_rows(StreamHandle stream, int rows, const Rows& down, const Shards& shards,
-                    const DeviceSelection& selection, const float* residuals, float* sums);
+// sums [matrices][shards][rows, width] = of each matrix w [neurons, width], of which all have one width, for each shard
+// the sum over its selected neurons n of factors[row, n] w[n]; 0 where there are none. Rows in bf16 take factors in
+// bf16. A row's bits depend on its own set alone, those of a column on that column.   factors [rows, neurons]
+constexpr int kMaxAdded = 2;  // matrices
+void add_exact_rows(StreamHandle stream, int rows, std::initializer_list<Rows> matrices, const Shards& shards,
+                    const DeviceSelection& selection, const float* factors, float* sums);
 
 }  // namespace pleat::cuda

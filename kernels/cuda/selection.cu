@@ -34,6 +34,29 @@ struct Missed {
   }
 };
 
+struct Magnitude {
+  const float* values;
+  float threshold;
+  __device__ bool operator()(int64_t at, int) const { return !(fabsf(values[at]) <= threshold); }
+};
+
+struct Known {
+  const float *up, *gate;
+  Activation activation;
+  DeviceLines lines;
+  float threshold;
+  float* residuals;
+  __device__ bool operator()(int64_t at, int neuron) const {
+    const float u = up[at], g = gate != nullptr ? gate[at] : 0.0f;
+    const float value = gate != nullptr ? activated(activation, g) * u : activated(activation, u);
+    if (fabsf(value) <= threshold) return false;
+    float line = lines.up_slope[neuron] * u + lines.intercept[neuron];
+    if (gate != nullptr) line += lines.gate_slope[neuron] * g;
+    residuals[at] = value - line;
+    return true;
+  }
+};
+
 struct Chosen {
   const int32_t* slots;
   const uint8_t* chosen;
@@ -114,6 +137,16 @@ void select_by_residual(cudaStream_t stream, int rows, const float* up, const fl
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection) {
   select(stream, rows, Missed{up, gate, activation, lines, factor, threshold}, selection);
+}
+
+void select_by_magnitude(cudaStream_t stream, int rows, const float* values, float threshold,
+                         const DeviceSelection& selection) {
+  select(stream, rows, Magnitude{values, threshold}, selection);
+}
+
+void select_known(cudaStream_t stream, int rows, const float* up, const float* gate, Activation activation,
+                  const DeviceLines& lines, float threshold, const DeviceSelection& selection, float* residuals) {
+  select(stream, rows, Known{up, gate, activation, lines, threshold, residuals}, selection);
 }
 
 void select_chosen(cudaStream_t stream, int rows, const int32_t* slots, const uint8_t* chosen,

@@ -54,6 +54,16 @@ void select_by_residual(StreamHandle stream, int rows, const float* up, const fl
                         const DeviceLines& lines, const float* factor, float threshold,
                         const DeviceSelection& selection);
 
+// |value| > threshold, or NaN (select_by_magnitude() in kernels/neuron_rows.h).
+void select_by_magnitude(StreamHandle stream, int rows, const float* values, float threshold,
+                         const DeviceSelection& selection);
+
+// Of neurons that are known but for their down rows: |act(z)| > threshold, of gated ones |act(g) u|, or NaN.
+// residuals [rows, neurons] of who is selected, for the rows that select it: act(z), or act(g) u, less its line.
+//   up: z or u; gate: g, or nullptr where the FFN is plain
+void select_known(StreamHandle stream, int rows, const float* up, const float* gate, Activation activation,
+                  const DeviceLines& lines, float threshold, const DeviceSelection& selection, float* residuals);
+
 // What each row's slot holds (kernels/cuda/prompt_choice.h).   slots [rows]; chosen [slots, neurons] 0 or 1
 void select_chosen(StreamHandle stream, int rows, const int32_t* slots, const uint8_t* chosen,
                    const DeviceSelection& selection);

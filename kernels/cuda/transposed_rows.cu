@@ -65,8 +65,7 @@ __global__ void __launch_bounds__(kThreads) transpose_bf16_kernel(Rows w, unsign
 
 }  // namespace
 
-TransposedRows::TransposedRows(int inputs, int outputs, bool wide)
-    : data_(size_t(outputs * stride_of(inputs, wide ? 4 : 2))) {}
+int64_t TransposedRows::bytes_of(const Rows& w) { return w.width * stride_of(w.rows, w.bits == 32 ? 4 : 2); }
 
 Rows TransposedRows::transpose(cudaStream_t stream, const Rows& w) const {
   Rows out;
@@ -75,9 +74,9 @@ Rows TransposedRows::transpose(cudaStream_t stream, const Rows& w) const {
   out.width = w.rows;
   out.stride = stride_of(w.rows, out.bits / 8);
   out.data = data_.data();
-  PLEAT_ASSERT(size_t(out.rows * out.stride) <= data_.size(), "[", w.rows, ", ", w.width, "] in room for ",
-               data_.size(), " bytes");
-  if (w.rows == 0) return out;
+  PLEAT_ASSERT(size_t(bytes_of(w)) <= data_.size(), "[", w.rows, ", ", w.width, "] in room for ", data_.size(),
+               " bytes");
+  if (w.rows == 0 || w.width == 0) return out;
   const auto tiles = [](int count) { return unsigned((count + kTile - 1) / kTile); };
   const Launch how{dim3(tiles(w.rows), tiles(w.width)), kThreads, 0, stream};
   if (out.bits == 32)

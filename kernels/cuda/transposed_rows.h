@@ -1,6 +1,6 @@
 #pragma once
 // A matrix that stands by input as one by output, for the products of prompts: a folded FFN's down rows, which are
-// gathered by neuron otherwise.
+// gathered by neuron otherwise, and gate and up where their inputs are cut.
 #include "kernels/cuda/rows.h"
 
 namespace pleat::cuda {
@@ -9,8 +9,8 @@ namespace pleat::cuda {
 class TransposedRows {
  public:
   TransposedRows() = default;
-  // Of up to `inputs` rows of `outputs` columns; wide: f32 rows too.
-  TransposedRows(int inputs, int outputs, bool wide);
+  explicit TransposedRows(int64_t bytes) : data_(size_t(bytes)) {}
+  static int64_t bytes_of(const Rows& w);
 
   // Enqueues the transposition of w [inputs, outputs], in f32 where w is, else in bf16: low-bit weights, scale * code +
   // minimum in f32, are rounded to it, protected rows stay as they are. It is there until the next call.

@@ -118,6 +118,7 @@ int main(int argc, char** argv) {
                   {"folds", lab::folds},
                   {"selections", lab::selections},
                   {"choices", lab::choices},
+                  {"cut_inputs", lab::cut_inputs},
                   {"attentions", lab::attentions},
                   {"channels", lab::channels},
                   {"rows", lab::rows},

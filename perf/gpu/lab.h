@@ -76,6 +76,7 @@ void prompts(Lab& lab);
 void folds(Lab& lab);
 void selections(Lab& lab);
 void choices(Lab& lab);
+void cut_inputs(Lab& lab);
 void attentions(Lab& lab);
 void channels(Lab& lab);
 void rows(Lab& lab);

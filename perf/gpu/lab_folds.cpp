@@ -155,7 +155,7 @@ void exact_rows(const FixUp& of) {
            },
        .call =
            [&](cuda::StreamHandle stream, int call) {
-             cuda::add_exact_rows(stream, of.rows, of.exact(call).down, ffn.parts.shards(), of.picks.selection,
+             cuda::add_exact_rows(stream, of.rows, {of.exact(call).down}, ffn.parts.shards(), of.picks.selection,
                                   of.residuals.data(), of.sums.data());
            }});
 }

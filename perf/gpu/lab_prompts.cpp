@@ -93,7 +93,7 @@ void by_one_algorithm(Lab& lab, const Matrix& w, int rows, cuda::BlasLt& blas) {
 
 void transposition(Lab& lab, WeightFormat format, const Matrix& w) {
   const bool wide = format == WeightFormat::f32;
-  const cuda::TransposedRows room(w.rows(), w.width(), wide);
+  const cuda::TransposedRows room(cuda::TransposedRows::bytes_of(w.on_device(0)));
   cuda::Rows out;
   lab.measure({.kernel = "TransposedRows::transpose",
                .shape = concat(name_of(format), " [", w.rows(), ", ", w.width(), "]"),

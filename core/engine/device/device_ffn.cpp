@@ -1,4 +1,6 @@
 // The FFN of a pass: densely, or the rows of neurons that are selected.
+#include <algorithm>
+
 #include "core/engine/device/device_state.h"
 #include "kernels/cuda/activation.h"
 
@@ -19,26 +21,51 @@ bool chooses_by_activation(SelectionKind selection) {
 
 // up = act(z), or act(g) u, of all neurons that the layer holds.
 void DeviceStep::State::activations(const DeviceLayer& layer) {
-  const DeviceFfn& f = layer.ffn;
-  const cuda::Rows w = f.up.view();
-  const int h = w.rows;
+  const int h = layer.shards.neurons;
   if (h == 0) return;
+  const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
+  if (!blueprint.gated && !keeps_lines(layer)) return input_products(layer, blueprint.activation);
+  input_products(layer);
+  keep_lines(layer);
+  if (blueprint.gated)
+    cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
+  else
+    cuda::activate(handle(), blueprint.activation, of_up);
+}
+
+void DeviceStep::State::input_products(const DeviceLayer& layer, std::optional<Activation> activation) {
+  if (layer.by_input && (!shape.prompt || runs_folded(layer, shape.prompt))) return cut_products(layer, activation);
+  const DeviceFfn& f = layer.ffn;
+  const int h = layer.shards.neurons;
   const int64_t held = blueprint.held_neurons(int(&layer - weights.layers.data()));
   const int64_t outputs = held % kVirtualShards == 0 ? all_outputs(held, held / kVirtualShards) : 0;
-  const MatrixView<float> of_up(up.data(), shape.rows, h), of_gate(gate.data(), shape.rows, h);
-  if (blueprint.gated) {
-    multiply(normed, d, {{w, f.up_bias.data(), up.data(), h}, {f.gate.view(), f.gate_bias.data(), gate.data(), h}},
-             outputs);
-    keep_lines(layer);
-    return cuda::activate_gated(handle(), blueprint.activation, of_gate, of_up);
+  cuda::RowProduct of_up{f.up.view(), f.up_bias.data(), up.data(), h},
+      of_gate{f.gate.view(), f.gate_bias.data(), gate.data(), h};
+  of_up.activation = activation;
+  if (!layer.by_input) return multiply(normed, d, {of_up, of_gate}, outputs);
+  for (cuda::RowProduct* const product : {&of_up, &of_gate}) {
+    product->w = by_output.transpose(handle(), product->w);
+    multiply(normed, d, {*product}, outputs);
   }
-  const bool at_once = !keeps_lines(layer);
-  cuda::RowProduct product{w, f.up_bias.data(), up.data(), h};
-  if (at_once) product.activation = blueprint.activation;
-  multiply(normed, d, {product}, outputs);
-  if (at_once) return;
-  keep_lines(layer);
-  cuda::activate(handle(), blueprint.activation, of_up);
+}
+
+// Of matrices that stand by input the rows of the inputs that are selected, kMaxRows rows of x at a time. A layer that
+// does not run folded has no threshold, 0, and leaves out nothing that is not 0.
+void DeviceStep::State::cut_products(const DeviceLayer& layer, std::optional<Activation> activation) {
+  const DeviceFfn& f = layer.ffn;
+  const cuda::DeviceSelection& inputs = input_selections[size_t(&layer - weights.layers.data())];
+  const int64_t h = layer.shards.neurons;
+  for (int first = 0; first < shape.rows; first += cuda::kMaxRows) {
+    const int rows = std::min(cuda::kMaxRows, shape.rows - first);
+    const float* const x = normed.data() + int64_t(first) * d;
+    const cuda::SelectedProduct of_up{f.up.view(), f.up_bias.data(), up.data() + first * h, activation},
+        of_gate{f.gate.view(), f.gate_bias.data(), gate.data() + first * h};
+    cuda::select_by_magnitude(handle(), rows, x, layer.fold.input_threshold, inputs);
+    if (blueprint.gated)
+      cuda::multiply_selected(handle(), rows, x, {of_up, of_gate}, inputs, cut_work.data());
+    else
+      cuda::multiply_selected(handle(), rows, x, {of_up}, inputs, cut_work.data());
+  }
 }
 
 void DeviceStep::State::dense_ffn(const DeviceLayer& layer) {
@@ -55,8 +82,15 @@ void DeviceStep::State::project_neurons(const DeviceLayer& layer) {
     return cuda::zero(ffn_nodes(), nodes_here * size_t(shape.rows) * size_t(d) * sizeof(float), handle());
   }
   const cuda::Rows down =
-      layer.by_neuron ? down_by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
+      layer.by_neuron ? by_output.transpose(handle(), layer.ffn.down.view()) : layer.ffn.down.view();
   multiply(up, layer.shards.neurons, {{down, nullptr, ffn_nodes(), d, leaves}}, all_outputs(d, d));
+}
+
+// C, a sum a leaf.
+void DeviceStep::State::multiply_fold(const DeviceLayer& layer) {
+  multiply(normed, d,
+           {{layer.fold.fold.view(), nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(),
+             int(plan.fold_inputs(rank).begin)}});
 }
 
 // Selection static: C, and densely the neurons that are left.
@@ -64,10 +98,7 @@ void DeviceStep::State::held_ffn(const DeviceLayer& layer) {
   const cuda::Rows fold = layer.fold.fold.view(), down = layer.ffn.down.view();
   const int h = layer.shards.neurons;
   const bool has_inputs = fold.rows > 0 && fold.width > 0;
-  if (has_inputs)
-    multiply(
-        normed, d,
-        {{fold, nullptr, of_leaves.data(), d, weights.fold_inputs.each_alone(), int(plan.fold_inputs(rank).begin)}});
+  if (has_inputs) multiply_fold(layer);
   mark(EngineStatistics::fold);
   activations(layer);
   if (h > 0)
@@ -106,17 +137,27 @@ void DeviceStep::State::select(const DeviceLayer& layer, const cuda::DeviceSelec
   }
 }
 
+cuda::DeviceLines DeviceStep::State::lines_of(const DeviceLayer& layer) const {
+  const auto line = [&](const DeviceVector& of) { return of.size() > 0 ? of.data() : weights.zeros.data(); };
+  return {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)};
+}
+
 void DeviceStep::State::fix_up(const DeviceLayer& layer, const cuda::RowInput& x,
                                const cuda::DeviceSelection& selection) {
-  const auto line = [&](const DeviceVector& of) { return of.size() > 0 ? of.data() : weights.zeros.data(); };
-  const cuda::NeuronConstants constants{
-      layer.ffn.up_bias.data(),
-      layer.ffn.gate_bias.data(),
-      {line(layer.fold.slope), line(layer.fold.gate_slope), line(layer.fold.intercept)}};
+  const cuda::NeuronConstants constants{layer.ffn.up_bias.data(), layer.ffn.gate_bias.data(), lines_of(layer)};
   const cuda::ExactFfn exact{blueprint.gated ? layer.ffn.gate.view() : cuda::Rows(), layer.ffn.up.view(),
                              layer.ffn.down.view(), constants, blueprint.activation};
   cuda::exact_residuals(handle(), x, exact, selection, residuals.data());
-  cuda::add_exact_rows(handle(), shape.rows, exact.down, layer.shards, selection, residuals.data(), of_shards.data());
+  add_residuals(layer, selection);
+}
+
+// The rows of down, and what C gave.
+void DeviceStep::State::add_residuals(const DeviceLayer& layer, const cuda::DeviceSelection& selection) {
+  if (layer.shards.neurons > 0)
+    cuda::add_exact_rows(handle(), shape.rows, {layer.ffn.down.view()}, layer.shards, selection, residuals.data(),
+                         of_shards.data());
+  else
+    cuda::zero(of_shards.data(), of_shards.size() * sizeof(float), handle());
   const bool has_lines = layer.fold.fold.view().rows > 0;
   cuda::sum_leaves(handle(), weights.of_shards.view(), has_lines ? of_leaves.data() : nullptr, of_shards.data(),
                    shape.rows * d, ffn_nodes());
@@ -150,18 +191,39 @@ void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
   fix_up(layer, fits(x, exact.up.view()) ? x : input(normed, d, exact.up.view()), selection);
 }
 
-// What decides is read whole, together with C, of the rest the rows that are selected.
-void DeviceStep::State::add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection,
-                                         PhaseBytes& bytes) const {
+// Selection threshold where inputs are cut: g and u, or z, are known of all neurons, and select by what they come to.
+void DeviceStep::State::known_ffn(const DeviceLayer& layer) {
+  const cuda::DeviceSelection& selection = selections[size_t(&layer - weights.layers.data())];
+  if (layer.fold.fold.view().rows > 0) multiply_fold(layer);
+  if (layer.shards.neurons > 0) {
+    input_products(layer);
+    cuda::select_known(handle(), shape.rows, up.data(), blueprint.gated ? gate.data() : nullptr, blueprint.activation,
+                       lines_of(layer), layer.fold.threshold, selection, residuals.data());
+  }
+  mark(EngineStatistics::fold);
+  add_residuals(layer, selection);
+}
+
+// What decides is read whole, together with C, of the rest the rows that are selected; where inputs are cut, gate and
+// up of those that are left (of a prompt's rows as many as the last kMaxRows leave).
+void DeviceStep::State::add_folded_bytes(size_t index, PhaseBytes& bytes) const {
+  const DeviceLayer& layer = weights.layers[index];
   const DeviceFold& f = layer.fold;
-  int64_t& whole = bytes[EngineStatistics::fold];
+  const auto selected = [&](const cuda::DeviceSelection& of, int64_t all) {
+    return of.neurons() > 0 ? all * of.selected(stream) / of.neurons() : 0;
+  };
+  int64_t &whole = bytes[EngineStatistics::fold], &exact = bytes[EngineStatistics::fixup];
   whole += f.fold.bytes() + f.predictor.bytes() + f.gate_predictor.bytes();
+  if (layer.by_input) {
+    const int64_t inputs = selected(input_selections[index], layer.ffn.gate.bytes() + layer.ffn.up.bytes());
+    const bool chooses = layer.spec.selection == SelectionKind::threshold;
+    (chooses ? whole : exact) += inputs;
+    exact += chooses ? selected(selections[index], layer.ffn.down.bytes()) : layer.ffn.down.bytes();
+    return;
+  }
   if (chooses_by_activation(layer.spec.selection)) whole += (blueprint.gated ? layer.ffn.gate : layer.ffn.up).bytes();
-  int64_t& exact = bytes[EngineStatistics::fixup];
-  if (layer.spec.selection == SelectionKind::hot)
-    exact += layer.ffn.bytes();
-  else if (selection.neurons() > 0)
-    exact += layer.ffn.bytes() * selection.selected(stream) / selection.neurons();
+  exact +=
+      layer.spec.selection == SelectionKind::hot ? layer.ffn.bytes() : selected(selections[index], layer.ffn.bytes());
 }
 
 void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
@@ -170,7 +232,17 @@ void DeviceStep::State::ffn(const DeviceLayer& layer, bool folded) {
     return mark(EngineStatistics::dense_ffn);
   }
   if (layer.leaves.view().count == 0) return;
-  layer.spec.selection == SelectionKind::hot ? held_ffn(layer) : folded_ffn(layer);
+  switch (layer.spec.selection) {
+    case SelectionKind::all:
+      activations(layer);
+      project_neurons(layer);
+      break;
+    case SelectionKind::hot:
+      held_ffn(layer);
+      break;
+    default:
+      layer.by_input ? known_ffn(layer) : folded_ffn(layer);
+  }
   mark(EngineStatistics::fixup);
 }
 

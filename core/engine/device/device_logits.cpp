@@ -82,7 +82,7 @@ PhaseBytes DeviceStep::State::bytes_of_pass(bool folded) const {
     const DeviceLayer& layer = weights.layers[index];
     bytes[EngineStatistics::attention] += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
     if (runs_folded(layer, !folded))
-      add_folded_bytes(layer, selections[index], bytes);
+      add_folded_bytes(index, bytes);
     else
       bytes[EngineStatistics::dense_ffn] += layer.ffn.bytes();
   }

@@ -91,18 +91,40 @@ void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
                        plan, rank, cache.pages);
 }
 
+// For the matrices that a prompt's products take in another form.
+void DeviceStep::State::make_matrix_room() {
+  int64_t turned_bytes = 0, widened_bytes = 0;
+  const auto take = [&](const cuda::DeviceRows& matrix, bool turned) {
+    const cuda::Rows w = matrix.view();
+    int64_t& bytes = turned ? turned_bytes : widened_bytes;
+    bytes = std::max(bytes, turned ? cuda::TransposedRows::bytes_of(w) : cuda::WidenedPlanes::bytes_of(w));
+  };
+  for (const DeviceLayer& layer : weights.layers) {
+    take(layer.attention.query_key_value, false);
+    take(layer.attention.output, false);
+    take(layer.ffn.down, layer.by_neuron);
+    if (layer.by_input && runs_folded(layer, true)) continue;  // prompts' inputs are cut too
+    take(layer.ffn.gate, layer.by_input);
+    take(layer.ffn.up, layer.by_input);
+  }
+  by_output = cuda::TransposedRows(turned_bytes);
+  widened = cuda::WidenedPlanes(widened_bytes);
+}
+
 void DeviceStep::State::make_work_space(int slots) {
-  size_t inputs_by_neuron = 0;
+  size_t cut_floats = 0;
   int most_shards = 0;
   int pending = weights.heads.view().pending;
-  bool keeps_leaves = false, by_prompts = false, wide = false;
+  bool keeps_leaves = false, by_prompts = false;
   for (const DeviceLayer& layer : weights.layers) {
     neurons = std::max(neurons, layer.bin_offsets.back());
     most_shards = std::max(most_shards, layer.shards.count);
     pending = std::max(pending, layer.leaves.view().pending);
     selections.emplace_back(layer.bin_offsets, stream);
-    if (layer.by_neuron) inputs_by_neuron = std::max(inputs_by_neuron, size_t(layer.bin_offsets.back()));
-    wide |= layer.by_neuron && layer.ffn.down.view().bits == 32;
+    input_selections.emplace_back(cuda::input_bins(layer.by_input ? d : 0), stream);
+    if (layer.by_input)
+      cut_floats =
+          std::max(cut_floats, cuda::selected_work(kMaxRows, d, layer.shards.neurons, blueprint.gated ? 2 : 1));
     keeps_leaves |= layer.folded && layer.spec.selection == SelectionKind::hot;
     const bool by_prompt_here = layer.folded && by_prompt(layer.spec.selection);
     by_prompts |= by_prompt_here;
@@ -110,12 +132,7 @@ void DeviceStep::State::make_work_space(int slots) {
     prompt_scores.emplace_back(remembered);
     cuda::zero(prompt_chosen.emplace_back(remembered).data(), remembered, handle());
   }
-  int64_t widened_bytes = 0;
-  for (const DeviceLayer& layer : weights.layers)
-    for (const cuda::DeviceRows* matrix :
-         {&layer.attention.query_key_value, &layer.attention.output, &layer.ffn.gate, &layer.ffn.up, &layer.ffn.down})
-      widened_bytes = std::max(widened_bytes, cuda::WidenedPlanes::bytes_of(matrix->view()));
-  widened = cuda::WidenedPlanes(widened_bytes);
+  make_matrix_room();
   for (const int width : {d, e, q_width}) quantisers.try_emplace(width, width);
   for (const DeviceLayer& layer : weights.layers) quantisers.try_emplace(layer.shards.neurons, layer.shards.neurons);
   const auto room = [](int64_t rows, int64_t width) { return DeviceVector(size_t(rows * width)); };
@@ -131,9 +148,9 @@ void DeviceStep::State::make_work_space(int slots) {
   gemm_work = room(rows, int64_t(pending) * d);
   of_leaves = room(keeps_leaves ? rows : kMaxRows, fold_leaves * d);
   residuals = room(kMaxRows, neurons);
+  cut_work = DeviceVector(cut_floats);
   of_shards = room(kMaxRows, int64_t(most_shards) * d);
   if (keeps_leaves) of_held = room(rows, fold_leaves * d);
-  if (inputs_by_neuron > 0) down_by_output = {int(inputs_by_neuron), d, wide};
   if (by_prompts) {
     prompt_values = room(rows, neurons);
     squares = room(rows, std::max<int64_t>(1, plan.ffn_leaves(rank).size()));

@@ -13,6 +13,7 @@
 #include "kernels/cuda/gemm_input.h"
 #include "kernels/cuda/kv_append.h"
 #include "kernels/cuda/multiply_rows.h"
+#include "kernels/cuda/multiply_selected.h"
 #include "kernels/cuda/paged_rows.h"
 #include "kernels/cuda/transposed_rows.h"
 #include "kernels/cuda/widened_planes.h"
@@ -62,6 +63,7 @@ struct DeviceStep::State {
         const EngineOptions& options);
   void make_cache(const EngineOptions& options, bool wide);
   void make_work_space(int slots);
+  void make_matrix_room();
 
   // Prompts' rows first, so that a step's rows make few passes; `result_of` keeps the plan's order.
   void order_rows(const StepPlan& step_plan);
@@ -95,8 +97,13 @@ struct DeviceStep::State {
   void add_both(const DeviceLayer& layer, const DeviceNorm& next, bool folded);
   void dense_ffn(const DeviceLayer& layer);
   void activations(const DeviceLayer& layer);  // normed -> up
+  // normed -> up and gate, of a plain FFN up alone, and that activated where an activation is given.
+  void input_products(const DeviceLayer& layer, std::optional<Activation> activation = {});
+  void cut_products(const DeviceLayer& layer, std::optional<Activation> activation);
   void folded_ffn(const DeviceLayer& layer);
-  void held_ffn(const DeviceLayer& layer);  // of selection static
+  void known_ffn(const DeviceLayer& layer);  // of selection threshold where inputs are cut
+  void held_ffn(const DeviceLayer& layer);   // of selection static
+  void multiply_fold(const DeviceLayer& layer);
   bool keeps_lines(const DeviceLayer& layer) const;
   void keep_lines(const DeviceLayer& layer);  // before activations: what a prompt is judged by
   void remember_prompts(const DeviceLayer& layer);
@@ -106,8 +113,10 @@ struct DeviceStep::State {
   }
   void select(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
   void fix_up(const DeviceLayer& layer, const cuda::RowInput& input, const cuda::DeviceSelection& selection);
-  PhaseBytes bytes_of_pass(bool folded) const;  // of weights; waits for the stream
-  void add_folded_bytes(const DeviceLayer& layer, const cuda::DeviceSelection& selection, PhaseBytes& bytes) const;
+  void add_residuals(const DeviceLayer& layer, const cuda::DeviceSelection& selection);
+  cuda::DeviceLines lines_of(const DeviceLayer& layer) const;    // zeros where there are none
+  PhaseBytes bytes_of_pass(bool folded) const;                   // of weights; waits for the stream
+  void add_folded_bytes(size_t index, PhaseBytes& bytes) const;  // of a layer
   // Of rows [first, first + count), at most kMaxRows.
   void head(int first, int count);          // normed -> device_logits
   void find_results(int first, int count);  // normed -> host_logits, host_best, host_sums
@@ -152,7 +161,7 @@ struct DeviceStep::State {
   std::vector<KvCache> caches;
   int64_t kv_pages = 0;
   std::optional<DeviceKeyChannels> key_channels;
-  std::vector<cuda::DeviceSelection> selections;  // [layers]
+  std::vector<cuda::DeviceSelection> selections, input_selections;  // [layers]
 
   std::vector<int32_t> ordered;    // the plan's rows as they are taken
   std::vector<int32_t> result_of;  // [plan's rows] which result a row's is, -1: it wants none
@@ -173,12 +182,13 @@ struct DeviceStep::State {
   DeviceVector nodes;                             // attention's, then the FFN's [rows, d]
   DeviceVector of_leaves, of_shards;              // of a folded FFN: [leaves][rows, d], [shards][rows, d]
   DeviceVector residuals;                         // [kMaxRows, neurons]
+  DeviceVector cut_work;                          // of products of selected inputs
   std::map<int, cuda::QuantisedRows> quantisers;  // of few rows, by their width
   // Of prompts.
   std::unique_ptr<cuda::BlasLt> library;  // nullptr: there is none
   cuda::GemmRows many_rows;
   DeviceVector gemm_work;
-  cuda::TransposedRows down_by_output;
+  cuda::TransposedRows by_output;
   cuda::WidenedPlanes widened;
   DeviceVector of_held;  // of selection static [leaves][rows, d]
   // Of selections prompt and core: what is kept for each layer, [slots, neurons] or nothing, and work space.

@@ -21,7 +21,7 @@ cuda::DeviceRows upload(const PackedMatrix& matrix, const cuda::Stream& stream) 
 }
 
 cuda::DeviceRows upload(const NeuronRows& rows, const cuda::Stream& stream) {
-  if (rows.neurons() == 0) return {};
+  if (rows.neurons() == 0 || rows.width() == 0) return {};
   return {rows, stream};
 }
 
@@ -76,6 +76,7 @@ DeviceFold upload(const FoldedFfn& fold, const cuda::Stream& stream) {
   out.center = upload(fold.center, stream);
   out.factor = upload(fold.factor, stream);
   out.threshold = fold.threshold;
+  out.input_threshold = fold.input_threshold;
   return out;
 }
 
@@ -94,6 +95,7 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
   out.spec = w.spec;
   out.folded = w.folded;
   out.by_neuron = w.by_neuron;
+  out.by_input = w.by_input.up.neurons() > 0;
   const std::vector<TreeNode>& nodes = plan.ffn_exchange().nodes[size_t(rank)];
   out.bin_offsets = bins(w.neuron_offsets);
   out.leaves = leaves(w.neuron_offsets, nodes, plan.reduction(), stream);
@@ -109,8 +111,8 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
   const auto either = [&](const PackedMatrix& matrix, const NeuronRows& rows) {
     return matrix.outputs() > 0 ? upload(matrix, stream) : upload(rows, stream);
   };
-  out.ffn.gate = either(w.dense.gate, w.fold.gate);
-  out.ffn.up = either(w.dense.up, w.fold.up);
+  out.ffn.gate = out.by_input ? upload(w.by_input.gate, stream) : either(w.dense.gate, w.fold.gate);
+  out.ffn.up = out.by_input ? upload(w.by_input.up, stream) : either(w.dense.up, w.fold.up);
   out.ffn.down = w.by_neuron ? upload(w.fold.down, stream) : upload(w.dense.down, stream);
   out.ffn.gate_bias = upload(w.gate_bias, stream);
   out.ffn.up_bias = upload(w.up_bias, stream);

@@ -27,9 +27,10 @@ struct DeviceAttention {
   DeviceNorm output_norm;           // [d]
 };
 
-// Matrices of an FFN. `down` stands by neuron, [h, d], where its rows are gathered, else by output, [d, h].
+// Matrices of an FFN. `down` stands by neuron, [h, d], where its rows are gathered, else by output, [d, h]; gate and up
+// by input, [d, h], where their inputs are cut, else by output, [h, d].
 struct DeviceFfn {
-  cuda::DeviceRows gate, up, down;  // gate and up [h, d]
+  cuda::DeviceRows gate, up, down;
   DeviceVector gate_bias, up_bias;
   DeviceNorm output_norm;  // [d]
   int64_t bytes() const { return gate.bytes() + up.bytes() + down.bytes(); }
@@ -45,7 +46,7 @@ struct DeviceFold {
   DeviceVector slope, gate_slope, intercept;
   cuda::DeviceRows predictor, gate_predictor;  // [h, d]
   DeviceVector low, high, center, factor;
-  float threshold = 0;
+  float threshold = 0, input_threshold = 0;
 };
 
 struct DeviceLayer {
@@ -53,7 +54,8 @@ struct DeviceLayer {
   DeviceAttention attention;
   LayerFoldSpec spec;
   bool folded = false;
-  bool by_neuron = false;
+  bool by_neuron = false;            // how `down` stands
+  bool by_input = false;             // how gate and up stand
   std::vector<int32_t> bin_offsets;  // of its neurons, see cuda::SelectionView
   cuda::DeviceLeaves leaves;         // of the FFN's tree: offsets of neurons
   cuda::DeviceArray<int32_t> shard_offsets;

@@ -56,7 +56,7 @@ struct Ffn {
     const ExactFfn exact{formats.gated ? device_gate.view() : Rows(), device_up.view(), device_down.view(), constants,
                          Activation::relu};
     exact_residuals(stream.get(), input, exact, selection, residuals.data());
-    add_exact_rows(stream.get(), count, exact.down, shards, selection, residuals.data(), parts.data());
+    add_exact_rows(stream.get(), count, {exact.down}, shards, selection, residuals.data(), parts.data());
     return parts.to_host(stream);
   }
 

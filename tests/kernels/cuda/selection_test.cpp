@@ -84,6 +84,51 @@ TEST(DeviceSelection, ByGateAndByResidualIsWhatTheirScoresSay) {
   });
 }
 
+TEST(DeviceSelection, ByMagnitudeHoldsNaNsToo) {
+  const Stream stream;
+  const DeviceSelection selection(kBins, stream);
+  for (const int rows : {1, 16}) {
+    std::vector<float> values = random_floats(size_t(rows * kNeurons), 1);
+    values[8] = NAN;
+    const DeviceArray<float> device(values, stream);
+    for (const float threshold : {-1.0f, 0.7f}) {
+      select_by_magnitude(stream.get(), rows, device.data(), threshold, selection);
+      expect_selected(selection, stream, rows,
+                      [&](int row, int n) { return !(std::fabs(values[size_t(row * kNeurons + n)]) <= threshold); });
+    }
+  }
+}
+
+TEST(DeviceSelection, OfKnownNeuronsGivesWhatTheirLinesMiss) {
+  const Stream stream;
+  const DeviceSelection selection(kBins, stream);
+  const int rows = 3;
+  const size_t all = size_t(rows * kNeurons);
+  const std::vector<float> up = random_floats(all, 1), gate = random_floats(all, 2), c = random_floats(kNeurons, 3),
+                           e = random_floats(kNeurons, 4), f = random_floats(kNeurons, 5), none(all, 99.0f);
+  const DeviceArray<float> device_up(up, stream), device_gate(gate, stream), device_c(c, stream), device_e(e, stream),
+      device_f(f, stream);
+  const float threshold = 0.4f;
+  for (const bool gated : {false, true}) {
+    const auto value = [&](size_t at) { return gated ? std::max(gate[at], 0.0f) * up[at] : std::max(up[at], 0.0f); };
+    const DeviceArray<float> residuals(none, stream);
+    select_known(stream.get(), rows, device_up.data(), gated ? device_gate.data() : nullptr, Activation::relu,
+                 {device_c.data(), gated ? device_e.data() : nullptr, device_f.data()}, threshold, selection,
+                 residuals.data());
+    expect_selected(selection, stream, rows,
+                    [&](int row, int n) { return std::fabs(value(size_t(row * kNeurons + n))) > threshold; });
+    const std::vector<float> got = residuals.to_host(stream);
+    for (size_t at = 0; at < all; ++at) {
+      const size_t n = at % kNeurons;
+      const double line = double(c[n]) * up[at] + (gated ? double(e[n]) * gate[at] : 0) + f[n];
+      if (std::fabs(value(at)) > threshold)
+        ASSERT_NEAR(got[at], value(at) - line, 1e-5) << at;
+      else
+        ASSERT_EQ(got[at], 99.0f) << at;
+    }
+  }
+}
+
 TEST(DeviceSelection, HoldsWhatTheRowsSlotsChose) {
   const Stream stream;
   const DeviceSelection selection(kBins, stream);

@@ -16,7 +16,7 @@ TEST(TransposedRows, HasEveryWeightWhereItBelongs) {
     const bool low = is_low_bit(format);
     const RandomRows w(format, kRows, kWidth, 3, {}, low ? std::vector<int32_t>{3, 69} : std::vector<int32_t>());
     const DeviceRows device(w.rows, stream);
-    const TransposedRows room(kRows, kWidth, true);
+    const TransposedRows room(TransposedRows::bytes_of(device.view()));
     const Rows out = room.transpose(stream.get(), device.view());
     ASSERT_EQ(out.rows, kWidth);
     ASSERT_EQ(out.width, kRows);

@@ -28,13 +28,16 @@ TEST(Device, GeneratesTheTextThatTheCpuGenerates) {
 
 TEST(Device, GeneratesTheTextOfAFoldedModel) {
   const Scratch scratch;
-  const std::string folded = scratch.path("folded");
-  const Outcome fold = pleat("fold --quiet --reduction 0.75 --max-tokens 1024 --model " + model() + " --text " +
-                             PLEAT_SOURCE_DIR "/examples/calibration.txt --out " + folded);
-  ASSERT_EQ(fold.code, 0) << fold.err;
-  const Outcome cpu = pleat(greedy(folded)), device = on_the_device(greedy(folded));
-  ASSERT_EQ(device.code, 0) << device.err;
-  EXPECT_EQ(device.out, cpu.out);
+  for (const std::string how : {"--reduction 0.75", "--select all --inputs 0.6"}) {
+    const std::string folded = scratch.path(how);
+    const Outcome fold = pleat("fold --quiet " + how + " --max-tokens 1024 --model " + model() + " --text " +
+                               PLEAT_SOURCE_DIR "/examples/calibration.txt --out '" + folded + "'");
+    ASSERT_EQ(fold.code, 0) << fold.err;
+    const std::string generate = greedy("'" + folded + "'");
+    const Outcome cpu = pleat(generate), device = on_the_device(generate);
+    ASSERT_EQ(device.code, 0) << device.err;
+    EXPECT_EQ(device.out, cpu.out) << how;
+  }
 }
 
 // Processes: sums go through each other's device memory.

@@ -44,11 +44,13 @@ struct Where {
   Reduction reduction = Reduction::invariant;
   std::optional<DType> cache{};
   DeviceSums sums = DeviceSums::automatic;
+  bool dense = false;
 };
 
 inline std::vector<float> run_model(const std::string& folder, WeightFormat dtype, const Where& where, bool on_device) {
   LoadOptions options;
   options.dtype = dtype;
+  options.dense = where.dense;
   options.reduction = where.reduction;
   options.engine.kv_dtype = where.cache;
   options.engine.device_sums = where.sums;

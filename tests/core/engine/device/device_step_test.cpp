@@ -183,6 +183,16 @@ constexpr double kRounded = 1e-3;
 // With all matrices in low bits that happens at each of them.
 constexpr double kAllRounded = 5e-3;
 
+// Relative, in the mean.
+double distance(const std::vector<float>& got, const std::vector<float>& expected) {
+  double squared = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    squared += std::pow(double(got[i]) - expected[i], 2);
+    size += std::pow(double(expected[i]), 2);
+  }
+  return std::sqrt(squared / size);
+}
+
 struct Folding {
   int ranks;  // besides one
   bool gated;
@@ -190,6 +200,7 @@ struct Folding {
   WeightFormat rows, down;
   double tolerance = kRounded;
   bool lines = true;
+  double inputs = 1;  // share of them that gate and up see
 };
 
 class DeviceSelections : public testing::TestWithParam<Folding> {};
@@ -201,17 +212,13 @@ TEST_P(DeviceSelections, FoldedLogitsAreTheCpus) {
   recipe.selection = GetParam().selection;
   recipe.exact = 0.3;
   recipe.lines = GetParam().lines;
+  recipe.inputs = GetParam().inputs;
   recipe.formats = {GetParam().gated ? GetParam().rows : FfnFormats().gate, GetParam().rows, GetParam().down};
   const std::string folder = Models::folded(GetParam().gated, recipe);
   const std::vector<float> cpu = on_the_cpu(folder, WeightFormat::f32);
   const std::vector<float> device = on_the_device(folder, WeightFormat::f32);
   ASSERT_EQ(device.size(), cpu.size());
-  double squared = 0, size = 0;
-  for (size_t i = 0; i < cpu.size(); ++i) {
-    squared += std::pow(double(device[i]) - cpu[i], 2);
-    size += std::pow(double(cpu[i]), 2);
-  }
-  EXPECT_LE(std::sqrt(squared / size), GetParam().tolerance);
+  EXPECT_LE(distance(device, cpu), GetParam().tolerance);
   EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {1, GetParam().ranks}), device) << "captured, on more ranks";
 }
 
@@ -237,12 +244,85 @@ INSTANTIATE_TEST_SUITE_P(Selections, DeviceSelections,
                                          Folding{2, false, SelectionKind::prompt, kBf16, kBf16, kRounded, false},
                                          Folding{4, false, SelectionKind::core, kBf16, kBf16},
                                          Folding{3, true, SelectionKind::hot, kBf16, kBf16},
-                                         Folding{2, false, SelectionKind::hot, kInt4, kInt4, kAllRounded, false}),
+                                         Folding{2, false, SelectionKind::hot, kInt4, kInt4, kAllRounded, false},
+                                         Folding{4, false, SelectionKind::all, kBf16, kBf16, kRounded, false, 0.5},
+                                         Folding{3, true, SelectionKind::all, kInt4, kInt4, kCoarse, false, 0.5},
+                                         Folding{3, false, SelectionKind::threshold, kBf16, kBf16, kRounded, true, 0.6},
+                                         Folding{2, true, SelectionKind::threshold, kBf16, kBf16, kRounded, true, 0.6},
+                                         Folding{4, true, SelectionKind::threshold, kInt4, kInt8, kCoarse, false, 0.6},
+                                         Folding{2, true, SelectionKind::hot, kBf16, kBf16, kRounded, true, 0.6},
+                                         Folding{3, false, SelectionKind::hot, kPlanes, kInt4, kCoarse, true, 0.6}),
                          [](const auto& info) {
                            return concat(info.param.gated ? "gated_" : "plain_", name_of(info.param.selection), "_",
                                          name_of(info.param.rows), "_", name_of(info.param.down),
-                                         info.param.lines ? "" : "_without_lines");
+                                         info.param.lines ? "" : "_without_lines",
+                                         info.param.inputs < 1 ? "_cut_inputs" : "");
                          });
+
+// All logits of a prompt of 40 tokens, `chunk` of them a step.
+std::vector<float> of_a_prompt(const std::string& folder, int chunk, bool on_device) {
+  LoadOptions options;
+  options.dtype = WeightFormat::f32;
+  if (on_device) options.backend = device_backend();
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 40; ++i) tokens.push_back(2 + i * 37 % 200);
+  std::vector<float> out;
+  with_engine(folder, 1, options, [&](Engine& engine, Communicator& communicator) {
+    out = run_tokens(engine, communicator, tokens, chunk, false);
+  });
+  return out;
+}
+
+// More rows than a device takes at a time.
+TEST(DeviceStep, APromptsInputsAreCutInSelectionStatic) {
+  LayerRecipe recipe;
+  recipe.selection = SelectionKind::hot;
+  recipe.exact = 0.3;
+  recipe.inputs = 0.6;
+  const std::string folder = Models::folded(true, recipe);
+  const std::vector<float> device = of_a_prompt(folder, 40, true);
+  EXPECT_LE(distance(device, of_a_prompt(folder, 40, false)), kRounded);
+  EXPECT_EQ(of_a_prompt(folder, 7, true), device);
+}
+
+LayerRecipe all_neurons(WeightFormat format) {
+  LayerRecipe recipe;
+  recipe.selection = SelectionKind::all;
+  recipe.inputs = 0.5;
+  recipe.exact = 0;
+  recipe.lines = false;
+  recipe.formats = {format, format, format};
+  return recipe;
+}
+
+// Gate and up stand by input there too, where they are in low bits.
+TEST(DeviceStep, AModelWithCutInputsRunsDenselyToo) {
+  const std::string folder = Models::folded(true, all_neurons(kInt4));
+  const Where dense{.dense = true};
+  const std::vector<float> device = on_the_device(folder, WeightFormat::f32, dense);
+  EXPECT_LE(distance(device, on_the_cpu(folder, WeightFormat::f32, dense)), kCoarse);
+  EXPECT_GT(distance(device, on_the_device(folder, WeightFormat::f32)), kCoarse) << "nothing was cut";
+  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {.chunk = 1, .ranks = 2, .dense = true}), device);
+}
+
+// Half of the inputs of gate and up, all of down: two thirds of what a prompt reads.
+TEST(DeviceStep, CountsTheBytesOfTheInputsThatAreSelected) {
+  LoadOptions options;
+  options.backend = device_backend();
+  with_engine(Models::folded(true, all_neurons(kBf16)), 1, options, [&](Engine& engine, Communicator& communicator) {
+    StepPlan plan;
+    plan.page_tables = {{0}};
+    plan.slots = {0};
+    plan.rows = {{5, 0, 0, 0, 1, 1}};
+    run_step(engine, communicator, plan);
+    const int64_t whole = engine.executor_bytes()[EngineStatistics::dense_ffn];
+    plan.rows = {{7, 1, 0, 1, 1, 0}};
+    run_step(engine, communicator, plan);
+    const PhaseBytes bytes = engine.executor_bytes();
+    EXPECT_EQ(bytes[EngineStatistics::dense_ffn] + bytes[EngineStatistics::fold], 0);
+    EXPECT_NEAR(double(bytes[EngineStatistics::fixup]) / double(whole), 2.0 / 3, 0.1);
+  });
+}
 
 }  // namespace
 }  // namespace pleat::test
