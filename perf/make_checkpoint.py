@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Writes a model folder of a given size with arbitrary small weights and the embedded model's tokenizer, to measure loading:
-a GPT-2, whose matrices stand by input, or a Llama, whose matrices stand by output.
-usage: make_checkpoint.py OUT_DIR [hidden] [layers] [gpt2|llama]"""
+a GPT-2, whose matrices stand by input, or a Llama, whose matrices stand by output."""
+import argparse
 import json
 import os
 import shutil
 import struct
-import sys
 
-out, hidden, layers, family = sys.argv[1:] + ["1600", "12", "gpt2"][len(sys.argv) - 2:]
-hidden, layers = int(hidden), int(layers)
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("out", help="folder")
+parser.add_argument("hidden", type=int, nargs="?", default=1600)
+parser.add_argument("layers", type=int, nargs="?", default=12)
+parser.add_argument("family", choices=["gpt2", "llama"], nargs="?", default="gpt2")
+options = parser.parse_args()
+out, hidden, layers, family = options.out, options.hidden, options.layers, options.family
 embedded = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models", "pleat-gpt2-9m")
 vocab, positions = 4096, 1024
 config = json.load(open(os.path.join(embedded, "config.json")))
