@@ -43,6 +43,7 @@ std::vector<CoreSet> whole_cores(const CoreSet& usable) {
     sorted[{std::atoi(topology(cpu, "physical_package_id").c_str()), first}][cpu] = true;
   }
   std::vector<CoreSet> cores;
+  cores.reserve(sorted.size());
   for (const auto& [place, core] : sorted) cores.push_back(core);
   return cores;
 }
