@@ -12,28 +12,6 @@ constexpr float kThreshold = 0.4f;  // of numbers that lie evenly between -1 and
 
 bool selected(float value) { return std::fabs(value) > kThreshold; }
 
-void selection(Lab& lab, int inputs, int rows) {
-  const std::vector<float> x = random_values(size_t(rows * inputs), 5);
-  const cuda::DeviceArray<float> device_x(x, lab.stream());
-  const cuda::DeviceSelection of(cuda::input_bins(inputs), lab.stream());
-  lab.measure({.kernel = "select_by_magnitude",
-               .shape = concat("[", rows, ", ", inputs, "]"),
-               .bytes = 4.0 * inputs * (rows + 2),
-               .check =
-                   [&] {
-                     int64_t expected = 0;
-                     for (int i = 0; i < inputs; ++i) {
-                       bool any = false;
-                       for (int row = 0; row < rows; ++row) any |= selected(x[size_t(row * inputs + i)]);
-                       expected += any;
-                     }
-                     const int64_t got = of.selected(lab.stream());
-                     return got == expected ? std::string() : concat(got, " inputs, expected ", expected);
-                   },
-               .call = [&](cuda::StreamHandle stream,
-                           int) { cuda::select_by_magnitude(stream, rows, device_x.data(), kThreshold, of); }});
-}
-
 // The last row's outputs of a matrix by input.
 std::string compare(const Matrix& w, WeightFormat format, const float* x, const float* y) {
   std::vector<Sum> expected(static_cast<size_t>(w.width()));
@@ -121,10 +99,7 @@ void known(Lab& lab, int neurons, int rows) {
 
 void cut_inputs(Lab& lab) {
   const int inputs = lab.size(4096, 600), neurons = lab.size(14336, 130);
-  for (const int rows : {1, 16}) {
-    selection(lab, inputs, rows);
-    known(lab, neurons, rows);
-  }
+  for (const int rows : {1, 16}) known(lab, neurons, rows);
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     const Matrix up(lab, format, inputs, neurons, 1), gate(lab, format, inputs, neurons, 2);
     for (const int rows : {1, 4, 16})

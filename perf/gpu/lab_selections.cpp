@@ -80,7 +80,12 @@ void select(Lab& lab, const NeuronParts& parts, int rows) {
       [&](cuda::StreamHandle stream, const cuda::DeviceSelection& to) {
         cuda::select_by_range(stream, rows, of.up.data(), low.data(), high.data(), to);
       });
-  constexpr float kByGate = 1.8f, kByResidual = 2.5f;
+  constexpr float kByMagnitude = 0.9f, kByGate = 1.8f, kByResidual = 2.5f;
+  selection(
+      of, "select_by_magnitude", matrix, [&](int row, int n) { return std::fabs(of.up[at(row, n)]) - kByMagnitude; },
+      [&](cuda::StreamHandle stream, const cuda::DeviceSelection& to) {
+        cuda::select_by_magnitude(stream, rows, of.up.data(), kByMagnitude, to);
+      });
   selection(
       of, "select_by_gate", matrix + 2 * vector,
       [&](int row, int n) { return std::fabs(of.gate[at(row, n)] - of.up_slope[n]) * of.factor[n] - kByGate; },
