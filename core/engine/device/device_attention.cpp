@@ -131,7 +131,7 @@ void DeviceStep::State::attend(int index) {
   choose_key_channels(index);
   const MatrixView<float> out(attended.data(), shape.rows, q_width);
   if (shape.prompt)
-    cuda::prefill_attention(handle(), q, paged, cache, kv_of_head, scores(index), out);
+    cuda::prefill_attention(handle(), q, paged, cache, kv_of_head, scores(index), attention_work.data(), out);
   else
     cuda::attention(handle(), q, paged, cache, kv_of_head, scores(index),
                     std::min(shape.table_pages * kPageTokens, int(blueprint.max_positions)), attention_work.data(),

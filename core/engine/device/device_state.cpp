@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/prefill_attention.h"
 #include "parallel/device/make_device_sum.h"
 
 namespace pleat {
@@ -157,8 +158,9 @@ void DeviceStep::State::make_work_space(int slots) {
     square_nodes = room(rows, std::max<int64_t>(1, ffn_nodes));
     squared_norms = room(rows, 1);
   }
-  attention_work = DeviceVector(
-      cuda::attention_work(kMaxRows, int(kv_of_head.size()), blueprint.head_size, int(blueprint.max_positions)));
+  const int heads = int(kv_of_head.size()), head_size = blueprint.head_size;
+  attention_work = DeviceVector(std::max(cuda::attention_work(kMaxRows, heads, head_size, int(blueprint.max_positions)),
+                                         cuda::prefill_attention_work(int(rows), heads, head_size)));
   if (e != d) of_embeddings = room(rows, e), head_input = room(kMaxRows, e);
   device_logits = room(kMaxRows, vocab);
 }

@@ -77,7 +77,8 @@ struct DeviceStep {
         q(step.q, stream),
         slopes(kSlopes, stream),
         out(std::vector<float>(step.q.size(), -77.0f), stream),
-        work(attention_work(int(step.tokens.size()), step.heads.q_heads, step.head_size, max_positions)) {}
+        work(std::max(attention_work(int(step.tokens.size()), step.heads.q_heads, step.head_size, max_positions),
+                      prefill_attention_work(int(step.tokens.size()), step.heads.q_heads, step.head_size))) {}
 
   AttentionScores on_device(AttentionScores rule) const {
     if (rule.slopes != nullptr) rule.slopes = slopes.data();
@@ -95,7 +96,7 @@ struct DeviceStep {
   std::vector<float> run_as_prompt(const Step& step) {
     const int64_t count = int64_t(step.tokens.size());
     prefill_attention(stream.get(), {q.data(), count, step.q_cols()}, rows.rows(), cache.cache, step.kv_of_head,
-                      on_device(step.rule), {out.data(), count, step.q_cols()});
+                      on_device(step.rule), work.data(), {out.data(), count, step.q_cols()});
     return out.to_host(stream);
   }
 
@@ -132,6 +133,13 @@ struct Near {
   double value, tolerance;
 };
 
+// What a query and a weight are off by, of themselves, in units of 2^-24.
+struct Rounding {
+  double query = 0, weight = 0;
+  bool on_tensor_cores() const { return weight > 0; }
+};
+constexpr Rounding kInF32, kInTwoParts{256, 256}, kInBf16{1 << 15, 1 << 15};
+
 // A row and head [head_size] by plain loops in double over what is cached.
 //
 // Tolerance, u = 2^-24: the n positions' weights w sum up to 1 or more, the highest being 1.
@@ -140,9 +148,9 @@ struct Near {
 //   __expf(-x) is off by 2 + 1.2 x units in the last place and its argument by x u, in all by at most 4 u.
 //   The sums of w and w v are off by n u of them, and what they were by 8 u whenever a tile or a split scales them
 //   down. Each counts twice: above and below the fraction.
-// On tensor cores a query and a weight are off by 2^-16 more, 256 u, and a sum is rounded towards 0, by 2 u a term.
-inline std::vector<Near> exact_row(const Step& step, size_t row, int head, bool on_tensor_cores = false) {
-  const double of_operands = on_tensor_cores ? 256 : 0, of_term = on_tensor_cores ? 2 : 1;
+// On tensor cores a query and a weight are off by their rounding more, and a sum is rounded towards 0, by 2 u a term.
+inline std::vector<Near> exact_row(const Step& step, size_t row, int head, Rounding rounding = kInF32) {
+  const double of_term = rounding.on_tensor_cores() ? 2 : 1;
   const Token token = step.tokens[row];
   const int kv_head = step.kv_of_head[size_t(head)], head_size = step.head_size;
   const AttentionScores& rule = step.rule;
@@ -160,7 +168,7 @@ inline std::vector<Near> exact_row(const Step& step, size_t row, int head, bool 
     }
     if (rule.soft_cap > 0) score = rule.soft_cap * std::tanh(score / rule.soft_cap);
     const double bias = bias_of(rule, head, position);
-    off = std::max(off, (of_operands + of_term * head_size + 2) * magnitudes + 6 * rule.soft_cap +
+    off = std::max(off, (rounding.query + of_term * head_size + 2) * magnitudes + 6 * rule.soft_cap +
                             4 * (std::abs(score) + std::abs(bias)));
     weights.push_back(score + bias);
   }
@@ -177,12 +185,13 @@ inline std::vector<Near> exact_row(const Step& step, size_t row, int head, bool 
       largest = std::max(largest, std::abs(value));
     }
     out.push_back(
-        {expected, 2 * largest * (2 * off + of_operands + (4 + of_term) * n + 8 * (n / 32 + n / 128 + 4)) * 0x1p-24});
+        {expected,
+         2 * largest * (2 * off + rounding.weight + (4 + of_term) * n + 8 * (n / 32 + n / 128 + 4)) * 0x1p-24});
   }
   return out;
 }
 
-inline void expect_rows(const Step& step, const std::vector<float>& out, bool on_tensor_cores = false) {
+inline void expect_rows(const Step& step, const std::vector<float>& out, Rounding rounding = kInF32) {
   for (size_t row = 0; row < step.tokens.size(); ++row)
     for (int head = 0; head < step.heads.q_heads; ++head) {
       const float* const at = out.data() + int64_t(row) * step.q_cols() + int64_t(head) * step.head_size;
@@ -190,7 +199,7 @@ inline void expect_rows(const Step& step, const std::vector<float>& out, bool on
         for (int i = 0; i < step.head_size; ++i) ASSERT_EQ(at[i], -77.0f) << "nobody's row is written";
         continue;
       }
-      const std::vector<Near> exact = exact_row(step, row, head, on_tensor_cores);
+      const std::vector<Near> exact = exact_row(step, row, head, rounding);
       for (size_t i = 0; i < exact.size(); ++i)
         ASSERT_NEAR(at[i], exact[i].value, exact[i].tolerance)
             << "position " << step.tokens[row].position << ", head " << head << ", channel " << i;

@@ -21,7 +21,7 @@ TEST(CudaAttention, AgreesWithPlainLoopsInDoubleOverWhatIsCached) {
         SCOPED_TRACE(concat(name_of(dtype), ", heads of ", head_size, ": ", heads.q_heads, " over ", heads.kv_heads,
                             ", rule ", (next_rule - 1) % all.size()));
         const bool on_tensor_cores = dtype != DType::f32 && (head_size == 64 || head_size == 128);
-        expect_rows(step, DeviceStep(step, kPositions).run(step), on_tensor_cores);
+        expect_rows(step, DeviceStep(step, kPositions).run(step), on_tensor_cores ? kInTwoParts : kInF32);
       }
 }
 
@@ -30,7 +30,7 @@ TEST(CudaAttention, ObeysEveryRule) {
     for (const AttentionScores& rule : rules()) {
       Step step({8, 2}, head_size, DType::bf16, {{0, 9}, {1, 200}, {1, 201}, {0, 333}});
       step.obey(rule);
-      expect_rows(step, DeviceStep(step, kPositions).run(step), head_size == 64);
+      expect_rows(step, DeviceStep(step, kPositions).run(step), head_size == 64 ? kInTwoParts : kInF32);
     }
 }
 
@@ -93,7 +93,7 @@ TEST(CudaAttention, AReplayedGraphReadsPositionsAndPageTablesAnew) {
     step.tokens = tokens;
     device.rows.set(tokens, device.stream);
     graph.launch(device.stream);
-    expect_rows(step, device.out.to_host(device.stream), true);
+    expect_rows(step, device.out.to_host(device.stream), kInTwoParts);
   }
 }
 
