@@ -29,7 +29,7 @@ void expect_sum(const cuda::DeviceArray<float>& out, const cuda::Stream& stream,
 }
 
 void sum_on_one_device(Communicator& communicator, Reduction reduction) {
-  const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, reduction, kRows * kWidth);
+  const std::unique_ptr<DeviceSum> sum = nccl_sum(start_nccl(communicator), reduction, kRows * kWidth);
   const TreeExchange exchange(kRanks, kRanks);
   const cuda::Stream stream;
   cuda::DeviceArray<float> out(kRows * kWidth);
