@@ -33,7 +33,7 @@ void add_rank_flags(CLI::App& app, CommonOptions& options) {
       ->capture_default_str();
   app.add_option("--device-sums", options.device_sums,
                  "What --device cuda sums over: the devices' own memory (peers), NCCL or the host's memory; auto: the "
-                 "first of them that there is")
+                 "first of them that there is, with NCCL for sizes where it was faster than peers at the start")
       ->check(CLI::IsMember({"auto", "peers", "nccl", "host"}))
       ->capture_default_str();
   app.add_option("--step-timeout", options.step_timeout,

@@ -92,8 +92,9 @@ DevicePreflight device_preflight(Communicator& communicator, const CommonOptions
   return result;
 }
 
-const char* explained(const std::string& way) {
+std::string explained(const std::string& way) {
   if (way == "peers") return "peers: each rank's kernels read the other devices' memory";
+  if (way.starts_with("peers, ")) return way + ": each rank's kernels read the other devices' memory up to there";
   if (way == "nccl") return "nccl";
   if (way == "host") return "host: through the hosts' memory";
   return "none: there is one rank";
@@ -117,7 +118,7 @@ void print_table(const DevicePreflight& result) {
                 device.pci.c_str(), name_width, device.name.c_str(), double(device.memory_free) * 1e-9,
                 double(device.memory_total) * 1e-9);
   }
-  std::printf("\nsums: %s\n", explained(result.way));
+  std::printf("\nsums: %s\n", explained(result.way).c_str());
   print_links(result.links);
   std::printf("\n%s\n", verdict(result));
 }

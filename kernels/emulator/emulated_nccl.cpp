@@ -3,7 +3,6 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <set>
 #include <thread>
 
 #include "kernels/emulator/block.h"
@@ -14,22 +13,6 @@ namespace pleat::emulator {
 namespace {
 
 std::map<uint64_t, std::shared_ptr<World>> worlds;
-std::set<ncclComm_t> live;
-
-ncclComm& checked(ncclComm_t comm) {
-  if (!live.contains(comm)) fail("a call of NCCL with a communicator that has ended", Place::current());
-  return *comm;
-}
-
-// The call goes on until comm.unfinished() says that it has ended. One that comes before the last has ended is refused,
-// and the communicator is no good from then on.
-ncclResult_t begin(ncclComm& comm, std::function<bool()> unfinished) {
-  comm.used_early = comm.used_early || comm.unfinished;
-  if (comm.used_early) return ncclInvalidArgument;
-  if (!comm.ready || comm.finalized) return ncclInvalidUsage;
-  comm.unfinished = std::move(unfinished);
-  return ncclInProgress;
-}
 
 ncclResult_t begin_collective(ncclComm_t handle, Operation operation, const void* send, void* receive, size_t count,
                               ncclDataType_t type, cudaStream_t stream) {
@@ -37,17 +20,18 @@ ncclResult_t begin_collective(ncclComm_t handle, Operation operation, const void
   ncclComm& comm = checked(handle);
   if (type != ncclFloat32) return ncclInvalidArgument;
   ++(operation == Operation::all_gather ? nccl_state().calls.all_gathers : nccl_state().calls.all_reduces);
-  return begin(comm, [collective = Collective(comm, operation, send, receive, count), stream, looks = 0]() mutable {
-    if (++looks < 3) return false;
-    nccl_state().mutex.unlock();  // the stream may run it at once
-    enqueue_until(stream, collective);
-    nccl_state().mutex.lock();
-    return true;
-  });
+  return begin_call(comm,
+                    [collective = Collective(comm, operation, send, receive, count), stream, looks = 0]() mutable {
+                      if (++looks < 3) return false;
+                      nccl_state().mutex.unlock();  // the stream may run it at once
+                      enqueue_until(stream, collective);
+                      nccl_state().mutex.lock();
+                      return true;
+                    });
 }
 
 void end(ncclComm_t comm) {
-  live.erase(comm);
+  nccl_state().live.erase(comm);
   delete comm;
 }
 
@@ -56,6 +40,19 @@ void end(ncclComm_t comm) {
 NcclState& nccl_state() {
   static NcclState* const state = new NcclState;  // outlives the threads that abort
   return *state;
+}
+
+ncclComm& checked(ncclComm_t comm) {
+  if (!nccl_state().live.contains(comm)) fail("a call of NCCL with a communicator that has ended", Place::current());
+  return *comm;
+}
+
+ncclResult_t begin_call(ncclComm& comm, std::function<bool()> unfinished) {
+  comm.used_early = comm.used_early || comm.unfinished;
+  if (comm.used_early) return ncclInvalidArgument;
+  if (!comm.ready || comm.finalized) return ncclInvalidUsage;
+  comm.unfinished = std::move(unfinished);
+  return ncclInProgress;
 }
 
 void set_nccl_faults(const NcclFaults& new_faults) {
@@ -116,12 +113,12 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* out, int ranks, ncclUniqueId id,
   std::memcpy(&key, id.internal, sizeof key);
   if (config->blocking != 0 || rank < 0 || rank >= ranks || !worlds.contains(key)) return ncclInvalidArgument;
   ncclComm_t comm = *out = new ncclComm;
-  live.insert(comm);
+  nccl_state().live.insert(comm);
   ++nccl_state().calls.started;
   comm->rank = rank;
   comm->world = worlds[key];
   comm->world->ranks = ranks;
-  ++comm->world->joined;
+  if (++comm->world->joined == ranks) worlds.erase(key);
   comm->unfinished = [comm] {
     comm->ready = comm->world->joined == comm->world->ranks &&
                   !nccl_state().has(NcclFaults::Kind::init_fails, comm->rank) &&
@@ -155,41 +152,12 @@ ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDa
   return begin_collective(comm, Operation::all_reduce, send, receive, count, type, stream);
 }
 
-ncclResult_t ncclMemAlloc(void** memory, size_t bytes) {
-  return cudaMalloc(memory, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
-}
-ncclResult_t ncclMemFree(void* memory) { return cudaFree(memory), ncclSuccess; }
-
-ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* memory, size_t, ncclWindow_t* window, int flags) {
-  const std::lock_guard lock(nccl_state().mutex);
-  ncclComm& comm = checked(handle);
-  if (flags != NCCL_WIN_COLL_SYMMETRIC) return ncclInvalidArgument;
-  ++comm.world->registering;
-  const ncclResult_t begun = begin(comm, [&comm, memory, window] {
-    if (comm.world->registering < comm.world->ranks) return false;
-    *window = nccl_state().has(NcclFaults::Kind::no_window, comm.rank) ? nullptr : static_cast<ncclWindow_t>(memory);
-    nccl_state().calls.windows += *window != nullptr;
-    return true;
-  });
-  return begun == ncclInProgress ? ncclSuccess : begun;  // as NCCL 2.28.9 does, though it is in progress
-}
-
-ncclResult_t ncclCommWindowDeregister(ncclComm_t handle, ncclWindow_t) {
-  const std::lock_guard lock(nccl_state().mutex);
-  ncclComm& comm = checked(handle);
-  comm.used_early = comm.used_early || comm.unfinished;
-  if (comm.used_early) return ncclInvalidArgument;
-  if (!comm.ready) return ncclInvalidUsage;
-  --nccl_state().calls.windows;
-  return ncclSuccess;
-}
-
 ncclResult_t ncclCommFinalize(ncclComm_t handle) {
   const std::lock_guard lock(nccl_state().mutex);
   ncclComm& comm = checked(handle);
   ++comm.world->finalizing;
   ++nccl_state().calls.finalized;
-  return begin(comm, [&comm] {
+  return begin_call(comm, [&comm] {
     comm.finalized = comm.world->finalizing == comm.world->ranks && comm.uses.use_count() == 1;
     return comm.finalized;
   });

@@ -14,8 +14,10 @@ struct NcclFaults {
     init_fails,  // ncclSystemError
     init_never_ends,
     collective_never_ends,
-    async_error,  // ncclRemoteError; the collective does not end either
-    no_window,    // registration succeeds and gives none
+    async_error,     // ncclRemoteError; the collective does not end either
+    no_window,       // registration succeeds and gives none
+    window_refused,  // ncclInvalidUsage
+    small_team,      // ranks do not reach each other's windows
   } kind = Kind::none;
   int rank = -1;
   int after = 0;  // collectives that go well

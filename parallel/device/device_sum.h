@@ -1,6 +1,8 @@
 #pragma once
 // Sums over the ranks of what each has on its device. Every rank makes the same calls in the same order, as with a
 // Communicator, which stays what steers and what carries everything else.
+#include <string>
+
 #include "kernels/cuda/norm.h"
 #include "parallel/communicator.h"
 
@@ -32,8 +34,8 @@ class DeviceSum {
   // Whether a graph may capture the calls: they wait for no host.
   virtual bool in_stream_order() const = 0;
 
-  // "peers", "nccl", "host"; "none" for one rank.
-  virtual const char* way() const = 0;
+  // "peers", "nccl", "host"; "peers, NCCL from 4 MiB on", of a rank's message; "none" for one rank.
+  virtual std::string way() const = 0;
 };
 
 }  // namespace pleat

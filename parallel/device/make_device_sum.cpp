@@ -6,25 +6,32 @@
 #include "parallel/device/one_rank_sum.h"
 #include "parallel/device/peer_sum.h"
 #include "parallel/device/staged_sum.h"
+#include "parallel/device/sum_by_size.h"
 
 namespace pleat {
 namespace {
 
-// Through the host's memory where NCCL cannot start on a rank: the first such rank says why.
-std::unique_ptr<DeviceSum> nccl_or_host(Communicator& communicator, Reduction reduction, int64_t capacity) {
+// What NCCL gives these ranks.
+struct ByNccl {
+  std::unique_ptr<PeerMemory> windows;
   std::unique_ptr<DeviceSum> sum;
-  std::string trouble;
+};
+
+// What is made on all ranks, or nothing: then `trouble` says why on the first rank that could not. A rank that is lost
+// is another matter.
+template <class Make>
+auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) {
+  decltype(make()) made{};
+  std::string mine;
   try {
-    sum = nccl_sum(communicator, reduction, capacity);
+    made = make();
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::peer_lost) throw;
-    trouble = error.what();
+    mine = error.what();
   }
-  const int64_t first = communicator.agree_min("NCCL", trouble.empty() ? communicator.ranks() : communicator.rank());
-  if (first == communicator.ranks()) return sum;
-  if (first == communicator.rank())
-    std::fprintf(stderr, "pleat: the devices' sums go through the host's memory: %s\n", trouble.c_str());
-  return std::make_unique<StagedSum>(communicator, capacity);
+  const int64_t first = communicator.agree_min("NCCL", mine.empty() ? communicator.ranks() : communicator.rank());
+  if (first == communicator.rank()) trouble = mine;
+  return first == communicator.ranks() ? std::move(made) : decltype(make()){};
 }
 
 }  // namespace
@@ -32,12 +39,34 @@ std::unique_ptr<DeviceSum> nccl_or_host(Communicator& communicator, Reduction re
 std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity,
                                            DeviceSums which) {
   if (communicator.ranks() == 1) return std::make_unique<OneRankSum>();
-  if (which == DeviceSums::automatic || which == DeviceSums::peers) {
-    if (std::unique_ptr<DeviceSum> sum = PeerSum::make(communicator, capacity)) return sum;
-    PLEAT_REQUIRE(which == DeviceSums::automatic, "--device-sums peers: a rank's device cannot reach another's memory");
-  }
-  if (which == DeviceSums::nccl) return nccl_sum(communicator, reduction, capacity);
-  if (which == DeviceSums::automatic && has_nccl()) return nccl_or_host(communicator, reduction, capacity);
+  if (which == DeviceSums::nccl) return nccl_sum(start_nccl(communicator), reduction, capacity);
+  if (which == DeviceSums::host) return std::make_unique<StagedSum>(communicator, capacity);
+
+  const bool automatic = which == DeviceSums::automatic;
+  std::unique_ptr<DeviceSum> peers = PeerSum::make(communicator, capacity);
+  const bool by_size = automatic && SumBySize::may_help(capacity) && !PeerMemory::of_threads(communicator);
+  std::shared_ptr<NcclCommunicator> started;
+  std::string trouble;
+  if (has_nccl() && (!peers || by_size))
+    started = on_all_ranks(communicator, trouble, [&] { return start_nccl(communicator); });
+  ByNccl nccl;
+  if (started)
+    nccl = on_all_ranks(communicator, trouble, [&] {
+      ByNccl out;
+      if (!peers) out.windows = nccl_peer_memory(started, capacity);
+      const bool has_peers = peers || out.windows;
+      if (automatic && (by_size || !has_peers)) out.sum = nccl_sum(started, reduction, capacity);
+      return out;
+    });
+  if (!peers) peers = PeerSum::over(std::move(nccl.windows), communicator);
+
+  PLEAT_REQUIRE(peers || automatic, "--device-sums peers: a rank's device cannot reach another's memory");
+  if (peers && nccl.sum)
+    return SumBySize::make(communicator, std::move(peers), std::move(nccl.sum), reduction, capacity);
+  if (peers) return peers;
+  if (nccl.sum) return std::move(nccl.sum);
+  if (!trouble.empty())
+    std::fprintf(stderr, "pleat: the devices' sums go through the host's memory: %s\n", trouble.c_str());
   return std::make_unique<StagedSum>(communicator, capacity);
 }
 

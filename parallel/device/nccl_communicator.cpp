@@ -1,6 +1,7 @@
 #include "parallel/device/nccl_communicator.h"
 
 #include <nccl.h>
+#include <nccl_device.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,16 +12,22 @@
 
 #include "kernels/check.h"
 #include "parallel/device/device_inventory.h"
+#include "parallel/device/nccl_window.h"
 
 namespace pleat {
 namespace {
 
 constexpr std::chrono::seconds kAbortTakes{5};  // at most, else it is left alone
 
-std::string version() {
+// Of the library, which may be another than the one whose header was there.
+int version() {
   int code = 0;
   ncclGetVersion(&code);
-  return concat("NCCL ", code / 10000, ".", code / 100 % 100, ".", code % 100);
+  return code;
+}
+
+std::string named(int version) {
+  return concat("NCCL ", version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
 // In one line; NCCL keeps the last error of a communicator, or without one of the process.
@@ -51,17 +58,9 @@ std::string seconds(std::chrono::nanoseconds time) {
 
 NcclCommunicator::NcclCommunicator(Communicator& host) : host_(host), who_(name_me(host.rank())) {}
 
-// Delegates, so that a start that fails halfway is taken down by the destructor.
-NcclCommunicator::NcclCommunicator(Communicator& host, size_t exchange_floats) : NcclCommunicator(host) {
-  start();
-  share_memory(exchange_floats * sizeof(float));
-}
-
 NcclCommunicator::~NcclCommunicator() {
   if (comm_ != nullptr && (std::uncaught_exceptions() > 0 || !close())) abort();
-  // A device that cannot be stopped may still write there.
-  const bool stopped = !aborted_.valid() || aborted_.wait_for(kAbortTakes) == std::future_status::ready;
-  if (stopped && exchange_ != nullptr) ncclMemFree(exchange_);
+  stopped();
 }
 
 void NcclCommunicator::start() {
@@ -79,31 +78,57 @@ void NcclCommunicator::start() {
   started_ = true;
 }
 
-// A window is used by all ranks or by none.
-void NcclCommunicator::share_memory(size_t bytes) {
+void* NcclCommunicator::allocate(size_t bytes) {
   void* memory = nullptr;
-  if (ncclMemAlloc(&memory, bytes) != ncclSuccess)
-    throw Error(ErrorKind::failed, concat(who_, ": no room for ", bytes, " bytes of NCCL's on the device"));
-  exchange_ = static_cast<float*>(memory);
-#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-  const int result = settled(ncclCommWindowRegister(comm_, memory, bytes, &window_, NCCL_WIN_COLL_SYMMETRIC));
+  const bool has_room = ncclMemAlloc(&memory, bytes) == ncclSuccess;
+  const int64_t first = host_.agree_min("NCCL's memory", has_room ? host_.ranks() : host_.rank());
+  if (first == host_.ranks()) return memory;
+  if (has_room) ncclMemFree(memory);
+  throw Error(ErrorKind::failed,
+              concat(who_, ": no room for ", bytes, " bytes of NCCL's on the device of rank ", first));
+}
+
+void NcclCommunicator::open_window(void* memory, size_t bytes, ncclWindow_vidmem*& window) {
+  const int result = settled(ncclCommWindowRegister(comm_, memory, bytes, &window, NCCL_WIN_COLL_SYMMETRIC));
   const bool refused = result == ncclInvalidUsage || result == ncclInvalidArgument;
   if (!refused || state() != ncclSuccess) finish(result, "the registration of NCCL's memory");
-  const bool all = host_.agree_min("NCCL's windows", window_ != nullptr) == 1;
-  if (!all && window_ != nullptr) finish(ncclCommWindowDeregister(comm_, window_), "the end of NCCL's window");
-  if (!all) window_ = nullptr;
-#endif
+  if (host_.agree_min("NCCL's windows", window != nullptr) == 1) return;
+  finish(close_window(window), "the end of NCCL's window");
+  window = nullptr;
 }
 
-void NcclCommunicator::all_gather(cuda::StreamHandle stream, size_t count) {
+int NcclCommunicator::close_window(ncclWindow_vidmem* window) {
+  if (window != nullptr) return settled(ncclCommWindowDeregister(comm_, window));
+  return ncclSuccess;
+}
+
+// A device that cannot be stopped may still write there.
+void NcclCommunicator::give_back(void* memory, ncclWindow_vidmem* window) {
+  if (comm_ != nullptr && (std::uncaught_exceptions() > 0 || close_window(window) != ncclSuccess)) abort();
+  if (stopped()) ncclMemFree(memory);
+}
+
+// What a window is made of is NCCL's own, and may be another in another version than the kernel was compiled with.
+std::vector<void*> NcclCommunicator::addresses(ncclWindow_vidmem* window) {
+  const bool reaches_all =
+      window != nullptr && version() / 100 == NCCL_VERSION_CODE / 100 && ncclTeamLsa(comm_).nRanks == host_.ranks();
+  if (host_.agree_min("NCCL's windows", reaches_all) == 1) {
+    const cuda::Stream stream;
+    const cuda::DeviceArray<void*> there{size_t(host_.ranks())};
+    cuda::window_addresses(stream.get(), window, host_.ranks(), there.data());
+    return there.to_host(stream);
+  }
+  return {};
+}
+
+void NcclCommunicator::all_gather(cuda::StreamHandle stream, float* all, size_t count) {
   if (comm_ == nullptr) throw Error(ErrorKind::peer_lost, "");  // it has been said why
-  finish(ncclAllGather(exchange_ + size_t(host_.rank()) * count, exchange_, count, ncclFloat32, comm_, stream),
-         "an all-gather");
+  finish(ncclAllGather(all + size_t(host_.rank()) * count, all, count, ncclFloat32, comm_, stream), "an all-gather");
 }
 
-void NcclCommunicator::all_reduce(cuda::StreamHandle stream, size_t count) {
+void NcclCommunicator::all_reduce(cuda::StreamHandle stream, float* values, size_t count) {
   if (comm_ == nullptr) throw Error(ErrorKind::peer_lost, "");
-  finish(ncclAllReduce(exchange_, exchange_, count, ncclFloat32, ncclSum, comm_, stream), "an all-reduce");
+  finish(ncclAllReduce(values, values, count, ncclFloat32, ncclSum, comm_, stream), "an all-reduce");
 }
 
 void NcclCommunicator::wait(const cuda::Stream& stream) {
@@ -160,7 +185,7 @@ void NcclCommunicator::give_up(int result, const char* what) {
   const bool lost = result == ncclInProgress || (started_ && of_a_peer(ncclResult_t(result)));
   throw Error(lost ? ErrorKind::peer_lost : ErrorKind::failed,
               concat(first, first.empty() ? "" : "; ", who_, " ", where, ": ", what, " ", trouble,
-                     "; the last error of ", version(), ": ", said));
+                     "; the last error of ", named(version()), ": ", said));
 }
 
 // Tells NCCL's kernels and threads to end, and does not wait for it: NCCL waits in turn for graphs that captured its
@@ -173,11 +198,13 @@ void NcclCommunicator::abort() {
   comm_ = nullptr;
 }
 
+// Whether an abort has ended, if there is one.
+bool NcclCommunicator::stopped() const {
+  return !aborted_.valid() || aborted_.wait_for(kAbortTakes) == std::future_status::ready;
+}
+
 // The end in order: NCCL has sent all that other ranks wait for. False: it does not come to that.
 bool NcclCommunicator::close() {
-#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
-  if (window_ != nullptr && settled(ncclCommWindowDeregister(comm_, window_)) != ncclSuccess) return false;
-#endif
   if (settled(ncclCommFinalize(comm_)) != ncclSuccess || ncclCommDestroy(comm_) != ncclSuccess) return false;
   comm_ = nullptr;
   return true;

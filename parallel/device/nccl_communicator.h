@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <future>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/device.h"
 #include "parallel/communicator.h"
@@ -15,28 +16,34 @@ namespace pleat {
 
 class NcclCommunicator {
  public:
-  // Collective, for the calling thread's device. Errors here and below: see nccl_sum.h.
-  NcclCommunicator(Communicator& host, size_t exchange_floats);
+  explicit NcclCommunicator(Communicator& host);
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
+  Communicator& host() const { return host_; }
 
-  // The memory that the following calls work in, of symmetric addresses where NCCL and the devices can.
-  float* exchange() const { return exchange_; }
+  // Collective, before all else, for the calling thread's device. Errors here and below: see nccl_sum.h.
+  void start();
 
-  // exchange [ranks][count]: every rank's part gets to all; this rank's is there already.
-  void all_gather(cuda::StreamHandle stream, size_t count);
-  // exchange [count] = the sum of all ranks' values, in NCCL's order; the same bits on every rank.
-  void all_reduce(cuda::StreamHandle stream, size_t count);
+  // all [ranks][count]: every rank's part gets to all; this rank's is there already.
+  void all_gather(cuda::StreamHandle stream, float* all, size_t count);
+  // values [count] = the sum of all ranks' values, in NCCL's order; the same bits on every rank.
+  void all_reduce(cuda::StreamHandle stream, float* values, size_t count);
 
   // Until the stream has done all that was enqueued.
   void wait(const cuda::Stream& stream);
 
+  // What NcclMemory is made of. Collective are the first, which has memory on every rank, the second, whose window is
+  // nullptr on every rank where one has none, and the last, whose addresses are none where a rank cannot reach another.
+  void* allocate(size_t bytes);
+  void open_window(void* memory, size_t bytes, ncclWindow_vidmem*& window);
+  void give_back(void* memory, ncclWindow_vidmem* window);
+  std::vector<void*> addresses(ncclWindow_vidmem* window);  // [ranks]
+
  private:
-  explicit NcclCommunicator(Communicator& host);
-  void start();
-  void share_memory(size_t bytes);
+  int close_window(ncclWindow_vidmem* window);
   bool close();
   void abort();
+  bool stopped() const;
   int state() const;
   int settled(int result) const;
   void finish(int result, const char* what);
@@ -49,8 +56,6 @@ class NcclCommunicator {
   cuda::Event step_end_;
   bool started_ = false;
   ncclComm* comm_ = nullptr;  // nullptr: not started, or aborted
-  float* exchange_ = nullptr;
-  ncclWindow_vidmem* window_ = nullptr;
   std::future<int> aborted_;
 };
 

@@ -1,7 +1,7 @@
 #include "parallel/device/nccl_sum.h"
 
 #include "kernels/cuda/gathered_sum.h"
-#include "parallel/device/nccl_communicator.h"
+#include "parallel/device/nccl_memory.h"
 #include "parallel/device/sum_orders.h"
 
 namespace pleat {
@@ -9,36 +9,39 @@ namespace {
 
 class NcclSum final : public DeviceSum {
  public:
-  NcclSum(Communicator& communicator, Reduction reduction, int64_t capacity)
-      : communicator_(communicator),
+  NcclSum(std::shared_ptr<NcclCommunicator> nccl, Reduction reduction, int64_t capacity)
+      : communicator_(nccl->host()),
         reduction_(reduction),
         capacity_(capacity),
-        nccl_(communicator, size_t(communicator.ranks() * capacity)) {}
+        nccl_(std::move(nccl)),
+        memory_(nccl_, size_t(communicator_.ranks() * capacity) * sizeof(float)) {}
 
   void all_reduce(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                   const float* mine, float* out) override {
     const cuda::SumOrder& order = share(stream, name, exchange, int64_t(rows) * d, mine);
-    cuda::sum_gathered(stream, order, rows, d, nccl_.exchange(), out);
+    cuda::sum_gathered(stream, order, rows, d, buffer(), out);
   }
 
   void all_reduce_add_norm(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                            const float* mine, const float* bias, const cuda::Norm& norm, float* residual,
                            float* y) override {
     const cuda::SumOrder& order = share(stream, name, exchange, int64_t(rows) * d, mine);
-    cuda::add_gathered(stream, order, rows, d, nccl_.exchange(), bias, residual);
+    cuda::add_gathered(stream, order, rows, d, buffer(), bias, residual);
     cuda::add_norm(stream, rows, d, {}, norm, residual, y);
   }
 
   void wait(const cuda::Stream& stream) override {
     communicator_.ledger().enter("device", 0);
-    nccl_.wait(stream);
+    nccl_->wait(stream);
     communicator_.ledger().leave();
   }
 
   bool in_stream_order() const override { return true; }
-  const char* way() const override { return "nccl"; }
+  std::string way() const override { return "nccl"; }
 
  private:
+  float* buffer() const { return static_cast<float*>(memory_.get()); }
+
   // Enqueues what brings all ranks' nodes of n floats, or their sum, to this rank. Returns how to add what is then in
   // the exchange buffer.
   const cuda::SumOrder& share(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int64_t n,
@@ -56,10 +59,10 @@ class NcclSum final : public DeviceSum {
 
   const cuda::SumOrder& add(cuda::StreamHandle stream, int64_t n, const float* mine, size_t bytes) {
     if (bytes > 0)
-      cuda::copy_on_device(nccl_.exchange(), mine, bytes, stream);
+      cuda::copy_on_device(buffer(), mine, bytes, stream);
     else
-      cuda::zero(nccl_.exchange(), size_t(n) * sizeof(float), stream);
-    nccl_.all_reduce(stream, size_t(n));
+      cuda::zero(buffer(), size_t(n) * sizeof(float), stream);
+    nccl_->all_reduce(stream, buffer(), size_t(n));
     return one_sum_;
   }
 
@@ -68,8 +71,8 @@ class NcclSum final : public DeviceSum {
                                size_t bytes) {
     const cuda::SumOrder& order = orders_.of(exchange);
     const int64_t part = order.most_nodes * n;
-    cuda::copy_on_device(nccl_.exchange() + communicator_.rank() * part, mine, bytes, stream);
-    nccl_.all_gather(stream, size_t(part));
+    cuda::copy_on_device(buffer() + communicator_.rank() * part, mine, bytes, stream);
+    nccl_->all_gather(stream, buffer(), size_t(part));
     return order;
   }
 
@@ -78,18 +81,25 @@ class NcclSum final : public DeviceSum {
   const int64_t capacity_;
   const cuda::SumOrder one_sum_ = cuda::SumOrder::by_rank(1);
   SumOrders orders_;
-  NcclCommunicator nccl_;
+  const std::shared_ptr<NcclCommunicator> nccl_;
+  const NcclMemory memory_;  // [ranks][capacity]
 };
 
 }  // namespace
 
 bool has_nccl() { return true; }
 
-std::unique_ptr<DeviceSum> nccl_sum(Communicator& communicator, Reduction reduction, int64_t capacity) {
+std::shared_ptr<NcclCommunicator> start_nccl(Communicator& communicator) {
   if (const std::string why = cuda::why_no_device(); !why.empty())
     throw Error(ErrorKind::unimplemented,
                 concat("rank ", communicator.rank(), ": NCCL has no CUDA device to start on: ", why));
-  return std::make_unique<NcclSum>(communicator, reduction, capacity);
+  auto nccl = std::make_shared<NcclCommunicator>(communicator);
+  nccl->start();
+  return nccl;
+}
+
+std::unique_ptr<DeviceSum> nccl_sum(std::shared_ptr<NcclCommunicator> nccl, Reduction reduction, int64_t capacity) {
+  return std::make_unique<NcclSum>(std::move(nccl), reduction, capacity);
 }
 
 }  // namespace pleat

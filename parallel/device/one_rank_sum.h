@@ -13,7 +13,7 @@ class OneRankSum final : public DeviceSum {
                            float* y) override;
   void wait(const cuda::Stream& stream) override { stream.wait(); }
   bool in_stream_order() const override { return true; }
-  const char* way() const override { return "none"; }
+  std::string way() const override { return "none"; }
 };
 
 }  // namespace pleat

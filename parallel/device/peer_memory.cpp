@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t kFlagBytes = cuda::kAllReduceFlags * sizeof(unsigned);  // a multiple of 16
 
+int64_t rounded(int64_t capacity) { return (capacity + 3) / 4 * 4; }
+
 // Where a rank runs: a process, told from any other on this host or another one, and its device.
 struct Home {
   uint64_t token = 0;
@@ -44,10 +46,22 @@ void keep_until_the_end(std::shared_ptr<void> memory) {
 
 }  // namespace
 
-PeerMemory::Memory::Memory(int64_t capacity) : bytes(kFlagBytes + size_t(2 * capacity) * sizeof(float)) {
+size_t PeerMemory::bytes(int64_t capacity) { return kFlagBytes + 2 * size_t(rounded(capacity)) * sizeof(float); }
+
+void PeerMemory::zero_flags(void* memory) {
   const cuda::Stream stream;
-  cuda::zero(bytes.data(), kFlagBytes, stream.get());
+  cuda::zero(memory, kFlagBytes, stream.get());
   stream.wait();
+}
+
+PeerMemory::PeerMemory(int64_t capacity) : capacity_(rounded(capacity)), mine_(std::make_shared<Memory>()) {
+  mine_->bytes = cuda::DeviceArray<unsigned char>(bytes(capacity));
+  zero_flags(mine_->bytes.data());
+}
+
+PeerMemory::PeerMemory(int64_t capacity, std::span<void* const> ranks, std::shared_ptr<const void> owner)
+    : capacity_(rounded(capacity)), mine_(std::make_shared<Memory>()), owner_(std::move(owner)) {
+  for (size_t rank = 0; rank < ranks.size(); ++rank) set(int(rank), ranks[rank]);
 }
 
 bool PeerMemory::of_threads(Communicator& communicator) {
@@ -56,7 +70,6 @@ bool PeerMemory::of_threads(Communicator& communicator) {
 }
 
 std::unique_ptr<PeerMemory> PeerMemory::make(Communicator& communicator, int64_t capacity) {
-  PLEAT_ASSERT(capacity % 4 == 0, capacity, " floats");
   const auto homes = gathered(communicator, "processes", this_home());
   if (homes.size() > cuda::kMaxRanks) return nullptr;
   std::set<std::pair<uint64_t, int64_t>> processes;
@@ -73,9 +86,9 @@ std::unique_ptr<PeerMemory> PeerMemory::make(Communicator& communicator, int64_t
   return out;
 }
 
-void PeerMemory::set(int rank, unsigned char* memory) {
-  buffers_.flags[rank] = reinterpret_cast<unsigned*>(memory);
-  buffers_.exchange[rank] = reinterpret_cast<float*>(memory + kFlagBytes);
+void PeerMemory::set(int rank, void* memory) {
+  buffers_.flags[rank] = static_cast<unsigned*>(memory);
+  buffers_.exchange[rank] = reinterpret_cast<float*>(static_cast<unsigned char*>(memory) + kFlagBytes);
 }
 
 void PeerMemory::share_between_threads(Communicator& communicator) {
@@ -102,7 +115,7 @@ bool PeerMemory::share_between_processes(Communicator& communicator) {
     attempt([&] {
       if (rank == communicator.rank()) return set(rank, mine_->bytes.data());
       const auto& memory = processes_.emplace_back(std::make_unique<cuda::ImportedMemory>(handles[size_t(rank)]));
-      set(rank, static_cast<unsigned char*>(memory->get()));
+      set(rank, memory->get());
     });
   if (communicator.agree_min("peers", reaches_all && all_export) == 1) return keep_until_the_end(mine_), true;
   processes_.clear();

@@ -6,28 +6,25 @@
 #include <thread>
 
 #include "parallel/device/device_inventory.h"
-#include "parallel/device/two_shot.h"
+#include "parallel/device/measured_ways.h"
 
 namespace pleat {
 namespace {
 
 // Messages of so many bytes to read are measured, each twice the last: below the first the second wait of two
 // shots costs more than what they read less.
-constexpr int64_t kFirstMeasured = 128 << 10, kLastMeasured = 8 << 20;
-constexpr int kMeasuredWidth = 4096, kRounds = 2, kCalls = 2;
+constexpr int64_t kFirstMeasuredRead = 128 << 10, kLastMeasuredRead = 8 << 20;
 
 }  // namespace
 
-std::unique_ptr<PeerSum> PeerSum::make(Communicator& communicator, int64_t capacity) {
-  capacity = (capacity + 3) / 4 * 4;
-  std::unique_ptr<PeerMemory> memory = PeerMemory::make(communicator, capacity);
+std::unique_ptr<PeerSum> PeerSum::over(std::unique_ptr<PeerMemory> memory, Communicator& communicator) {
   if (!memory) return nullptr;
-  std::unique_ptr<PeerSum> out(new PeerSum(communicator, std::move(memory), capacity));
+  std::unique_ptr<PeerSum> out(new PeerSum(std::move(memory), communicator));
   out->measure();
   return out;
 }
 
-PeerSum::PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory, int64_t capacity)
+PeerSum::PeerSum(std::unique_ptr<PeerMemory> memory, Communicator& communicator)
     : communicator_(communicator),
       who_(name_of(communicator.rank(), this_device())),
       memory_(std::move(memory)),
@@ -38,8 +35,7 @@ PeerSum::PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory,
   side_.rank = communicator.rank();
   side_.ranks = communicator.ranks();
   side_.peers = memory_->buffers();
-  side_.capacity = capacity;
-  side_.two_shot_bytes = kNeverTwoShot;
+  side_.capacity = memory_->capacity();
   side_.counters = counters_.data();
   side_.abort = memory_->abort().on_device();
   side_.status = status_.on_device();
@@ -49,42 +45,16 @@ PeerSum::~PeerSum() {
   if (std::uncaught_exceptions() > 0) memory_->abort_waits();
 }
 
-// Both ways of one node a rank, the best of a few rounds. Where ranks share a device, memory comes and goes while none
-// of their kernels waits: either may wait for all of them.
 void PeerSum::measure() {
-  const int64_t row_bytes = side_.ranks * kMeasuredWidth * int64_t(sizeof(float));
   const cuda::SumOrder order = cuda::SumOrder::by_rank(side_.ranks);
-  const int64_t most_rows =
-      std::min({kLastMeasured / row_bytes, side_.capacity / kMeasuredWidth, int64_t(cuda::kAllReduceRows)});
-  const int64_t first_rows = std::max<int64_t>(1, kFirstMeasured / row_bytes);
-  if (first_rows > most_rows) return;
-  const cuda::Stream stream;
-  cuda::Event begin(cuda::Event::timed), end(cuda::Event::timed);
-  const cuda::DeviceArray<float> values(size_t(most_rows * kMeasuredWidth));
-  cuda::zero(values.data(), values.size() * sizeof(float), stream.get());
-  std::vector<ShotTimes> times;
-  communicator_.barrier("two shots");  // nobody allocates
-  for (int64_t rows = first_rows; rows <= most_rows; rows *= 2) {
-    const auto best = [&](int64_t two_shot_bytes) {
-      side_.two_shot_bytes = two_shot_bytes;
-      float least = 0;
-      for (int round = 0; round < kRounds; ++round) {
-        begin.record(stream);
-        for (int call = 0; call < kCalls; ++call)
-          cuda::all_reduce(stream.get(), side(), order, int(rows), kMeasuredWidth, values.data(), values.data());
-        end.record(stream);
-        wait(stream);
-        const float milliseconds = end.milliseconds_since(begin);
-        least = round == 0 ? milliseconds : std::min(least, milliseconds);
-      }
-      return least;
-    };
-    const float one_shot = best(kNeverTwoShot);
-    times.push_back({rows * row_bytes, one_shot, best(0)});
-  }
-  communicator_.barrier("two shots");  // nobody waits in a kernel
-  side_.two_shot_bytes = two_shots_from(times);
-  communicator_.broadcast("two shots", std::as_writable_bytes(std::span(&side_.two_shot_bytes, 1)));
+  const MeasuredRows measured(side_.ranks * kMeasuredWidth * int64_t(sizeof(float)), kFirstMeasuredRead,
+                              kLastMeasuredRead, side_.capacity);
+  const auto enqueue = [&](bool two_shots, const cuda::Stream& stream, int rows, float* values) {
+    side_.two_shot_bytes = two_shots ? 0 : kNever;
+    cuda::all_reduce(stream.get(), side(), order, rows, kMeasuredWidth, values, values);
+  };
+  side_.two_shot_bytes = measure_second_way(communicator_, "two shots", measured, enqueue,
+                                            [&](const cuda::Stream& stream) { wait(stream); });
 }
 
 // A look takes some 0.1 us at least: a wait does not end before the deadline, and if looks take longer, wait() ends it.

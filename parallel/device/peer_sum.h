@@ -11,9 +11,12 @@ namespace pleat {
 // here is measured at the start, and rank 0's clock decides for all.
 class PeerSum final : public DeviceSum {
  public:
-  // Collective; nullptr, on every rank, where PeerMemory::make() has none. capacity: floats of the largest message,
-  // most_nodes * rows * d, the same on all ranks.
-  static std::unique_ptr<PeerSum> make(Communicator& communicator, int64_t capacity);
+  // Collective; nullptr, on every rank, where there is no memory.
+  static std::unique_ptr<PeerSum> over(std::unique_ptr<PeerMemory> memory, Communicator& communicator);
+  // Over PeerMemory::make()'s. capacity: floats of the largest message, most_nodes * rows * d, the same on all ranks.
+  static std::unique_ptr<PeerSum> make(Communicator& communicator, int64_t capacity) {
+    return over(PeerMemory::make(communicator, capacity), communicator);
+  }
   ~PeerSum() override;  // where an error ends it, it ends the waits of this rank, of threads the others' too
   void all_reduce(cuda::StreamHandle stream, const char* name, const TreeExchange& exchange, int rows, int d,
                   const float* mine, float* out) override;
@@ -22,11 +25,11 @@ class PeerSum final : public DeviceSum {
                            float* y) override;
   void wait(const cuda::Stream& stream) override;
   bool in_stream_order() const override { return true; }
-  const char* way() const override { return "peers"; }
+  std::string way() const override { return "peers"; }
   int64_t two_shot_bytes() const { return side_.two_shot_bytes; }  // from which size on
 
  private:
-  PeerSum(Communicator& communicator, std::unique_ptr<PeerMemory> memory, int64_t capacity);
+  PeerSum(std::unique_ptr<PeerMemory> memory, Communicator& communicator);
   void measure();
   template <class Enqueue>
   void enter(const char* name, const TreeExchange& exchange, int64_t n, Enqueue enqueue);

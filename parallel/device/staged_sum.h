@@ -18,7 +18,7 @@ class StagedSum final : public DeviceSum {
                            float* y) override;
   void wait(const cuda::Stream& stream) override;
   bool in_stream_order() const override { return false; }
-  const char* way() const override { return "host"; }
+  std::string way() const override { return "host"; }
 
  private:
   Communicator& communicator_;

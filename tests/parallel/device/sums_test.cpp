@@ -3,10 +3,10 @@
 
 #include <barrier>
 
+#include "parallel/device/measured_ways.h"
 #include "parallel/device/one_rank_sum.h"
 #include "parallel/device/peer_sum.h"
 #include "parallel/device/staged_sum.h"
-#include "parallel/device/two_shot.h"
 #include "parallel/thread_communicator.h"
 #include "sums.h"
 
@@ -40,11 +40,20 @@ TEST(PeerSum, AllRanksTakeTwoShotsFromTheSameSizeOn) {
   EXPECT_EQ(from[0], from[1]);
 }
 
-TEST(TwoShot, BeginsWhereItIsFasterEverAfter) {
-  EXPECT_EQ(two_shots_from({}), kNeverTwoShot);
-  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 1, 2}, {2, 1, 1}}), kNeverTwoShot);
-  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 2, 1}, {2, 1, 2}, {4, 4, 3}, {8, 8, 4}}), 4);
-  EXPECT_EQ(two_shots_from(std::vector<ShotTimes>{{1, 2, 1}, {2, 3, 2}}), 1);
+TEST(MeasuredWays, TheSecondBeginsWhereItIsFasterEverAfter) {
+  EXPECT_EQ(second_way_from({}), kNever);
+  EXPECT_EQ(second_way_from(std::vector<WayTimes>{{1, 1, 2}, {2, 1, 1}}), kNever);
+  EXPECT_EQ(second_way_from(std::vector<WayTimes>{{1, 2, 1}, {2, 1, 2}, {4, 4, 3}, {8, 8, 4}}), 4);
+  EXPECT_EQ(second_way_from(std::vector<WayTimes>{{1, 2, 1}, {2, 3, 2}}), 1);
+}
+
+TEST(MeasuredWays, SizesGoAsFarAsMessages) {
+  EXPECT_TRUE(MeasuredRows(100, 400, 1600, 4 * kMeasuredWidth - 1).none());
+  const MeasuredRows some(100, 400, 1600, 10 * kMeasuredWidth);
+  EXPECT_EQ(std::pair(some.first, some.last), std::pair(int64_t(4), int64_t(10)));
+  EXPECT_EQ(MeasuredRows(100, 10, 1600, 100 * kMeasuredWidth).first, 1);
+  EXPECT_EQ(MeasuredRows(100, 10, 1600, 100 * kMeasuredWidth).last, 16);
+  EXPECT_EQ(MeasuredRows(1, 10, 1 << 30, int64_t(1) << 40).last, cuda::kAllReduceRows);
 }
 
 TEST(StagedSum, HasTheBitsOfTheCommunicatorsTrees) {

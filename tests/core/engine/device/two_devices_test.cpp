@@ -11,12 +11,13 @@
 namespace pleat::test {
 namespace {
 
-// Two devices: each rank takes its own, and NCCL (here the emulator's) adds.
+// Two devices: each rank takes its own, and NCCL (here the emulator's) adds, or lends its windows to peers.
 TEST(TwoDevices, RanksWithDevicesOfTheirOwnGiveTheSameBits) {
   const std::string folder = fixture("families/gpt2");
   const std::vector<float> device = on_the_device(folder, WeightFormat::f32);
   emulator::set_device_count(2);
-  EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {kChunk, 2}), device);
+  for (const DeviceSums sums : {DeviceSums::automatic, DeviceSums::nccl})
+    EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {.chunk = kChunk, .ranks = 2, .sums = sums}), device);
   emulator::set_device_count(1);
 }
 

@@ -53,7 +53,7 @@ class NcclFault : public testing::Test {
       take_devices(communicator);
       if (communicator.rank() == absent) return;
       try {
-        const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, Reduction::invariant, 2000);
+        const std::unique_ptr<DeviceSum> sum = nccl_sum(start_nccl(communicator), Reduction::invariant, 2000);
         body(communicator, *sum);
       } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::peer_lost) << error.what();

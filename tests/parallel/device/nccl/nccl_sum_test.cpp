@@ -49,7 +49,7 @@ class NcclSum : public testing::Test {
                   const std::function<void(Communicator&, DeviceSum&)>& body) {
     run_ranks(ranks, [&](Communicator& communicator) {
       take_devices(communicator);
-      const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, reduction, capacity);
+      const std::unique_ptr<DeviceSum> sum = nccl_sum(start_nccl(communicator), reduction, capacity);
       body(communicator, *sum);
     });
     const emulator::NcclCalls calls = emulator::nccl_calls();

@@ -1,15 +1,18 @@
 // The real NCCL between two processes that share one device: NCCL refuses two ranks of one host on one device, so each
 // process says that it is another host, and NCCL goes over sockets. It shows that ids, starts, windows, graphs and ends
-// work between processes; its times are a network's.
+// work between processes, and that ranks of two hosts do not take each other's windows to be in reach; its times are a
+// network's.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <string>
 
 #include "kernels/cuda/device.h"
 #include "parallel/device/nccl_sum.h"
+#include "parallel/device/peer_memory.h"
 #include "tests/parallel/device/processes.h"
 
 namespace pleat {
@@ -29,7 +32,7 @@ void expect_sum(const cuda::DeviceArray<float>& out, const cuda::Stream& stream,
 }
 
 void sum_on_one_device(Communicator& communicator, Reduction reduction) {
-  const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, reduction, kRows * kWidth);
+  const std::unique_ptr<DeviceSum> sum = nccl_sum(start_nccl(communicator), reduction, kRows * kWidth);
   const TreeExchange exchange(kRanks, kRanks);
   const cuda::Stream stream;
   cuda::DeviceArray<float> out(kRows * kWidth);
@@ -61,13 +64,32 @@ void sum_on_one_device(Communicator& communicator, Reduction reduction) {
 }
 
 // This process must not have asked for a device: it forks.
-TEST(TwoProcesses, SumOnOneDevice) {
+void run_on_two_hosts(const std::function<void(Communicator&)>& body) {
   if (const std::string why = said_by_a_process(cuda::why_no_device); !why.empty()) GTEST_SKIP() << why;
   run_processes(kRanks, [&](Communicator& communicator) {
     setenv("NCCL_HOSTID", communicator.rank() == 0 ? "pleat-test-a" : "pleat-test-b", 1);
     setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+    body(communicator);
+  });
+}
+
+TEST(TwoProcesses, SumOnOneDevice) {
+  run_on_two_hosts([](Communicator& communicator) {
     for (const Reduction reduction : {Reduction::invariant, Reduction::fast})
       sum_on_one_device(communicator, reduction);
+  });
+}
+
+TEST(TwoProcesses, AreOutOfReachOfEachOthersWindows) {
+  run_on_two_hosts([](Communicator& communicator) {
+    const std::shared_ptr<NcclCommunicator> nccl = start_nccl(communicator);
+    EXPECT_EQ(nccl_peer_memory(nccl, 64), nullptr);
+    const std::unique_ptr<DeviceSum> sum = nccl_sum(nccl, Reduction::invariant, 64);  // which it can do all the same
+    const cuda::Stream stream;
+    const cuda::DeviceArray<float> values(std::vector<float>(64, 1.5f), stream);
+    sum->all_reduce(stream.get(), "ffn", TreeExchange(kRanks, kRanks), 1, 64, values.data(), values.data());
+    sum->wait(stream);
+    EXPECT_EQ(values.to_host(stream), std::vector<float>(64, 3.0f));
   });
 }
 

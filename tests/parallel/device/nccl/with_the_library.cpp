@@ -12,7 +12,7 @@ namespace {
 std::string how_one_rank_starts(Communicator& communicator) {
   try {
     const TreeExchange exchange(32, 1);
-    const std::unique_ptr<DeviceSum> sum = nccl_sum(communicator, Reduction::invariant, 100);
+    const std::unique_ptr<DeviceSum> sum = nccl_sum(start_nccl(communicator), Reduction::invariant, 100);
     const cuda::Stream stream;
     const cuda::DeviceArray<float> values(std::vector<float>(100, 3.0f), stream), out(100);
     sum->all_reduce(stream.get(), "ffn", exchange, 2, 50, values.data(), out.data());
