@@ -20,7 +20,7 @@ struct ByNccl {
 // What is made on all ranks, or nothing: then `trouble` says why on the first rank that could not. A rank that is lost
 // is another matter.
 template <class Make>
-auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) {
+auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) -> decltype(make()) {
   decltype(make()) made{};
   std::string mine;
   try {
@@ -31,7 +31,11 @@ auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) {
   }
   const int64_t first = communicator.agree_min("NCCL", mine.empty() ? communicator.ranks() : communicator.rank());
   if (first == communicator.rank()) trouble = mine;
-  return first == communicator.ranks() ? std::move(made) : decltype(make()){};
+  if (first == communicator.ranks()) return made;
+  if constexpr (requires { made->abort(); }) {
+    if (made) made->abort();  // its end in order would wait for those that have none
+  }
+  return {};
 }
 
 }  // namespace

@@ -39,10 +39,12 @@ class NcclCommunicator {
   void give_back(void* memory, ncclWindow_vidmem* window);
   std::vector<void*> addresses(ncclWindow_vidmem* window);  // [ranks]
 
+  // Ends without the other ranks, and without waiting for NCCL.
+  void abort();
+
  private:
   int close_window(ncclWindow_vidmem* window);
   bool close();
-  void abort();
   bool stopped() const;
   int state() const;
   int settled(int result) const;
