@@ -17,8 +17,8 @@ namespace {
 
 using emulator::NcclFaults;
 
-constexpr int64_t kMeasured = 16 * 4096;      // floats of the smallest message that is measured
-constexpr std::chrono::seconds kDeadline{3};  // as long as NCCL's end takes where another rank had none
+constexpr int64_t kMeasured = 16 * 4096;       // floats of the smallest message that is measured
+constexpr std::chrono::seconds kDeadline{10};  // longer than an abort of NCCL is waited for
 
 class MakeDeviceSum : public testing::Test {
  protected:
@@ -90,7 +90,6 @@ TEST_F(MakeDeviceSum, GoesThroughTheHostWhereNcclCannotStart) {
   EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
   for (const char* part : {"go through the host's memory: rank 0 (host ", "PCI 0000:01:00.0", "NCCL's start failed"})
     EXPECT_NE(said.find(part), std::string::npos) << part << "\n in " << said;
-  EXPECT_EQ(way(DeviceSums::automatic, {NcclFaults::Kind::init_fails, 1, 0}).first, "host");
   EXPECT_THROW(way(DeviceSums::nccl, {NcclFaults::Kind::init_fails, -1, 0}), Error);
   testing::internal::GetCapturedStderr();
 }
