@@ -60,10 +60,79 @@ __global__ void __launch_bounds__(Traits::NUM_THREADS) attend(Params params, con
   }
 }
 
-// How many query heads each kv head has, or 0 where they differ or outputs do not lie side by side.
-int common_group(const PrefillWork& work, int q_heads) {
-  const int kv_heads = work.cache.kv_heads, group = work.groups.largest;
-  return group * kv_heads == q_heads && work.out_stride == int64_t(q_heads) * work.cache.head_size ? group : 0;
+// Whether all kv heads have as many query heads, and outputs lie side by side: one launch does them all.
+bool are_alike(const PrefillWork& work, int q_heads) {
+  return work.groups.largest * work.cache.kv_heads == q_heads &&
+         work.out_stride == int64_t(q_heads) * work.cache.head_size;
+}
+
+flashinfer::paged_kv_t<nv_bfloat16, int32_t> pages_of(const PrefillWork& work, const PromptTiles& tiles) {
+  const CacheBlocks& cache = work.cache;
+  const int64_t token = cache.head_size, head = kPageTokens * token, strides[] = {cache.kv_heads * head, head, token};
+  return {unsigned(cache.kv_heads),
+          kPageTokens,
+          unsigned(cache.head_size),
+          unsigned(2 * tiles.most_runs),
+          flashinfer::QKVLayout::kHND,
+          reinterpret_cast<nv_bfloat16*>(cache.keys),
+          reinterpret_cast<nv_bfloat16*>(cache.values),
+          strides,
+          const_cast<int32_t*>(work.rows.page_tables),
+          tiles.pages,
+          tiles.last_page_tokens};
+}
+
+Params params_of(const PrefillWork& work, const PromptTiles& tiles, nv_bfloat16* q, int q_heads, int group) {
+  Params params;
+  params.q = q;
+  params.paged_kv = pages_of(work, tiles);
+  params.q_indptr = params.o_indptr = tiles.rows;
+  params.o = work.out;
+  params.group_size = flashinfer::uint_fastdiv(unsigned(group));
+  params.num_qo_heads = unsigned(q_heads);
+  params.q_stride_n = q_heads * work.cache.head_size;
+  params.q_stride_h = work.cache.head_size;
+  params.window_left = -1;
+  params.sm_scale = work.scores.scale;
+  params.request_indices = tiles.requests;
+  params.qo_tile_indices = params.kv_tile_indices = tiles.indices;  // keys are not partitioned, the latter not used
+  params.kv_chunk_size_ptr = tiles.count;
+  return params;
+}
+
+template <class Tile>
+void attend_tiles(cudaStream_t stream, const PrefillWork& work, int q_heads) {
+  using Traits = typename Tile::Traits;
+  const int rows = work.rows.count, head_size = work.cache.head_size, cols = q_heads * head_size;
+  const bool alike = are_alike(work, q_heads);
+  const int group = alike ? work.groups.largest : 1;  // query heads that a block takes together
+  auto* const q = reinterpret_cast<nv_bfloat16*>(work.memory);
+  const PromptTiles tiles = PromptTiles::in(reinterpret_cast<int32_t*>(q + int64_t(rows) * cols), rows,
+                                            PromptTiles::most(rows, group, Tile::kItems));
+  launch_overlapping(prepare, {unsigned(1 + rows), kThreads, 0, stream}, work, group, Tile::kItems, tiles,
+                     reinterpret_cast<nv_bfloat162*>(q), cols / 2);
+  const auto start = [&](const Params& params, int heads, int out_heads) {
+    launch(attend<Traits>,
+           {.grid = dim3(unsigned(rows * group / Tile::kItems + kMoreBlocks), 1, unsigned(heads)),
+            .block = dim3(kWarp, Tile::kWarps),
+            .shared = sizeof(typename Traits::SharedStorage),
+            .stream = stream},
+           params, tiles.count, out_heads);
+  };
+  const Params all = params_of(work, tiles, q, q_heads, group);
+  if (alike) return start(all, work.cache.kv_heads, work.cache.kv_heads);
+  // Each query head as if it were a kv head, all those of one kv head with its keys.
+  for (int kv_head = 0; kv_head < work.cache.kv_heads; ++kv_head) {
+    const int first = work.groups.begin[kv_head], count = work.groups.begin[kv_head + 1] - first;
+    if (count == 0) continue;
+    Params params = all;
+    params.q += int64_t(first) * head_size;
+    params.o += int64_t(first) * head_size;
+    params.paged_kv.k_data += int64_t(kv_head) * all.paged_kv.stride_h;
+    params.paged_kv.v_data += int64_t(kv_head) * all.paged_kv.stride_h;
+    params.paged_kv.stride_h = 0;
+    start(params, count, int(work.out_stride / head_size));
+  }
 }
 
 }  // namespace
@@ -79,59 +148,8 @@ size_t flash_infer_work(int rows, int q_heads, int head_size) {
 }
 
 void prefill_attention_flash_infer(cudaStream_t stream, const PrefillWork& work, int q_heads) {
-  const int head_size = work.cache.head_size, kv_heads = work.cache.kv_heads, cols = q_heads * head_size;
-  PLEAT_ASSERT(work.out_stride % head_size == 0, "outputs at a distance of ", work.out_stride);
-  auto* const q = reinterpret_cast<nv_bfloat16*>(work.memory);
-  const int group = common_group(work, q_heads);
-  with_tile(head_size, [&]<class Tile>(Tile) {
-    using Traits = typename Tile::Traits;
-    const int rows = work.rows.count, most_tiles = PromptTiles::most(rows, std::max(group, 1), Tile::kItems);
-    const PromptTiles tiles = PromptTiles::in(reinterpret_cast<int32_t*>(q + int64_t(rows) * cols), rows, most_tiles);
-    launch_overlapping(prepare, {unsigned(1 + rows), kThreads, 0, stream}, work, std::max(group, 1), Tile::kItems,
-                       tiles, reinterpret_cast<nv_bfloat162*>(q), cols / 2);
-
-    const int64_t token = head_size, head = kPageTokens * token, strides[] = {kv_heads * head, head, token};
-    flashinfer::paged_kv_t<nv_bfloat16, int32_t> pages(
-        unsigned(kv_heads), kPageTokens, unsigned(head_size), unsigned(2 * tiles.most_runs),
-        flashinfer::QKVLayout::kHND, reinterpret_cast<nv_bfloat16*>(work.cache.keys),
-        reinterpret_cast<nv_bfloat16*>(work.cache.values), strides, const_cast<int32_t*>(work.rows.page_tables),
-        tiles.pages, tiles.last_page_tokens);
-    Params params;
-    params.q = q;
-    params.paged_kv = pages;
-    params.q_indptr = params.o_indptr = tiles.rows;
-    params.o = work.out;
-    params.group_size = flashinfer::uint_fastdiv(unsigned(std::max(group, 1)));
-    params.num_qo_heads = unsigned(q_heads);
-    params.q_stride_n = cols;
-    params.q_stride_h = head_size;
-    params.window_left = -1;
-    params.sm_scale = work.scores.scale;
-    params.request_indices = tiles.requests;
-    params.qo_tile_indices = params.kv_tile_indices = tiles.indices;  // keys are not partitioned, the latter not used
-    params.kv_chunk_size_ptr = tiles.count;
-    const auto start = [&](int heads, int out_heads) {
-      const unsigned blocks = unsigned(rows * std::max(group, 1) / Tile::kItems + kMoreBlocks);
-      launch(attend<Traits>,
-             {.grid = dim3(blocks, 1, unsigned(heads)),
-              .block = dim3(kWarp, Tile::kWarps),
-              .shared = sizeof(typename Traits::SharedStorage),
-              .stream = stream},
-             params, tiles.count, out_heads);
-    };
-    if (group > 0) return start(kv_heads, kv_heads);
-    // Each query head as if it were a kv head, all those of one kv head with its keys.
-    params.paged_kv.stride_h = 0;
-    for (int kv_head = 0; kv_head < kv_heads; ++kv_head) {
-      const int first = work.groups.begin[kv_head], count = work.groups.begin[kv_head + 1] - first;
-      if (count == 0) continue;
-      params.q = q + int64_t(first) * head_size;
-      params.o = work.out + int64_t(first) * head_size;
-      params.paged_kv.k_data = pages.k_data + kv_head * head;
-      params.paged_kv.v_data = pages.v_data + kv_head * head;
-      start(count, int(work.out_stride / head_size));
-    }
-  });
+  PLEAT_ASSERT(work.out_stride % work.cache.head_size == 0, "outputs at a distance of ", work.out_stride);
+  with_tile(work.cache.head_size, [&]<class Tile>(Tile) { attend_tiles<Tile>(stream, work, q_heads); });
 }
 
 }  // namespace pleat::cuda

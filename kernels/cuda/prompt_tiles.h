@@ -18,7 +18,7 @@ struct PromptTiles {
   int32_t* last_page_tokens;  // [2 most_runs] in use of the last page
   int32_t* requests;          // [most_tiles] a tile's request
   int32_t* indices;           // [most_tiles] and which of its tiles it is
-  int most_runs, most_tiles;
+  int most_runs;
 
   // Of launches of `rows` rows.  group: query heads to a kv head
   static int most(int rows, int group, int tile_items) { return rows * group / tile_items + rows; }
@@ -26,7 +26,7 @@ struct PromptTiles {
   static PromptTiles in(int32_t* memory, int rows, int most_tiles) {
     int32_t *const row = memory + 1, *const page = row + 2 * rows, *const last = page + 2 * rows + 1,
                    *const request = last + 2 * rows;
-    return {memory, row, page, last, request, request + most_tiles, rows, most_tiles};
+    return {memory, row, page, last, request, request + most_tiles, rows};
   }
 };
 

@@ -18,9 +18,9 @@ struct ByNccl {
 };
 
 // What is made on all ranks, or nothing: then `trouble` says why on the first rank that could not. A rank that is lost
-// is another matter.
-template <class Make>
-auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) -> decltype(make()) {
+// is another matter.   undo(made): where this rank could and another could not
+template <class Make, class Undo>
+auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make, Undo undo) -> decltype(make()) {
   decltype(make()) made{};
   std::string mine;
   try {
@@ -32,9 +32,7 @@ auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make) -
   const int64_t first = communicator.agree_min("NCCL", mine.empty() ? communicator.ranks() : communicator.rank());
   if (first == communicator.rank()) trouble = mine;
   if (first == communicator.ranks()) return made;
-  if constexpr (requires { made->abort(); }) {
-    if (made) made->abort();  // its end in order would wait for those that have none
-  }
+  if (mine.empty()) undo(made);
   return {};
 }
 
@@ -52,16 +50,21 @@ std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction
   std::shared_ptr<NcclCommunicator> started;
   std::string trouble;
   if (has_nccl() && (!peers || by_size))
-    started = on_all_ranks(communicator, trouble, [&] { return start_nccl(communicator); });
+    started = on_all_ranks(
+        communicator, trouble, [&] { return start_nccl(communicator); },
+        [](const std::shared_ptr<NcclCommunicator>& nccl) { abandon(*nccl); });
   ByNccl nccl;
   if (started)
-    nccl = on_all_ranks(communicator, trouble, [&] {
-      ByNccl out;
-      if (!peers) out.windows = nccl_peer_memory(started, capacity);
-      const bool has_peers = peers || out.windows;
-      if (automatic && (by_size || !has_peers)) out.sum = nccl_sum(started, reduction, capacity);
-      return out;
-    });
+    nccl = on_all_ranks(
+        communicator, trouble,
+        [&] {
+          ByNccl out;
+          if (!peers) out.windows = nccl_peer_memory(started, capacity);
+          const bool has_peers = peers || out.windows;
+          if (automatic && (by_size || !has_peers)) out.sum = nccl_sum(started, reduction, capacity);
+          return out;
+        },
+        [](const ByNccl&) {});
   if (!peers) peers = PeerSum::over(std::move(nccl.windows), communicator);
 
   PLEAT_REQUIRE(peers || automatic, "--device-sums peers: a rank's device cannot reach another's memory");

@@ -24,6 +24,9 @@ bool has_nccl();
 // Error(unimplemented) where there is no device, or no NCCL in this build.
 std::shared_ptr<NcclCommunicator> start_nccl(Communicator& communicator);
 
+// Ends it at once, where other ranks could not start: its end in order would wait for them.
+void abandon(NcclCommunicator& nccl);
+
 // Collective. Graphs that captured its calls do not outlive it, and streams with its calls have been waited for. A
 // graph captures after a first call without one: NCCL connects the ranks then.
 //   reduction  invariant: the nodes are gathered, and their trees finished; fast: where a rank has one sum at most,

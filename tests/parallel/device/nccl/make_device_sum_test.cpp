@@ -90,6 +90,7 @@ TEST_F(MakeDeviceSum, GoesThroughTheHostWhereNcclCannotStart) {
   EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
   for (const char* part : {"go through the host's memory: rank 0 (host ", "PCI 0000:01:00.0", "NCCL's start failed"})
     EXPECT_NE(said.find(part), std::string::npos) << part << "\n in " << said;
+  EXPECT_EQ(way(DeviceSums::automatic, {NcclFaults::Kind::init_fails, 1, 0}).first, "host");
   EXPECT_THROW(way(DeviceSums::nccl, {NcclFaults::Kind::init_fails, -1, 0}), Error);
   testing::internal::GetCapturedStderr();
 }
