@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/vector_ops.h"
 
 namespace pleat {

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/context.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
+enum class Isa : int;
 
 enum class Activation : uint8_t { gelu, gelu_new, relu, silu };
 

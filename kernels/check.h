@@ -1,8 +1,10 @@
 #pragma once
 // Errors and checks. Caller's fault: PLEAT_REQUIRE, a message a user can act on. Our fault: PLEAT_ASSERT.
-#include <sstream>
+#include <concepts>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace pleat {
 
@@ -25,12 +27,37 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
+// What concat() joins: text, whole numbers, others in six digits, paths in quotes. (No stream: their header is one of
+// the largest.)
+inline void append_text(std::string& to, std::string_view text) { to += text; }
+template <std::integral Number>
+void append_text(std::string& to, Number number) {
+  if constexpr (std::same_as<Number, char>)
+    to += number;
+  else
+    to += std::to_string(number);
+}
+void append_text(std::string& to, std::floating_point auto number) {
+  char digits[32];
+  to.append(digits, size_t(std::snprintf(digits, sizeof(digits), "%g", double(number))));
+}
+template <class Path>
+requires std::same_as<typename Path::string_type, std::string>
+void append_text(std::string& to, const Path& path) {
+  to += '"';
+  for (const char character : path.native()) {
+    if (character == '"' || character == '\\') to += '\\';
+    to += character;
+  }
+  to += '"';
+}
+
 // Joins its arguments as text.
 template <class... Args>
 std::string concat(const Args&... args) {
-  std::ostringstream out;
-  (out << ... << args);
-  return out.str();
+  std::string joined;
+  (append_text(joined, args), ...);
+  return joined;
 }
 
 // Runs f; an Error leaving it gets `prefix` in front: "rank 2: layer 7: ...".

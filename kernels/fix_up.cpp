@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/neuron_gather.h"
 #include "kernels/neuron_rows.h"
 #include "kernels/vector_ops.h"

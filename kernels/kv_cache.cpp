@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/vector_ops.h"
 
 namespace pleat {

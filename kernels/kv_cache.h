@@ -4,10 +4,11 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
 
 constexpr int kPageTokens = 16;
 

@@ -1,6 +1,7 @@
 #include "kernels/layer_norm.h"
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/vector_ops.h"
 
 namespace pleat {

@@ -1,8 +1,9 @@
 #pragma once
-#include "kernels/context.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
 
 // y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, row by row, mean and variance accumulated in f32 in a fixed
 // order.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/context.h"
 #include "kernels/leaf_sums.h"
 #include "kernels/low_bit_blocks.h"
 #include "kernels/low_bit_row.h"

@@ -13,13 +13,14 @@
 #include <vector>
 
 #include "kernels/buffer.h"
-#include "kernels/context.h"
 #include "kernels/dtype.h"
 #include "kernels/protected_inputs.h"
 #include "kernels/reduce_tree.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
 
 constexpr int kMaxSharedRows = 32;  // rows that share one pass over the weights
 

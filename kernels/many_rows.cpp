@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/context.h"
 #include "kernels/packed_rows.h"
 
 namespace pleat {

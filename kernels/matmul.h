@@ -12,13 +12,14 @@
 #include <vector>
 
 #include "kernels/buffer.h"
-#include "kernels/context.h"
 #include "kernels/low_bit.h"
 #include "kernels/planes.h"
 #include "kernels/reduce_tree.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
 
 enum class WeightFormat : uint8_t { f32, bf16, int8, int6, int5, int4, int3, int2, planes4, planes3, planes2 };
 int bits_of(WeightFormat format);                                            // of a code; planes: their number

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/low_bit_blocks.h"
 #include "kernels/panel_product.h"
 #include "kernels/vector_ops.h"

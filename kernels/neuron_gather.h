@@ -1,6 +1,7 @@
 #pragma once
 // The two halves of fix_up() and its relatives: products of x with gathered rows, and gathered rows added up. The
 // arithmetic is in neuron_rows.h.
+#include "kernels/context.h"
 #include "kernels/neuron_rows.h"
 
 namespace pleat {

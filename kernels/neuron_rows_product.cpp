@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/neuron_rows.h"
 #include "kernels/panel_product.h"

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/panel_product.h"

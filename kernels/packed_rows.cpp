@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/context.h"
 #include "kernels/matmul_tile.h"
 #include "kernels/vector_ops.h"
 

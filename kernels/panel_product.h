@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/context.h"
 #include "kernels/matmul.h"
 
 namespace pleat {

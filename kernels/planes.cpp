@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "kernels/leaf_sums.h"
 #include "kernels/low_bit_blocks.h"
 #include "kernels/planes_blocks.h"

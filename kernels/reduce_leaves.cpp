@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/context.h"
 #include "kernels/neuron_rows.h"
 
 namespace pleat {

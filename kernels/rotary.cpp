@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 namespace {

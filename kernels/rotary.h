@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "kernels/attention.h"
-#include "kernels/context.h"
 #include "kernels/tensor.h"
 
 namespace pleat {
+
+class Context;
 
 struct Rotary {
   std::vector<float> frequency;  // [dims / 2] radians a position

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/context.h"
 #include "kernels/vector_ops.h"
 
 namespace pleat {

@@ -1,9 +1,10 @@
 #pragma once
 // Reading memory and doing nothing else: the yardstick that bandwidth figures are given as a share of.
 #include "kernels/buffer.h"
-#include "kernels/context.h"
 
 namespace pleat {
+
+class Context;
 
 // Bytes per second at which all members of the team together read `memory` once (each its own contiguous part, with
 // software prefetch). Use sets far larger than the last-level cache.

@@ -1,4 +1,5 @@
 #include "kernels/vector_ops.h"
+#include "kernels/context.h"
 
 namespace pleat {
 

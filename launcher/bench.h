@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
+#include "kernels/context.h"
 #include "launcher/command.h"
 
 namespace pleat {

@@ -6,6 +6,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/device/device_executor.h"
 #include "kernels/attention.h"
+#include "kernels/context.h"
 #include "kernels/stream_read.h"
 #include "launcher/bench.h"
 #include "launcher/bootstrap.h"

@@ -8,6 +8,7 @@
 #include <iomanip>
 #include <set>
 #include <span>
+#include <sstream>
 
 #include "kernels/check.h"
 #include "kernels/context.h"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <sstream>
 
 #include "kernels/check.h"
 

@@ -17,7 +17,7 @@ using nlohmann::ordered_json;
 
 constexpr uint32_t kDrainingRetryMs = 1000;
 
-HttpError not_found(const std::string& path) {
+HttpError nothing_at(const std::string& path) {
   return {404, "invalid_request_error", "notFound", concat("there is nothing at ", path)};
 }
 
@@ -97,7 +97,7 @@ kj::Promise<void> Gateway::get(const std::string& path, kj::HttpService::Respons
   if (path == kModels) return models("", response);
   if (path.starts_with(std::string(kModels) + "/")) return models(path.substr(kModels.size() + 1), response);
   ++metrics.responses[404];
-  return reply(response, *headers, not_found(path));
+  return reply(response, *headers, nothing_at(path));
 }
 
 // Of one id, or of all where it is empty. There is one model, while a replica is there.
@@ -106,7 +106,7 @@ kj::Promise<void> Gateway::models(const std::string& id, kj::HttpService::Respon
   const bool known = facts && (id.empty() || facts->model == id);
   if (!known && !id.empty()) {
     ++metrics.responses[404];
-    return reply(response, *headers, not_found("/v1/models/" + id));
+    return reply(response, *headers, nothing_at("/v1/models/" + id));
   }
   ordered_json all = {{"object", "list"}, {"data", ordered_json::array()}};
   if (facts) all["data"].push_back(model_json(facts->model, start_));

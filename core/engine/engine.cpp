@@ -4,6 +4,7 @@
 
 #include "core/engine/engine_state.h"
 #include "kernels/check.h"
+#include "kernels/context.h"
 #include "parallel/host_memory.h"
 
 namespace pleat {

@@ -1,5 +1,6 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/engine.h"
+#include "kernels/context.h"
 
 namespace pleat {
 

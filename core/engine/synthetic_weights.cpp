@@ -6,6 +6,7 @@
 
 #include "core/engine/weights.h"
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "core/fold/linear_solve.h"
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 namespace {

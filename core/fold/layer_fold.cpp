@@ -6,6 +6,7 @@
 
 #include "core/engine/prompt_selection.h"
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 

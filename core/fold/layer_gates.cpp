@@ -7,6 +7,7 @@
 #include "core/fold/line_fit.h"
 #include "core/fold/sample_rows.h"
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 namespace {

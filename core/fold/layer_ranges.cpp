@@ -1,4 +1,5 @@
 #include "core/fold/layer_ranges.h"
+#include "kernels/context.h"
 
 #include <algorithm>
 

@@ -9,6 +9,7 @@
 #pragma GCC diagnostic pop
 
 #include "kernels/check.h"
+#include "kernels/context.h"
 
 namespace pleat {
 namespace {

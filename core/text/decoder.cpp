@@ -41,7 +41,7 @@ void Decoder::read(const nlohmann::json& description) {
         description.value("prepend_scheme", "always") == "never" || !json_flag(description, "add_prefix_space", true);
     if (!none) leading_spaces_ += 1;
   } else if (type != "Fuse") {
-    throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown decoder ", type));
+    throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown decoder ", type.dump()));
   }
 }
 

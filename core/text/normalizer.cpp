@@ -135,7 +135,7 @@ std::unique_ptr<Normalizer> make_normalizer(const nlohmann::json& description) {
   if (type == "NFKD") return std::make_unique<Unicode>(kStable | UTF8PROC_DECOMPOSE | kCompatible);
   if (type == "Lowercase") return std::make_unique<Lowercase>();
   if (type == "Strip") return std::make_unique<Strip>(description);
-  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown normalizer ", type));
+  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown normalizer ", type.dump()));
 }
 
 }  // namespace pleat

@@ -66,7 +66,7 @@ std::unique_ptr<PreTokenizer> make_pretokenizer(const nlohmann::json& descriptio
   if (type == "Sequence") return std::make_unique<PreTokenizerSequence>(description);
   if (type == "Metaspace") return std::make_unique<Metaspace>(description);
   if (auto split = make_split(description)) return split;
-  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown pre_tokenizer ", type));
+  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown pre_tokenizer ", type.dump()));
 }
 
 }  // namespace pleat

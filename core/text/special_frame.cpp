@@ -51,7 +51,7 @@ SpecialFrame read_special_frame(const nlohmann::json& description) {
     return {{named_id(description, "cls")}, {named_id(description, "sep")}};
   if (type == "ByteLevel") return frame;
   if (type != "Sequence")
-    throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown post_processor ", type));
+    throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown post_processor ", type.dump()));
   PLEAT_REQUIRE(description.contains("processors") && description["processors"].is_array(),
                 "tokenizer.json: a Sequence post_processor has no processors");
   for (const nlohmann::json& part : description["processors"]) {

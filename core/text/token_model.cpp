@@ -14,7 +14,7 @@ std::unique_ptr<TokenModel> make_token_model(const nlohmann::json& description, 
   const nlohmann::json type = description.value("type", nlohmann::json(description.contains("merges") ? "BPE" : ""));
   if (type == "BPE") return std::make_unique<Bpe>(description, byte_level);
   if (type == "Unigram") return std::make_unique<Unigram>(description);
-  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown model ", type));
+  throw Error(ErrorKind::unimplemented, concat("tokenizer.json asks for the unknown model ", type.dump()));
 }
 
 ByteTokens::ByteTokens(const std::unordered_map<std::string, int32_t>& vocabulary) {

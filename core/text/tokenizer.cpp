@@ -107,7 +107,7 @@ struct Tokenizer::State {
       if (token.content == content) return token.id;
     }
     const auto found = model->vocabulary().find(content.get<std::string>());
-    PLEAT_REQUIRE(found != model->vocabulary().end(), "tokenizer_config.json: ", key, " is ", content,
+    PLEAT_REQUIRE(found != model->vocabulary().end(), "tokenizer_config.json: ", key, " is ", content.dump(),
                   ", which tokenizer.json does not have");
     return found->second;
   }

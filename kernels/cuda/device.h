@@ -3,9 +3,9 @@
 // the runtime says.
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -134,12 +134,17 @@ class PinnedArray {
 // copies only from and to pinned memory of the host, which stays.
 class Graph {
  public:
-  Graph(const Stream& stream, const std::function<void()>& work);
+  template <class Work>
+  Graph(const Stream& stream, Work&& work) {
+    capture(
+        stream, [](void* context) { (*static_cast<std::remove_reference_t<Work>*>(context))(); }, (void*)&work);
+  }
   ~Graph();
   Graph(const Graph&) = delete;
   void launch(const Stream& stream) const;
 
  private:
+  void capture(const Stream& stream, void (*work)(void*), void* context);
   CUgraphExec_st* graph_ = nullptr;
 };
 

@@ -11,7 +11,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/device.h"
-#include "kernels/planes.h"
+
+namespace pleat {
+class PlanesMatrix;
+}
 
 namespace pleat::cuda {
 

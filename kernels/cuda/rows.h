@@ -5,9 +5,13 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/plane_records.h"
-#include "kernels/low_bit.h"
-#include "kernels/matmul.h"
-#include "kernels/neuron_rows.h"
+
+namespace pleat {
+class LowBitMatrix;
+class NeuronRows;
+class PackedMatrix;
+class PlanesMatrix;
+}  // namespace pleat
 
 namespace pleat::cuda {
 

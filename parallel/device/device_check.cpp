@@ -1,6 +1,7 @@
 // The part of device_inventory.h that looks at no device.
 #include <algorithm>
 #include <iomanip>
+#include <sstream>
 
 #include "kernels/check.h"
 #include "parallel/device/device_inventory.h"

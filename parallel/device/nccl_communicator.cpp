@@ -8,6 +8,7 @@
 #include <exception>
 #include <iomanip>
 #include <span>
+#include <sstream>
 #include <thread>
 
 #include "kernels/check.h"

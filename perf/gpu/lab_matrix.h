@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cuda/rows.h"
+#include "kernels/neuron_rows.h"
 #include "lab.h"
 
 namespace pleat::lab {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/context.h"
 #include "kernels/matmul.h"
 
 namespace pleat {
@@ -83,31 +84,37 @@ struct RandomWeights {
   }
 };
 
-// What the product makes of the activation k of a row: see matmul.h and low_bit.h.
-inline double activation_of(const RandomWeights& w, const float* x, int64_t k) {
-  if (w.format == WeightFormat::bf16) return to_f32(to_bf16(x[k]));
-  if (!is_low_bit(w.format)) return x[k];
-  const int64_t begin = k / kGroup * kGroup;
-  float highest = 0;
-  for (int64_t i = begin; i < std::min(begin + kGroup, w.inputs); ++i) highest = std::max(highest, std::fabs(x[i]));
-  const float s = highest / 127;
-  return double(s) * std::nearbyint(x[k] / s);
+// What the product makes of x [rows, inputs]: see matmul.h and low_bit.h.
+inline std::vector<double> activations_of(const RandomWeights& w, std::vector<float> x) {
+  if (w.format == WeightFormat::bf16)
+    for (float& value : x) value = to_f32(to_bf16(value));
+  std::vector<double> activations(x.begin(), x.end());
+  if (!is_low_bit(w.format)) return activations;
+  for (size_t row = 0; row < x.size(); row += size_t(w.inputs))
+    for (int64_t first = 0; first < w.inputs; first += kGroup) {
+      const size_t begin = row + size_t(first), end = row + size_t(std::min(first + kGroup, w.inputs));
+      float highest = 0;
+      for (size_t i = begin; i < end; ++i) highest = std::max(highest, std::fabs(x[i]));
+      const float s = highest / 127;
+      for (size_t i = begin; i < end; ++i) activations[i] = double(s) * std::nearbyint(x[i] / s);
+    }
+  return activations;
 }
 
-// Output n of the inputs [begin, end) and how far an f32 sum of those terms may be from it: every term passes through
-// at most one rounding for each addition after it, besides those of its own product, of a scale and of `additions`
-// more. Low-bit: minimum and code are summed apart.
+// Output n of a row's activations, of the inputs [begin, end), and how far an f32 sum of those terms may be from it:
+// every term passes through at most one rounding for each addition after it, besides those of its own product, of a
+// scale and of `additions` more. Low-bit: minimum and code are summed apart.
 struct Expected {
   double value = 0, tolerance = 0;
 };
-inline Expected expect(const RandomWeights& w, const float* x, int64_t n, int64_t begin, int64_t end, int additions) {
+inline Expected expect(const RandomWeights& w, const double* activations, int64_t n, int64_t begin, int64_t end,
+                       int additions) {
   double value = 0, magnitude = 0;
   for (int64_t k = begin; k < end; ++k) {
-    const double activation = activation_of(w, x, k);
-    const double term = activation * double(w.values[k * w.outputs + n]);
+    const double term = activations[k] * double(w.values[k * w.outputs + n]);
     value += term;
     magnitude += std::abs(term);
-    if (is_low_bit(w.format)) magnitude += 2 * std::abs(activation);
+    if (is_low_bit(w.format)) magnitude += 2 * std::abs(activations[k]);
   }
   return {value, (magnitude + 1) * double(end - begin + 3 + additions) * 0x1p-23};
 }

@@ -46,12 +46,13 @@ TEST(MatmulNodes, EveryNodeIsTheSumOfItsLeaves) {
         const std::vector<TreeNode> nodes = cover(leaves, 3, leaves);
         for (int64_t rows : {1, 5, 29}) {
           const std::vector<float> x = random_floats(rows * inputs, 7);
+          const std::vector<double> activations = activations_of(w, x);
           const std::vector<float> out = nodes_of(ctx, x, rows, w.packed, 0, nodes);
           for (size_t i = 0; i < out.size(); ++i) {
             const TreeNode& node = nodes[i / (rows * kOutputs)];
             const int64_t row = int64_t(i) / kOutputs % rows;
             const Expected expected =
-                expect(w, &x[row * inputs], i % kOutputs, offsets[node.begin], offsets[node.end], 6);
+                expect(w, &activations[row * inputs], i % kOutputs, offsets[node.begin], offsets[node.end], 6);
             ASSERT_NEAR(out[i], expected.value, expected.tolerance)
                 << name_of(isa) << " " << name_of(format) << " " << i;
           }
@@ -157,10 +158,11 @@ TEST(MatmulNodes, ProtectedInputsAreMultipliedInBf16AndLeftOutOfTheScales) {
           x[row * inputs + input] *= 1000;
           ordinary[row * inputs + input] = 0;
         }
+      const std::vector<double> activations = activations_of(w, ordinary);
       const std::vector<float> out = nodes_of(ctx, x, 40, w.packed, 0, {{0, 2}, {2, 4}});
       for (size_t i = 0; i < out.size(); ++i) {
         const int64_t node = int64_t(i) / (40 * kOutputs), row = int64_t(i) / kOutputs % 40, n = int64_t(i) % kOutputs;
-        const Expected rest = expect(w, &ordinary[row * inputs], n, node * 128, node == 0 ? 128 : inputs, 8);
+        const Expected rest = expect(w, &activations[row * inputs], n, node * 128, node == 0 ? 128 : inputs, 8);
         double loud = 0;
         for (int k = 0; k < 2; ++k)
           if (node == 0) loud += double(x[row * inputs + protected_inputs[k]]) * double(to_f32(kept[n * 2 + k]));

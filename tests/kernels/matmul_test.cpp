@@ -19,9 +19,10 @@ TEST(Matmul, EqualsPlainLoopsForEveryFormatSizeAndInstructionSet) {
           const std::vector<float> bias = random_floats(outputs, 5);
           for (int64_t rows : {1, 2, 5, 12, 13, 33}) {
             const std::vector<float> x = random_floats(rows * inputs, 7);
+            const std::vector<double> activations = activations_of(w, x);
             const std::vector<float> y = matmul_of(ctx, x, rows, w.packed, bias.data());
             for (int64_t i = 0; i < rows * outputs; ++i) {
-              const Expected expected = expect(w, &x[i / outputs * inputs], i % outputs, 0, inputs, 2);
+              const Expected expected = expect(w, &activations[i / outputs * inputs], i % outputs, 0, inputs, 2);
               ASSERT_NEAR(y[i], expected.value + bias[i % outputs], expected.tolerance)
                   << name_of(isa) << " " << name_of(format) << " [" << rows << ", " << inputs << "] x [" << inputs
                   << ", " << outputs << "] at " << i;

@@ -8,6 +8,8 @@
 #include <random>
 #include <set>
 
+#include "kernels/context.h"
+
 namespace pleat {
 namespace {
 

@@ -87,7 +87,7 @@ TEST(FoldQuality, AQuarterOfTheBytesStaysWithinTwoPercentOfDenseAndTheFoldIsWhat
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
   options.out = out;
   options.reduction = 0.75;
-  options.max_tokens = 32768;
+  options.max_tokens = 16384;
   options.threads = 2;
   options.oversubscribed = true;
   const FoldReport report = fold_model(options);

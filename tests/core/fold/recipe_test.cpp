@@ -16,6 +16,7 @@
 #include "core/fold/option_meter.h"
 #include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
+#include "tests/core/fold/folded_models.h"
 
 namespace pleat {
 namespace {
@@ -98,13 +99,13 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
   EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
 }
 
-constexpr const char* kModel = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
+constexpr const char* kEmbedded = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
 
 TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
-  DenseModel model(kModel, 2, true);
-  const Checkpoint checkpoint = Checkpoint::open(kModel);
+  DenseModel model(kEmbedded, 2, true);
+  const Checkpoint checkpoint = Checkpoint::open(kEmbedded);
   const std::vector<Window> windows =
-      spread_windows(Tokenizer::open(kModel), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256);
+      spread_windows(Tokenizer::open(kEmbedded), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256);
   OptionMeter meter(model, windows);
   for (const int layer : {0, 3, 5}) {
     const FfnTensors ffn = read_ffn(checkpoint, model.blueprint(), layer);
@@ -119,12 +120,12 @@ TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
   }
 }
 
-TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
+void search_and_use_again(bool gated) {
   const fs::path out = fs::temp_directory_path() / ("pleat_budget_test." + std::to_string(getpid()));
   fs::remove_all(out);
   fs::create_directory(out);
   FoldOptions options;
-  options.model = kModel;
+  options.model = test::Models::dense(gated);
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
   options.out = out / "first";
   options.max_tokens = 1024;
@@ -139,7 +140,7 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   EXPECT_EQ(report.kl, report.budget->chose_plain ? report.budget->plain->measured : report.budget->mixed.measured);
 
   // The table of budgets is the same search again: its 20% is this recipe, and more bytes never cost more.
-  const Blueprint blueprint = read_blueprint(Checkpoint::open(kModel));
+  const Blueprint blueprint = read_blueprint(Checkpoint::open(options.model));
   const std::vector<BudgetRow> table =
       budget_table(RecipeSearch::read(out / "first" / "options.json", blueprint.layers, blueprint.gated),
                    dense_ffn_bytes(blueprint));
@@ -171,6 +172,10 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   fs::remove_all(out);
 }
 
+TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
+  for (const bool gated : {false, true}) search_and_use_again(gated);
+}
+
 TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
   const fs::path out = fs::temp_directory_path() / ("pleat_input_test." + std::to_string(getpid()));
   std::string option;
@@ -178,7 +183,7 @@ TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
     option += std::string(layer ? "," : "") + R"([{"recipe":{"selection":"all"},"read":[-1,1,1],"stored":1,"kl":0.1}])";
   const File negative("{\"layers\":[" + option + "]}");
   FoldOptions options;
-  options.model = kModel;
+  options.model = kEmbedded;
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
   options.out = out;
   options.max_tokens = 2048;

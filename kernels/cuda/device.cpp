@@ -113,12 +113,12 @@ void zero(void* to, size_t bytes, StreamHandle stream) {
   check(cudaMemsetAsync(to, 0, bytes, stream), "the device's memory was not cleared");
 }
 
-Graph::Graph(const Stream& stream, const std::function<void()>& work) {
+void Graph::capture(const Stream& stream, void (*work)(void*), void* context) {
   check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "a capture did not begin");
   unsaid = {};
   cudaGraph_t graph = nullptr;
   try {
-    work();
+    work(context);
   } catch (...) {
     cudaStreamEndCapture(stream.get(), &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);

@@ -1,4 +1,4 @@
-// In place of blas_lt.cu where the toolkit has no cuBLASLt.
+// In place of blas_lt.cpp where the toolkit has no cuBLASLt.
 #include "kernels/cuda/blas_lt.h"
 
 namespace pleat::cuda {

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "kernels/cuda/in_shares.h"
-#include "kernels/low_bit_row.h"
+#include "kernels/neuron_rows.h"
 
 namespace pleat::cuda {
 namespace {
