@@ -33,7 +33,8 @@ void add_rank_flags(CLI::App& app, CommonOptions& options) {
       ->capture_default_str();
   app.add_option("--device-sums", options.device_sums,
                  "What --device cuda sums over: the devices' own memory (peers), NCCL or the host's memory; auto: the "
-                 "first of them that there is, with NCCL for sizes where it was faster than peers at the start")
+                 "first of them that there is, with NCCL for sizes where it was faster than peers at the start; a job "
+                 "that NCCL's start ends, because it hangs, may do without it by peers or host")
       ->check(CLI::IsMember({"auto", "peers", "nccl", "host"}))
       ->capture_default_str();
   app.add_option("--step-timeout", options.step_timeout,

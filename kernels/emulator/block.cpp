@@ -131,8 +131,10 @@ Block::Block(const Grid& grid, uint3 index)
       live_(unsigned(threads_.size())),
       random_(schedule_seed * 0x9E3779B97F4A7C15ull + 1),
       dynamic_shared_(grid.dynamic_shared > 0 ? allocate_guarded(grid.dynamic_shared) : nullptr, free_guarded),
-      warp_order_((threads_.size() + 31) / 32),
-      warp_syncs_(threads_.size()) {}
+      warp_syncs_(threads_.size()),
+      warps_((threads_.size() + 31) / 32) {
+  if (const size_t lanes = threads_.size() % 32; lanes > 0) warps_.back().ended = ~0u << lanes;
+}
 
 void Block::run(const std::function<void()>& body) {
   catch_faults();
@@ -178,7 +180,10 @@ void Block::run_thread(Thread& thread, const std::function<void()>& body) {
   end(thread);
 }
 
-unsigned& Block::ready(size_t place) { return ready_[(first_ready_ + place) % ready_.size()]; }
+unsigned& Block::ready(size_t place) {
+  const size_t at = first_ready_ + place;
+  return ready_[at < ready_.size() ? at : at - ready_.size()];
+}
 
 Thread* Block::next_ready() {
   if (ready_count_ == 0) return nullptr;
@@ -189,7 +194,7 @@ Thread* Block::next_ready() {
     std::swap(ready(0), ready(random_ % ready_count_));
   }
   Thread& next = threads_[ready(0)];
-  first_ready_ = (first_ready_ + 1) % ready_.size();
+  if (++first_ready_ == ready_.size()) first_ready_ = 0;
   --ready_count_;
   return &next;
 }
@@ -259,7 +264,7 @@ void Block::warp_together(WarpWork work, void* mine, Place place) {
 uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Place place, WarpWork work) {
   Thread& me = current();
   if ((mask >> me.lane() & 1) == 0) fail("a warp operation's mask leaves out the lane that calls it", place);
-  char* const order = &warp_order_[me.warp()][warp_syncs_[me.number] % 2];
+  char* const order = &warps_[me.warp()].order[warp_syncs_[me.number] % 2];
   const bool orders_memory = op == WarpOp::synchronise;
   if (orders_memory) {
     ++warp_syncs_[me.number];
@@ -272,6 +277,7 @@ uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned sourc
   me.value = value;
   me.source = source;
   me.work = work;
+  warps_[me.warp()].waiting |= 1u << me.lane();
   try_warp_op(me);
   wait(me);
   if (orders_memory) happens_after(order);
@@ -280,15 +286,16 @@ uint64_t Block::warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned sourc
 
 // Ends the operation of `thread` if all lanes of its mask have come.
 void Block::try_warp_op(Thread& thread) {
-  const unsigned first = thread.warp() * 32;
+  Warp& warp = warps_[thread.warp()];
+  if ((thread.mask & warp.ended) != 0) fail("a warp operation's mask names a lane that has ended", thread.place);
+  if ((thread.mask & ~warp.waiting) != 0) return;
+  warp.waiting &= ~thread.mask;
+  Thread* const lanes = &threads_[thread.warp() * 32];
   unsigned votes = 0;
   WarpOffers offered{};
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((thread.mask >> lane & 1) == 0) continue;
-    if (first + lane >= threads_.size() || threads_[first + lane].state == Thread::State::ended)
-      fail("a warp operation's mask names a lane that has ended", thread.place);
-    const Thread& other = threads_[first + lane];
-    if (other.state != Thread::State::in_warp_op) return;
+    const Thread& other = lanes[lane];
     if (other.mask != thread.mask || other.op != thread.op || other.work != thread.work) {
       char what[160];
       std::snprintf(what, sizeof what,
@@ -302,7 +309,7 @@ void Block::try_warp_op(Thread& thread) {
   if (thread.op == WarpOp::together) thread.work(offered);
   for (unsigned lane = 0; lane < 32; ++lane) {
     if ((thread.mask >> lane & 1) == 0) continue;
-    Thread& other = threads_[first + lane];
+    Thread& other = lanes[lane];
     if (other.op == WarpOp::shuffle) {
       if ((other.mask >> other.source & 1) == 0) fail("a shuffle reads from a lane outside of its mask", other.place);
       other.value = offered[other.source];
@@ -319,6 +326,7 @@ void Block::try_warp_op(Thread& thread) {
 void Block::end(Thread& thread) {
   thread.state = Thread::State::ended;
   --live_;
+  warps_[thread.warp()].ended |= 1u << thread.lane();
   const unsigned first = thread.warp() * 32;
   for (unsigned lane = 0; lane < 32 && first + lane < threads_.size(); ++lane) {
     const Thread& other = threads_[first + lane];

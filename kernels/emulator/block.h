@@ -113,7 +113,7 @@ class Block {
   void try_warp_op(Thread& thread);
   void wait(Thread& thread);
   void make_ready(Thread& thread);
-  unsigned& ready(size_t place);  // of those that are ready, in the order they came
+  unsigned& ready(size_t place);  // of those that are ready, in the order they came; place < the block's threads
   Thread* next_ready();
   [[noreturn]] void report_deadlock();
 
@@ -136,9 +136,13 @@ class Block {
   // and odd number apart, or a fast thread's next barrier would order a slow one's last), and the same of each warp.
   char begin_order_ = 0, end_order_ = 0;
   char barrier_order_[2] = {};
-  std::vector<std::array<char, 2>> warp_order_;
   unsigned barriers_ = 0;
-  std::vector<unsigned> warp_syncs_;
+  std::vector<unsigned> warp_syncs_;  // of each thread
+  struct Warp {
+    unsigned waiting = 0, ended = 0;  // lanes in a warp operation; lanes that have ended or never were
+    char order[2] = {};
+  };
+  std::vector<Warp> warps_;
 };
 
 constexpr size_t kSharedGuard = 64;  // bytes before and behind a __shared__ array

@@ -31,7 +31,7 @@ Backend device_backend() {
 }
 
 double device_copy_bandwidth() {
-  const size_t bytes = size_t(std::min(int64_t(1) << 30, cuda::device_info().memory_free / 4));
+  const size_t bytes = size_t(std::min(int64_t(1) << 30, cuda::device_info().memory_free / 32));
   return cuda::copy_bandwidth(cuda::Stream(), bytes);
 }
 
