@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <iomanip>
 #include <set>
 #include <span>
@@ -53,6 +53,7 @@ std::vector<RankReport> introduce(Communicator& communicator) {
   communicator.all_gather("preflight", std::as_bytes(std::span(&mine, 1)), counts,
                           reinterpret_cast<std::byte*>(cards.data()));
   std::vector<RankReport> reports;
+  reports.reserve(cards.size());
   for (const Card& card : cards) {
     reports.push_back({card.host, card.pid, card.cores, card.host_cores, card.threads, name_of(Isa(card.isa)),
                        card.memory_total, card.memory_free});
@@ -140,9 +141,8 @@ bool same_bits(Communicator& communicator, const SumOfRanks& sum_of_ranks, bool 
   from_zero = sum;
   communicator.broadcast("preflight", std::as_writable_bytes(std::span(from_zero)));
   const std::vector<float> alone = node_sum(leaves, {0, kVirtualShards});
-  const auto equal = [&](const std::vector<float>& other) {
-    return std::memcmp(sum.data(), other.data(), n * sizeof(float)) == 0;
-  };
+  const auto bits = [](float value) { return std::bit_cast<uint32_t>(value); };
+  const auto equal = [&](const std::vector<float>& other) { return std::ranges::equal(sum, other, {}, bits, bits); };
   return communicator.agree_min("preflight", (in_any_order || equal(alone)) && equal(from_zero)) == 1;
 }
 

@@ -24,7 +24,7 @@ void prefill_attention_plain(cudaStream_t stream, const KvCache& cache, const Pr
 bool suits_tensor_cores(const KvCache& cache);
 void prefill_attention_tensor(cudaStream_t stream, const KvCache& cache, const PrefillWork& work);
 
-// By FlashInfer's headers; no_flash_infer.cpp stands in where they are not there.
+// By FlashInfer's headers; no_flash_infer.cu stands in where they are not there.
 size_t flash_infer_work(int rows, int q_heads, int head_size);  // floats
 void prefill_attention_flash_infer(cudaStream_t stream, const PrefillWork& work, int q_heads);
 

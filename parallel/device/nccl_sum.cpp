@@ -100,8 +100,9 @@ std::shared_ptr<NcclCommunicator> start_nccl(Communicator& communicator) {
 
 void abandon(NcclCommunicator& nccl) { nccl.abort(); }
 
-std::unique_ptr<DeviceSum> nccl_sum(std::shared_ptr<NcclCommunicator> nccl, Reduction reduction, int64_t capacity) {
-  return std::make_unique<NcclSum>(std::move(nccl), reduction, capacity);
+std::unique_ptr<DeviceSum> nccl_sum(const std::shared_ptr<NcclCommunicator>& nccl, Reduction reduction,
+                                    int64_t capacity) {
+  return std::make_unique<NcclSum>(nccl, reduction, capacity);
 }
 
 }  // namespace pleat

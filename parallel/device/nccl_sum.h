@@ -32,10 +32,11 @@ void abandon(NcclCommunicator& nccl);
 //   reduction  invariant: the nodes are gathered, and their trees finished; fast: where a rank has one sum at most,
 //              NCCL adds in an order of its own, the same bits on every rank
 //   capacity   floats of the largest message of a rank: exchange.most_nodes * rows * d
-std::unique_ptr<DeviceSum> nccl_sum(std::shared_ptr<NcclCommunicator> nccl, Reduction reduction, int64_t capacity);
+std::unique_ptr<DeviceSum> nccl_sum(const std::shared_ptr<NcclCommunicator>& nccl, Reduction reduction,
+                                    int64_t capacity);
 
 // Collective: a PeerMemory in windows of NCCL's, between processes that CUDA IPC does not reach and hosts that NVLink
 // joins. nullptr, on every rank, where NCCL has no windows or a rank is out of another's reach.
-std::unique_ptr<PeerMemory> nccl_peer_memory(std::shared_ptr<NcclCommunicator> nccl, int64_t capacity);
+std::unique_ptr<PeerMemory> nccl_peer_memory(const std::shared_ptr<NcclCommunicator>& nccl, int64_t capacity);
 
 }  // namespace pleat

@@ -16,7 +16,7 @@ std::shared_ptr<NcclCommunicator> start_nccl(Communicator&) {
 
 // Nothing has started that could be given to these.
 void abandon(NcclCommunicator&) {}
-std::unique_ptr<DeviceSum> nccl_sum(std::shared_ptr<NcclCommunicator>, Reduction, int64_t) { return nullptr; }
-std::unique_ptr<PeerMemory> nccl_peer_memory(std::shared_ptr<NcclCommunicator>, int64_t) { return nullptr; }
+std::unique_ptr<DeviceSum> nccl_sum(const std::shared_ptr<NcclCommunicator>&, Reduction, int64_t) { return nullptr; }
+std::unique_ptr<PeerMemory> nccl_peer_memory(const std::shared_ptr<NcclCommunicator>&, int64_t) { return nullptr; }
 
 }  // namespace pleat
