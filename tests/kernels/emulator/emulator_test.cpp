@@ -258,6 +258,14 @@ __global__ void a_lane_has_left() {
   __shfl_xor_sync(~0u, 1.0f, 1);
 }
 __global__ void outside_the_mask() { __shfl_sync(threadIdx.x < 16 ? 0xffffu : 0xffff0000u, 1, 20); }
+__global__ void a_first_lane_has_left() {
+  if (threadIdx.x > 0) __syncwarp();
+}
+__global__ void all_of_a_warp() { __ballot_sync(~0u, 1); }
+// Lane 0 waits for lane 1 alone, which waits for lane 2 too.
+__global__ void different_masks() {
+  if (threadIdx.x < 3) __ballot_sync(threadIdx.x == 0 ? 3u : 7u, 1);
+}
 __global__ void different_operations() {
   if (threadIdx.x % 2 == 0)
     __syncwarp();
@@ -308,7 +316,10 @@ TEST_F(EmulatorDeathTest, DivergentBarriersAreNamed) {
 TEST_F(EmulatorDeathTest, WarpOperationsWithoutTheirLanesAreNamed) {
   EXPECT_DEATH(launch(a_lane_has_left, {1, 32}), "names a lane that has ended .*block 0,0,0, thread");
   EXPECT_DEATH(launch(outside_the_mask, {1, 32}), "a shuffle reads from a lane outside of its mask");
+  EXPECT_DEATH(launch(a_first_lane_has_left, {1, 32}), "names a lane that has ended .*block 0,0,0, thread 1");
+  EXPECT_DEATH(launch(all_of_a_warp, {1, 20}), "names a lane that has ended .*block 0,0,0, thread 0");
   EXPECT_DEATH(launch(different_operations, {1, 32}), "meet in different warp operations");
+  EXPECT_DEATH(launch(different_masks, {1, 32}), "lanes 2 and 0 meet in different warp operations or with different");
 }
 
 TEST_F(EmulatorDeathTest, AccessesOutOfBoundsAreNamed) {
