@@ -4,15 +4,14 @@
 
 #include <condition_variable>
 #include <cstring>
-#include <iomanip>
 #include <mutex>
 #include <optional>
-#include <sstream>
 #include <thread>
 
 #include "kernels/check.h"
 #include "parallel/cores.h"
 #include "parallel/mpi_messages.h"
+#include "parallel/one_decimal.h"
 #include "parallel/shared_exchange.h"
 #include "parallel/shared_memory.h"
 
@@ -42,10 +41,9 @@ class StartDeadline {
           std::unique_lock lock(mutex_);
           // Rank 0 speaks first, and its end ends the others.
           if (done_.wait_for(lock, timeout + (rank > 0 ? kTurn : 0ms), [this] { return over_; })) return;
-          std::ostringstream text;
-          text << "pleat: rank " << rank << " (pid " << getpid() << ") waited " << std::fixed << std::setprecision(1)
-               << double(timeout.count()) / 1000 << " s for the other ranks to start\n";
-          const std::string line = text.str();
+          const std::string line =
+              concat("pleat: rank ", rank, " (pid ", getpid(), ") waited ", one_decimal(double(timeout.count()) / 1000),
+                     " s for the other ranks to start\n");
           [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
           _exit(exit_code);
         }) {}

@@ -4,10 +4,9 @@
 #include <time.h>
 
 #include <algorithm>
-#include <iomanip>
-#include <sstream>
 
 #include "kernels/check.h"
+#include "parallel/one_decimal.h"
 
 namespace pleat {
 namespace {
@@ -83,10 +82,9 @@ std::string Watch::describe_late(int peer) const {
 
 void Watch::blame(int peer, int64_t start_ns) const {
   take_the_word();
-  std::ostringstream text;
-  text << describe_late(peer) << "; rank " << rank_ << " waited " << std::fixed << std::setprecision(1)
-       << double(steady_ns() - start_ns) * 1e-9 << " s " << describe(*peers_[rank_].ledger);
-  throw Error(ErrorKind::peer_lost, text.str());
+  throw Error(ErrorKind::peer_lost,
+              concat(describe_late(peer), "; rank ", rank_, " waited ",
+                     one_decimal(double(steady_ns() - start_ns) * 1e-9), " s ", describe(*peers_[rank_].ledger)));
 }
 
 }  // namespace pleat

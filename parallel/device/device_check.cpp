@@ -1,21 +1,16 @@
 // The part of device_inventory.h that looks at no device.
 #include <algorithm>
-#include <iomanip>
-#include <sstream>
 
 #include "kernels/check.h"
 #include "parallel/device/device_inventory.h"
+#include "parallel/one_decimal.h"
 
 namespace pleat {
 namespace {
 
 constexpr double kLeastShare = 0.9;  // of the largest free memory
 
-std::string gib(int64_t bytes) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << double(bytes) / (1 << 30) << " GiB";
-  return text.str();
-}
+std::string gib(int64_t bytes) { return one_decimal(double(bytes) / (1 << 30)) + " GiB"; }
 
 std::string kind_of(const cuda::DeviceInfo& device) {
   return concat(device.name, " (", device.major, ".", device.minor, ")");

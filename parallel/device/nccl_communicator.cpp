@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
-#include <iomanip>
 #include <span>
-#include <sstream>
 #include <thread>
 
 #include "kernels/check.h"
 #include "parallel/device/device_inventory.h"
 #include "parallel/device/nccl_window.h"
+#include "parallel/one_decimal.h"
 
 namespace pleat {
 namespace {
@@ -49,11 +48,7 @@ std::string name_me(int rank) {
 
 bool of_a_peer(ncclResult_t result) { return result == ncclRemoteError || result == ncclSystemError; }
 
-std::string seconds(std::chrono::nanoseconds time) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << double(time.count()) * 1e-9 << " s";
-  return text.str();
-}
+std::string seconds(std::chrono::nanoseconds time) { return one_decimal(double(time.count()) * 1e-9) + " s"; }
 
 }  // namespace
 
