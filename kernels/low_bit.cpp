@@ -22,16 +22,6 @@ template <class Visit>
   }
 }
 
-// Where a plane of `width` bits keeps the code of an output of the block for an input of the group.
-struct Place {
-  int byte, shift;
-  Place(int width, int output, int input) {
-    const int parts = 8 / width, quad = input / 4;
-    byte = quad / parts * 64 + output * 4 + input % 4;
-    shift = quad % parts * width;
-  }
-};
-
 // An output's 64 codes of a group: four inputs are a word of each plane.
 template <int bits>
 void store(const uint8_t (&codes)[kGroup], int output, uint8_t* group) {
@@ -49,13 +39,21 @@ void store(const uint8_t (&codes)[kGroup], int output, uint8_t* group) {
   });
 }
 
-unsigned load(const uint8_t* group, int bits, int output, int input) {
-  unsigned code = 0;
+// The other way.
+template <int bits>
+void load(const uint8_t* group, int output, uint8_t (&codes)[kGroup]) {
+  uint32_t quads[kGroup / 4] = {};
   for_planes(bits, [&](int width, int first, int offset) {
-    const Place place(width, output, input);
-    code |= (unsigned(group[offset + place.byte]) >> place.shift & ((1u << width) - 1)) << first;
+    const int parts = 8 / width;
+    const uint32_t mask = ((1u << width) - 1) * 0x01010101u;
+    const uint8_t* from = group + offset + output * 4;
+    for (uint32_t* quad = quads; quad < std::end(quads); quad += parts, from += 4 * kOutputBlock) {
+      uint32_t word;
+      std::memcpy(&word, from, sizeof word);
+      for (int part = 0; part < parts; ++part) quad[part] |= (word >> part * width & mask) << first;
+    }
   });
-  return code;
+  std::memcpy(codes, quads, sizeof quads);
 }
 
 }  // namespace
@@ -93,10 +91,11 @@ void LowBitMatrix::pack(int64_t output, int64_t rows, const uint8_t* codes, cons
   }
 }
 
-unsigned LowBitMatrix::code(int64_t output, int64_t input) const {
-  const uint8_t* const codes = LowBitAccess::codes(*this, output / kOutputBlock);
-  return load(codes + input / kGroup * LowBitAccess::group_bytes(*this), bits_, int(output % kOutputBlock),
-              int(input % kGroup));
+void LowBitMatrix::codes(int64_t output, int64_t group, uint8_t (&codes)[kGroup]) const {
+  static constexpr decltype(&load<1>) kLoad[] = {load<1>, load<2>, load<3>, load<4>,
+                                                 load<5>, load<6>, nullptr, load<8>};
+  kLoad[bits_ - 1](LowBitAccess::codes(*this, output / kOutputBlock) + group * LowBitAccess::group_bytes(*this),
+                   int(output % kOutputBlock), codes);
 }
 
 bf16 LowBitMatrix::scale(int64_t output, int64_t group) const {
@@ -112,11 +111,12 @@ bf16 LowBitMatrix::minimum(int64_t output, int64_t group) const {
 
 void LowBitMatrix::row(int64_t output, float* values) const {
   PLEAT_ASSERT(output >= 0 && output < outputs(), output, " of ", outputs());
-  for (int64_t input = 0; input < inputs(); ++input) {
-    const float scale = to_f32(this->scale(output, input / kGroup));
-    const unsigned code = this->code(output, input);
-    values[input] =
-        bits_ == 8 ? scale * float(int(code) - 128) : to_f32(minimum(output, input / kGroup)) + scale * float(code);
+  for (int64_t begin = 0; begin < inputs(); begin += kGroup) {
+    uint8_t of_group[kGroup];
+    codes(output, begin / kGroup, of_group);
+    const float scale = to_f32(this->scale(output, begin / kGroup)), least = to_f32(minimum(output, begin / kGroup));
+    for (int64_t i = 0; i < std::min(kGroup, inputs() - begin); ++i)
+      values[begin + i] = bits_ == 8 ? scale * float(int(of_group[i]) - 128) : least + scale * float(of_group[i]);
   }
   protected_row(output, values);
 }

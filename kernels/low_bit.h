@@ -36,8 +36,8 @@ class LowBitMatrix : public ProtectedInputs {
 
   // Output `output`'s weights [inputs] as f32.
   void row(int64_t output, float* values) const;
-  // What was packed: an output's code of an input, and a group's scale and minimum (0 at 8 bits).
-  unsigned code(int64_t output, int64_t input) const;
+  // What was packed: an output's codes of a group (zeros past the last input), its scale and minimum (0 at 8 bits).
+  void codes(int64_t output, int64_t group, uint8_t (&codes)[kGroup]) const;
   bf16 scale(int64_t output, int64_t group) const;
   bf16 minimum(int64_t output, int64_t group) const;
 

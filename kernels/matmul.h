@@ -48,6 +48,9 @@ class PackedMatrix {
   PlanesMatrix& planes() { return planes_; }
   const PlanesMatrix& planes() const { return planes_; }
 
+  // f32 and bf16: the weights of outputs [output, output + count) as they are, a row of inputs each, `stride` bytes
+  // apart.
+  void rows(int64_t output, int64_t count, std::byte* to, int64_t stride) const;
   // Output `output`'s weights [inputs] as f32 (a token's embedding where the head is tied).
   void column(int64_t output, float* values) const;
 

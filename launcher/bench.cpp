@@ -63,7 +63,7 @@ void add_bench(CLI::App& app, Command& command) {
   add_kind(*bench, command, options, "fold", "the FFN of such steps by itself, dense against folded", true,
            RunsOn::any_device, bench_fold);
   add_kind(*bench, command, options, "load", "reading and packing a folder: bytes, seconds, peak memory", true,
-           RunsOn::cpu, bench_load);
+           RunsOn::any_device, bench_load);
   add_kind(*bench, command, options, "allreduce", "latency and bandwidth by size", false, RunsOn::any_device,
            bench_allreduce);
 }

@@ -70,12 +70,14 @@ Subjects synthetic_subjects(Communicator& communicator, const BenchOptions& opti
     ModelSizes sizes = sizes_of(blueprint);
     if (is_low_bit(format)) sizes.neuron_unit = kGroup;
     const ShardPlan plan(sizes, communicator.ranks(), reduction_kind(options.common));
-    Weights weights = synthetic_weights(blueprint, plan, communicator.rank(), format, *subjects.context);
+    const std::unique_ptr<ExecutorBuilder> builder =
+        backend.begin ? backend.begin(blueprint, plan, communicator.rank()) : nullptr;
+    Weights weights = synthetic_weights(blueprint, plan, communicator.rank(), format, *subjects.context, builder.get());
     communicator.ledger().beat();
     const int64_t bytes = int64_t(weights.bytes());
     subjects.all.push_back({name,
                             std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator,
-                                                     *subjects.context, engine_options(options), backend.make),
+                                                     *subjects.context, engine_options(options), builder.get()),
                             fold > 0, bytes});
   };
   const WeightFormat floats = weight_format_named(options.common.dtype);

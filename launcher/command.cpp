@@ -69,8 +69,7 @@ void require_device(const CommonOptions& options, RunsOn runs_on) {
   device_backend();
   if (runs_on == RunsOn::cpu)
     throw Error(ErrorKind::unimplemented,
-                "--device cuda is for generate, eval, serve, check and bench decode, prefill and allreduce; this "
-                "command runs on the CPU");
+                "--device cuda is for generate, eval, serve, check and bench; this command runs on the CPU");
 }
 
 double budget_named(const std::string& text) {

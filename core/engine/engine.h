@@ -90,25 +90,29 @@ class StepExecutor {
   virtual PhaseBytes weight_bytes() const = 0;
   virtual PhaseSeconds phase_seconds() const = 0;  // of the last step; 0 without EngineOptions::phases
 };
-// Collective. options: the engine's, kv_tokens being what the key-value cache should hold; less where memory is short.
-using MakeExecutor = std::function<std::unique_ptr<StepExecutor>(const Blueprint& blueprint, const Weights& weights,
-                                                                 const ShardPlan& plan, Communicator& communicator,
-                                                                 const EngineOptions& options)>;
+// Has a rank's weights there, and then makes what runs its steps.
+class ExecutorBuilder : public WeightTaker {
+ public:
+  // Collective; once, when it has all weights. options: the engine's, kv_tokens being what the key-value cache should
+  // hold; less where memory is short.
+  virtual std::unique_ptr<StepExecutor> build(Communicator& communicator, const EngineOptions& options) = 0;
+};
 
 // What there is besides the CPU to run steps on.
 struct Backend {
   // Collective, before weights are loaded, by the rank's own thread: takes what this rank runs on. Error where the
   // ranks cannot run on what they have.
   std::function<void(Communicator&)> take;
-  MakeExecutor make;
+  // By the same thread, after it.
+  std::function<std::unique_ptr<ExecutorBuilder>(const Blueprint& blueprint, const ShardPlan& plan, int rank)> begin;
 };
 
 class Engine {
  public:
-  // make: what runs the steps, of which hooks and observers then see nothing, and statistics no phases unless they are
-  // asked for; none: the CPU.
+  // builder: has the weights and makes what runs the steps, of which hooks and observers then see nothing, and
+  // statistics no phases unless they are asked for; nullptr: the CPU.
   Engine(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-         Context& context, const EngineOptions& options, const MakeExecutor& make = {});
+         Context& context, const EngineOptions& options, ExecutorBuilder* builder = nullptr);
   ~Engine();
 
   const Blueprint& blueprint() const;

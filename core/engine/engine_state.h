@@ -1,6 +1,6 @@
 #pragma once
-// The engine's insides, shared by the files that execute a step: engine.cpp (order of things), layer.cpp,
-// attention_block.cpp, ffn_block.cpp, ffn_products.cpp, recall.cpp, logits.cpp.
+// The engine's insides: work_space.cpp (at start), and the files that execute a step: engine.cpp (order of things),
+// layer.cpp, attention_block.cpp, ffn_block.cpp, ffn_products.cpp, recall.cpp, logits.cpp.
 #include <chrono>
 
 #include "core/engine/engine.h"
@@ -13,7 +13,7 @@ namespace pleat {
 
 struct Engine::State {
   State(const Blueprint& blueprint, Weights weights, const ShardPlan& plan, Communicator& communicator,
-        Context& context, const EngineOptions& options, const MakeExecutor& make);
+        Context& context, const EngineOptions& options, ExecutorBuilder* builder);
 
   // ---- one step, in this order
   void begin(const StepPlan& step_plan);
@@ -66,9 +66,12 @@ struct Engine::State {
   const Selection* cut_inputs(const LayerWeights& w, MatrixView<const float> input);  // of rows that run folded
   int64_t cut_bytes(const LayerWeights& w) const;                                     // that these rows read
   void start_statistics();
+  // ---- at start (work_space.cpp)
+  void make_room_for_results();
+  void make_work_space();
   int64_t wanted_pages() const;
   void allocate_cache();
-  void run_on(const MakeExecutor& make);
+  void run_on(ExecutorBuilder& builder);
 
   EngineStatistics::Waits waits_so_far();  // since the start of the process's team and communicator
   // Time and weight bytes since the previous lap belong to `phase`.

@@ -109,7 +109,6 @@ void load_rows(const FfnJob& ffn, bool by_input) {
     w.dense.up = ffn.input_matrix(Part::ffn_up);
   else
     w.fold.up = ffn.input_rows(Part::ffn_up);
-  if (w.folded) w.lay_gathered_rows();
 }
 
 // The fold, and the lines of who is not exact.

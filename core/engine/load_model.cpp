@@ -30,12 +30,15 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   const auto after_part = [&](int done, int parts) {
     if (options.progress) options.progress(done, parts, checkpoint.bytes_read());
   };
-  Weights weights = load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
-                                 model.context->team(), {[&] { communicator.ledger().beat(); }, after_part});
+  const std::unique_ptr<ExecutorBuilder> builder =
+      options.backend.begin ? options.backend.begin(blueprint, plan, communicator.rank()) : nullptr;
+  Weights weights =
+      load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
+                   model.context->team(), {[&] { communicator.ledger().beat(); }, after_part}, builder.get());
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
   model.engine = std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context,
-                                          options.engine, options.backend.make);
+                                          options.engine, builder.get());
   communicator.ledger().set_phase("running");
   return model;
 }

@@ -195,7 +195,7 @@ FoldedFfn synthetic_fold(const Blueprint& blueprint, int layer, const FfnBytes& 
 }  // namespace
 
 Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
-                          Context& context) {
+                          Context& context, WeightTaker* taker) {
   const int64_t d = blueprint.hidden, head_size = blueprint.head_size;
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank), neurons = plan.neurons(rank);
   Filler filler(context);
@@ -208,6 +208,7 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
     filler.fill(weights.position_embedding);
   }
   weights.final_norm = norm;
+  if (taker) weights.taken_bytes += hand_over(*taker, weights);
   for (int layer = 0; layer < blueprint.layers; ++layer) {
     LayerWeights& w = weights.layers.emplace_back();
     w.attention_norm = norm;
@@ -234,7 +235,7 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
         filler.fill(w.dense.gate);
       }
-      w.lay_gathered_rows();
+      if (!taker) w.lay_gathered_rows();
     } else {
       if (blueprint.gated) {
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
@@ -245,6 +246,7 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
       filler.fill(w.dense.up);
       filler.fill(w.dense.down);
     }
+    if (taker) weights.taken_bytes += hand_over(*taker, layer, w);
   }
   return weights;
 }

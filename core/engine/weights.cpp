@@ -1,6 +1,7 @@
 #include "core/engine/weights.h"
 
 #include <mutex>
+#include <utility>
 
 #include "core/engine/weight_job.h"
 
@@ -111,7 +112,7 @@ NeuronRows load_table(WeightJob& job, Part part, int64_t total, int64_t width, R
 }
 
 // What stands before the layers and after them.
-void load_embedding(WeightJob& job, Weights& weights) {
+void load_embedding(WeightJob& job, OuterWeights& weights) {
   const Blueprint& blueprint = job.blueprint;
   const int64_t d = blueprint.hidden, e = blueprint.embedding;
   const Range vocab = job.plan.vocab(job.rank);
@@ -129,6 +130,7 @@ void load_embedding(WeightJob& job, Weights& weights) {
     weights.embedding_input = load_whole(job, Part::embedding_input, e, d);
     weights.embedding_output = load_whole(job, Part::embedding_output, d, e);
   }
+  weights.final_norm = load_norm(job, Part::final_norm, 0, d);
 }
 
 }  // namespace
@@ -156,39 +158,65 @@ size_t LayerWeights::exact_bytes() const {
          fold.down.bytes() + by_input.gate.bytes() + by_input.up.bytes();
 }
 
+size_t LayerWeights::bytes() const {
+  return attention.query_key_value.bytes() + attention.output.bytes() + fold.fold.bytes() + fold.predictor.bytes() +
+         fold.gate_predictor.bytes() + exact_bytes();
+}
+
+size_t OuterWeights::bytes() const {
+  return head.bytes() + token_embedding.bytes() + position_embedding.bytes() + embedding_input.bytes() +
+         embedding_output.bytes();
+}
+
 size_t Weights::bytes() const {
-  size_t sum = head.bytes() + token_embedding.bytes() + position_embedding.bytes() + embedding_input.bytes() +
-               embedding_output.bytes();
-  for (const LayerWeights& layer : layers) {
-    sum += layer.attention.query_key_value.bytes() + layer.attention.output.bytes();
-    sum += layer.fold.fold.bytes() + layer.fold.predictor.bytes() + layer.fold.gate_predictor.bytes();
-    sum += layer.exact_bytes();
-  }
+  size_t sum = OuterWeights::bytes() + taken_bytes;
+  for (const LayerWeights& layer : layers) sum += layer.bytes();
   return sum;
 }
 
+size_t hand_over(WeightTaker& taker, int layer, LayerWeights& weights) {
+  const size_t bytes = weights.bytes();
+  LayerShape shape = weights;
+  taker.take(layer, std::exchange(weights, {}));
+  static_cast<LayerShape&>(weights) = std::move(shape);
+  return bytes;
+}
+
+size_t hand_over(WeightTaker& taker, OuterWeights& weights) {
+  const size_t bytes = weights.bytes();
+  taker.take(std::exchange(weights, {}));
+  return bytes;
+}
+
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs) {
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs, WeightTaker* taker) {
   Weights weights;
   weights.layers.resize(size_t(blueprint.layers));
-  std::mutex mutex;  // of the next one and of signs.after_part()
+  std::mutex mutex;  // of the next three
+  std::vector<int> missing(size_t(blueprint.layers), 2);
   int done = 0;
   // Part 0 is what stands around the layers; then, for each layer, its FFN and the rest.
   const int parts = 2 * blueprint.layers + 1;
+  const auto load_layer_part = [&](WeightJob& job, int64_t part) {
+    const size_t layer = size_t(part - 1) / 2;
+    LayerWeights& mine = weights.layers[layer];
+    part % 2 == 0 ? load_ffn(job, int(layer), dense, mine) : load_rest(job, int(layer), mine);
+    if (!taker && part % 2 == 0 && mine.folded) mine.lay_gathered_rows();
+    const auto is_last = [&] { return std::lock_guard(mutex), --missing[layer] == 0; };
+    return taker && is_last() ? hand_over(*taker, int(layer), mine) : 0;
+  };
   team.try_each(parts, [&](int, int64_t part) {
     WeightLoader loader(checkpoint, signs.alive);
     WeightJob job{loader, blueprint, plan, rank, dtype};
+    size_t taken = 0;
     if (part == 0) {
       load_embedding(job, weights);
-      weights.final_norm = load_norm(job, Part::final_norm, 0, blueprint.hidden);
+      if (taker) taken = hand_over(*taker, weights);
     } else {
-      const int layer = int(part - 1) / 2;
-      with_context(concat("layer ", layer), [&] {
-        LayerWeights& of_layer = weights.layers[size_t(layer)];
-        part % 2 == 0 ? load_ffn(job, layer, dense, of_layer) : load_rest(job, layer, of_layer);
-      });
+      with_context(concat("layer ", (part - 1) / 2), [&] { taken = load_layer_part(job, part); });
     }
     const std::lock_guard lock(mutex);
+    weights.taken_bytes += taken;
     signs.after_part(++done, parts);
   });
   return weights;

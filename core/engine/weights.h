@@ -59,18 +59,23 @@ struct ByInputFfn {
   int64_t row_bytes() const { return gate.row_bytes() + up.row_bytes(); }  // of an input
 };
 
-struct LayerWeights {
-  NormWeights attention_norm, attention_output_norm, ffn_norm, ffn_output_norm;
-  AttentionWeights attention;
+// What is known of a layer wherever its weights are.
+struct LayerShape {
   LayerFoldSpec spec;                   // who is computed exactly
   FfnBytes ffn_bytes;                   // of all ranks; floats count as bf16
   int64_t neurons = 0;                  // h_r, that this rank holds of the layer
   std::vector<int64_t> neuron_offsets;  // its virtual shards, as in NeuronRows and PackedMatrix
   bool folded = false;                  // generated tokens run folded; of selection static all tokens
   bool by_neuron = false;               // the down matrix is fold.down, else dense.down
+};
+
+struct LayerWeights : LayerShape {
+  NormWeights attention_norm, attention_output_norm, ffn_norm, ffn_output_norm;
+  AttentionWeights attention;
   DenseFfn dense;
   FoldedFfn fold;
   ByInputFfn by_input;
+  size_t bytes() const;
   size_t exact_bytes() const;  // of the FFN's matrices
   // Selections gate and threshold: what decides, where it is held as rows, else nullptr; its bytes in either form.
   const NeuronRows* deciding_rows() const;
@@ -82,7 +87,8 @@ struct LayerWeights {
   Vector down_bias;  // b2 [d], on every rank; in B already for folded rows
 };
 
-struct Weights {
+// What stands around the layers.
+struct OuterWeights {
   PackedMatrix head;              // [e, V_r]; also the token embedding where tied; e the embedding's width
   Vector head_bias;               // [V_r], or empty
   NeuronRows token_embedding;     // [V_r, e] where not tied
@@ -91,23 +97,43 @@ struct Weights {
   PackedMatrix embedding_input;   // [e, d] where e is not d, on every rank
   PackedMatrix embedding_output;  // [d, e]
   NormWeights final_norm;
-  std::vector<LayerWeights> layers;
   size_t bytes() const;
 };
 
+struct Weights : OuterWeights {
+  std::vector<LayerWeights> layers;
+  size_t taken_bytes = 0;  // of what a WeightTaker has: no more than the layers' shapes are left of it
+  size_t bytes() const;    // with those
+};
+
+// Has weights somewhere else than in this process's memory, which never holds all of them: each layer is taken as soon
+// as it is there.
+class WeightTaker {
+ public:
+  virtual ~WeightTaker() = default;
+  // Once for each layer and once for what stands around them, by any threads at a time.
+  virtual void take(int layer, LayerWeights weights) = 0;
+  virtual void take(OuterWeights weights) = 0;
+};
+
+// Leaves a layer's shape. The bytes that it had.
+size_t hand_over(WeightTaker& taker, int layer, LayerWeights& weights);
+size_t hand_over(WeightTaker& taker, OuterWeights& weights);
+
 // Reads this rank's slices only. Error(invalid) naming tensor and layer. `dense`: a folded checkpoint as a dense one.
-// The team's members take the parts (what stands around the layers, and of each layer the attention and the FFN) in
-// turn.
+// taker: who has them; nullptr: the result. The team's members take the parts (what stands around the layers, and of
+// each layer the attention and the FFN) in turn.
 struct LoadSigns {
   std::function<void()> alive = [] {};                                    // every megabyte or so, by any member
   std::function<void(int done, int parts)> after_part = [](int, int) {};  // by one member at a time
 };
 Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs);
+                     WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs,
+                     WeightTaker* taker = nullptr);
 
 // Random weights of the blueprint's shape, for measurements, in any format; folded where blueprint.fold is set, with
-// ranges that leave as many fallback neurons as blueprint.fold->reduction asks for.
+// ranges that leave as many fallback neurons as blueprint.fold->reduction asks for. taker: as above.
 Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank, WeightFormat dtype,
-                          Context& context);
+                          Context& context, WeightTaker* taker = nullptr);
 
 }  // namespace pleat

@@ -1,6 +1,5 @@
 #include "kernels/cuda/plane_records.h"
 
-#include "kernels/cuda/in_shares.h"
 #include "kernels/planes_blocks.h"
 
 namespace pleat::cuda {
@@ -49,12 +48,10 @@ PlaneRecords::PlaneRecords(const PlanesMatrix& matrix, const Stream& stream) {
     blocks.push_back({int(block.output), block.lane, block.count, block.kind == PlaneScales::column});
     units.insert(units.end(), block.units, block.units + groups);
   }
-  in_shares(int64_t(matrix.blocks().size()) * groups, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const PlanesMatrix::Block& block = matrix.blocks()[size_t(i / groups)];
-      repack(block.records + i % groups * record, matrix.planes(), block.kind, &records[size_t(i * record)]);
-    }
-  });
+  for (int64_t i = 0; i < int64_t(matrix.blocks().size()) * groups; ++i) {
+    const PlanesMatrix::Block& block = matrix.blocks()[size_t(i / groups)];
+    repack(block.records + i % groups * record, matrix.planes(), block.kind, &records[size_t(i * record)]);
+  }
   records_ = {std::span<const unsigned char>(records), stream};
   units_ = {std::span<const float>(units), stream};
   blocks_ = {std::span<const PlaneBlock>(blocks), stream};

@@ -1,8 +1,8 @@
 #include "kernels/cuda/rows.h"
 
+#include <algorithm>
 #include <cstring>
 
-#include "kernels/cuda/in_shares.h"
 #include "kernels/neuron_rows.h"
 
 namespace pleat::cuda {
@@ -18,17 +18,58 @@ Rows shape(int bits, int64_t rows, int64_t width, int64_t stride) {
   return out;
 }
 
+// `rows` of `stride` bytes on the device: write(first, count, to) gives `count` of them at a time, so that the host's
+// caches have them. What it leaves out is 0.
+template <class Write>
+DeviceArray<unsigned char> written(int64_t rows, int64_t stride, const Stream& stream, Write write) {
+  constexpr int64_t kPieceBytes = 4 << 20;
+  const int64_t most = std::clamp<int64_t>(kPieceBytes / std::max<int64_t>(1, stride), 1, std::max<int64_t>(1, rows));
+  std::vector<unsigned char> piece(static_cast<size_t>(most * stride));
+  DeviceArray<unsigned char> all(static_cast<size_t>(rows * stride));
+  for (int64_t first = 0, count = 0; first < rows; first += count) {
+    count = std::min(most, rows - first);
+    write(first, count, piece.data());
+    copy_to_device(all.data() + first * stride, piece.data(), size_t(count * stride), stream.get());
+    stream.wait();
+  }
+  return all;
+}
+
+// A matrix in low bits by row.
+struct LowBitWriter {
+  const LowBitMatrix& matrix;
+  int bits = matrix.bits();
+  int64_t groups = (matrix.inputs() + kGroup - 1) / kGroup;
+  int64_t scales_at = groups * 8 * bits, minimums_at = scales_at + groups * 2;
+  int64_t protected_at = bits == 8 ? minimums_at : minimums_at + groups * 2;
+  int64_t stride = (protected_at + int64_t(matrix.protected_inputs().size()) * 2 + 63) / 64 * 64;
+
+  void row(int64_t output, unsigned char* to) const {
+    const auto put = [&](int64_t at, bf16 value) { std::memcpy(to + at, &value, sizeof value); };
+    for (int64_t group = 0; group < groups; ++group) {
+      uint8_t codes[kGroup];
+      matrix.codes(output, group, codes);
+      write_group(codes, bits, to + group * 8 * bits);
+      put(scales_at + 2 * group, matrix.scale(output, group));
+      if (bits < 8) put(minimums_at + 2 * group, matrix.minimum(output, group));
+    }
+    const std::vector<int32_t>& inputs = matrix.protected_inputs();
+    if (inputs.empty()) return;
+    std::vector<float> values(static_cast<size_t>(matrix.inputs()));
+    matrix.protected_row(output, values.data());
+    for (size_t i = 0; i < inputs.size(); ++i) put(protected_at + 2 * int64_t(i), to_bf16(values[size_t(inputs[i])]));
+  }
+};
+
 }  // namespace
 
 DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
   shape_ = shape(bits_of(rows.format()), rows.neurons(), rows.width(), rows.place_bytes());
   shape_.planes = has_planes(rows.format());
-  std::vector<unsigned char> apart(static_cast<size_t>(rows.neurons() * shape_.stride));  // from other matrices' rows
-  in_shares(rows.neurons(), 1024, [&](int64_t begin, int64_t end) {
-    for (int64_t neuron = begin; neuron < end; ++neuron)
-      std::memcpy(&apart[size_t(neuron * shape_.stride)], rows.row(neuron), size_t(rows.row_bytes()));
+  data_ = written(rows.neurons(), shape_.stride, stream, [&](int64_t first, int64_t count, unsigned char* to) {
+    for (int64_t i = 0; i < count; ++i)
+      std::memcpy(to + i * shape_.stride, rows.row(first + i), size_t(rows.row_bytes()));
   });
-  data_ = {std::span<const unsigned char>(apart), stream};
   protected_inputs_ = {std::span(rows.protected_inputs()), stream};
   protected_rows_ = {std::span(rows.protected_neurons()), stream};
   std::vector<uint16_t> weights(rows.protected_neurons().size() * size_t(rows.width()));
@@ -39,33 +80,26 @@ DeviceRows::DeviceRows(const NeuronRows& rows, const Stream& stream) {
 }
 
 DeviceRows::DeviceRows(const LowBitMatrix& matrix, const Stream& stream) {
-  const int bits = matrix.bits();
-  const std::vector<int32_t>& loud = matrix.protected_inputs();
-  const int64_t width = matrix.inputs(), groups = (width + kGroup - 1) / kGroup;
-  const int64_t scales_at = groups * 8 * bits, minimums_at = scales_at + groups * 2;
-  const int64_t loud_at = bits == 8 ? minimums_at : minimums_at + groups * 2;
-  shape_ = shape(bits, matrix.outputs(), width, (loud_at + int64_t(loud.size()) * 2 + 63) / 64 * 64);
-  std::vector<unsigned char> bytes(static_cast<size_t>(matrix.outputs() * shape_.stride));
-  in_shares(matrix.outputs(), 1024, [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(width));
-    for (int64_t output = begin; output < end; ++output) {
-      unsigned char* const row = &bytes[size_t(output * shape_.stride)];
-      const auto put = [&](int64_t at, bf16 value) { std::memcpy(row + at, &value, sizeof value); };
-      for (int64_t group = 0; group < groups; ++group) {
-        uint8_t codes[kGroup] = {};
-        for (int64_t k = group * kGroup; k < std::min(width, (group + 1) * kGroup); ++k)
-          codes[k % kGroup] = uint8_t(matrix.code(output, k));
-        write_group(codes, bits, row + group * 8 * bits);
-        put(scales_at + 2 * group, matrix.scale(output, group));
-        if (bits < 8) put(minimums_at + 2 * group, matrix.minimum(output, group));
-      }
-      if (loud.empty()) continue;
-      matrix.row(output, values.data());
-      for (size_t i = 0; i < loud.size(); ++i) put(loud_at + 2 * int64_t(i), to_bf16(values[size_t(loud[i])]));
-    }
+  const LowBitWriter writer{matrix};
+  shape_ = shape(matrix.bits(), matrix.outputs(), matrix.inputs(), writer.stride);
+  data_ = written(matrix.outputs(), shape_.stride, stream, [&](int64_t first, int64_t count, unsigned char* to) {
+    for (int64_t i = 0; i < count; ++i) writer.row(first + i, to + i * shape_.stride);
   });
-  data_ = {std::span<const unsigned char>(bytes), stream};
-  protected_inputs_ = {std::span(loud), stream};
+  protected_inputs_ = {std::span(matrix.protected_inputs()), stream};
+}
+
+DeviceRows::DeviceRows(const PackedMatrix& matrix, const Stream& stream) {
+  if (has_planes(matrix.format())) {
+    *this = DeviceRows(matrix.planes(), stream);
+  } else if (is_low_bit(matrix.format())) {
+    *this = DeviceRows(matrix.low_bit(), stream);
+  } else {
+    const int bits = bits_of(matrix.format());
+    shape_ = shape(bits, matrix.outputs(), matrix.inputs(), (matrix.inputs() * bits / 8 + 63) / 64 * 64);
+    data_ = written(matrix.outputs(), shape_.stride, stream, [&](int64_t first, int64_t count, unsigned char* to) {
+      matrix.rows(first, count, reinterpret_cast<std::byte*>(to), shape_.stride);
+    });
+  }
 }
 
 DeviceRows::DeviceRows(const PlanesMatrix& matrix, const Stream& stream)
@@ -74,26 +108,6 @@ DeviceRows::DeviceRows(const PlanesMatrix& matrix, const Stream& stream)
   shape_.has_minimums = false;
   protected_inputs_ = {std::span(matrix.protected_inputs()), stream};
 }
-
-namespace {
-
-DeviceRows rows_of(const PackedMatrix& matrix, const Stream& stream) {
-  if (has_planes(matrix.format())) return {matrix.planes(), stream};
-  if (is_low_bit(matrix.format())) return {matrix.low_bit(), stream};
-  NeuronRows rows(matrix.format(), matrix.outputs(), matrix.inputs());
-  in_shares(matrix.outputs(), 1024, [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(matrix.inputs()));
-    for (int64_t output = begin; output < end; ++output) {
-      matrix.column(output, values.data());
-      rows.pack(output, 0, {values.data(), DType::f32, 1, matrix.inputs(), matrix.inputs(), 1});
-    }
-  });
-  return {rows, stream};
-}
-
-}  // namespace
-
-DeviceRows::DeviceRows(const PackedMatrix& matrix, const Stream& stream) : DeviceRows(rows_of(matrix, stream)) {}
 
 int64_t DeviceRows::bytes() const {
   return int64_t(data_.size() + records_.bytes() + protected_row_weights_.size() * sizeof(uint16_t));

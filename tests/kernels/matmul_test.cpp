@@ -209,6 +209,28 @@ TEST(PackedMatrix, GivesAnOutputsWeightsBack) {
   }
 }
 
+// Leaves of any length: in bf16 an odd one ends in half a word.
+TEST(PackedMatrix, GivesItsOutputsBackAsRows) {
+  const std::vector<int64_t> leaves = {0, 1, 68, 68, 133, 200};
+  for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16}) {
+    const RandomWeights w(format, 200, 77, leaves);
+    const int64_t element = bits_of(format) / 8, stride = 200 * element + 8;
+    for (const auto& [first, count] : {std::pair{0, 77}, {5, 40}, {31, 2}, {76, 1}}) {
+      std::vector<std::byte> rows(size_t(count * stride), std::byte(0xee));
+      w.packed.rows(first, count, rows.data(), stride);
+      for (int64_t i = 0; i < count; ++i) {
+        const std::byte* const row = &rows[size_t(i * stride)];
+        for (int64_t k = 0; k < 200; ++k) {
+          const float value =
+              element == 4 ? reinterpret_cast<const float*>(row)[k] : to_f32(reinterpret_cast<const bf16*>(row)[k]);
+          ASSERT_EQ(value, w.values[size_t(k * 77 + first + i)]) << name_of(format) << " " << first + i << " " << k;
+        }
+        for (int64_t at = 200 * element; at < stride; ++at) ASSERT_EQ(row[at], std::byte(0xee)) << at;
+      }
+    }
+  }
+}
+
 TEST(PackedMatrix, RefusesTypesThatDoNotFitTheFormat) {
   const std::vector<int8_t> codes(64);
   PackedMatrix w(WeightFormat::bf16, 8, 8, {0, 8});

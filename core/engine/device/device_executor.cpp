@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/engine/device/device_step.h"
+#include "core/engine/device/device_weights.h"
 #include "kernels/cuda/copy_bandwidth.h"
 #include "parallel/device/device_inventory.h"
 #include "parallel/device/peer_memory.h"
@@ -16,10 +16,8 @@ void take_device(Communicator& communicator) {
   check_devices(devices, PeerMemory::of_threads(communicator));  // threads, which only tests have, may share one
 }
 
-std::unique_ptr<StepExecutor> make_device_step(const Blueprint& blueprint, const Weights& weights,
-                                               const ShardPlan& plan, Communicator& communicator,
-                                               const EngineOptions& options) {
-  return std::make_unique<DeviceStep>(blueprint, weights, plan, communicator, options);
+std::unique_ptr<ExecutorBuilder> take_weights(const Blueprint& blueprint, const ShardPlan& plan, int rank) {
+  return std::make_unique<DeviceWeightTaker>(blueprint, plan, rank);
 }
 
 }  // namespace
@@ -27,7 +25,7 @@ std::unique_ptr<StepExecutor> make_device_step(const Blueprint& blueprint, const
 Backend device_backend() {
   if (const std::string why = cuda::why_no_device(); !why.empty())
     throw Error(ErrorKind::unimplemented, concat("no CUDA device can be used: ", why));
-  return {take_device, make_device_step};
+  return {take_device, take_weights};
 }
 
 double device_copy_bandwidth() {

@@ -13,20 +13,20 @@ using cuda::kMaxRows;
 namespace {
 
 // Of a pass. Selection static keeps every leaf's sums of its rows.
-int prompt_rows(const Weights& weights) {
-  const auto keeps_leaves = [](const LayerWeights& layer) { return layer.spec.selection == SelectionKind::hot; };
+int prompt_rows(const DeviceWeights& weights) {
+  const auto keeps_leaves = [](const DeviceLayer& layer) { return layer.spec.selection == SelectionKind::hot; };
   return std::ranges::any_of(weights.layers, keeps_leaves) ? kPromptRows / 8 : kPromptRows;
 }
 
 }  // namespace
 
-DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const ShardPlan& plan_,
+DeviceStep::State::State(const Blueprint& blueprint_, DeviceWeights weights_, const ShardPlan& plan_,
                          Communicator& communicator_, const EngineOptions& options)
     : blueprint(blueprint_),
       plan(plan_),
       communicator(communicator_),
       rank(communicator.rank()),
-      weights(device_weights(host, blueprint, plan, rank, stream)),
+      weights(std::move(weights_)),
       d(int(blueprint.hidden)),
       e(int(blueprint.embedding)),
       q_width(int(plan.heads(rank).size()) * blueprint.head_size),
@@ -35,7 +35,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
       attention_nodes(int(plan.attention_exchange().nodes[size_t(rank)].size())),
       joint_exchange(plan.joint_exchange()),
       embedding_exchange(communicator.ranks(), communicator.ranks()),
-      upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(host)))},
+      upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(weights)))},
       measures_phases(options.phases),
       most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
       host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
@@ -62,16 +62,16 @@ DeviceStep::State::State(const Blueprint& blueprint_, const Weights& host, const
               stream};
   make_work_space(options.max_sequences);
   load_library();
-  make_cache(options, host.head.format() == WeightFormat::f32);
+  make_cache(options);
   stream.wait();
   communicator.barrier("memory");  // a rank that allocates may wait for kernels of the device, which wait for it
 }
 
 // As many pages as are asked for or fit, all else being there: graphs, and what a driver needs with time, have the last
 // tenth of the free memory.
-void DeviceStep::State::make_cache(const EngineOptions& options, bool wide) {
+void DeviceStep::State::make_cache(const EngineOptions& options) {
   KvCache cache;
-  cache.dtype = options.kv_dtype.value_or(wide ? DType::f32 : DType::bf16);
+  cache.dtype = options.kv_dtype.value_or(weights.head.view().bits == 32 ? DType::f32 : DType::bf16);
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t page_bytes = std::max<int64_t>(1, 2 * cache.kv_heads * cache.block_bytes() * blueprint.layers);

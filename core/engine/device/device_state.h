@@ -59,9 +59,9 @@ inline int64_t all_outputs(int64_t outputs, int64_t unit) { return unit % 4 == 0
 
 // The order of a step's launches.
 struct DeviceStep::State {
-  State(const Blueprint& blueprint, const Weights& host, const ShardPlan& plan, Communicator& communicator,
+  State(const Blueprint& blueprint, DeviceWeights weights, const ShardPlan& plan, Communicator& communicator,
         const EngineOptions& options);
-  void make_cache(const EngineOptions& options, bool wide);
+  void make_cache(const EngineOptions& options);
   void make_work_space(int slots);
   void make_matrix_room();
 

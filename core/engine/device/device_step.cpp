@@ -195,9 +195,9 @@ void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<
   if (measures_phases) marks->add_to(phase_seconds);
 }
 
-DeviceStep::DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan,
+DeviceStep::DeviceStep(const Blueprint& blueprint, DeviceWeights weights, const ShardPlan& plan,
                        Communicator& communicator, const EngineOptions& options)
-    : state_(std::make_unique<State>(blueprint, weights, plan, communicator, options)) {}
+    : state_(std::make_unique<State>(blueprint, std::move(weights), plan, communicator, options)) {}
 DeviceStep::~DeviceStep() = default;
 
 void DeviceStep::step(const StepPlan& plan) {

@@ -6,10 +6,12 @@
 
 namespace pleat {
 
+struct DeviceWeights;
+
 class DeviceStep : public StepExecutor {
  public:
   // Collective. options.kv_tokens: the cache's capacity, less where the smallest device is too full.
-  DeviceStep(const Blueprint& blueprint, const Weights& weights, const ShardPlan& plan, Communicator& communicator,
+  DeviceStep(const Blueprint& blueprint, DeviceWeights weights, const ShardPlan& plan, Communicator& communicator,
              const EngineOptions& options);
   ~DeviceStep() override;
 

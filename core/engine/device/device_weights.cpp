@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/engine/device/device_step.h"
+
 namespace pleat {
 namespace {
 
@@ -122,38 +124,53 @@ DeviceLayer upload(const LayerWeights& w, bool parallel_residual, const ShardPla
 
 }  // namespace
 
-DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                             const cuda::Stream& stream) {
-  DeviceWeights out;
-  out.head = upload(weights.head, stream);
-  out.embedding_input = upload(weights.embedding_input, stream);
-  out.embedding_output = upload(weights.embedding_output, stream);
-  out.head_bias = upload(weights.head_bias, stream);
-  if (!blueprint.tied_head) out.token_embedding = upload(weights.token_embedding, stream);
-  out.position_embedding = upload(weights.position_embedding, stream);
-  out.embedding_norm = upload(weights.embedding_norm, stream);
-  out.final_norm = upload(weights.final_norm, stream);
-  int64_t most = 0;
-  for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
-    with_context(concat("layer ", layer), [&] {
-      out.layers.push_back(upload(weights.layers[layer], blueprint.parallel_residual, plan, rank, stream));
-    });
-    most = std::max(most, weights.layers[layer].neurons);
-  }
-  std::vector<int64_t> head_offsets;
-  for (int64_t head = 0; head <= plan.heads(rank).size(); ++head) head_offsets.push_back(head * blueprint.head_size);
-  out.heads = leaves(head_offsets, plan.attention_exchange().nodes[size_t(rank)], plan.reduction(), stream);
-  out.fold_inputs = leaves(plan.fold_offsets(rank), plan.ffn_exchange().nodes[size_t(rank)], plan.reduction(), stream);
-  const std::vector<TreeNode>& ffn_nodes = plan.ffn_exchange().nodes[size_t(rank)];
-  const auto counted = [&](int64_t count) {
+DeviceWeightTaker::DeviceWeightTaker(const Blueprint& blueprint, const ShardPlan& plan, int rank)
+    : blueprint_(blueprint), plan_(plan), rank_(rank), device_(cuda::device_info().ordinal) {
+  weights_.layers.resize(size_t(blueprint.layers));
+}
+
+void DeviceWeightTaker::take(int layer, LayerWeights weights) {
+  cuda::use_device(device_);  // which a thread does for itself
+  weights_.layers[size_t(layer)] = upload(weights, blueprint_.parallel_residual, plan_, rank_, cuda::Stream());
+}
+
+void DeviceWeightTaker::take(OuterWeights weights) {
+  cuda::use_device(device_);
+  const cuda::Stream stream;
+  weights_.head = upload(weights.head, stream);
+  weights_.embedding_input = upload(weights.embedding_input, stream);
+  weights_.embedding_output = upload(weights.embedding_output, stream);
+  weights_.head_bias = upload(weights.head_bias, stream);
+  weights_.token_embedding = upload(weights.token_embedding, stream);
+  weights_.position_embedding = upload(weights.position_embedding, stream);
+  weights_.embedding_norm = upload(weights.embedding_norm, stream);
+  weights_.final_norm = upload(weights.final_norm, stream);
+}
+
+// Of the trees, and the zeros: what no layer has for itself.
+void DeviceWeightTaker::add_leaves() {
+  const cuda::Stream stream;
+  const auto counted = [](int64_t count) {
     std::vector<int64_t> offsets;
     for (int64_t i = 0; i <= count; ++i) offsets.push_back(i);
     return offsets;
   };
-  out.of_shards = leaves(counted(plan.ffn_leaves(rank).size()), ffn_nodes, plan.reduction(), stream);
-  out.of_leaves = leaves(counted(out.fold_inputs.view().count), ffn_nodes, plan.reduction(), stream);
-  out.zeros = upload(Vector(size_t(most)), stream);
-  return out;
+  std::vector<int64_t> head_offsets;
+  for (int64_t head = 0; head <= plan_.heads(rank_).size(); ++head) head_offsets.push_back(head * blueprint_.head_size);
+  const std::vector<TreeNode>& attention = plan_.attention_exchange().nodes[size_t(rank_)];
+  const std::vector<TreeNode>& ffn = plan_.ffn_exchange().nodes[size_t(rank_)];
+  weights_.heads = leaves(head_offsets, attention, plan_.reduction(), stream);
+  weights_.fold_inputs = leaves(plan_.fold_offsets(rank_), ffn, plan_.reduction(), stream);
+  weights_.of_shards = leaves(counted(plan_.ffn_leaves(rank_).size()), ffn, plan_.reduction(), stream);
+  weights_.of_leaves = leaves(counted(weights_.fold_inputs.view().count), ffn, plan_.reduction(), stream);
+  int most = 0;
+  for (const DeviceLayer& layer : weights_.layers) most = std::max(most, layer.shards.neurons);
+  weights_.zeros = upload(Vector(size_t(most)), stream);
+}
+
+std::unique_ptr<StepExecutor> DeviceWeightTaker::build(Communicator& communicator, const EngineOptions& options) {
+  add_leaves();
+  return std::make_unique<DeviceStep>(blueprint_, std::move(weights_), plan_, communicator, options);
 }
 
 }  // namespace pleat

@@ -2,7 +2,7 @@
 // One rank's weights on its device.
 #include <vector>
 
-#include "core/engine/weights.h"
+#include "core/engine/engine.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fix_up.h"
 #include "kernels/cuda/leaves.h"
@@ -76,7 +76,22 @@ struct DeviceWeights {
   DeviceVector zeros;                       // [the most neurons of a layer]
 };
 
-DeviceWeights device_weights(const Weights& weights, const Blueprint& blueprint, const ShardPlan& plan, int rank,
-                             const cuda::Stream& stream);
+// Copies weights to the device as they come.
+class DeviceWeightTaker : public ExecutorBuilder {
+ public:
+  // By a thread that uses the device. Blueprint and plan stay as long as this.
+  DeviceWeightTaker(const Blueprint& blueprint, const ShardPlan& plan, int rank);
+  void take(int layer, LayerWeights weights) override;
+  void take(OuterWeights weights) override;
+  std::unique_ptr<StepExecutor> build(Communicator& communicator, const EngineOptions& options) override;
+
+ private:
+  void add_leaves();
+
+  const Blueprint& blueprint_;
+  const ShardPlan& plan_;
+  int rank_, device_;
+  DeviceWeights weights_;
+};
 
 }  // namespace pleat
