@@ -36,6 +36,17 @@ auto on_all_ranks(Communicator& communicator, std::string& trouble, Make make, U
   return {};
 }
 
+// Where nobody asked for NCCL: what waits for it in vain ends with what does without it.
+std::shared_ptr<NcclCommunicator> try_nccl(Communicator& communicator, bool has_peers) {
+  try {
+    return start_nccl(communicator);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::peer_lost || *error.what() == 0) throw;
+    throw Error(error.kind(),
+                concat(error.what(), "; --device-sums ", has_peers ? "peers" : "host", " starts no NCCL"));
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity,
@@ -51,7 +62,8 @@ std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction
   std::string trouble;
   if (has_nccl() && (!peers || by_size))
     started = on_all_ranks(
-        communicator, trouble, [&] { return start_nccl(communicator); },
+        communicator, trouble,
+        [&] { return automatic ? try_nccl(communicator, peers != nullptr) : start_nccl(communicator); },
         [](const std::shared_ptr<NcclCommunicator>& nccl) { abandon(*nccl); });
   ByNccl nccl;
   if (started)

@@ -95,5 +95,26 @@ TEST_F(MakeDeviceSum, GoesThroughTheHostWhereNcclCannotStart) {
   testing::internal::GetCapturedStderr();
 }
 
+// It is named what does without NCCL, which nobody asked for.
+TEST_F(MakeDeviceSum, SaysWhatStartsNoNcclWhereItsStartNeverEnds) {
+  emulator::set_nccl_faults({NcclFaults::Kind::init_never_ends, -1, 0});
+  for (const DeviceSums which : {DeviceSums::automatic, DeviceSums::nccl}) {
+    std::string said[2];
+    run_ranks(2, [&](Communicator& communicator) {
+      communicator.set_timeout(std::chrono::seconds(1));
+      take_devices(communicator);
+      try {
+        make_device_sum(communicator, Reduction::invariant, kMeasured, which);
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::peer_lost);
+        said[communicator.rank()] = error.what();
+      }
+    });
+    const std::string line = said[0] + said[1];  // one of them is silent
+    EXPECT_NE(line.find("NCCL's start did not end within 1.0 s"), std::string::npos) << line;
+    EXPECT_EQ(line.ends_with("; --device-sums host starts no NCCL"), which == DeviceSums::automatic) << line;
+  }
+}
+
 }  // namespace
 }  // namespace pleat
