@@ -18,7 +18,7 @@ class ReadAhead final : public kj::AsyncIoStream {
   kj::Promise<void> whenWriteDisconnected() override { return inner_->whenWriteDisconnected(); }
   void shutdownWrite() override { inner_->shutdownWrite(); }
   void abortRead() override { inner_->abortRead(); }
-  void getsockopt(int level, int option, void* value, uint* length) override {
+  void getsockopt(int level, int option, void* value, kj::uint* length) override {
     inner_->getsockopt(level, option, value, length);
   }
 

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/checkpoint/gguf_model.h"
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
@@ -111,7 +112,7 @@ void add_phi_fused(const GgufTensor& tensor, const std::string& layer, const std
     const int64_t rows = (name[0] == 'q' ? shape.heads : shape.kv_heads) * shape.head_size;
     GgufPart part{&tensor, tensor.shape, [begin](int64_t row) { return begin + row; }, 0};
     part.shape[0] = rows;
-    if (begin + rows <= tensor.shape[0]) parts["model.layers." + layer + ".self_attn." + name + kind] = part;
+    if (begin + rows <= tensor.shape[0]) parts[concat("model.layers.", layer, ".self_attn.", name, kind)] = part;
     begin += rows;
   }
 }
