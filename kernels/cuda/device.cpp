@@ -128,10 +128,12 @@ void Graph::capture(const Stream& stream, void (*work)(void*), void* context) {
   const cudaError_t captured = cudaStreamEndCapture(stream.get(), &graph);
   check(unsaid.error, unsaid.what);
   check(captured, "a capture failed");
-  const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
+  cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
   cudaGraphDestroy(graph);
-  check(error, "a captured graph cannot run");
-  check(cudaGraphUpload(graph_, stream.get()), "a graph did not get to the device");
+  if (error == cudaSuccess) error = cudaGraphUpload(graph_, stream.get());
+  if (error != cudaErrorMemoryAllocation) return check(error, "a captured graph cannot run");
+  cudaGetLastError();  // which a later launch would be told
+  cudaGraphExecDestroy(std::exchange(graph_, nullptr));
 }
 Graph::~Graph() { cudaGraphExecDestroy(graph_); }
 void Graph::launch(const Stream& stream) const {

@@ -131,7 +131,8 @@ class PinnedArray {
 };
 
 // What `work` enqueues on the stream, to be repeated at the cost of one launch. It must not allocate, free or wait, and
-// copies only from and to pinned memory of the host, which stays.
+// copies only from and to pinned memory of the host, which stays. Graphs take the device's memory: without it there is
+// none to launch.
 class Graph {
  public:
   template <class Work>
@@ -141,6 +142,7 @@ class Graph {
   }
   ~Graph();
   Graph(const Graph&) = delete;
+  bool has_room() const { return graph_ != nullptr; }
   void launch(const Stream& stream) const;
 
  private:

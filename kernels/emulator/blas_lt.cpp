@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -14,6 +15,8 @@
 struct cublasLtContext {};
 
 namespace {
+
+std::atomic<int64_t> products = 0;
 
 struct Layout {
   cudaDataType type;
@@ -92,8 +95,8 @@ struct Product {
   void run(const pleat::bf16* a_data, const pleat::bf16* b_data, float* d_data) const {
     for (uint64_t row = 0; row < d.rows; ++row)
       for (uint64_t col = 0; col < d.cols; ++col) {
-        float sum = 0;
-        for (uint64_t k = 0; k < depth; ++k)
+        float sum = 0;  // in another order than the kernels', as the library's are
+        for (uint64_t k = depth; k-- > 0;)
           sum += element(a_data, a, operation.transpose_a == CUBLAS_OP_T, row, k) *
                  element(b_data, b, operation.transpose_b == CUBLAS_OP_T, k, col);
         d_data[row + col * uint64_t(d.stride)] = after(sum, row);
@@ -104,6 +107,8 @@ struct Product {
 bool is_aligned(const void* data, uint32_t alignment) { return reinterpret_cast<uintptr_t>(data) % alignment == 0; }
 
 }  // namespace
+
+int64_t pleat::emulator::library_products() { return products; }
 
 extern "C" {
 
@@ -220,6 +225,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
       chosen.workspace > workspace_bytes || !is_aligned(a, chosen.alignment_a) || !is_aligned(b, chosen.alignment_b) ||
       !is_aligned(d, chosen.alignment_d))
     return CUBLAS_STATUS_INVALID_VALUE;
+  ++products;
   const cudaError_t error = pleat::emulator::enqueue(stream, [=, product = *product] {
     if (chosen.workspace > 0) std::memset(workspace, 0, chosen.workspace);
     product.run(static_cast<const pleat::bf16*>(a), static_cast<const pleat::bf16*>(b), static_cast<float*>(d));

@@ -57,11 +57,15 @@ cudaError_t spoil_capture(cudaError_t error) {
   return error;
 }
 
+std::atomic<int> graphs_without_room = 0;
+
 cudaError_t refuse_in_capture() {
   return capturing == nullptr ? cudaSuccess : spoil_capture(cudaErrorStreamCaptureUnsupported);
 }
 
 }  // namespace
+
+void refuse_graphs(int count) { graphs_without_room = count; }
 
 cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work) {
   if (stream == nullptr) {
@@ -87,6 +91,7 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
 using pleat::emulator::capturing;
 using pleat::emulator::enqueue;
 using pleat::emulator::enqueue_until;
+using pleat::emulator::graphs_without_room;
 using pleat::emulator::refuse_in_capture;
 
 namespace {
@@ -112,6 +117,7 @@ cudaError_t release(const char* call, void* memory) {
 
 extern "C" {
 
+cudaError_t cudaGetLastError() { return cudaSuccess; }  // each call says its own
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
@@ -184,6 +190,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long) {
   pleat::emulator::wait_for_running_grids("cudaGraphInstantiate");
+  if (graphs_without_room > 0 && graphs_without_room-- > 0) return cudaErrorMemoryAllocation;
   return *out = new CUgraphExec_st{graph->nodes}, cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }

@@ -17,4 +17,10 @@ cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work);
 // How many devices this process sees, 1 if nobody says so. All are this host; each has its own PCI id and UUID.
 void set_device_count(int count);
 
+// The next `count` graphs find no memory.
+void refuse_graphs(int count);
+
+// That cuBLASLt has had so far.
+int64_t library_products();
+
 }  // namespace pleat::emulator

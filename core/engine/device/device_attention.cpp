@@ -140,6 +140,7 @@ void DeviceStep::State::attend(int index) {
 }
 
 void DeviceStep::State::project_attended(const DeviceAttention& attention) {
+  if (q_width == 0) return;
   multiply(attended, q_width, {{attention.output.view(), nullptr, nodes.data(), d, weights.heads.view()}},
            all_outputs(d, d));
 }

@@ -50,7 +50,8 @@ struct RowsUpload {
 // Of the passes of a shape.
 struct CapturedPass {
   PhaseMarks marks;
-  std::unique_ptr<cuda::Graph> graph;  // nullptr: has come once
+  std::unique_ptr<cuda::Graph> graph;  // nullptr: has come once, or
+  bool has_no_room = false;            // on one of the ranks, for a graph
 };
 
 // Of a matrix that is split between ranks at multiples of `unit` outputs. cuBLASLt wants rows of results at multiples
@@ -77,6 +78,7 @@ struct DeviceStep::State {
   void run(int64_t step);
   void enqueue(int64_t step);
   bool may_be_captured() const;
+  void capture(CapturedPass& pass, int64_t step);
   // What was enqueued last is of this phase.
   void mark(EngineStatistics::Phase phase) {
     if (measures_phases) marks->mark(phase, stream);

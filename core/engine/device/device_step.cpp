@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
 
 #include "core/engine/device/device_state.h"
 #include "kernels/cuda/embedding.h"
@@ -179,12 +180,22 @@ void DeviceStep::State::run(int64_t step) {
   const auto [known, is_new] = captured.try_emplace(shape);
   CapturedPass& mine = known->second;
   marks = &mine.marks;
-  if (is_new) return enqueue(step);
-  if (!mine.graph) {
-    mine.graph = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
-    communicator.barrier("graph");  // to make one may wait for kernels of the device, which wait for this rank
-  }
-  mine.graph->launch(stream);
+  if (!is_new && !mine.graph && !mine.has_no_room) capture(mine, step);
+  mine.graph ? mine.graph->launch(stream) : enqueue(step);
+}
+
+// Ranks go on together: to make a graph may wait for kernels of the device, which wait for another rank.
+void DeviceStep::State::capture(CapturedPass& pass, int64_t step) {
+  pass.graph = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
+  const int64_t first = communicator.agree_min("graph", pass.graph->has_room() ? communicator.ranks() : rank);
+  pass.has_no_room = first < communicator.ranks();
+  if (!pass.has_no_room) return;
+  pass.graph.reset();
+  if (rank == first)
+    std::fprintf(
+        stderr,
+        "pleat: rank %d: its device has no memory for one more graph: steps of %d rows and %d pages run slower\n", rank,
+        shape.rows, shape.table_pages);
 }
 
 void DeviceStep::State::pass(const StepPlan& step_plan, size_t begin, std::span<const int32_t> rows) {

@@ -1,8 +1,9 @@
-// Several devices, which the emulator has, and their memory.
+// What only the emulator can show: several devices, their memory, what the library is asked.
 #include <gtest/gtest.h>
 
 #include <atomic>
 
+#include "core/checkpoint/checkpoint.h"
 #include "device_runs.h"
 #include "kernels/check.h"
 #include "kernels/cuda/device.h"
@@ -36,6 +37,34 @@ TEST(TwoDevices, AThirdRankIsRefusedBeforeAnythingIsLoaded) {
   }
   EXPECT_FALSE(loads);
   emulator::set_device_count(1);
+}
+
+// cuBLASLt has a job's products, or none of them, whoever has nothing to multiply: its sums are in an order of its own.
+TEST(Library, HasTheProductsOfARankBesideOnesWithoutHeads) {
+  const std::string folder = fixture("families/gpt2");
+  const int heads = read_blueprint(Checkpoint::open(folder)).heads;
+  const auto products_on = [&](int ranks) {
+    const int64_t before = emulator::library_products();
+    on_the_device(folder, WeightFormat::bf16, {kAll, ranks});
+    return emulator::library_products() - before;
+  };
+  const int64_t alone = products_on(1);
+  EXPECT_GT(alone, 0);
+  EXPECT_EQ(products_on(heads + 1), heads * alone);
+}
+
+TEST(DeviceMemory, WithoutRoomForAGraphPassesRunWithoutOne) {
+  const std::string folder = fixture("families/gpt2");
+  for (const int ranks : {1, 3}) {
+    const Where where{.chunk = 1, .ranks = ranks};
+    const std::vector<float> device = on_the_device(folder, WeightFormat::f32, where);
+    emulator::refuse_graphs(1);
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(on_the_device(folder, WeightFormat::f32, where), device);
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
+    EXPECT_NE(said.find("has no memory for one more graph: steps of "), std::string::npos) << said;
+  }
 }
 
 TEST(DeviceMemory, LimitsTheKeyValueCache) {
