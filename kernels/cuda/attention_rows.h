@@ -13,8 +13,7 @@
 namespace pleat::cuda {
 
 constexpr int kSplitTokens = kSplitPages * kPageTokens;
-constexpr int kHeadsAtOnce = 4;                // query heads that a thread takes where there are several
-constexpr size_t kSharedBytes = 160u * 1024u;  // of a block, which every device from sm_80 on allows
+constexpr int kHeadsAtOnce = 4;  // query heads that a thread takes where there are several
 
 // What a row sees: positions [begin, end), and the sequence's splits that hold any of them.
 struct Seen {
@@ -70,11 +69,6 @@ inline void check_attention(MatrixView<const float> q, const PagedRows& rows, co
                " rows");
   PLEAT_ASSERT(q.cols == std::ssize(kv_of_head) * cache.head_size && out.cols == q.cols, q.cols, " columns for ",
                kv_of_head.size(), " heads of ", cache.head_size);
-}
-
-inline void check_shared_bytes(size_t bytes, int heads, int head_size) {
-  PLEAT_REQUIRE(bytes <= kSharedBytes, heads, " query heads of size ", head_size, " to a kv head need ", bytes,
-                " bytes of shared memory, not ", kSharedBytes);
 }
 
 // use(element, run) with an element of the cache's type, and how many neighbouring numbers are sure to be one token's.

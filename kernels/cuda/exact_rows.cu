@@ -67,9 +67,16 @@ struct Columns {
   int first, step;
 };
 
-// value [row_count][kSlab] of this warp += its neurons' rows. Format::read(neuron) gives four columns' weights as they
-// stand, Format::widen(neuron, those, float (&)[4]) turns them into numbers. A row adds up its own neurons alone, so
-// that its bits depend on them alone.
+// A warp's memory: what it has listed, and in its place at the end what it has added up.
+template <int kRows>
+__host__ __device__ constexpr int warp_bytes(int rows) {
+  const int listed = int(sizeof(Listed<kRows>)), sums = rows * kSlab * int(sizeof(float));
+  return listed > sums ? listed : sums;
+}
+
+// value [row_count][kSlab] of this warp, where `listed` may be, = its neurons' rows. Format::read(neuron) gives four
+// columns' weights as they stand, Format::widen(neuron, those, float (&)[4]) turns them into numbers. A row adds up its
+// own neurons alone, so that its bits depend on them alone.
 template <int kRows, class Format>
 __device__ void add_rows(const Shard& of, const Format& format, Columns columns, Listed<kRows>& listed, float* value) {
   const int warp = int(threadIdx.x) / kWarp;
@@ -97,6 +104,7 @@ __device__ void add_rows(const Shard& of, const Format& format, Columns columns,
       }
     }
   }
+  __syncwarp();  // what was listed has been read
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -183,9 +191,9 @@ __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
   const Shard of{of_selection,   residuals, shards.offsets[shard],  shards.offsets[shard + 1],
                  shards.neurons, rows,      int(blockIdx.x) * kSlab};
   wait_for_previous();
-  Listed<kRows>& listed = dynamic_shared<Listed<kRows>>()[warp];                             // [kWarps]
-  float* const values = reinterpret_cast<float*>(dynamic_shared<Listed<kRows>>() + kWarps);  // [kWarps][rows][kSlab]
-  float* const mine = values + warp * n;
+  unsigned char* const memory = dynamic_shared<unsigned char>();  // [kWarps]
+  float* const mine = reinterpret_cast<float*>(memory + warp * warp_bytes<kRows>(rows));
+  Listed<kRows>& listed = *reinterpret_cast<Listed<kRows>*>(mine);
   if (down.bits == 16)
     add_rows(of, Bf16Columns{down, of.column + lane * 4}, {lane * 4, 1}, listed, mine);
   else if (down.bits == 32)
@@ -197,7 +205,9 @@ __global__ void __launch_bounds__(kThreads, kRows > 4 ? 2 : 4)
   for (int i = int(threadIdx.x); i < n; i += kThreads) {
     const int row = i / kSlab, column = of.column + i % kSlab;
     const int64_t place = (int64_t(blockIdx.z) * shards.count + shard) * rows + row;
-    if (column < down.width) sums[place * down.width + column] = sum_of_eight(values + i, n);
+    const float* const first = reinterpret_cast<const float*>(memory) + i;
+    if (column < down.width)
+      sums[place * down.width + column] = sum_of_eight(first, warp_bytes<kRows>(rows) / int(sizeof(float)));
   }
 }
 
@@ -210,7 +220,7 @@ void add(cudaStream_t stream, int rows, const Matrices<kMatrices>& matrices, con
                  w.rows, ", ", w.width, "] of ", selection.neurons(), " neurons, width ", width);
   const dim3 grid(unsigned((width + kSlab - 1) / kSlab), unsigned(shards.count), kMatrices);
   with_row_capacity(rows, [&](auto capacity) {
-    const size_t shared = kWarps * (sizeof(Listed<capacity()>) + size_t(rows * kSlab) * sizeof(float));
+    const size_t shared = size_t(kWarps * warp_bytes<capacity()>(rows));
     launch_overlapping(exact_rows_kernel<capacity(), kMatrices>, {grid, kThreads, shared, stream}, rows, matrices,
                        shards, selection.view().rows, factors, sums);
   });

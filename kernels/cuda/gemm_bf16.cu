@@ -115,7 +115,8 @@ void gemm_bf16(cudaStream_t stream, const GemmInput& x, const GemmProduct& produ
   constexpr int kMultiprocessors = 128;  // about
   const auto tiles = [](int64_t count, int size) { return (count + size - 1) / size; };
   const int64_t wide = tiles(x.x.rows, Wide::kRows) * tiles(product.w.rows, Wide::kOutputs);
-  if (product.leaves.count == 0 && wide >= kMultiprocessors) return run<Wide, 3, false>(stream, x, product);
+  const bool has_room = stage_bytes<Wide, 3>() <= most_shared_memory();
+  if (product.leaves.count == 0 && wide >= kMultiprocessors && has_room) return run<Wide, 3, false>(stream, x, product);
   run_either<GemmTile<2, 4, 4, 4, 2>, 3>(stream, x, product);
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/activate.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/shared_memory.h"
 
 namespace pleat::cuda {
 
@@ -45,17 +46,17 @@ struct GemmOutput {
 };
 
 // The stack machine of leaves.h for the kCount sums of a thread. Of the sums that wait the newest are kept in
-// registers, as many before them as it has room for in shared memory, older ones in the work space.
+// registers, as many before them as it has room for in shared memory (on small devices none), older ones in the work
+// space.
 template <int kCount, int kThreads>
 class GemmLeaves {
  public:
   static constexpr size_t kBytes = sizeof(float) * kCount * kThreads;  // of what waits at a time
-  // How many may wait in shared memory, 1 at least, beside what else a block has there.
+  // How many may wait in shared memory, beside what else a block has there.
   static int room(const Leaves& leaves, size_t others) {
-    int device = 0, bytes = 0;
-    check(cudaGetDevice(&device), "no device");
-    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
-    return std::max(1, std::min(leaves.pending - 1, int((size_t(bytes) - others) / kBytes)));
+    const size_t bytes = most_shared_memory();
+    PLEAT_ASSERT(others <= bytes, others, " bytes of ", bytes);
+    return std::clamp(leaves.pending - 1, 0, int((bytes - others) / kBytes));
   }
   // shared [room] of kBytes
   __device__ GemmLeaves(void* shared, int room) : shared_(static_cast<float*>(shared) + threadIdx.x), room_(room) {}
@@ -113,10 +114,11 @@ class GemmLeaves {
   __device__ void put(const GemmOutput& out, const float (&sums)[kCount / 4][4], Place place) {
     if (in_registers_) {
       if (waiting_ - in_work_ == room_) {
-        store(work(out, in_work_), out.outputs, out, place, [&](int i) { return shared(in_work_, i); });
+        store(work(out, in_work_), out.outputs, out, place,
+              [&](int i) { return room_ > 0 ? shared(in_work_, i) : newest_[i]; });
         ++in_work_;
       }
-      for_each([&](int i) { shared(waiting_, i) = newest_[i]; });
+      if (room_ > 0) for_each([&](int i) { shared(waiting_, i) = newest_[i]; });
       ++waiting_;
     }
     for_each([&](int i) { newest_[i] = sums[i / 4][i % 4]; });

@@ -8,6 +8,7 @@
 #include "kernels/cuda/multiply_planes.h"
 #include "kernels/cuda/row_dots.h"
 #include "kernels/cuda/row_tile.h"
+#include "kernels/cuda/shared_memory.h"
 
 namespace pleat::cuda {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 // An output's inputs are summed in slots: one a leaf; without leaves eight, each every eighth of its blocks, or groups,
 // of 64, or of its single inputs in f32. Slots are added in shared memory.
 constexpr int kWarps = 8, kSlots = 8, kLaneOutputs = kWarps * kWarp / kSlots;
-constexpr size_t kMostShared = 144 << 10;  // of sums
+constexpr size_t kMostShared = 144 << 10;  // of sums, where the device has as much
 
 struct Product {
   RowProduct of;
@@ -201,8 +202,9 @@ void multiply_rows(cudaStream_t stream, const RowInput& x, std::initializer_list
     row_bytes = std::max(row_bytes, size_t(added.slots() * block_outputs(product.w, kMaxRows)) * sizeof(float));
   }
   // A row's bits do not depend on the others: all at once, where their sums have room.
-  const int at_once = int(std::min<size_t>(kMaxRows, kMostShared / row_bytes));
-  PLEAT_REQUIRE(at_once > 0, "a tree of ", kMostShared / kLaneOutputs / sizeof(float), " leaves at most");
+  const size_t room = std::min(kMostShared, most_shared_memory());
+  const int at_once = int(std::min<size_t>(kMaxRows, room / row_bytes));
+  PLEAT_REQUIRE(at_once > 0, "a tree of ", room / kLaneOutputs / sizeof(float), " leaves at most");
   for (int row = 0; row < x.rows && all.count > 0; row += at_once)
     multiply(stream, all, row, std::min(at_once, x.rows - row));
 }

@@ -2,6 +2,7 @@
 // prefill_attention() by what the cache holds. Included by .cu files only.
 #include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/shared_memory.h"
 
 namespace pleat::cuda {
 
@@ -20,7 +21,7 @@ struct PrefillWork {
 // By fused multiply-adds: any cache.
 void prefill_attention_plain(cudaStream_t stream, const KvCache& cache, const PrefillWork& work);
 
-// On tensor cores: a cache in bf16 or in 8 bits, heads whose size is a multiple of 16 up to 256.
+// On tensor cores: a cache in bf16 or in 8 bits, heads whose size is a multiple of 16 up to 256, on small devices 128.
 bool suits_tensor_cores(const KvCache& cache);
 void prefill_attention_tensor(cudaStream_t stream, const KvCache& cache, const PrefillWork& work);
 

@@ -7,6 +7,7 @@ namespace pleat::cuda {
 namespace {
 
 constexpr int kHeadsTogether = 32;  // of all rows that a block attends together, where they fit into shared memory
+constexpr size_t kMostShared = 160 << 10;  // of a block, where the device has as much
 
 struct PlainWork : PrefillWork {
   TileShape shape;  // its heads: those of a kv head, row by row
@@ -139,8 +140,10 @@ void prefill_attention_plain(cudaStream_t stream, const KvCache& cache, const Pr
     work.shape.heads = padded_heads(count * work.groups.largest);
   };
   take_rows(std::max(1, kHeadsTogether / std::max(1, work.groups.largest)));
-  while (work.block_rows > 1 && work.shared_bytes() > kSharedBytes) take_rows(work.block_rows - 1);
-  check_shared_bytes(work.shared_bytes(), work.groups.largest, cache.head_size);
+  const size_t room = std::min(kMostShared, most_shared_memory());
+  while (work.block_rows > 1 && work.shared_bytes() > room) take_rows(work.block_rows - 1);
+  PLEAT_REQUIRE(work.shared_bytes() <= room, work.groups.largest, " query heads of size ", cache.head_size,
+                " to a kv head need ", work.shared_bytes(), " bytes of shared memory, not ", room);
 
   with_reads_of(cache, [&]<class Element>(Element, auto run) { attend<Element, run()>(work, stream); });
 }

@@ -397,7 +397,10 @@ void with_steps(int head_size, Use use) {
 }  // namespace
 
 bool suits_tensor_cores(const KvCache& cache) {
-  return cache.dtype != DType::f32 && cache.head_size % 16 == 0 && cache.head_size <= 16 * kMostSteps;
+  if (cache.dtype == DType::f32 || cache.head_size % 16 != 0 || cache.head_size > 16 * kMostSteps) return false;
+  bool has_room = false;
+  with_steps(cache.head_size, [&](auto steps) { has_room = TensorMemory<steps()>::kBytes <= most_shared_memory(); });
+  return has_room;
 }
 
 void prefill_attention_tensor(cudaStream_t stream, const KvCache& cache, const PrefillWork& work) {

@@ -349,10 +349,18 @@ void Block::report_deadlock() {
   fail(what, barrier->place);
 }
 
+int most_shared() {
+  static const int bytes = [] {
+    const char* const kib = std::getenv("PLEAT_EMULATED_SHARED_KIB");
+    return (kib != nullptr ? std::atoi(kib) : 163) << 10;
+  }();
+  return bytes;
+}
+
 bool can_launch(const Grid& grid) {
   const uint64_t threads = count_of(grid.threads);
   return count_of(grid.blocks) > 0 && grid.blocks.y <= 65535 && grid.blocks.z <= 65535 && threads > 0 &&
-         threads <= 1024 && grid.threads.z <= 64 && grid.dynamic_shared <= size_t(kMaxShared);
+         threads <= 1024 && grid.threads.z <= 64 && grid.dynamic_shared <= size_t(most_shared());
 }
 
 void run_grid(const Grid& grid, const std::function<void()>& body) {

@@ -35,9 +35,11 @@ struct Grid {
   Place launched;
 };
 
-constexpr int kMaxShared = 163 << 10;  // bytes of a block, at compute capability 8.0
+// Bytes of shared memory of a block: 163 KiB, as at compute capability 8.0, or as many KiB as the environment variable
+// PLEAT_EMULATED_SHARED_KIB says (99: 8.6, 8.9 and 12.0).
+int most_shared();
 
-// Whether a device of compute capability 8.0 or 9.0 would start it.
+// Whether such a device would start it.
 bool can_launch(const Grid& grid);
 
 // Runs `body` as every thread of the grid; blocks one after the other unless cooperative.

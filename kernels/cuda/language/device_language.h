@@ -12,7 +12,7 @@
 
 #include <cstddef>
 
-#include "kernels/cuda/runtime_check.h"
+#include "kernels/cuda/shared_memory.h"
 
 namespace pleat::cuda {
 
@@ -51,14 +51,11 @@ inline bool can_overlap(const void* kernel) {
 // Lets a kernel's launches have as much shared memory as a block of this device can have. The limit is the kernel's,
 // not a launch's: captured launches and other threads' rely on it later.
 inline void allow_all_shared_memory(const void* kernel) {
-  int device = 0, most = 0;
-  check(cudaGetDevice(&device), "no current device");
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "the most shared memory");
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, kernel), "a kernel's attributes");
-  check(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most - int(attributes.sharedSizeBytes)),
-      "shared memory");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             int(most_shared_memory() - attributes.sharedSizeBytes)),
+        "shared memory");
 }
 
 template <class... Parameters, class... Arguments>
