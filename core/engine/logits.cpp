@@ -4,6 +4,7 @@
 
 #include "core/engine/engine_state.h"
 #include "kernels/activation.h"
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {

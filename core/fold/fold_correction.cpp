@@ -67,7 +67,7 @@ FoldCorrection correct_fold(Context& ctx, const Table& x, const Table& missing) 
   const int64_t d = x.cols;
   const Table held_x = rows_of(x, true), held_missing = rows_of(missing, true);
   NormalEquations equations(ctx, rows_of(x, false), rows_of(missing, false));
-  const FoldCorrection none{Table(d, d), std::vector<float>(size_t(d))};
+  FoldCorrection none{Table(d, d), std::vector<float>(size_t(d))};
   double best_error = squared_rest(ctx, none, held_x, held_missing), best_ridge = 0;
   for (double ridge : {1e-3, 1e-2, 1e-1}) {
     const double error = squared_rest(ctx, as_correction(equations.solve(ridge), d), held_x, held_missing);

@@ -13,7 +13,8 @@ namespace pleat {
 // A folder that becomes `path` only by commit(); until then it stands beside it and the destructor removes it.
 class FolderInTheMaking {
  public:
-  explicit FolderInTheMaking(std::filesystem::path path);  // Error(invalid) if `path` is there and not an empty folder
+  // Error(invalid) if `path` is there and not an empty folder
+  explicit FolderInTheMaking(const std::filesystem::path& path);
   ~FolderInTheMaking();
   FolderInTheMaking(const FolderInTheMaking&) = delete;
   const std::filesystem::path& folder() const { return temporary_; }

@@ -6,7 +6,7 @@
 namespace pleat {
 namespace fs = std::filesystem;
 
-FolderInTheMaking::FolderInTheMaking(fs::path path) : path_(fs::absolute(std::move(path)).lexically_normal()) {
+FolderInTheMaking::FolderInTheMaking(const fs::path& path) : path_(fs::absolute(path).lexically_normal()) {
   if (!path_.has_filename()) path_ = path_.parent_path();
   std::error_code error;
   PLEAT_REQUIRE(!fs::exists(path_, error) || (fs::is_directory(path_, error) && fs::is_empty(path_, error)), "'",

@@ -28,6 +28,7 @@ bool shares_budget(SelectionKind selection) {
 
 std::vector<const FoldedLayer*> pointers_to(const std::vector<FoldedLayer>& layers) {
   std::vector<const FoldedLayer*> out;
+  out.reserve(layers.size());
   for (const FoldedLayer& layer : layers) out.push_back(&layer);
   return out;
 }

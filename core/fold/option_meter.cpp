@@ -14,7 +14,7 @@ class Streams : public StageObserver {
   explicit Streams(std::vector<Table>& streams) : streams_(streams) {}
   void stage(const char* name, int layer, MatrixView<const float> value) override {
     if (std::strcmp(name, layer < 0 ? "x" : "mlpResid") != 0 || layer + 1 >= int(streams_.size())) return;
-    Table& to = streams_[size_t(layer + 1)] = Table(value.rows, value.cols);
+    Table& to = streams_[size_t(layer) + 1] = Table(value.rows, value.cols);
     for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, to[row]);
   }
 

@@ -46,9 +46,12 @@ class NoiseInOneLayer : public FfnHook {
 
 std::vector<double> measure_sensitivity(DenseModel& model, std::span<const Window> windows,
                                         const std::function<void(double)>& done) {
+  const int layers = model.blueprint().layers;
   std::vector<NoiseInOneLayer> noises;
-  for (int layer = 0; layer < model.blueprint().layers; ++layer) noises.emplace_back(layer);
+  noises.reserve(size_t(layers));
+  for (int layer = 0; layer < layers; ++layer) noises.emplace_back(layer);
   std::vector<FfnHook*> hooks;
+  hooks.reserve(noises.size());
   for (NoiseInOneLayer& noise : noises) hooks.push_back(&noise);
   const QualityComparison comparison = compare_with_dense(model, windows, hooks, done);
   std::vector<double> out;

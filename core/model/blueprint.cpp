@@ -30,7 +30,7 @@ std::vector<int32_t> read_end_tokens(const Checkpoint& checkpoint, int64_t vocab
   if (std::filesystem::exists(generation, unreadable)) {
     const nlohmann::json config = read_json_file(generation);
     PLEAT_REQUIRE(config.is_object(), generation, " is no JSON object");
-    const std::vector<int32_t> tokens = end_tokens_of(config, "generation_config.json", vocab);
+    std::vector<int32_t> tokens = end_tokens_of(config, "generation_config.json", vocab);
     if (!tokens.empty()) return tokens;
   }
   return end_tokens_of(checkpoint.config(), "config.json", vocab);
