@@ -3,9 +3,7 @@
 namespace pleat {
 namespace {
 
-// A model's vocabulary may be larger than its tokenizer's: such tokens have no text.
 void write_bytes(int32_t token, const Tokenizer& tokenizer, rpc::Logprob::Builder out) {
-  if (token >= tokenizer.vocab_size()) return;
   const std::string bytes = tokenizer.piece(token);
   out.setBytes({reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()});
 }
@@ -70,7 +68,7 @@ void write_sampling(const SamplingOptions& sampling, rpc::Sampling::Builder out)
   out.setSeed(sampling.seed);
   out.setMaxTokens(uint32_t(sampling.max_tokens));
   auto stop = out.initStop(uint(sampling.stop.size()));
-  for (uint i = 0; i < stop.size(); ++i) stop.set(i, sampling.stop[i].c_str());
+  for (uint i = 0; i < stop.size(); ++i) stop.set(i, {sampling.stop[i].c_str(), sampling.stop[i].size()});
   out.setIgnoreEos(sampling.ignore_eos);
   out.setLogprobs(sampling.logprobs);
 }

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -46,8 +47,9 @@ std::vector<int32_t> read_ids(const std::string& path) {
   PLEAT_REQUIRE(parsed.is_array() && !parsed.empty(), "'", path, "' is not a JSON array of token ids");
   std::vector<int32_t> ids;
   for (const auto& id : parsed) {
-    PLEAT_REQUIRE(id.is_number_integer(), "'", path, "' is not a JSON array of token ids");
-    ids.push_back(int32_t(id.get<int64_t>()));
+    PLEAT_REQUIRE(id.is_number_integer() && id >= 0 && id <= std::numeric_limits<int32_t>::max(), "'", path,
+                  "' is not a JSON array of token ids");
+    ids.push_back(id.get<int32_t>());
   }
   return ids;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -48,13 +49,16 @@ std::string quoted(const std::string& word) {
   return out;
 }
 
-bool is_batch_job(const std::vector<std::string>& command) {
-  return command[0] == "generate" && std::any_of(command.begin(), command.end(), [](const std::string& word) {
-           return word == "--output" || starts_with(word, "--output=");
-         });
-}
-
 }  // namespace
+
+std::string batch_output(const std::vector<std::string>& command) {
+  constexpr const char* kFlag = "--output";
+  for (size_t i = 1; i < command.size() && command[0] == "generate"; ++i) {
+    if (command[i] == kFlag && i + 1 < command.size()) return command[i + 1];
+    if (starts_with(command[i], "--output=")) return command[i].substr(std::strlen(kFlag) + 1);
+  }
+  return "";
+}
 
 Surroundings surroundings() {
   Surroundings all;
@@ -69,7 +73,7 @@ Surroundings surroundings() {
   return all;
 }
 
-MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& around, bool again) {
+MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& around, bool resume) {
   check(options);
   const bool slurm = around.environment.count("SLURM_JOB_ID") && options.hosts.empty();
   MpirunCommand out;
@@ -114,7 +118,7 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
   add({around.program});
   out.words.insert(out.words.end(), options.command.begin(), options.command.end());
   const bool resumes = std::find(out.words.begin(), out.words.end(), "--resume") != out.words.end();
-  if (again && is_batch_job(options.command) && !resumes) add({"--resume"});
+  if (resume && !batch_output(options.command).empty() && !resumes) add({"--resume"});
   return out;
 }
 

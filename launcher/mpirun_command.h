@@ -31,13 +31,15 @@ struct MpirunCommand {
   std::map<std::string, std::string> environment;  // added to this process's own
 };
 
-// Error(invalid) where the options say nothing that can be run. `again`: after a failure; a batch job then continues
-// its output.
+// The file that a batch job writes; "" of other commands.
+std::string batch_output(const std::vector<std::string>& command);
+
+// Error(invalid) where the options say nothing that can be run. `resume`: a batch job continues its output.
 //
 // Cores: on this host alone mpirun binds each rank to its share of them, in a Slurm allocation to its task's. On the
 // hosts of a file each rank takes its share of its host's itself (take_share_of_cores()). With more ranks than cores
 // nothing is bound.
-MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool again);
+MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool resume);
 
 // The words as a shell takes them.
 std::string shell_line(const std::vector<std::string>& words);

@@ -70,8 +70,12 @@ class Supervisor {
 
   int run() {
     const Surroundings around = surroundings();
+    // Only what this job has written is continued: what was there before is another's.
+    std::error_code absent;
+    const std::string output = batch_output(options_.command);
+    const bool is_new = std::filesystem::file_size(output, absent) == 0 || absent;
     for (int failures = 0;; ++attempt_) {
-      const MpirunCommand command = mpirun_command(options_, around, attempt_ > 1);
+      const MpirunCommand command = mpirun_command(options_, around, attempt_ > 1 && is_new);
       if (attempt_ == 1 && !is_in_path("mpirun"))
         throw Error(ErrorKind::unimplemented, "there is no mpirun in PATH; Debian's is in the package openmpi-bin");
       const Ending ending = run_once(command);

@@ -1,6 +1,9 @@
 #include "launcher/together.h"
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <iostream>
 #include <thread>
 
 #include "launcher/bootstrap.h"
@@ -11,6 +14,14 @@ namespace pleat {
 namespace {
 
 void print_error(const Error& error) { std::fprintf(stderr, "pleat: %s\n", error.what()); }
+
+// A command whose result did not get to stdout has failed.
+int written_out(int code) {
+  const bool written = std::cout.flush() && std::fflush(stdout) == 0 && !std::ferror(stdout);
+  if (written || code != 0) return code;
+  std::fprintf(stderr, "pleat: the result could not be written to the standard output: %s\n", std::strerror(errno));
+  return kExitFailed;
+}
 
 }  // namespace
 
@@ -51,7 +62,7 @@ int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function
     print_error(error);
     code = exit_code(error);
   }
-  std::fflush(stdout);
+  code = written_out(code);
   communicator->barrier("end");
   leave_ranks();
   return code;
@@ -61,6 +72,7 @@ int say_once(const std::string& text, std::FILE* out, int code) {
   const std::unique_ptr<Communicator> communicator = join_ranks(1, std::chrono::seconds(30));
   if (communicator->rank() == 0) std::fputs(text.c_str(), out);
   std::fflush(out);
+  if (out == stdout) code = written_out(code);
   communicator->barrier("end");
   leave_ranks();
   return code;

@@ -20,6 +20,7 @@ using nlohmann::ordered_json;
 constexpr int kLines = 8;                            // under way
 constexpr int64_t kTurn = 64;                        // lines between two looks at what else is to be done
 constexpr auto kBusyPause = 500 * kj::MILLISECONDS;  // before a line is tried again
+constexpr auto kAgainPause = 5 * kj::SECONDS;        // before a batch is, whose state could not be written
 constexpr auto kTurnPause = 1 * kj::MILLISECONDS;
 constexpr unsigned kOwnersAlone = 0600;  // mode of what a batch writes
 constexpr int kPriority = std::numeric_limits<int16_t>::min();
@@ -110,7 +111,10 @@ kj::Promise<void> BatchRunner::run_all() {
     return woken.promise.then([this] { return run_all(); });
   }
   return kj::evalNow([&] { return run_one(*batch); })
-      .catch_([this, batch](kj::Exception&& exception) { give_up(*batch, exception.getDescription().cStr()); })
+      .catch_([this, batch](kj::Exception&& exception) -> kj::Promise<void> {
+        if (give_up(*batch, exception.getDescription().cStr())) return kj::READY_NOW;
+        return timer_.afterDelay(kAgainPause);
+      })
       .then([this] { return run_all(); });
 }
 
@@ -209,25 +213,29 @@ void BatchRunner::finish(Run& run) {
 
 // A file that the batch has written is a file like others, if it holds anything.
 void BatchRunner::publish(Batch& batch, const std::string& id, const char* field, int64_t lines) {
-  if (lines == 0) {
+  std::error_code absent;
+  const auto bytes = std::filesystem::file_size(store_.path(id), absent);
+  if (absent) return;
+  if (bytes == 0) {
     unlink(store_.path(id).c_str());
     return;
   }
   StoredFile file{id, batch.id() + "_" + field + ".jsonl", "batch_output", 0, lines, std::time(nullptr), batch.owner};
-  file.bytes = int64_t(std::filesystem::file_size(store_.path(id)));
+  file.bytes = int64_t(bytes);
   store_.add(file);
   batch.shown[field] = id;
 }
 
-void BatchRunner::give_up(Batch& batch, const std::string& why) {
+bool BatchRunner::give_up(Batch& batch, const std::string& why) {
   batch.shown["errors"] = {{"object", "list"}, {"data", ordered_json::array({{{"code", "failed"}, {"message", why}}})}};
   try {
     const ordered_json counts = batch.shown["request_counts"];
     publish(batch, batch.output, "output_file_id", counts["completed"]);
     publish(batch, batch.errors, "error_file_id", counts["failed"]);
     batches_.turn(batch, "failed");
+    return true;
   } catch (const std::exception&) {
-    // Its end is not on disk either: after a restart it is tried again.
+    return false;  // its end cannot be written either: it is tried again
   }
 }
 

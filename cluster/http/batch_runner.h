@@ -44,7 +44,7 @@ class BatchRunner {
   kj::Promise<void> append(Run& run, bool succeeded, std::string line);
   void finish(Run& run);
   void publish(Batch& batch, const std::string& id, const char* field, int64_t lines);
-  void give_up(Batch& batch, const std::string& why);
+  bool give_up(Batch& batch, const std::string& why);  // false: its end could not be written
 
   kj::Timer& timer_;
   FileStore& store_;

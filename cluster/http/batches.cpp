@@ -12,8 +12,8 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr int64_t kWindow = 24 * 3600;  // seconds
-constexpr size_t kMetadata = 16;        // entries
+constexpr int64_t kWindow = 24 * 3600;                                     // seconds
+constexpr size_t kMetadata = 16, kMetadataName = 64, kMetadataText = 512;  // entries, bytes of a name and of a text
 
 std::string text_field(const json& body, const char* name) {
   const json value = body.value(name, json());
@@ -25,8 +25,13 @@ json metadata_of(const json& body) {
   json metadata = body.value("metadata", json());
   PLEAT_REQUIRE(metadata.is_null() || (metadata.is_object() && metadata.size() <= kMetadata),
                 "'metadata' must be an object of at most ", kMetadata, " texts");
-  for (const auto& [name, value] : metadata.items())
+  for (const auto& [name, value] : metadata.items()) {
+    PLEAT_REQUIRE(name.size() <= kMetadataName, "a name in 'metadata' has ", name.size(), " bytes, more than ",
+                  kMetadataName);
     PLEAT_REQUIRE(value.is_string(), "'", name, "' of 'metadata' must be a text");
+    PLEAT_REQUIRE(value.get_ref<const std::string&>().size() <= kMetadataText, "'", name,
+                  "' of 'metadata' has more than ", kMetadataText, " bytes");
+  }
   return metadata;
 }
 

@@ -66,6 +66,8 @@ void JobOutput::read_records() {
     }
     whole += int64_t(text.size()) + 1;
   }
+  if (!in.is_open() || in.bad())
+    throw Error(ErrorKind::failed, concat("cannot read output '", path_, "': nothing in it was touched"));
   if (whole == size_of_file(file_)) return;
   PLEAT_REQUIRE(ftruncate(file_, whole) == 0 && sync(file_), "cannot remove the cut-off last line of '", path_,
                 "': ", std::strerror(errno));

@@ -82,11 +82,12 @@ json llama3_scaling(const Keys& keys, const GgufTensor& factors, int64_t head_si
 json rope_parameters(const Keys& keys, int64_t head_size, double default_theta) {
   const double theta = keys.number_or("rope.freq_base", default_theta);
   json rope = {{"rope_type", "default"}};
-  const std::string type = keys.text_or("rope.scaling.type", "none");
+  const double factor = keys.number_or("rope.scaling.factor", keys.number_or("rope.scale_linear", 1));
+  const std::string type = keys.text_or("rope.scaling.type", factor > 0 && factor != 1 ? "linear" : "none");
   if (type != "none") {
     PLEAT_REQUIRE(type == "linear" || type == "yarn", keys.file().path(), ": unknown rope.scaling.type '", type,
                   "', known: none, linear, yarn");
-    rope = {{"rope_type", type}, {"factor", keys.number_or("rope.scaling.factor", 1)}};
+    rope = {{"rope_type", type}, {"factor", factor}};
     if (keys.find("rope.scaling.original_context_length"))
       rope["original_max_position_embeddings"] = keys.integer("rope.scaling.original_context_length");
   } else if (const GgufTensor* factors = keys.tensor("rope_freqs.weight")) {
@@ -159,8 +160,13 @@ nlohmann::json gguf_config(const GgufFile& gguf, const File& file) {
   json config = {{"model_type", family->second},
                  {"vocab_size", embedding->shape[0]},
                  {"tie_word_embeddings", keys.tensor("output.weight") == nullptr}};
-  const auto eos = gguf.metadata.find("tokenizer.ggml.eos_token_id");
-  if (eos != gguf.metadata.end()) config["eos_token_id"] = *eos;
+  json ends = json::array();  // of texts, turns and messages
+  for (const char* name : {"eos_token_id", "eot_token_id", "eom_token_id", "eos_token_ids"}) {
+    const auto found = gguf.metadata.find(concat("tokenizer.ggml.", name));
+    if (found == gguf.metadata.end()) continue;
+    for (const json& token : found->is_array() ? *found : json::array({*found})) ends.push_back(token);
+  }
+  if (!ends.empty()) config["eos_token_id"] = ends;
   if (keys.architecture() == "gpt2") {
     add_gpt2(config, keys);
     return config;

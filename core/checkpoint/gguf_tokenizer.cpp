@@ -138,13 +138,23 @@ json merges_from_scores(const std::vector<std::string>& tokens, const std::vecto
   return out;
 }
 
+// Llama 3's tokenizer takes what is one token whole, and begins texts with <|begin_of_text|>: files need not say so.
+bool is_llama3(const GgufFile& gguf) {
+  const std::string pre = value_or<std::string>(gguf, "ggml.pre", "");
+  return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+}
+
 json byte_level_tokenizer(const GgufFile& gguf, const std::vector<std::string>& tokens, const std::vector<int>& types) {
   return {{"added_tokens", added_tokens(tokens, types)},
           {"normalizer", nullptr},
           {"pre_tokenizer", pre_tokenizer(value_or<std::string>(gguf, "ggml.pre", "default"))},
           {"post_processor", nullptr},
           {"decoder", byte_level(true)},
-          {"model", {{"type", "BPE"}, {"vocab", vocabulary(tokens)}, {"merges", array_of(gguf, "merges")}}}};
+          {"model",
+           {{"type", "BPE"},
+            {"ignore_merges", is_llama3(gguf)},
+            {"vocab", vocabulary(tokens)},
+            {"merges", array_of(gguf, "merges")}}}};
 }
 
 json sentence_piece_tokenizer(const GgufFile& gguf, const std::vector<std::string>& tokens,
@@ -198,7 +208,7 @@ nlohmann::json gguf_tokenizer_config(const GgufFile& gguf) {
     if (id >= 0 && id < int64_t(tokens.size())) config[name] = tokens[size_t(id)];
   }
   const bool sentence_piece = value_or<std::string>(gguf, "ggml.model", "") == "llama";
-  config["add_bos_token"] = value_or(gguf, "ggml.add_bos_token", sentence_piece);
+  config["add_bos_token"] = value_or(gguf, "ggml.add_bos_token", sentence_piece || is_llama3(gguf));
   config["add_eos_token"] = value_or(gguf, "ggml.add_eos_token", false);
   const std::string chat = value_or<std::string>(gguf, "chat_template", "");
   if (!chat.empty()) config["chat_template"] = chat;

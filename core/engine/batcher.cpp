@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/engine/sampler.h"
 #include "kernels/attention.h"
 #include "kernels/check.h"
 
@@ -16,6 +17,11 @@ void insert(std::unique_ptr<Sequence> sequence, Sequences& others) {
   const auto behind =
       std::find_if(others.begin(), others.end(), [&](const auto& other) { return sequence->precedes(*other); });
   others.insert(behind, std::move(sequence));
+}
+
+int32_t required(int32_t best) {
+  if (best < 0) refuse_logits();
+  return best;
 }
 
 }  // namespace
@@ -130,11 +136,11 @@ bool Batcher::reserve(Sequence& sequence) {
   const int64_t shared = int64_t(sequence.shared.pages.size());
   const int64_t missing = pages_for(int64_t(sequence.tokens.size())) - shared;
   const int64_t wanted = missing + running();
-  prefixes_.make_room(wanted);
-  if (pool_.available() < wanted) {
+  if (pool_.available() + prefixes_.unused() < wanted) {
     prefixes_.release(sequence.shared);
     return false;
   }
+  prefixes_.make_room(wanted);
   pool_.reserve(missing, sequence.own);
   sequence.pages = sequence.shared.pages;
   sequence.pages.insert(sequence.pages.end(), sequence.own.begin(), sequence.own.end());
@@ -219,11 +225,8 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   PLEAT_ASSERT(mode_ != LogitsMode::argmax || int64_t(best.size()) == wanted);
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
-    if (mode_ == LogitsMode::argmax) {
-      advance(sequence, best[size_t(i)]);
-      continue;
-    }
     with_context(concat("request '", sequence.id, "'"), [&] {
+      if (mode_ == LogitsMode::argmax) return advance(sequence, required(best[size_t(i)]));
       const bool settled = asks_for_candidates(mode_) && settled_by_candidates(sequence);
       advance(sequence, settled ? next_token(sequence, candidates[size_t(i)])
                                 : next_token(sequence, std::span<const float>(logits[i], size_t(logits.cols))));

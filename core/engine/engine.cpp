@@ -140,6 +140,10 @@ bool Engine::shares_prefixes() const {
   const State& s = *state_;
   return !s.executor && !s.prompt_selection && s.options.key_channels == 1;
 }
+bool Engine::chooses_by_prompt() const {
+  return std::ranges::any_of(state_->weights.layers,
+                             [](const LayerShape& layer) { return layer.folded && by_prompt(layer.spec.selection); });
+}
 bool Engine::gives_candidates() const { return state_->executor != nullptr; }
 void Engine::set_ffn_hook(FfnHook* hook) {
   PLEAT_ASSERT(state_->communicator.ranks() == 1, "a hook sees one rank only");

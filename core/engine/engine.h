@@ -83,7 +83,8 @@ class StepExecutor {
   virtual void step(const StepPlan& plan) = 0;
   // Of this rank's part of the vocabulary, until the next step; what the plan does not want is empty.
   virtual MatrixView<const float> logits() const = 0;             // [wanted rows, V_r] where the mode gives logits
-  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax
+  virtual std::span<const TokenCandidate> best() const = 0;       // [wanted rows]      after LogitsMode::argmax; NaN
+                                                                  // where a logit is
   virtual std::span<const RowCandidates> candidates() const = 0;  // [wanted rows]      where it gives candidates
   virtual int64_t kv_pages() const = 0;                           // of its cache, the same on all ranks
   // That the last step read; of neurons that it chose anew for some of its rows, the last rows' stand for all.
@@ -121,6 +122,8 @@ class Engine {
   // What the cache holds of a prompt depends on its tokens alone and stays as it was written, so that sequences may
   // share pages: the CPU computes it, no set of neurons is chosen by the whole prompt, no page's keys are cut later.
   bool shares_prefixes() const;
+  // A layer keeps neurons by what the prompt showed of them, densely.
+  bool chooses_by_prompt() const;
   // Plans may ask for candidates. (The CPU has its logits where the sampler reads them.)
   bool gives_candidates() const;
 
@@ -128,8 +131,9 @@ class Engine {
   void step(const StepPlan& plan);
   // A step of dense rows from layer `first` on, x [rows, d] being the residual stream in front of it (one rank only).
   void resume(const StepPlan& plan, int first, MatrixView<const float> x);
-  MatrixView<const float> logits() const;             // [wanted rows, vocab] where the plan's mode gives logits
-  const std::vector<int32_t>& best_tokens() const;    // [wanted rows]        after LogitsMode::argmax
+  MatrixView<const float> logits() const;  // [wanted rows, vocab] where the plan's mode gives logits
+  // [wanted rows] after LogitsMode::argmax; -1 where the logits hold NaN or no finite value
+  const std::vector<int32_t>& best_tokens() const;
   std::span<const RowCandidates> candidates() const;  // [wanted rows]        where it gives candidates
 
   void set_ffn_hook(FfnHook* hook);

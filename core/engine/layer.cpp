@@ -18,8 +18,9 @@ void Engine::State::normalise(const NormWeights& norm, MatrixView<const float> i
 void Engine::State::layer(int layer, const StepPlan& step_plan) {
   const LayerWeights& w = weights.layers[size_t(layer)];
   const bool norm_first = blueprint.norm_place == NormPlace::before;
+  static const NormWeights none;
   const auto prepare = [&](const NormWeights& norm, const char* name) {
-    normalise(norm_first ? norm : NormWeights{}, view(x, d), view(normed, d));
+    normalise(norm_first ? norm : none, view(x, d), view(normed, d));
     observe(name, layer, view(normed, d));
     lap(EngineStatistics::other);
   };

@@ -1,5 +1,6 @@
 // The head: each rank computes its rows of the vocabulary; rank 0 gathers logits, or only each rank's best token or
 // tokens where the sampler needs no more.
+#include <cmath>
 #include <cstring>
 
 #include "core/engine/engine_state.h"
@@ -9,12 +10,20 @@
 namespace pleat {
 namespace {
 
-// Lowest token on ties.
+// Lowest token on ties; NaN where one of the logits is.
 TokenCandidate best_of(const float* logits, int64_t count, int64_t first_token) {
   int64_t best = 0;
-  for (int64_t i = 1; i < count; ++i)
+  bool is_number = count == 0 || !std::isnan(logits[0]);
+  for (int64_t i = 1; i < count; ++i) {
+    is_number &= !std::isnan(logits[i]);
     if (logits[i] > logits[best]) best = i;
-  return {logits[best], int32_t(first_token + best)};
+  }
+  return {is_number ? logits[best] : NAN, int32_t(first_token + best)};
+}
+
+// NaN goes before all.
+bool goes_before(const TokenCandidate& a, const TokenCandidate& b) {
+  return a.value > b.value || (std::isnan(a.value) && !std::isnan(b.value));
 }
 
 }  // namespace
@@ -54,8 +63,8 @@ void Engine::State::gather_best(std::span<const TokenCandidate> local) {
   for (size_t i = 0; rank == 0 && i < wanted; ++i) {
     TokenCandidate winner = gathered_best[i];
     for (size_t r = 1; r < ranks; ++r)
-      if (const TokenCandidate& other = gathered_best[r * wanted + i]; other.value > winner.value) winner = other;
-    best[i] = winner.token;
+      if (const TokenCandidate& other = gathered_best[r * wanted + i]; goes_before(other, winner)) winner = other;
+    best[i] = std::isfinite(winner.value) ? winner.token : -1;
   }
   lap(EngineStatistics::collective);
 }

@@ -23,6 +23,9 @@ inline bool needs_only_candidates(const SamplingOptions& sampling) {
   return few && sampling.repetition_penalty == 1 && sampling.logprobs <= kCandidates;
 }
 
+// Error(failed): logits hold NaN, or no finite value.
+[[noreturn]] void refuse_logits();
+
 // Work space for one vocabulary; not for several threads at once.
 class Sampler {
  public:

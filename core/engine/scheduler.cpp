@@ -14,6 +14,9 @@ BatchLimits limits_of(const Engine& engine, const SchedulerOptions& options) {
   limits.max_rows = engine.options().max_rows;
   limits.prefill_chunk = options.prefill_chunk;
   limits.fold_prompt = options.fold_prompt;
+  PLEAT_REQUIRE(!options.fold_prompt || !engine.chooses_by_prompt(),
+                "this model keeps neurons by what a prompt's dense pass shows (selection prompt or core): its prompts "
+                "cannot be folded too");
   limits.gives_candidates = engine.gives_candidates();
   limits.share_prefixes = engine.shares_prefixes();
   limits.vocab = engine.blueprint().vocab;

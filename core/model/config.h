@@ -10,6 +10,7 @@ class Config {
  public:
   explicit Config(const nlohmann::json& json) : json_(json) {}
 
+  const nlohmann::json& json() const { return json_; }
   bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
 
   int64_t integer(const char* key, int64_t low, int64_t high) const {

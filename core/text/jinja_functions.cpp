@@ -96,7 +96,7 @@ Value to_integer(const Value& value, const Arguments& a) {
 
 }  // namespace
 
-Value Arguments::get(size_t place, const char* name, Value otherwise) const {
+Value Arguments::get(size_t place, const char* name, const Value& otherwise) const {
   if (place < values.size()) return values[place];
   const auto found = named.find(name);
   return found == named.end() ? otherwise : found->second;

@@ -13,7 +13,7 @@ struct Arguments {
   std::map<std::string, Value> named;
   int line = 0;
   // The argument at `place` or of that name, or `otherwise`.
-  Value get(size_t place, const char* name, Value otherwise = {}) const;
+  Value get(size_t place, const char* name, const Value& otherwise = {}) const;
 };
 
 // Error(invalid) naming the line and what is not known.

@@ -67,7 +67,6 @@ std::vector<Piece> cut(std::string_view source) {
       ++at;
       continue;
     }
-    strip_next = false;
     const char kind = two[1];
     size_t begin = at + 2;
     const char control = begin < source.size() ? source[begin] : ' ';

@@ -32,7 +32,7 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
   // The same where text goes before: a space that some tokenizers put at the beginning of every text stays.
   std::string continuation(std::span<const int32_t> ids, bool skip_special = true) const;
-  // The bytes of one token; Error(invalid) if there is no such id.
+  // The bytes of one token; none of an id that it lacks: a model may have more than its tokenizer.
   std::string piece(int32_t id) const;
 
   int32_t vocab_size() const;  // the largest id, plus one

@@ -1,10 +1,12 @@
 // /v1/files and /v1/batches before replicas made of a rule, on pipes and a folder of its own.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "cluster/http/job_output.h"
 #include "cluster/http/multipart.h"
 #include "kernels/check.h"
 #include "tests/cluster/http_door.h"
@@ -282,6 +284,56 @@ TEST_F(Files, ABatchGoesOnAfterEachRestartWithoutLosingOrRepeatingARecord) {
               ruled_text(uint64_t(i), size_t(3 + i % 5)));
   EXPECT_EQ(end["request_counts"]["completed"], 60);
   EXPECT_TRUE(end["error_file_id"].is_null());
+}
+
+// Its input goes while no router runs.
+TEST_F(Files, ABatchThatCannotGoOnKeepsTheRecordsThatItHas) {
+  std::string input;
+  for (int i = 0; i < 40; ++i) input += line(std::to_string(i), uint64_t(i), 4);
+  const std::string file = keep(input), id = batch(file)["id"];
+  const auto completed = [&] { return int(door->get("/v1/batches/" + id).parsed()["request_counts"]["completed"]); };
+  for (int i = 0; i < 1000 && completed() < 5; ++i) {
+    usleep(1000);
+    world.pass(10 * kj::MILLISECONDS);
+  }
+  door.reset();
+  fs::remove(folder_ / file);
+  open();
+  const json end = finished(id);
+  EXPECT_EQ(end["status"], "failed") << end;
+  EXPECT_GE(records(end["output_file_id"]).size(), 5u);
+}
+
+TEST_F(Files, ABatchsMetadataIsShort) {
+  const std::string file = keep(line("one", 1, 2));
+  const auto status = [&](const json& metadata) {
+    return door
+        ->post("/v1/batches", {{"input_file_id", file},
+                               {"endpoint", "/v1/completions"},
+                               {"completion_window", "24h"},
+                               {"metadata", metadata}})
+        .status;
+  };
+  EXPECT_EQ(status({{std::string(64, 'n'), std::string(512, 'v')}}), 200);
+  EXPECT_EQ(status({{std::string(65, 'n'), "v"}}), 400);
+  EXPECT_EQ(status({{"n", std::string(513, 'v')}}), 400);
+}
+
+// The file is there, and may not be opened a second time.
+TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
+  const std::string path = std::filesystem::temp_directory_path() / concat("pleat-output-", getpid());
+  std::ofstream(path) << R"({"custom_id": "a", "error": null})"
+                      << "\n";
+  const int next = dup(0);
+  close(next);
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const rlimit one_more{rlim_t(next) + 1, limit.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &one_more);
+  EXPECT_THROW(JobOutput(path, true), Error);
+  setrlimit(RLIMIT_NOFILE, &limit);
+  EXPECT_EQ(JobOutput(path, true).held(), 1);
+  fs::remove(path);
 }
 
 TEST_F(Files, ABatchWaitsForServersAndCanBeCancelled) {

@@ -36,6 +36,14 @@ TEST(CommandLine, RefusesWhatItDoesNotKnow) {
     expect_refusal(pleat("eval --model " + model() + " --text x --key-channels " + share), "--key-channels");
 }
 
+TEST(CommandLine, AResultThatCannotBeWrittenIsAFailure) {
+  for (const std::string command : {"generate --max-tokens 2 --prompt x --model ", "inspect --model "}) {
+    const Outcome outcome = shell(pleat_command(command + model(), 0) + " >/dev/full");
+    EXPECT_EQ(outcome.code, 1) << command << outcome.err;
+    EXPECT_EQ(own_errors(outcome).size(), 1u) << outcome.err;
+  }
+}
+
 TEST(CommandLine, SaysWhyItCannotRunOnAGpu) {
   for (const char* command : {"generate --prompt x", "eval --text x", "serve --listen 127.0.0.1:0", "inspect"})
     expect_refusal(pleat(std::string(command) + " --device cuda --model " + model()), "CUDA");

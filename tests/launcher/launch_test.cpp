@@ -251,6 +251,24 @@ TEST(Launch, WrongInputIsNotTriedAgainAndRepeatedFailureIsGivenUp) {
   EXPECT_EQ(device.wait(), 2) << full.read("err");
 }
 
+// A job that fails before it looks at its output has none of its own to go on with.
+TEST(Launch, AnotherJobsOutputIsNotResumed) {
+  const Scratch scratch;
+  const std::string input = scratch.write("in.jsonl", requests(1));
+  const std::string foreign = "{\"custom_id\": \"r0\", \"response\": {}, \"error\": null}\n";
+  const std::string output = scratch.write("out.jsonl", foreign);
+  const std::string mpirun = scratch.write("mpirun", "#!/bin/sh\n[ -e '" + scratch.path("once") +
+                                                         "' ] && PATH=${PATH#*:} exec mpirun \"$@\"\ntouch '" +
+                                                         scratch.path("once") + "'; exit 1\n");
+  std::filesystem::permissions(mpirun, std::filesystem::perms::owner_all);
+  const Outcome outcome = shell(
+      "PATH=$(dirname " + mpirun + "):$PATH " +
+      pleat_command("launch -n 1 -- generate --model " + model() + " --input " + input + " --output " + output, 0));
+  EXPECT_EQ(outcome.code, 2) << outcome.err;
+  EXPECT_NE(outcome.err.find("exists already"), std::string::npos) << outcome.err;
+  EXPECT_EQ(scratch.read("out.jsonl"), foreign);
+}
+
 // mpirun killed: no rank is left when the next start comes. The supervisor killed: nothing at all is left.
 TEST(Launch, NothingOutlivesMpirunOrTheSupervisor) {
   const Scratch scratch;

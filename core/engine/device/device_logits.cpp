@@ -1,5 +1,6 @@
 // The head, for the rows that want it, and what the last step read.
 #include <algorithm>
+#include <cmath>
 
 #include "core/engine/device/device_state.h"
 #include "kernels/cuda/activation.h"
@@ -36,7 +37,7 @@ void DeviceStep::State::find_results(int first, int count) {
   finder.find(handle(), count, k, device_logits.data(), device_best.data(), logit_sums.data());
   cuda::copy_to_host(host_best.data(), device_best.data(), size_t(count) * size_t(k) * sizeof(cuda::Candidate),
                      handle());
-  if (k > 1) cuda::copy_to_host(host_sums.data(), logit_sums.data(), size_t(count) * sizeof(cuda::LogitSum), handle());
+  cuda::copy_to_host(host_sums.data(), logit_sums.data(), size_t(count) * sizeof(cuda::LogitSum), handle());
 }
 
 RowCandidates DeviceStep::State::candidates_of(size_t row) const {
@@ -71,7 +72,8 @@ void DeviceStep::State::keep_results(std::span<const int32_t> rows) {
     if (asks_for_logits(shape.logits))
       std::copy_n(&host_logits[i * size_t(vocab)], vocab, &logits[size_t(result) * size_t(vocab)]);
     if (asks_for_candidates(shape.logits)) candidates[size_t(result)] = candidates_of(i);
-    if (shape.logits == LogitsMode::argmax) best[size_t(result)] = {host_best[i].value, host_best[i].token};
+    if (shape.logits == LogitsMode::argmax)
+      best[size_t(result)] = {host_sums[i].nans > 0 ? NAN : host_best[i].value, host_best[i].token};
   }
 }
 

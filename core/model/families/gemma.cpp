@@ -44,6 +44,17 @@ PartTable second_generation_parts(const Checkpoint& checkpoint, const Config& co
   return parts;
 }
 
+// Published files leave out what Gemma3TextConfig of Hugging Face takes for granted.
+nlohmann::json with_gemma3_defaults(const Config& config) {
+  nlohmann::json filled = config.json();
+  const std::pair<const char*, int64_t> defaults[] = {{"num_attention_heads", 8}, {"num_key_value_heads", 4},
+                                                      {"head_dim", 256},          {"max_position_embeddings", 131072},
+                                                      {"vocab_size", 262208},     {"sliding_window", 4096}};
+  for (const auto& [name, value] : defaults)
+    if (!config.has(name)) filled[name] = value;
+  return filled;
+}
+
 }  // namespace
 
 // Old files say hidden_act "gelu" where the models were trained with the tanh form, which hidden_activation names.
@@ -65,7 +76,8 @@ Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& config) {
 }
 
 Blueprint gemma3_blueprint(const Checkpoint& checkpoint, const Config& whole) {
-  const Config config = whole.has("text_config") ? whole.object("text_config") : whole;
+  const nlohmann::json filled = with_gemma3_defaults(whole.has("text_config") ? whole.object("text_config") : whole);
+  const Config config(filled);
   Blueprint blueprint = gemma(config);
   read_second_generation(config, blueprint);
   const int64_t pattern = config.integer_or("sliding_window_pattern", 6, 1, kMostLayers);

@@ -11,8 +11,11 @@ namespace pleat {
 
 PartTable llama_parts(const Checkpoint& checkpoint, const Blueprint& blueprint, const LlamaBiases& biases) {
   const bool bare = !checkpoint.find("model.embed_tokens.weight") && checkpoint.find("embed_tokens.weight");
-  const bool inside = checkpoint.find("language_model.model.embed_tokens.weight");  // of a model that also sees
-  PartTable parts(checkpoint, inside ? "language_model.model." : bare ? "" : "model.", "embed_tokens.weight");
+  // Of a model that also sees: older files, and newer ones.
+  const bool inside = checkpoint.find("language_model.model.embed_tokens.weight");
+  const bool newer = checkpoint.find("model.language_model.embed_tokens.weight");
+  const char* const prefix = inside ? "language_model.model." : newer ? "model.language_model." : bare ? "" : "model.";
+  PartTable parts(checkpoint, prefix, "embed_tokens.weight");
   parts.add(Part::token_embedding, "embed_tokens", false);
   parts.add(Part::attention_norm, "layers.#.input_layernorm", false);
   parts.add(Part::query, "layers.#.self_attn.q_proj", biases.query_key_value);

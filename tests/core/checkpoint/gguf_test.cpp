@@ -69,6 +69,29 @@ TEST(Gguf, ReadsOnlyTheBlocksOfASlice) {
   EXPECT_EQ(checkpoint.bytes_read(), 4 * 16 * 34);
 }
 
+json config_of(const json& patch) {
+  json metadata = small_metadata();
+  metadata.merge_patch(patch);
+  ModelFolder folder;
+  folder.write("m.gguf", GgufBytes::file(metadata, {{"token_embd.weight", {2, 512}, 0, std::string(4096, '\0')}}));
+  return Checkpoint::open(folder.path() / "m.gguf").config();
+}
+
+TEST(Gguf, TextsEndAtTheEndOfATurnToo) {
+  EXPECT_EQ(config_of({{"tokenizer.ggml.eos_token_id", 1}, {"tokenizer.ggml.eot_token_id", 107}})["eos_token_id"],
+            json({1, 107}));
+}
+
+// Files from before the key of the type, and such that leave it out.
+TEST(Gguf, AFactorAloneScalesPositionsLinearly) {
+  const auto scaling = [](const json& patch) { return config_of(patch)["rope_parameters"]; };
+  const json factor = scaling({{"llama.rope.scaling.type", "linear"}, {"llama.rope.scaling.factor", 8.0}});
+  EXPECT_EQ(factor["factor"], 8.0);
+  EXPECT_EQ(scaling({{"llama.rope.scaling.factor", 8.0}}), factor);
+  EXPECT_EQ(scaling({{"llama.rope.scale_linear", 8.0}}), factor);
+  EXPECT_EQ(scaling({{"llama.rope.scale_linear", 1.0}}), scaling(json::object()));
+}
+
 TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   const GgufBytes::Tensor embedding{"token_embd.weight", {2, 512}, 0, std::string(4096, '\0')};
   const auto refusal = [&](const json& patch, std::vector<GgufBytes::Tensor> tensors, auto use) -> std::string {

@@ -331,22 +331,25 @@ TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
 }
 
 TEST(Scheduler, BadLogitsAreAnErrorThatNamesTheRequest) {
-  BatchLimits limits = small_limits();
-  Batcher batcher(limits, byte_tokenizer());
+  const BatchLimits limits = small_limits();
   Request request;
   request.id = "number 9";
   request.prompt = bytes_of("a");
-  request.sampling.temperature = 1;
-  batcher.submit(request, [](Completion) {}, {});
-  StepPlan plan;
-  ASSERT_TRUE(batcher.plan(plan));
-  const std::vector<float> logits(kBytesVocab, NAN);
-  try {
-    batcher.accept({logits.data(), 1, kBytesVocab}, {});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::failed);
-    EXPECT_NE(std::string(error.what()).find("number 9"), std::string::npos);
+  for (const double temperature : {1.0, 0.0}) {
+    Batcher batcher(limits, byte_tokenizer());
+    request.sampling.temperature = temperature;
+    batcher.submit(request, [](Completion) {}, {});
+    StepPlan plan;
+    ASSERT_TRUE(batcher.plan(plan));
+    const std::vector<float> logits(kBytesVocab, NAN);
+    const std::vector<int32_t> best = {-1};
+    try {
+      temperature > 0 ? batcher.accept({logits.data(), 1, kBytesVocab}, {}) : batcher.accept({}, best);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::failed);
+      EXPECT_NE(std::string(error.what()).find("number 9"), std::string::npos);
+    }
   }
 }
 

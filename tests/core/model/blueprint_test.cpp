@@ -147,6 +147,21 @@ TEST(Blueprint, Gemma3InsideAModelThatAlsoSeesReadsItsTextPart) {
   EXPECT_EQ(blueprint.attention[1].window, 0);
 }
 
+// As in Google's own files of 4B, which name no heads, and of 12B.
+TEST(Blueprint, Gemma3TakesForGrantedWhatItsPublishedFilesLeaveOut) {
+  json text = json::parse(std::ifstream(fixture("families/gemma3/config.json")));
+  for (const char* name : {"num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings",
+                           "vocab_size", "sliding_window"})
+    text.erase(name);
+  const Blueprint blueprint = Changed("gemma3", {{"model_type", "gemma3"}, {"text_config", text}}).blueprint();
+  EXPECT_EQ(blueprint.heads, 8);
+  EXPECT_EQ(blueprint.kv_heads, 4);
+  EXPECT_EQ(blueprint.head_size, 256);
+  EXPECT_EQ(blueprint.max_positions, 131072);
+  EXPECT_EQ(blueprint.vocab, 262208);
+  EXPECT_EQ(blueprint.attention[0].window, 4096);
+}
+
 // The values printed in the paper (arXiv 2108.12409, section 3): 8 heads have 1/2, 1/4, ... 1/256.
 TEST(AlibiSlopes, ArePowersOfTwoForEightHeads) {
   const std::vector<float> slopes = alibi_slopes(8);
