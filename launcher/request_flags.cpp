@@ -29,7 +29,7 @@ void add_scheduler_flags(CLI::App& app, SchedulerOptions& options) {
   app.add_option("--prefill-chunk", options.prefill_chunk, "Prompt tokens of one step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  app.add_flag("--fold-prompt", options.fold_prompt, "Run prompts folded too; not where they choose the neurons (selection prompt, core)");
+  app.add_flag("--fold-prompt", options.fold_prompt, "Run prompts folded too; not where they choose the neurons");
 }
 
 EngineOptions engine_options(const CommonOptions& common, const SchedulerOptions& scheduler) {
