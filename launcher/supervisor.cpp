@@ -35,7 +35,7 @@ bool is_in_path(const std::string& program) {
   const char* path = std::getenv("PATH");
   std::istringstream folders(path ? path : "/usr/bin:/bin");
   for (std::string folder; std::getline(folders, folder, ':');)
-    if (access((folder + "/" + program).c_str(), X_OK) == 0) return true;
+    if (access(concat(folder, "/", program).c_str(), X_OK) == 0) return true;
   return false;
 }
 
