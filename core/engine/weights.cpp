@@ -192,7 +192,7 @@ Weights load_weights(const Checkpoint& checkpoint, const Blueprint& blueprint, c
                      WeightFormat dtype, bool dense, ThreadTeam& team, const LoadSigns& signs, WeightTaker* taker) {
   Weights weights;
   weights.layers.resize(size_t(blueprint.layers));
-  std::mutex mutex;  // of the next three
+  std::mutex mutex;  // of the next two, weights.taken_bytes and signs.after_part()
   std::vector<int> missing(size_t(blueprint.layers), 2);
   int done = 0;
   // Part 0 is what stands around the layers; then, for each layer, its FFN and the rest.

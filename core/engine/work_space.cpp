@@ -78,10 +78,7 @@ void Engine::State::allocate_cache() {
   const int64_t page_bytes = std::max<int64_t>(1, 2 * half_bytes * blueprint.layers);
   const int64_t available = host_memory().available;
   if (available > 0) pages = std::min(pages, available / 2 / communicator.ranks() / page_bytes);
-  std::vector<int64_t> all(size_t(communicator.ranks())), counts(all.size(), int64_t(sizeof(int64_t)));
-  communicator.all_gather("cache size", std::as_bytes(std::span(&pages, 1)), counts,
-                          reinterpret_cast<std::byte*>(all.data()));
-  pages = *std::min_element(all.begin(), all.end());
+  pages = communicator.agree_min("cache size", pages);
   PLEAT_REQUIRE(pages > 0, "no memory is left for a single page of the key-value cache");
 
   // A page's layers side by side: memory is taken as tokens come, not by all layers at once.
