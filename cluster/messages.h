@@ -21,7 +21,8 @@ struct ModelTerms {
   int64_t max_positions;
 };
 
-std::vector<int32_t> read_prompt(rpc::Prompt::Reader prompt, const ModelTerms& terms);
+// clock: GenerateRequest's.
+std::vector<int32_t> read_prompt(rpc::Prompt::Reader prompt, const ModelTerms& terms, int64_t clock = 0);
 Request read_request(rpc::GenerateRequest::Reader request, const ModelTerms& terms);
 // One request a continuation.
 std::vector<Request> read_requests(rpc::ScoreRequest::Reader request, const ModelTerms& terms);

@@ -65,6 +65,9 @@ struct GenerateRequest {
   # The first tokens of a text that another server of the same identity (Info) began. The sink gets what comes after them,
   # as if it had not been interrupted; counts, and a result without a sink, are those of the whole text, whose logprobs
   # begin behind them.
+  clock @5 :Int64;
+  # Seconds since 1970: the time that the template of a conversation sees, which another server that goes on with the
+  # text is told again. 0: the server's.
 }
 
 struct Prompt {

@@ -11,9 +11,11 @@ kj::Promise<size_t> ReadAhead::tryRead(void* buffer, size_t least, size_t most) 
   begin_ += held;
   if (held >= least) return held;
   auto* rest = to + held;
-  if (least - held >= sizeof bytes_)
-    return inner_->tryRead(rest, least - held, most - held).then([held](size_t read) { return held + read; });
-  return inner_->tryRead(bytes_, least - held, sizeof bytes_).then([=, this](size_t read) {
+  const bool straight = least - held >= sizeof bytes_;
+  auto reading = straight ? inner_->tryRead(rest, least - held, most - held)
+                          : inner_->tryRead(bytes_, least - held, sizeof bytes_);
+  return reading.then([this, straight, rest, held, most](size_t read) {
+    if (straight) return held + read;
     begin_ = std::min(read, most - held);
     end_ = read;
     std::copy_n(bytes_, begin_, rest);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <ctime>
 #include <limits>
 
 #include "cluster/messages.h"
@@ -99,12 +100,13 @@ std::vector<int32_t> read_tokens(capnp::List<int32_t>::Reader tokens, const Mode
   return values_of(tokens);
 }
 
-std::vector<int32_t> read_prompt(rpc::Prompt::Reader prompt, const ModelTerms& terms) {
+std::vector<int32_t> read_prompt(rpc::Prompt::Reader prompt, const ModelTerms& terms, int64_t clock) {
   switch (prompt.which()) {
     case rpc::Prompt::TEXT:
       return terms.text.tokenizer.encode_with_special(prompt_text(prompt, terms.limits));
     case rpc::Prompt::MESSAGES:
-      return terms.text.chat_tokens(conversation(prompt.getMessages(), terms.limits));
+      return terms.text.chat_tokens(conversation(prompt.getMessages(), terms.limits),
+                                    clock ? std::time_t(clock) : std::time(nullptr));
     case rpc::Prompt::TOKENS:
       return read_tokens(prompt.getTokens(), terms);
   }
@@ -114,7 +116,7 @@ std::vector<int32_t> read_prompt(rpc::Prompt::Reader prompt, const ModelTerms& t
 Request read_request(rpc::GenerateRequest::Reader in, const ModelTerms& terms) {
   Request request;
   request.sampling = read_sampling(in.getSampling(), terms);
-  request.prompt = read_prompt(in.getPrompt(), terms);
+  request.prompt = read_prompt(in.getPrompt(), terms, in.getClock());
   request.priority = in.getPriority();
   request.written = read_tokens(in.getWritten(), terms);
   return request;

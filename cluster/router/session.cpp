@@ -1,6 +1,7 @@
 #include "cluster/router/session.h"
 
 #include <algorithm>
+#include <ctime>
 
 #include "cluster/messages.h"
 #include "cluster/router/waiting.h"
@@ -83,7 +84,9 @@ Session::Session(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& op
       progress_(timer.now()),
       taking_(kj::READY_NOW) {
   message_.setRoot(request);
-  request_ = message_.getRoot<rpc::GenerateRequest>().asReader();
+  auto copy = message_.getRoot<rpc::GenerateRequest>();
+  if (copy.getClock() == 0) copy.setClock(std::time(nullptr));
+  request_ = copy.asReader();
   beginnings_ = PrefixAffinity::beginnings(bytes_of(request_.getPrompt()));
 }
 

@@ -51,7 +51,7 @@ std::optional<ChatTemplate> ChatTemplate::from_json(const nlohmann::json& config
 }
 
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
-                                 const nlohmann::ordered_json& variables) const {
+                                 const nlohmann::ordered_json& variables, std::time_t now) const {
   std::map<std::string, jinja::Value> globals;
   for (const auto& [name, value] : variables.items()) globals[name] = jinja::Json(value);
   globals["messages"] = jinja::Json(messages);
@@ -60,7 +60,7 @@ std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool ad
   if (!globals.contains("documents")) globals["documents"] = jinja::Json();
   if (state_->bos) globals["bos_token"] = jinja::Json(*state_->bos);
   if (state_->eos) globals["eos_token"] = jinja::Json(*state_->eos);
-  return jinja::render(state_->statements, std::move(globals));
+  return jinja::render(state_->statements, std::move(globals), now);
 }
 
 }  // namespace pleat

@@ -1,6 +1,7 @@
 #pragma once
 // From a conversation to the prompt that a chat model was trained on: the model's own template, a Jinja text
 // (https://huggingface.co/docs/transformers/chat_templating).
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,9 +20,10 @@ class ChatTemplate {
   static std::optional<ChatTemplate> from_json(const nlohmann::json& config);
 
   // messages: [{"role": ..., "content": ...}, ...]. variables: further values for the template ("tools").
-  // Error(invalid) where the template refuses the conversation, in its own words.
+  // now: what strftime_now() shows, in UTC. Error(invalid) where the template refuses the conversation, in its own
+  // words.
   std::string render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
-                     const nlohmann::ordered_json& variables = {}) const;
+                     const nlohmann::ordered_json& variables = {}, std::time_t now = std::time(nullptr)) const;
 
  private:
   struct State;

@@ -18,7 +18,9 @@ struct Continue {};
 
 class Evaluator {
  public:
-  explicit Evaluator(std::map<std::string, Value> globals) { frames_.push_back(std::move(globals)); }
+  Evaluator(std::map<std::string, Value> globals, std::time_t now) : now_(now) {
+    frames_.push_back(std::move(globals));
+  }
 
   void run(const std::vector<Statement>& statements, std::string& out) {
     for (const Statement& statement : statements) run(statement, out);
@@ -90,14 +92,15 @@ class Evaluator {
   }
   Value look_up(const std::string& name) const {
     const Value* found = find(name);
-    return found ? *found : Value::undefined(name);
+    if (found) return *found;
+    return macros_.contains(name) || is_function(name) ? Json(concat("<function ", name, ">")) : Value::undefined(name);
   }
   // Calls use(value) with a named value in its place, so that a part of a long list is had without copying the list.
   template <class Use>
   Value with(const Expression& e, Use use) {
     if (e.kind != Expression::name) return use(evaluate(e));
     const Value* found = find(e.text);
-    return found ? use(*found) : use(Value::undefined(e.text));
+    return found ? use(*found) : use(look_up(e.text));
   }
 
   void bind(const Statement& s, const Json& item) {
@@ -169,7 +172,7 @@ class Evaluator {
     if (callee.kind != Expression::name) refuse(e.line, "this cannot be called");
     const auto macro = macros_.find(callee.text);
     if (macro != macros_.end()) return call_macro(*macro->second, arguments_of(e));
-    return call_function(callee.text, arguments_of(e));
+    return call_function(callee.text, arguments_of(e), now_);
   }
 
   // A macro sees its arguments and what stands outside of all loops.
@@ -312,6 +315,7 @@ class Evaluator {
     return {};
   }
 
+  const std::time_t now_;
   std::vector<Frame> frames_;
   std::map<std::string, const Statement*> macros_;
   int64_t steps_ = 0;
@@ -320,10 +324,10 @@ class Evaluator {
 
 }  // namespace
 
-std::string render(const std::vector<Statement>& statements, std::map<std::string, Value> globals) {
+std::string render(const std::vector<Statement>& statements, std::map<std::string, Value> globals, std::time_t now) {
   std::string out;
   try {
-    Evaluator(std::move(globals)).run(statements, out);
+    Evaluator(std::move(globals), now).run(statements, out);
   } catch (const Break&) {
     throw Error(ErrorKind::invalid, "chat template: 'break' stands outside of a loop");
   } catch (const Continue&) {

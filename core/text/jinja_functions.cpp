@@ -1,8 +1,10 @@
 #include "core/text/jinja_functions.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <ctime>
+#include <string_view>
 
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_operators.h"
@@ -242,15 +244,19 @@ bool apply_test(const Value& value, const std::string& name, const Arguments& a)
   refuse(a.line, concat("unknown test '", name, "'"));
 }
 
-Value call_function(const std::string& name, const Arguments& a) {
+bool is_function(const std::string& name) {
+  constexpr std::array<std::string_view, 5> names = {"raise_exception", "strftime_now", "range", "namespace", "dict"};
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Value call_function(const std::string& name, const Arguments& a, std::time_t now) {
   if (name == "raise_exception") throw Error(ErrorKind::invalid, text_of(a.get(0, "message")));
   if (name == "strftime_now") {
     const std::string format = string_of(a.get(0, "format"), a.line, "a format");
-    const std::time_t now = std::time(nullptr);
-    std::tm local = {};
-    localtime_r(&now, &local);
+    std::tm parts = {};
+    if (!gmtime_r(&now, &parts)) refuse(a.line, "the time has no date");
     char buffer[256];
-    return Json(std::string(buffer, std::strftime(buffer, sizeof(buffer), format.c_str(), &local)));
+    return Json(std::string(buffer, std::strftime(buffer, sizeof(buffer), format.c_str(), &parts)));
   }
   if (name == "range") {
     const int64_t one = integer_of(a.get(0, ""), a.line, "a bound"),

@@ -1,5 +1,6 @@
 #pragma once
 // What templates can call: methods, filters, tests and functions.
+#include <ctime>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ struct Arguments {
 Value call_method(const Value& object, const std::string& name, const Arguments& arguments);
 Value apply_filter(const Value& value, const std::string& name, const Arguments& arguments);
 bool apply_test(const Value& value, const std::string& name, const Arguments& arguments);
-Value call_function(const std::string& name, const Arguments& arguments);
+bool is_function(const std::string& name);
+// now: what strftime_now shows, in UTC.
+Value call_function(const std::string& name, const Arguments& arguments, std::time_t now);
 
 }  // namespace pleat::jinja

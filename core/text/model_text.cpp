@@ -46,12 +46,12 @@ std::string message_text(const nlohmann::json& content) {
   return text;
 }
 
-std::vector<int32_t> ModelText::chat_tokens(const nlohmann::json& messages) const {
+std::vector<int32_t> ModelText::chat_tokens(const nlohmann::json& messages, std::time_t now) const {
   PLEAT_REQUIRE(chat, no_chat);
   PLEAT_REQUIRE(messages.is_array() && !messages.empty(), "'messages' must be a list of messages");
   nlohmann::ordered_json plain = nlohmann::ordered_json::array();
   for (const nlohmann::json& message : messages) plain.push_back(plain_message(message));
-  return tokenizer.encode(chat->render(plain, true));
+  return tokenizer.encode(chat->render(plain, true, {}, now));
 }
 
 }  // namespace pleat

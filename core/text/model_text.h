@@ -1,5 +1,6 @@
 #pragma once
 // What turns a model's requests into tokens: its tokenizer and, where it has one, its chat template.
+#include <ctime>
 #include <optional>
 #include <string>
 
@@ -14,8 +15,9 @@ struct ModelText {
   static ModelText open(const std::string& model);
 
   // The tokens of a conversation (OpenAI's messages; contents are texts or lists of text parts) with the beginning of
-  // the assistant's answer. Error(invalid) where the model has no usable template, or that refuses the conversation.
-  std::vector<int32_t> chat_tokens(const nlohmann::json& messages) const;
+  // the assistant's answer. now: what the template takes for it. Error(invalid) where the model has no usable template,
+  // or that refuses the conversation.
+  std::vector<int32_t> chat_tokens(const nlohmann::json& messages, std::time_t now = std::time(nullptr)) const;
 
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat;

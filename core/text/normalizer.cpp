@@ -72,7 +72,7 @@ class Unicode : public Normalizer {
     const utf8proc_ssize_t length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(run.data()),
                                                  utf8proc_ssize_t(run.size()), &mapped, utf8proc_option_t(options_));
     PLEAT_REQUIRE(length >= 0, "the text cannot be normalised: ", utf8proc_errmsg(length));
-    const std::string out(reinterpret_cast<const char*>(mapped), size_t(length));
+    std::string out(reinterpret_cast<const char*>(mapped), size_t(length));
     std::free(mapped);
     return out;
   }

@@ -42,6 +42,7 @@ struct FakeReplica {
   uint32_t running = 0, unread = 0;  // texts; those whose last piece has not been taken
   uint64_t generated = 0;
   std::vector<size_t> written;  // tokens that its requests brought with them
+  int64_t clock = 0;            // of the last one
 };
 
 class FakeEngine final : public rpc::Engine::Server {
@@ -93,6 +94,7 @@ class FakeEngine final : public rpc::Engine::Server {
     }
     const auto request = context.getParams().getRequest();
     replica_.written.push_back(request.getWritten().size());
+    replica_.clock = request.getClock();
     for (uint32_t i = 0; i < request.getWritten().size(); ++i)
       EXPECT_EQ(request.getWritten()[i], ruled_token(request.getSampling().getSeed(), i));
     ++replica_.running;

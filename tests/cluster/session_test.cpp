@@ -77,6 +77,8 @@ TEST(Session, ADeathAfterAnyTokenIsNotSeenInTheText) {
     EXPECT_EQ(world["b"].requests, token < 12);
     if (token == 12) continue;
     EXPECT_EQ(world["b"].written, std::vector<size_t>{token});
+    EXPECT_GT(world["a"].clock, 0);  // a template shows the same date again
+    EXPECT_EQ(world["b"].clock, world["a"].clock);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 
 #include "core/text/model_text.h"
@@ -57,6 +58,16 @@ TEST(ChatTemplate, EvaluatesExpressionsAsJinja2Does) {
     }
     EXPECT_EQ(text, text_or_none(one[1])) << source << "\n" << why;
   }
+}
+
+TEST(ChatTemplate, SeesTheTimeThatItIsTold) {
+  // As Llama 3.1's asks for it.
+  const ChatTemplate dated(
+      "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}", "", "");
+  EXPECT_EQ(dated.render(Json::array(), false, {}, 951782400), "29 Feb 2000");
+  EXPECT_EQ(dated.render(Json::array(), false, {}, 951782399), "28 Feb 2000");
+  EXPECT_EQ(dated.render(Json::array(), false), dated.render(Json::array(), false, {}, std::time(nullptr)));
+  EXPECT_THROW(dated.render(Json::array(), false, {}, std::numeric_limits<std::time_t>::max()), Error);
 }
 
 TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
