@@ -2,12 +2,14 @@
 # perf/gpu/run_all.sh [--bin FOLDER] [--out FOLDER] [--tiny]: all that is to be known of one GPU, in under 8 minutes:
 # the tests of kernels, sums and engine, compute-sanitizer, the kernel lab, decoding and prompts of two models' shapes.
 # It needs the programs of FOLDER or FOLDER.tar.gz (`cmake --build --preset gpu` leaves both as build-gpu/gpu), the source
-# tree around it, a libcublasLt.so.13 (of CUDA 13 or PyTorch) and no network. Each step has its own time limit and none stops the others.
+# tree around it, glibc 2.34 (pack.sh), a libcublasLt.so.13 (of CUDA 13 or PyTorch) and no network. Each step has its own
+# time limit and none stops the others.
 #   OUT/results.json  what each step said and took, and why it failed; by goals.py, where there is Python, what was
 #                     asked for and whether it was reached
 #   OUT/results.svg   the picture of it, by plot.py where there is Python
 #   --tiny            sizes for the emulator's programs, which a test runs
-# Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU, a program or library is missing.
+# Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU, a program or library is missing,
+# and neither JSON nor picture is left, not even an earlier run's.
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 bin=build-gpu/gpu out=out/gpu tiny=
@@ -21,15 +23,15 @@ while (($#)); do
 done
 
 mkdir -p "$out/steps"
+rm -f "$out"/steps/* "$out"/results.{json,svg}
+: >"$out/steps.jsonl"
 if [[ ! -d $bin && -f $bin.tar.gz ]]; then
-  tar -C "$out" -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
+  tar -C "$out" --recursive-unlink -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
 fi
 bin=$(readlink -m "$bin")
 for program in pleat kernel_lab cuda_kernels_test cuda_parallel_test cuda_ipc_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
-rm -f "$out"/steps/*
-: >"$out/steps.jsonl"
 
 # Libraries that came along, and those of the machine that are too large to: CUDA's, or what PyTorch brings. For the
 # programs alone: Python has its own.
@@ -38,7 +40,12 @@ libraries=$bin/lib
 for folder in $(ls -d /usr/local/cuda*/lib64 2>/dev/null) "$(package nvidia.cu13)" "$(package nvidia.nccl)"; do
   [[ ! -d $folder ]] || libraries+=:$folder
 done
-with_libraries=(env LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+libraries+=${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# GCC's own came along too, and need a newer glibc than the programs do: for where the machine's are missing or too old.
+if [[ $(LD_LIBRARY_PATH=$libraries ldd "$bin"/* 2>&1 | grep -E 'lib(stdc\+\+|gcc_s)\.so.* not found') ]]; then
+  libraries=$bin/lib/gcc:$libraries
+fi
+with_libraries=(env LD_LIBRARY_PATH="$libraries")
 # Tests' ranks are threads that share the device (tests/kernels/cuda/on_a_device.cpp).
 export CUDA_MODULE_LOADING=EAGER CUDA_DEVICE_MAX_CONNECTIONS=32
 
@@ -52,28 +59,40 @@ record() {
   [[ $2 != failed ]] || failed=1
 }
 skip() { record "$1" skipped 0 "$2"; }
+# limited SECONDS COMMAND...: exit code 124 where it took longer, as of timeout, also where it had to be killed.
+limited() {
+  local start=$SECONDS code
+  timeout -k 5 "$@" </dev/null
+  code=$?
+  ((code != 137 || SECONDS - start < $1)) || code=124
+  return $code
+}
 # step NAME LIMIT_SECONDS COMMAND...: what it prints goes to steps/NAME.out and .err. All together end before 8 minutes.
 step() {
-  local name=$1 limit=$2 start=$SECONDS left=$((465 - SECONDS)) code
+  local name=$1 limit=$2 start=$SECONDS left=$((465 - SECONDS)) code took
   shift 2
   if ((left < 5)); then
     record "$name" failed 0 "no time was left for it"
     return
   fi
   ((limit <= left)) || limit=$left
-  timeout -k 5 "$limit" "$@" >"$out/steps/$name.out" 2>"$out/steps/$name.err" </dev/null
-  code=$?
+  limited "$limit" "$@" >"$out/steps/$name.out" 2>"$out/steps/$name.err"
+  code=$? took=$((SECONDS - start))
   case $code in
-    0) record "$name" passed $((SECONDS - start)) "" ;;
-    124 | 137) record "$name" failed $((SECONDS - start)) "longer than $limit s" ;;
-    *) record "$name" failed $((SECONDS - start)) \
+    0) record "$name" passed $took "" ;;
+    124) record "$name" failed $took "longer than $limit s" ;;
+    137) record "$name" failed $took "killed before its $limit s were over, as where memory runs out" ;;
+    *) record "$name" failed $took \
       "exit code $code: $( (grep -hE 'FAILED|"valid":false' "$out/steps/$name.out" | head -20; tail -3 "$out/steps/$name.err") | text)" ;;
   esac
 }
 
-"${with_libraries[@]}" "$bin/kernel_lab" tiny none >"$out/steps/device.out" 2>"$out/steps/device.err"
-if (($? != 0)); then
-  if grep -q libcublasLt "$out/steps/device.err"; then
+limited 60 "${with_libraries[@]}" "$bin/kernel_lab" tiny none >"$out/steps/device.out" 2>"$out/steps/device.err"
+code=$?
+if ((code != 0)); then
+  if ((code == 124)); then
+    echo "run_all.sh: the GPU's driver did not answer in 60 s" >&2
+  elif grep -q libcublasLt "$out/steps/device.err"; then
     echo "run_all.sh: there is no libcublasLt.so.13 here, neither CUDA 13's nor PyTorch's (pip install nvidia-cublas)" >&2
   else
     tail -1 "$out/steps/device.err" >&2
