@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "kernels/check.h"
 #include "launcher/bench_steps.h"
 
 namespace pleat {

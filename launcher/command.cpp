@@ -76,7 +76,7 @@ double budget_named(const std::string& text) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   const bool percent = *end == '%' && end[1] == 0;
-  PLEAT_REQUIRE(end != text.c_str() && (percent || *end == 0) && value > 0 && std::isfinite(value),
+  PLEAT_REQUIRE(end != text.c_str() && (percent || *end == 0) && value > 0 && value <= (percent ? 100 : 1),
                 "--budget is a share like 24% or 0.24, not '", text, "'");
   return percent ? value / 100 : value;
 }

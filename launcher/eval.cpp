@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -9,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/file.h"
 #include "core/engine/scoring.h"
 #include "core/text/tokenizer.h"
 #include "launcher/command.h"
@@ -35,15 +34,8 @@ struct EvalOptions {
   ScoringOptions scoring{512, 0, 0};
 };
 
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  PLEAT_REQUIRE(in.is_open() && !in.bad(), "cannot read '", path, "'");
-  return text;
-}
-
 std::vector<int32_t> read_ids(const std::string& path) {
-  const auto parsed = nlohmann::json::parse(read_text(path), nullptr, false);
+  const auto parsed = nlohmann::json::parse(read_whole(path), nullptr, false);
   PLEAT_REQUIRE(parsed.is_array() && !parsed.empty(), "'", path, "' is not a JSON array of token ids");
   std::vector<int32_t> ids;
   for (const auto& id : parsed) {
@@ -56,7 +48,7 @@ std::vector<int32_t> read_ids(const std::string& path) {
 
 std::vector<int32_t> tokens_of(const EvalOptions& options) {
   std::vector<int32_t> tokens =
-      options.ids.empty() ? Tokenizer::open(options.model).encode(read_text(options.text)) : read_ids(options.ids);
+      options.ids.empty() ? Tokenizer::open(options.model).encode(read_whole(options.text)) : read_ids(options.ids);
   if (options.scoring.max_tokens > 0 && int64_t(tokens.size()) > options.scoring.max_tokens)
     tokens.resize(size_t(options.scoring.max_tokens));
   PLEAT_REQUIRE(!options.ids.empty() || tokens.size() >= 2, "'", options.text, "' has fewer than 2 tokens");
@@ -117,6 +109,13 @@ void write_logits(const EvalOptions& options, EvalLoop& loop, std::vector<int32_
   out.finish();
 }
 
+void check_window(const std::string& name, const LoadedModel& model, int64_t window) {
+  PLEAT_REQUIRE(window <= model.blueprint.max_positions, "a window of ", window,
+                " tokens is longer than the context of '", name, "', ", model.blueprint.max_positions);
+  const int64_t room = model.engine->kv_pages() * kPageTokens;
+  PLEAT_REQUIRE(window <= room, "a window of ", window, " tokens does not fit the cache of '", name, "', ", room);
+}
+
 int eval(const EvalOptions& options, Communicator& communicator) {
   const bool leads = communicator.rank() == 0;
   const bool dump = !options.ids.empty();
@@ -131,22 +130,20 @@ int eval(const EvalOptions& options, Communicator& communicator) {
       load_on_ranks({options.model, options.dense, cache_options(options.common)}, options.common, communicator);
   std::optional<LoadedModel> against;
   if (!options.against.empty()) against = load_on_ranks({options.against, false, {}}, options.common, communicator);
+  ScoringOptions scoring = options.scoring;
   agree(communicator, [&] {
     const Blueprint& blueprint = model.blueprint;
     PLEAT_REQUIRE(!against || against->blueprint.vocab == blueprint.vocab, "'", options.model, "' and '",
                   options.against, "' have different vocabularies");
-    PLEAT_REQUIRE(dump || options.scoring.window <= blueprint.max_positions, "--window ", options.scoring.window,
-                  " is longer than the model's context of ", blueprint.max_positions);
-    PLEAT_REQUIRE(!dump || int64_t(tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ", tokens.size(),
-                  " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
+    if (dump) scoring.window = int(tokens.size()) + 1;
+    check_window(options.model, model, scoring.window);
+    if (against) check_window(options.against, *against, scoring.window);
     for (const int32_t token : tokens)
       PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token id ", token, " is outside the vocabulary of ",
                     blueprint.vocab);
   });
 
   const InterruptGuard interrupt;
-  ScoringOptions scoring = options.scoring;
-  if (dump) scoring.window = int(model.blueprint.max_positions);
   EvalLoop loop(communicator, *model.engine, against ? against->engine.get() : nullptr, scoring);
   Scores scores;
   if (!leads) loop.serve();

@@ -68,9 +68,9 @@ void add_fold(CLI::App& app, Command& command) {
   sub.add_option("--model", fold_options.model, "Model folder")->required();
   sub.add_option("--text", fold_options.text, "Calibration text, like what the model will write")->required();
   sub.add_option("--out", fold_options.out, "Folder to write")->required();
-  sub.add_option("--reduction", fold_options.reduction, "Share of FFN weight bytes no longer read for a token")
-      ->check(CLI::Range(0.0, 1.0))
-      ->default_str("0.8 by range, 0.4 by the gate, else 0.5");
+  CLI::Option* const reduction =
+      sub.add_option("--reduction", fold_options.reduction, "Share of FFN weight bytes no longer read for a token")
+          ->default_str("0.8 by range, 0.4 by the gate, else 0.5");
   CLI::Option* const select =
       sub.add_option(
              "--select", options->select,
@@ -82,19 +82,21 @@ void add_fold(CLI::App& app, Command& command) {
           ->default_str("range, with gated FFNs predictor");
   const auto formats =
       CLI::IsMember({"bf16", "int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"});
-  sub.add_option("--rows", options->rows, "Format of the FFN matrices that exact neurons are computed from")
-      ->check(formats)
-      ->capture_default_str();
-  sub.add_option("--down", options->down, "Format of the down matrix, the sensitive one")
-      ->check(formats)
-      ->default_str("as --rows");
+  CLI::Option* const rows =
+      sub.add_option("--rows", options->rows, "Format of the FFN matrices that exact neurons are computed from")
+          ->check(formats)
+          ->capture_default_str();
+  CLI::Option* const down = sub.add_option("--down", options->down, "Format of the down matrix, the sensitive one")
+                                ->check(formats)
+                                ->default_str("as --rows");
   CLI::Option* const inputs =
       sub.add_option("--inputs", fold_options.inputs,
                      "Share of its inputs, the largest, that a token's gate and up (plain FFNs: W1) see; with --select "
                      "all, threshold (then TEAL) or static")
           ->check(CLI::Range(0.0, 1.0))
           ->capture_default_str();
-  sub.add_flag("--no-fold", options->no_fold, "Leave out who is not exact, instead of following its line");
+  CLI::Option* const no_fold =
+      sub.add_flag("--no-fold", options->no_fold, "Leave out who is not exact, instead of following its line");
   CLI::Option* const budget =
       sub.add_option("--budget", options->budget,
                      "Instead of one recipe for all layers: the one with the least loss whose FFN bytes are this share "
@@ -109,14 +111,16 @@ void add_fold(CLI::App& app, Command& command) {
       ->needs(budget);
   CLI::Option* const recipe =
       sub.add_option("--recipe", fold_options.recipe, "Instead: a recipe.json of an earlier fold, edited or not");
-  budget->excludes(select)->excludes(recipe)->excludes(inputs);
-  recipe->excludes(select)->excludes(inputs);
-  sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
-      ->check(CLI::Range(1, 3))
-      ->capture_default_str();
-  sub.add_option("--fold-format", options->format, "How the folded matrix is stored")
-      ->check(CLI::IsMember({"int8", "bf16"}))
-      ->capture_default_str();
+  CLI::Option* const predictor_bits =
+      sub.add_option("--predictor-bits", fold_options.predictor_bits, "Bits of the predictor's weights")
+          ->check(CLI::Range(1, 3))
+          ->capture_default_str();
+  CLI::Option* const fold_format = sub.add_option("--fold-format", options->format, "How the folded matrix is stored")
+                                       ->check(CLI::IsMember({"int8", "bf16"}))
+                                       ->capture_default_str();
+  budget->excludes(recipe);
+  for (CLI::Option* const choice : {reduction, select, rows, down, inputs, no_fold, predictor_bits, fold_format})
+    choice->excludes(budget)->excludes(recipe);
   sub.add_option("--max-tokens", fold_options.max_tokens, "Calibration tokens, spread over the text; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -104,7 +104,7 @@ ordered_json fold_report(const std::string& folder) {
 
 // Of the search whose measurements lie beside the weights.
 std::vector<BudgetRow> budgets(const std::string& folder, const Blueprint& blueprint) {
-  const RecipeSearch search = RecipeSearch::read(folder + "/options.json", blueprint.layers, blueprint.gated);
+  const RecipeSearch search = RecipeSearch::read(folder + "/options.json", blueprint);
   return budget_table(search, dense_ffn_bytes(blueprint));
 }
 

@@ -112,7 +112,8 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
   std::set<std::string> carried;
   for (const auto& variables : {around.environment, out.environment})
     for (const auto& [name, value] : variables)
-      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_") || name == kShareCores) carried.insert(name);
+      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_") || starts_with(name, "CUDA_") || name == kShareCores)
+        carried.insert(name);
   for (const std::string& name : carried) add({"-x", name});
 
   add({around.program});

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "launcher/bootstrap.h"
@@ -106,17 +107,18 @@ void agree(Communicator& communicator, const std::function<void()>& work) {
 
 void lead(Communicator& communicator, Engine& engine, const Tokenizer* tokenizer, const SchedulerOptions& options,
           const std::function<void(Scheduler&)>& body) {
+  std::optional<Scheduler> scheduler;
+  agree(communicator, [&] { scheduler.emplace(engine, communicator, *tokenizer, options); });
   std::exception_ptr failure;
   if (communicator.rank() == 0) {
     try {
-      Scheduler scheduler(engine, communicator, *tokenizer, options);
       try {
-        body(scheduler);
+        body(*scheduler);
       } catch (const Error& error) {
-        if (error.kind() != ErrorKind::peer_lost) scheduler.stop();
+        if (error.kind() != ErrorKind::peer_lost) scheduler->stop();
         throw;
       }
-      scheduler.stop();
+      scheduler->stop();
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::peer_lost) throw;
       failure = std::current_exception();

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <sstream>
 #include <system_error>
 
 #include "kernels/check.h"
@@ -43,6 +45,16 @@ void File::read(uint64_t offset, size_t bytes, void* out) const {
     offset += uint64_t(got);
     bytes -= size_t(got);
   }
+}
+
+std::string read_whole(const std::filesystem::path& path) {
+  std::error_code none;
+  PLEAT_REQUIRE(!std::filesystem::is_directory(path, none), "cannot read '", path.string(), "': it is a folder");
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  PLEAT_REQUIRE(file.is_open() && (file.peek() == EOF || text << file.rdbuf()) && !file.bad(), "cannot read '",
+                path.string(), "'");
+  return std::move(text).str();
 }
 
 }  // namespace pleat

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <utility>
 
 namespace pleat {
@@ -23,5 +24,8 @@ class File {
   int descriptor_ = -1;
   uint64_t size_ = 0;
 };
+
+// All of a file or a pipe. Error(invalid) naming it.
+std::string read_whole(const std::filesystem::path& path);
 
 }  // namespace pleat

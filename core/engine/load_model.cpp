@@ -28,6 +28,7 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   const auto after_part = [&](int done, int parts) {
+    communicator.barrier("loaded part");  // ranks whose files are slower are not late as long as they get on
     if (options.progress) options.progress(done, parts, checkpoint.bytes_read());
   };
   const std::unique_ptr<ExecutorBuilder> builder =

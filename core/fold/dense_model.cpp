@@ -1,11 +1,10 @@
 #include "core/fold/dense_model.h"
 
 #include <algorithm>
-#include <fstream>
 #include <numeric>
-#include <sstream>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/file.h"
 #include "kernels/attention.h"
 #include "kernels/check.h"
 
@@ -13,14 +12,6 @@ namespace pleat {
 namespace {
 
 constexpr int64_t kLongestWindow = 512;
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  PLEAT_REQUIRE(file.good(), "cannot read the text '", path, "'");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return std::move(text).str();
-}
 
 LoadedModel load_for_windows(const std::string& folder, Communicator& communicator, int threads, bool oversubscribed) {
   LoadOptions options;
@@ -35,7 +26,7 @@ LoadedModel load_for_windows(const std::string& folder, Communicator& communicat
 
 std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
                                    int64_t max_tokens) {
-  const std::vector<int32_t> tokens = tokenizer.encode(read_text(text_file));
+  const std::vector<int32_t> tokens = tokenizer.encode(read_whole(text_file));
   const int64_t total = int64_t(tokens.size());
   PLEAT_REQUIRE(total >= 2, "the text '", text_file, "' has ", total, " tokens, at least 2 are needed");
   std::vector<Window> windows;

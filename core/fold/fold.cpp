@@ -77,8 +77,10 @@ class Folding {
                     options_.budget);
       PLEAT_REQUIRE(batch_index() < kReportBatches.size(), "a budget counts steps of 1, 4 or 16 rows, not ",
                     options_.batch);
-      if (!options_.options.empty())
-        measured_ = RecipeSearch::read(options_.options, blueprint_.layers, blueprint_.gated);
+      if (!options_.options.empty()) measured_ = RecipeSearch::read(options_.options, blueprint_);
+      const double least = measured_ ? 0 : RecipeSearch(blueprint_).least_share(blueprint_);
+      PLEAT_REQUIRE(options_.budget >= least, "a budget of ", 100 * options_.budget,
+                    "% cannot be kept: no recipe is below ", std::ceil(1000 * least) / 10, "%");
     } else if (!options_.recipe.empty()) {
       given_ = read_recipe(options_.recipe, blueprint_.layers, blueprint_.gated);
     } else {
@@ -109,10 +111,14 @@ class Folding {
     LayerRecipe recipe = uniform_recipe();
     recipe.exact = 0.5;
     with_context(concat("'", options_.model, "'"), [&] { check(recipe, blueprint_.gated); });
-    PLEAT_REQUIRE(options_.reduction >= 0 && options_.reduction < 1, "the reduction is a share between 0 and 1, not ",
-                  options_.reduction);
-    if (recipe.selection == SelectionKind::all) return;
-    report_.asked = options_.reduction > 0 ? options_.reduction : default_reduction(recipe.selection);
+    report_.asked = options_.reduction.value_or(default_reduction(recipe.selection));
+    PLEAT_REQUIRE(report_.asked > 0 && report_.asked < 1, "the reduction is a share between 0 and 1, not ",
+                  report_.asked);
+    if (recipe.selection == SelectionKind::all) {
+      PLEAT_REQUIRE(!options_.reduction, "a reduction is asked for, but selection all computes every neuron");
+      report_.asked = 0;
+      return;
+    }
     const std::string selector = has_predictor(recipe.selection)
                                      ? concat("its ", options_.predictor_bits, "-bit predictor")
                                      : concat("what selection ", name_of(recipe.selection), " reads");
@@ -147,11 +153,12 @@ class Folding {
   }
 
   RecipeSearch measured_options() {
-    RecipeSearch recipes(blueprint_.gated);
+    RecipeSearch recipes(blueprint_);
     for (int layer = 0; layer < blueprint_.layers; ++layer) {
       recipes.measure_layer(layers_->builder(layer), layers_->meter(),
                             [&](double done) { tell("measure options", (layer + done) / blueprint_.layers); });
       layers_->builder(layer).rest();
+      layers_->builder(layer).forget_quantised();
     }
     return recipes;
   }
@@ -194,6 +201,7 @@ class Folding {
     report_.recipe = plan.recipes;
     report_.total = total_of(measurements);
     report_.reduction = 1 - report_.total.read[0] / report_.total.dense;
+    report_.kl_is_fitted = layers_->meters_fitted();
     report_.kl = layers_->meter().kl(pointers_to(changed));
     measure_plain();
     return out;

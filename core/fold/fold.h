@@ -25,9 +25,10 @@ struct FoldOptions {
   // One recipe for all layers, the exact share such that so much is saved; selections range, gate and predictor share
   // one error budget over layers (and neurons).
   std::optional<SelectionKind> selection;  // default: predictor for gated FFNs, range for others
-  double reduction = 0;    // share of FFN weight bytes no longer read per token at batch 1, everything counted; 0: 0.8,
-                           // with the exact gate, which alone is a third of the bytes, 0.4; else 0.5
-  int predictor_bits = 2;  // 1, 2 or 3
+  // Share of FFN weight bytes no longer read per token at batch 1, everything counted; default: 0.8, with the exact
+  // gate, which alone is a third of the bytes, 0.4; else 0.5. Not with selection all.
+  std::optional<double> reduction;
+  int predictor_bits = 2;                         // 1, 2 or 3
   WeightFormat fold_format = WeightFormat::int8;  // int8 or bf16
   bool lines = true;
   double inputs = 1;  // share of its inputs that a token's gate and up, or W1, see; selections all, threshold, static

@@ -13,12 +13,12 @@ namespace pleat {
 // A folder that becomes `path` only by commit(); until then it stands beside it and the destructor removes it.
 class FolderInTheMaking {
  public:
-  // Error(invalid) if `path` is there and not an empty folder
+  // Error(invalid) if `path` is there and not an empty folder, or cannot be replaced by one (a link, a mount point).
   explicit FolderInTheMaking(const std::filesystem::path& path);
   ~FolderInTheMaking();
   FolderInTheMaking(const FolderInTheMaking&) = delete;
   const std::filesystem::path& folder() const { return temporary_; }
-  void commit();
+  void commit();  // Error(failed) naming the finished folder if it cannot be renamed; it stays
 
  private:
   std::filesystem::path path_, temporary_;

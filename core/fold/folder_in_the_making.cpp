@@ -1,4 +1,7 @@
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <utility>
 
 #include "core/fold/folded_checkpoint.h"
 #include "kernels/check.h"
@@ -11,6 +14,11 @@ FolderInTheMaking::FolderInTheMaking(const fs::path& path) : path_(fs::absolute(
   std::error_code error;
   PLEAT_REQUIRE(!fs::exists(path_, error) || (fs::is_directory(path_, error) && fs::is_empty(path_, error)), "'",
                 path_.string(), "' is already there and not an empty folder: choose another --out or remove it");
+  struct stat there = {}, beside = {};
+  PLEAT_REQUIRE(!fs::is_symlink(path_, error), "'", path_.string(), "' is a link: name the folder itself as --out");
+  PLEAT_REQUIRE(stat(path_.c_str(), &there) != 0 || stat(path_.parent_path().c_str(), &beside) != 0 ||
+                    there.st_dev == beside.st_dev,
+                "'", path_.string(), "' is a file system of its own: choose a folder in it as --out");
   temporary_ = path_.parent_path() / concat(".", path_.filename().string(), ".", getpid());
   fs::remove_all(temporary_, error);
   fs::create_directories(temporary_, error);
@@ -25,9 +33,10 @@ FolderInTheMaking::~FolderInTheMaking() {
 void FolderInTheMaking::commit() {
   std::error_code error;
   fs::rename(temporary_, path_, error);  // replaces an empty folder
+  const fs::path finished = std::exchange(temporary_, fs::path());
   if (error)
-    throw Error(ErrorKind::failed, concat("cannot name the finished folder '", path_.string(), "': ", error.message()));
-  temporary_.clear();
+    throw Error(ErrorKind::failed, concat("cannot name the finished folder '", path_.string(), "': ", error.message(),
+                                          "; it is '", finished.string(), "'"));
 }
 
 }  // namespace pleat

@@ -52,6 +52,8 @@ class LayerBuilder {
 
   // Until the next call holds only what took long to make.
   void rest();
+  // Matrices in low bits too: each format that was tried is 2 to 8 bits a weight.
+  void forget_quantised() { quantised_.clear(); }
 
  private:
   struct Ranges {

@@ -1,9 +1,8 @@
 #include "core/fold/layer_recipe.h"
 
-#include <fstream>
-
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/file.h"
 #include "core/fold/format_text.h"
 #include "kernels/check.h"
 
@@ -101,9 +100,7 @@ void check(const LayerRecipe& recipe, bool gated) {
 }
 
 std::vector<LayerRecipe> read_recipe(const std::filesystem::path& file, int layers, bool gated) {
-  std::ifstream in(file);
-  PLEAT_REQUIRE(in.good(), "cannot read the recipe '", file.string(), "'");
-  const ordered_json json = ordered_json::parse(in, nullptr, false);
+  const ordered_json json = ordered_json::parse(read_whole(file), nullptr, false);
   PLEAT_REQUIRE(json.is_object() && json.contains("layers") && json["layers"].is_array(), "the recipe '", file.string(),
                 "' is not JSON with a list 'layers'");
   PLEAT_REQUIRE(int(json["layers"].size()) == layers, "the recipe '", file.string(), "' has ", json["layers"].size(),

@@ -41,7 +41,8 @@ class LayerSet {
   int64_t sample_rows() const { return calibration_->sample_rows(); }
   OptionMeter& meter() { return *meter_; }
   LayerBuilder& builder(int layer) { return builders_[size_t(layer)]; }
-  double weight(int layer) const;  // against the layers' mean; 1 where they were not weighed
+  bool meters_fitted() const { return meters_fitted_; }  // kl() is of text that was fitted on
+  double weight(int layer) const;                        // against the layers' mean; 1 where they were not weighed
 
   // One recipe for all layers.
   LayerPlan plan(LayerRecipe recipe, double exact);
@@ -55,6 +56,7 @@ class LayerSet {
   int layers() const { return int(builders_.size()); }
 
   Progress progress_;
+  bool meters_fitted_ = false;
   std::vector<double> sensitivity_;
   std::unique_ptr<OptionMeter> meter_;
   std::unique_ptr<Calibration> calibration_;

@@ -24,19 +24,25 @@ class Streams : public StageObserver {
 
 }  // namespace
 
-std::vector<Window> meter_windows(std::vector<Window> all, const std::vector<Window>& used) {
+MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit) {
   constexpr size_t kWindows = 2, kTokens = 256;
-  std::vector<Window> free;
-  for (const Window& window : all)
-    if (window.size() == all[0].size() && std::find(used.begin(), used.end(), window) == used.end())
-      free.push_back(window);
-  if (free.empty()) free = std::move(all);
-  std::vector<Window> out;
-  const size_t count = std::min(kWindows, free.size());
-  for (size_t i = 0; i < count; ++i) {
-    Window& window = out.emplace_back(free[(2 * i + 1) * free.size() / (2 * count)]);
-    window.resize(std::min(window.size(), kTokens));
+  const auto holds = [](const std::vector<Window>& windows, const Window& window) {
+    return std::find(windows.begin(), windows.end(), window) != windows.end();
+  };
+  std::vector<Window> whole, free;
+  for (const Window& window : all) {
+    if (window.size() != all[0].size()) continue;
+    whole.push_back(window);
+    if (!holds(fit, window)) free.push_back(window);
   }
+  const bool takes = free.empty();
+  const std::vector<Window>& from = takes ? whole : free;
+  MeterWindows out;
+  out.fitted = takes && all.size() < 4;
+  const size_t count = std::min(kWindows, takes && !out.fitted ? all.size() / 4 : from.size());
+  for (size_t i = 0; i < count; ++i) out.windows.push_back(from[(2 * i + 1) * from.size() / (2 * count)]);
+  if (takes && !out.fitted) std::erase_if(fit, [&](const Window& window) { return holds(out.windows, window); });
+  for (Window& window : out.windows) window.resize(std::min(window.size(), kTokens));
   return out;
 }
 

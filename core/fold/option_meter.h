@@ -9,9 +9,13 @@
 
 namespace pleat {
 
-// A few of `all` that are not among `used`, spread evenly and cut short, as KL has little noise; of all where none is
-// left.
-std::vector<Window> meter_windows(std::vector<Window> all, const std::vector<Window>& used);
+// A few windows of a text, spread evenly and cut short, as KL has little noise.
+struct MeterWindows {
+  std::vector<Window> windows;
+  bool fitted = false;  // they are among those that are fitted on
+};
+// Of `all` that are not among `fit`; where that is all, they are taken out of it, but from a text of less than four.
+MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit);
 
 class OptionMeter {
  public:

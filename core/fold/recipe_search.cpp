@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/file.h"
 #include "core/fold/knapsack.h"
+#include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -70,11 +71,12 @@ LayerReport bytes_of(LayerBuilder& builder, const BuiltLayer& built) {
 
 }  // namespace
 
-RecipeSearch::RecipeSearch(bool gated) : gated_(gated), options_(plain_options()) {
-  const std::vector<LayerRecipe> folds = fold_options(gated);
+RecipeSearch::RecipeSearch(const Blueprint& blueprint)
+    : gated_(blueprint.gated), dense_(dense_ffn_bytes(blueprint)), options_(plain_options()) {
+  const std::vector<LayerRecipe> folds = fold_options(gated_);
   options_.insert(options_.end(), folds.begin(), folds.end());
   for (LayerRecipe& recipe : options_)
-    if (!gated) recipe.formats.gate = FfnFormats().gate;
+    if (!gated_) recipe.formats.gate = FfnFormats().gate;
 }
 
 void RecipeSearch::measure_layer(LayerBuilder& builder, OptionMeter& meter, const std::function<void(double)>& done) {
@@ -98,20 +100,22 @@ nlohmann::ordered_json RecipeSearch::to_json() const {
                        {"stored", option.report.stored},
                        {"kl", option.kl}});
   }
-  return {{"layers", layers}};
+  return {{"dense", dense_}, {"layers", layers}};
 }
 
-RecipeSearch RecipeSearch::read(const std::filesystem::path& file, int layers, bool gated) {
-  RecipeSearch out(gated);
-  std::ifstream in(file);
-  PLEAT_REQUIRE(in.good(), "cannot read the options '", file.string(), "'");
+RecipeSearch RecipeSearch::read(const std::filesystem::path& file, const Blueprint& blueprint) {
+  RecipeSearch out(blueprint);
+  const std::string text = read_whole(file);
   try {
-    const nlohmann::ordered_json content = nlohmann::ordered_json::parse(in);
+    const auto content = nlohmann::ordered_json::parse(text);
+    PLEAT_REQUIRE(content.at("dense") == dense_ffn_bytes(blueprint), "the options '", file.string(),
+                  "' are of a model whose FFNs have ", content.at("dense").dump(), " bytes in bf16, not ",
+                  dense_ffn_bytes(blueprint));
     for (const auto& layer : content.at("layers")) {
       std::vector<Option>& options = out.layers_.emplace_back();
       for (const auto& json : layer) {
         Option& option = options.emplace_back();
-        option.recipe = layer_recipe_from(json.at("recipe"), gated);
+        option.recipe = layer_recipe_from(json.at("recipe"), blueprint.gated);
         json.at("read").get_to(option.report.read);
         json.at("stored").get_to(option.report.stored);
         json.at("kl").get_to(option.kl);
@@ -125,8 +129,8 @@ RecipeSearch RecipeSearch::read(const std::filesystem::path& file, int layers, b
   } catch (const nlohmann::json::exception&) {
     PLEAT_REQUIRE(false, "the options '", file.string(), "' are not those that a fold under a budget wrote");
   }
-  PLEAT_REQUIRE(int(out.layers_.size()) == layers, "the options '", file.string(), "' are of ", out.layers_.size(),
-                " layers, the model has ", layers);
+  PLEAT_REQUIRE(int(out.layers_.size()) == blueprint.layers, "the options '", file.string(), "' are of ",
+                out.layers_.size(), " layers, the model has ", blueprint.layers);
   return out;
 }
 
@@ -148,6 +152,13 @@ FoundRecipe RecipeSearch::best(double budget, ByteCount count, bool plain_only) 
     out.bytes += count.of(option.report);
   }
   return out;
+}
+
+double RecipeSearch::least_share(const Blueprint& blueprint) const {
+  double least = INFINITY;
+  for (const LayerRecipe& recipe : options_)
+    least = std::min(least, read_share(blueprint, recipe, gathers(recipe.selection) ? 0 : recipe.exact));
+  return least;
 }
 
 double RecipeSearch::smallest(ByteCount count) const {

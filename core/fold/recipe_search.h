@@ -29,17 +29,19 @@ struct FoundRecipe {
 
 class RecipeSearch {
  public:
-  explicit RecipeSearch(bool gated);
+  explicit RecipeSearch(const Blueprint& blueprint);
 
   // Tries every option of the next layer.
   void measure_layer(LayerBuilder& builder, OptionMeter& meter, const std::function<void(double)>& done);
 
   // What was measured, to search under other budgets without measuring again. Error(invalid) naming the file.
   nlohmann::ordered_json to_json() const;
-  static RecipeSearch read(const std::filesystem::path& file, int layers, bool gated);
+  static RecipeSearch read(const std::filesystem::path& file, const Blueprint& blueprint);
 
   // plain_only: formats alone, nothing folded.
   FoundRecipe best(double budget, ByteCount count, bool plain_only) const;
+  // A share of dense bf16's bytes that no recipe is below, known without measuring.
+  double least_share(const Blueprint& blueprint) const;
   // The smallest number of bytes that any recipe has.
   double smallest(ByteCount count) const;
 
@@ -50,6 +52,7 @@ class RecipeSearch {
     double kl = 0;
   };
   bool gated_;
+  double dense_;  // bytes of all FFNs in bf16
   std::vector<LayerRecipe> options_;
   std::vector<std::vector<Option>> layers_;
 };

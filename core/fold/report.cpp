@@ -69,7 +69,7 @@ double percent_over(double perplexity, double dense) { return 100 * (perplexity 
 }  // namespace
 
 AdviceNumbers advice_numbers(const FoldReport& report) {
-  AdviceNumbers out{{}, report.total.stored / report.total.dense, report.kl, report.plain};
+  AdviceNumbers out{{}, report.total.stored / report.total.dense, report.kl, report.plain, report.kl_is_fitted};
   for (size_t i = 0; i < out.read.size(); ++i) out.read[i] = report.total.read[i] / report.total.dense;
   return out;
 }
@@ -83,6 +83,7 @@ std::optional<AdviceNumbers> advice_numbers(const nlohmann::json& report) {
       out.read[i] = total.at("bytes_read").at(std::to_string(kReportBatches[i])).get<double>() / dense;
     out.stored = total.at("bytes_stored").get<double>() / dense;
     out.kl = report.at("kl").get<double>();
+    out.kl_is_fitted = report.value("kl_is_fitted", false);
     for (const nlohmann::json& plain : report.at("plain"))
       out.plain.push_back(
           {plain.at("format").get<std::string>(), plain.at("bytes").get<double>(), plain.at("kl").get<double>()});
@@ -97,6 +98,7 @@ std::string advice(const AdviceNumbers& numbers) {
       "reads %.1f%% of dense bf16's FFN bytes at batch 1, %.1f%% at 4, %.1f%% at 16; stores %.1f%%; "
       "KL %.4f nats a token\n",
       100 * numbers.read[0], 100 * numbers.read[1], 100 * numbers.read[2], 100 * numbers.stored, numbers.kl);
+  if (numbers.kl_is_fitted) out += "(the text is too short to keep a part apart: KL is of what was fitted on)\n";
   for (const PlainPoint& plain : numbers.plain) {
     out += format_text("plain %s reads and stores %.1f%% at every batch; KL %.4f: ", plain.format.c_str(),
                        100 * plain.bytes, plain.kl);
@@ -177,6 +179,7 @@ nlohmann::json to_json(const FoldReport& report) {
                         {"total", json_of(report.total)},    {"plain", nlohmann::json::array()},
                         {"layers", nlohmann::json::array()}};
   if (report.asked > 0) out["asked_reduction"] = report.asked;
+  if (report.kl_is_fitted) out["kl_is_fitted"] = true;
   for (const PlainPoint& plain : report.plain)
     out["plain"].push_back({{"format", plain.format}, {"bytes", plain.bytes}, {"kl", plain.kl}});
   if (report.budget) {

@@ -54,6 +54,12 @@ DeviceInfo device_info() {
   return info;
 }
 
+bool is_on_device(const void* memory) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, memory), "the runtime does not say where memory is");
+  return attributes.type == cudaMemoryTypeDevice;
+}
+
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "no stream"); }
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void wait_for(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "the device's work failed"); }

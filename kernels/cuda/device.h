@@ -36,6 +36,8 @@ struct DeviceInfo {
 };
 DeviceInfo device_info();  // of the calling thread's device
 
+bool is_on_device(const void* memory);
+
 void wait_for(StreamHandle stream);  // until all that was enqueued is done
 
 class Stream {

@@ -50,7 +50,7 @@ __device__ inline void give_up(const AllReduce& all, bool aborted, int peer) {
 // Whether a wait for the peer has lasted too long: the rank gives up.
 __device__ inline bool waits_in_vain(const AllReduce& all, unsigned looks, int peer) {
   const bool aborted = looks % kLooksPerAbort == 0 && load_acquire(all.abort) != 0;
-  if (!aborted && looks < all.spins) return false;
+  if (!aborted && (looks < all.spins || all.spins == ~0u)) return false;
   give_up(all, aborted, peer);
   return true;
 }

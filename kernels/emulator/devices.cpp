@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/emulator/block.h"
+#include "kernels/emulator/guarded_memory.h"
 #include "kernels/emulator/runtime.h"
 
 namespace pleat::emulator {
@@ -55,6 +56,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int device) {
   if (!exists(device)) return cudaErrorInvalidDevice;
   std::snprintf(id, size_t(size), "0000:%02x:00.0", unsigned(device) + 1);
+  return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
+  *attributes = {};
+  attributes->type = is_guarded(memory, 1) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return *free = *total = kMemory, cudaSuccess; }

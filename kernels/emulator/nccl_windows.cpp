@@ -40,6 +40,7 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* memory, size_t, ncc
   const ncclResult_t result = begin_call(comm, [&comm, shared, memory, window] {
     if (shared->registered < comm.world->ranks) return false;
     *window = nccl_state().has(NcclFaults::Kind::no_window, comm.rank) ? nullptr : static_cast<ncclWindow_t>(memory);
+    if (nccl_state().has(NcclFaults::Kind::host_window, comm.rank)) *window = reinterpret_cast<ncclWindow_t>(&comm);
     if (*window == nullptr) return true;
     comm.windows[*window] = shared;
     ++nccl_state().calls.windows;

@@ -52,7 +52,13 @@ std::shared_ptr<NcclCommunicator> try_nccl(Communicator& communicator, bool has_
 std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity,
                                            DeviceSums which) {
   if (communicator.ranks() == 1) return std::make_unique<OneRankSum>();
-  if (which == DeviceSums::nccl) return nccl_sum(start_nccl(communicator), reduction, capacity);
+  // What NCCL gathers is added by a kernel for so many.
+  const bool gathers = communicator.ranks() <= cuda::kMaxRanks;
+  if (which == DeviceSums::nccl) {
+    PLEAT_REQUIRE(gathers || reduction == Reduction::fast, "--device-sums nccl: at most ", cuda::kMaxRanks,
+                  " ranks, not ", communicator.ranks(), ", but with --reduction fast");
+    return nccl_sum(start_nccl(communicator), reduction, capacity);
+  }
   if (which == DeviceSums::host) return std::make_unique<StagedSum>(communicator, capacity);
 
   const bool automatic = which == DeviceSums::automatic;
@@ -60,7 +66,7 @@ std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction
   const bool by_size = automatic && SumBySize::may_help(capacity) && !PeerMemory::of_threads(communicator);
   std::shared_ptr<NcclCommunicator> started;
   std::string trouble;
-  if (has_nccl() && (!peers || by_size))
+  if (has_nccl() && gathers && (!peers || by_size))
     started = on_all_ranks(
         communicator, trouble,
         [&] { return automatic ? try_nccl(communicator, peers != nullptr) : start_nccl(communicator); },

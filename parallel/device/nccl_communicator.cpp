@@ -105,9 +105,10 @@ void NcclCommunicator::give_back(void* memory, ncclWindow_vidmem* window) {
 }
 
 // What a window is made of is NCCL's own, and may be another in another version than the kernel was compiled with.
+// Where devices do not reach each other's memory it is none: NCCL 2.28.9 gives a handle of the host's then.
 std::vector<void*> NcclCommunicator::addresses(ncclWindow_vidmem* window) {
-  const bool reaches_all =
-      window != nullptr && version() / 100 == NCCL_VERSION_CODE / 100 && ncclTeamLsa(comm_).nRanks == host_.ranks();
+  const bool reaches_all = window != nullptr && version() / 100 == NCCL_VERSION_CODE / 100 &&
+                           ncclTeamLsa(comm_).nRanks == host_.ranks() && cuda::is_on_device(window);
   if (host_.agree_min("NCCL's windows", reaches_all) == 1) {
     const cuda::Stream stream;
     const cuda::DeviceArray<void*> there{size_t(host_.ranks())};

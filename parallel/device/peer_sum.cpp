@@ -57,7 +57,8 @@ void PeerSum::measure() {
                                             [&](const cuda::Stream& stream) { wait(stream); });
 }
 
-// A look takes some 0.1 us at least: a wait does not end before the deadline, and if looks take longer, wait() ends it.
+// A look takes some 0.1 us at least: a wait does not end before the deadline, and if looks take longer, wait() ends it,
+// as it does where their number has no room (429 s).
 const cuda::AllReduce& PeerSum::side() {
   side_.spins = unsigned(std::min<int64_t>(communicator_.timeout().count() / 100, ~0u));
   return side_;

@@ -28,10 +28,11 @@ class SumBySize final : public DeviceSum {
 
  private:
   SumBySize(std::unique_ptr<DeviceSum> peers, std::unique_ptr<DeviceSum> nccl, Reduction reduction)
-      : peers_(std::move(peers)), nccl_(std::move(nccl)), reduction_(reduction) {}
+      : nccl_(std::move(nccl)), peers_(std::move(peers)), reduction_(reduction) {}
   DeviceSum& of(const TreeExchange& exchange, int64_t n) const;
 
-  std::unique_ptr<DeviceSum> peers_, nccl_;
+  // Peers end first: NCCL's end waits for their kernels, which wait for other ranks until they are told not to.
+  std::unique_ptr<DeviceSum> nccl_, peers_;
   const Reduction reduction_;
   int64_t nccl_bytes_ = 0;  // from which size on
 };

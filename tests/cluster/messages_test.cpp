@@ -72,6 +72,19 @@ TEST(Messages, EverySizeAndValueIsCheckedAndTheServerGoesOn) {
   EXPECT_TRUE(served.wait(ask(caller.engine(), some_request(1), received)).getResult().isOk());
 }
 
+TEST(Messages, AStopStringIsItsBytesWithAZeroAmongThemToo) {
+  SamplingOptions sampling;
+  sampling.stop = {std::string("a\0b", 3), "c"};
+  capnp::MallocMessageBuilder message;
+  auto request = message.initRoot<rpc::GenerateRequest>();
+  write_sampling(sampling, request.initSampling());
+  request.initPrompt().initTokens(1).set(0, 1);
+  const ModelText text = ModelText::open(embedded_model());
+  const ServerLimits limits = wide_limits();
+  const ModelTerms terms{text, limits, 512};
+  EXPECT_EQ(read_request(request.asReader(), terms).sampling.stop, sampling.stop);
+}
+
 TEST(Messages, APromptOfAKindThatTheServerDoesNotKnowIsUnimplemented) {
   ServedModel served;
   Caller caller(served);

@@ -76,14 +76,14 @@ struct DeviceStep::State {
   // A shape that comes again is captured, from then on one launch runs it: the copy of its rows to the device, layers,
   // head, and the copy of the results to the host.
   void run(int64_t step);
-  void enqueue(int64_t step);
+  void enqueue(int64_t step, bool waits);  // waits: every few layers for those before
   bool may_be_captured() const;
   void capture(CapturedPass& pass, int64_t step);
   // What was enqueued last is of this phase.
   void mark(EngineStatistics::Phase phase) {
     if (measures_phases) marks->mark(phase, stream);
   }
-  void layers(int64_t step);
+  void layers(int64_t step, bool waits);
   void embed();
   void normalise(const DeviceNorm& norm);  // normed = norm(residual)
   void attend(int layer);                  // normed -> this rank's nodes of the attention's output

@@ -11,6 +11,9 @@ namespace pleat {
 
 namespace {
 
+// CUDA lets some thousand launches wait and then holds the host, where no deadline is.
+constexpr int kLayersAhead = 16;
+
 int power_of_two_from(int n) { return int(std::bit_ceil(unsigned(n))); }
 
 }  // namespace
@@ -130,7 +133,7 @@ void DeviceStep::State::add_both(const DeviceLayer& layer, const DeviceNorm& nex
                            normed.data());
 }
 
-void DeviceStep::State::layers(int64_t step) {
+void DeviceStep::State::layers(int64_t step, bool waits) {
   embed();
   const bool norm_first = blueprint.norm_place == NormPlace::before;
   const DeviceNorm none;
@@ -155,16 +158,17 @@ void DeviceStep::State::layers(int64_t step) {
       add_both(layer, next, folded);
     }
     mark(EngineStatistics::collective);
+    if (waits && index % kLayersAhead == kLayersAhead - 1) sum->wait(stream);
   }
   if (!norm_first) normalise(weights.final_norm);
   communicator.at(step, -1);
 }
 
 // A prompt's results are found kMaxRows rows at a time, where they are wanted.
-void DeviceStep::State::enqueue(int64_t step) {
+void DeviceStep::State::enqueue(int64_t step, bool waits) {
   if (measures_phases) marks->begin(stream);
   device_rows.copy_from(std::span(host_rows.data(), upload_words), stream);
-  layers(step);
+  layers(step, waits);
   if (!shape.prompt) find_results(0, shape.rows);
   mark(EngineStatistics::head);
 }
@@ -176,17 +180,17 @@ bool DeviceStep::State::may_be_captured() const {
 
 void DeviceStep::State::run(int64_t step) {
   marks = &uncaptured_marks;
-  if (!may_be_captured()) return enqueue(step);
+  if (!may_be_captured()) return enqueue(step, true);
   const auto [known, is_new] = captured.try_emplace(shape);
   CapturedPass& mine = known->second;
   marks = &mine.marks;
   if (!is_new && !mine.graph && !mine.has_no_room) capture(mine, step);
-  mine.graph ? mine.graph->launch(stream) : enqueue(step);
+  mine.graph ? mine.graph->launch(stream) : enqueue(step, true);
 }
 
 // Ranks go on together: to make a graph may wait for kernels of the device, which wait for another rank.
 void DeviceStep::State::capture(CapturedPass& pass, int64_t step) {
-  pass.graph = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step); });
+  pass.graph = std::make_unique<cuda::Graph>(stream, [&] { enqueue(step, false); });
   const int64_t first = communicator.agree_min("graph", pass.graph->has_room() ? communicator.ranks() : rank);
   pass.has_no_room = first < communicator.ranks();
   if (!pass.has_no_room) return;

@@ -5,8 +5,11 @@
 #include <cmath>
 #include <filesystem>
 
+#include <fstream>
+
 #include "core/checkpoint/checkpoint.h"
 #include "tests/core/engine/run.h"
+#include "tests/core/rewritten_model.h"
 
 namespace pleat::test {
 namespace {
@@ -63,6 +66,33 @@ TEST_P(Family, TokensOneByOneFromTheCacheGiveTheSameBitsAsAllAtOnce) {
 }
 
 TEST_P(Family, OneSumARankGivesHuggingFacesLogitsToo) { EXPECT_LE(worst(run(3, 20, Reduction::fast)), 2e-4); }
+
+// Models that also see keep the language model inside; transformers 4 and 5 name it in different ways.
+TEST(Families, ALanguageModelInsideAnotherIsFound) {
+  const std::string alone = fixture("families/gemma3");
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "pleat-inside-another";
+  const std::vector<int32_t> tokens = {1, 5, 9, 2, 30};
+  const auto logits_of = [&](const std::string& model) {
+    std::vector<float> logits;
+    LoadOptions options;
+    options.dtype = WeightFormat::f32;
+    with_engine(model, 1, options,
+                [&](Engine& engine, Communicator& c) { logits = run_tokens(engine, c, tokens, 5, false); });
+    return logits;
+  };
+  const std::vector<float> expected = logits_of(alone);
+  for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
+    std::filesystem::remove_all(folder);
+    rewrite_model(alone, folder, [&](const std::string& name, std::vector<float>&) {
+      return name.starts_with("model.") ? prefix + name.substr(6) : name;
+    });
+    nlohmann::json config = {{"model_type", "gemma3"}, {"architectures", {"Gemma3ForConditionalGeneration"}}};
+    config["text_config"] = nlohmann::json::parse(std::ifstream(alone + "/config.json"));
+    std::ofstream(folder / "config.json") << config;
+    EXPECT_EQ(logits_of(folder), expected) << prefix;
+  }
+  std::filesystem::remove_all(folder);
+}
 
 INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(families()), [](const auto& family) {
   std::string name = family.param;

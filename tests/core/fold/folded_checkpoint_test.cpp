@@ -168,6 +168,28 @@ TEST(FoldedCheckpoint, AFolderAppearsOnlyWhenCommitted) {
   EXPECT_THROW(FolderInTheMaking{out}, Error);
 }
 
+TEST(FoldedCheckpoint, AFolderThatCannotBeReplacedIsRefusedBeforeTheWorkAndKeptAfterIt) {
+  Folder folder;
+  fs::create_directory_symlink(folder.path / "nowhere", folder.path / "link");
+  EXPECT_THROW(FolderInTheMaking{folder.path / "link"}, Error);
+
+  fs::path kept;
+  {
+    FolderInTheMaking making(folder.path / "new");
+    kept = making.folder();
+    write_file(kept / "file", "text");
+    fs::create_directory(folder.path / "new");
+    write_file(folder.path / "new" / "another's", "text");
+    try {
+      making.commit();
+      FAIL() << "another's folder was replaced";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(kept.string()), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_TRUE(fs::exists(kept / "file"));
+}
+
 std::string message_of(const FoldOptions& options) {
   try {
     fold_model(options);
@@ -190,6 +212,17 @@ TEST(FoldModel, RefusesInOneSentenceWhatItCannotDo) {
   impossible.reduction = 0.9;
   EXPECT_EQ(message_of(impossible),
             "a reduction of 0.9 cannot be reached: the fold and its 2-bit predictor leave at most 0.847");
+  impossible.reduction = 0;
+  EXPECT_EQ(message_of(impossible), "the reduction is a share between 0 and 1, not 0");
+  impossible.reduction = 0.5;
+  impossible.selection = SelectionKind::all;
+  EXPECT_EQ(message_of(impossible), "a reduction is asked for, but selection all computes every neuron");
+  impossible = options;
+  impossible.budget = 0.02;
+  EXPECT_NE(message_of(impossible).find("a budget of 2% cannot be kept: no recipe is below "), std::string::npos);
+  impossible = options;
+  impossible.text = folder.path;
+  EXPECT_NE(message_of(impossible).find("it is a folder"), std::string::npos);
 
   FoldOptions occupied = options;
   fs::create_directories(folder.path / "folded");
@@ -199,7 +232,7 @@ TEST(FoldModel, RefusesInOneSentenceWhatItCannotDo) {
 
   FoldOptions no_text = options;
   no_text.text = folder.path / "absent.txt";
-  EXPECT_NE(message_of(no_text).find("cannot read the text"), std::string::npos);
+  EXPECT_NE(message_of(no_text).find("cannot read '" + no_text.text + "'"), std::string::npos);
 
   FoldOptions short_text = options;
   write_file(folder.path / "short.txt", "Not enough to know how often a neuron leaves its range.");

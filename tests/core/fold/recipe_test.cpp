@@ -142,8 +142,7 @@ void search_and_use_again(bool gated) {
   // The table of budgets is the same search again: its 20% is this recipe, and more bytes never cost more.
   const Blueprint blueprint = read_blueprint(Checkpoint::open(options.model));
   const std::vector<BudgetRow> table =
-      budget_table(RecipeSearch::read(out / "first" / "options.json", blueprint.layers, blueprint.gated),
-                   dense_ffn_bytes(blueprint));
+      budget_table(RecipeSearch::read(out / "first" / "options.json", blueprint), dense_ffn_bytes(blueprint));
   ASSERT_EQ(table[1].budget, options.budget);
   EXPECT_NEAR(table[1].counts[0].mixed, report.budget->mixed.predicted, 1e-12);
   EXPECT_NEAR(table[1].counts[0].plain, report.budget->plain->predicted, 1e-12);
@@ -159,6 +158,12 @@ void search_and_use_again(bool gated) {
   EXPECT_EQ(second.recipe, report.recipe);
   EXPECT_EQ(second.reduction, report.reduction);
 
+  // Of another model's shape.
+  nlohmann::json foreign = nlohmann::json::parse(std::ifstream(out / "first" / "options.json"));
+  foreign["dense"] = 2 * foreign["dense"].get<double>();
+  std::ofstream(out / "foreign.json") << foreign;
+  EXPECT_THROW(RecipeSearch::read(out / "foreign.json", blueprint), Error);
+
   options.budget = 0.02;
   options.options = out / "first" / "options.json";
   options.out = out / "third";
@@ -172,6 +177,46 @@ void search_and_use_again(bool gated) {
   fs::remove_all(out);
 }
 
+// Windows 0, 1, 2 ... of a text, told by their tokens.
+std::vector<Window> numbered(std::initializer_list<int32_t> numbers) {
+  std::vector<Window> out;
+  for (const int32_t number : numbers) out.emplace_back(300, number);
+  return out;
+}
+
+TEST(MeterWindows, AreNotFittedOnWhereTheTextHasAnyToSpare) {
+  std::vector<Window> all = numbered({0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+  all.emplace_back(40, 10);  // the text's end
+  const auto numbers = [](const MeterWindows& metered) {
+    std::vector<int32_t> out;
+    for (const Window& window : metered.windows) {
+      EXPECT_EQ(window.size(), 256u);
+      out.push_back(window[0]);
+    }
+    EXPECT_FALSE(metered.fitted);
+    return out;
+  };
+  std::vector<Window> some = numbered({0, 2, 4, 6, 8});
+  EXPECT_EQ(numbers(meter_windows(all, some)), (std::vector<int32_t>{3, 7}));
+  EXPECT_EQ(some, numbered({0, 2, 4, 6, 8}));
+
+  std::vector<Window> fit = all;
+  EXPECT_EQ(numbers(meter_windows(all, fit)), (std::vector<int32_t>{2, 7}));
+  std::vector<Window> rest = numbered({0, 1, 3, 4, 5, 6, 8, 9});
+  rest.emplace_back(40, 10);
+  EXPECT_EQ(fit, rest);
+
+  std::vector<Window> few = numbered({0, 1, 2, 3});
+  EXPECT_EQ(numbers(meter_windows(numbered({0, 1, 2, 3}), few)), (std::vector<int32_t>{2}));
+  EXPECT_EQ(few, numbered({0, 1, 3}));
+
+  std::vector<Window> fewer = numbered({0, 1, 2});
+  const MeterWindows metered = meter_windows(numbered({0, 1, 2}), fewer);
+  EXPECT_TRUE(metered.fitted);
+  EXPECT_EQ(metered.windows.size(), 2u);
+  EXPECT_EQ(fewer, numbered({0, 1, 2}));
+}
+
 TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
   for (const bool gated : {false, true}) search_and_use_again(gated);
 }
@@ -181,7 +226,8 @@ TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
   std::string option;
   for (int layer = 0; layer < 6; ++layer)
     option += std::string(layer ? "," : "") + R"([{"recipe":{"selection":"all"},"read":[-1,1,1],"stored":1,"kl":0.1}])";
-  const File negative("{\"layers\":[" + option + "]}");
+  const double dense = dense_ffn_bytes(read_blueprint(Checkpoint::open(kEmbedded)));
+  const File negative("{\"dense\":" + std::to_string(dense) + ",\"layers\":[" + option + "]}");
   FoldOptions options;
   options.model = kEmbedded;
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
@@ -205,9 +251,9 @@ TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
   const auto budget = [](const fs::path& file) {
     return [file](FoldOptions& changed) { changed.budget = 0.2, changed.options = file; };
   };
-  EXPECT_NE(message(budget("/nowhere")).find("cannot read the options '/nowhere'"), std::string::npos);
+  EXPECT_NE(message(budget("/nowhere")).find("cannot read '/nowhere'"), std::string::npos);
   EXPECT_NE(message(budget(negative.path)).find("have a count of -1"), std::string::npos);
-  EXPECT_NE(message([](FoldOptions& changed) { changed.recipe = "/nowhere"; }).find("cannot read the recipe"),
+  EXPECT_NE(message([](FoldOptions& changed) { changed.recipe = "/nowhere"; }).find("cannot read '/nowhere'"),
             std::string::npos);
   EXPECT_NE(message([](FoldOptions& changed) { changed.evaluation_text = "/nowhere"; }).find("/nowhere"),
             std::string::npos);

@@ -77,7 +77,7 @@ TEST_F(NcclWindows, ACapturedGraphMayBeRepeated) {
 
 TEST_F(NcclWindows, AreForAllRanksOrForNone) {
   using Kind = NcclFaults::Kind;
-  for (const Kind kind : {Kind::no_window, Kind::window_refused, Kind::small_team})
+  for (const Kind kind : {Kind::no_window, Kind::window_refused, Kind::host_window, Kind::small_team})
     for (const int rank : {-1, 2})
       run(3, {kind, rank, 0}, [](Communicator& communicator) {
         EXPECT_EQ(sum_in_windows(communicator, 64), nullptr) << communicator.rank();
