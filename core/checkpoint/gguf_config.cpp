@@ -176,12 +176,15 @@ nlohmann::json gguf_config(const GgufFile& gguf, const File& file) {
   PLEAT_REQUIRE(hidden > 0 && heads > 0, file.path(), ": embedding_length ", hidden, " and head_count ", heads,
                 " are impossible");
   const int64_t head_size = keys.integer_or("attention.key_length", hidden / heads);
+  const int64_t kv_heads = keys.integer_or("attention.head_count_kv", heads);
+  PLEAT_REQUIRE(kv_heads > 0 && heads % kv_heads == 0, file.path(), ": attention.head_count_kv ", kv_heads,
+                " does not divide head_count ", heads);
   const bool falcon = keys.architecture() == "falcon", gemma3 = keys.architecture() == "gemma3";
   PLEAT_REQUIRE(head_size > 0, file.path(), ": attention.key_length is ", head_size);
   config.update({{"hidden_size", hidden},
                  {"num_hidden_layers", keys.integer("block_count")},
                  {"num_attention_heads", heads},
-                 {"num_key_value_heads", keys.integer_or("attention.head_count_kv", heads)},
+                 {"num_key_value_heads", kv_heads},
                  {"head_dim", head_size},
                  {"intermediate_size", keys.integer("feed_forward_length")},
                  {"max_position_embeddings", keys.integer("context_length")},

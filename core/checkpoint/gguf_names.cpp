@@ -144,10 +144,17 @@ std::map<std::string, GgufPart> gguf_parts(const GgufFile& gguf, const nlohmann:
     if (name.empty()) continue;
     if (const size_t place = name.find('#'); place != std::string::npos) name.replace(place, 1, layer);
     GgufPart part{&tensor, tensor.shape, {}, 0};
-    if (neighbours && (stem == "blk.#.attn_q" || stem == "blk.#.attn_k"))
+    if (neighbours && (stem == "blk.#.attn_q" || stem == "blk.#.attn_k")) {
+      PLEAT_REQUIRE(shape.head_size % 2 == 0 && tensor.shape[0] % shape.head_size == 0, "'", tensor.name, "' has ",
+                    tensor.shape[0], " rows, which are no heads of ", shape.head_size, " in halves");
       part.stored_row = halves_from_neighbours(shape.head_size);
-    if (family == "falcon" && stem == "blk.#.attn_qkv")
+    }
+    if (family == "falcon" && stem == "blk.#.attn_qkv") {
+      PLEAT_REQUIRE(tensor.shape[0] == (shape.heads + 2 * shape.kv_heads) * shape.head_size, "'", tensor.name, "' has ",
+                    tensor.shape[0], " rows, which are not ", shape.heads, " + 2 x ", shape.kv_heads, " heads of ",
+                    shape.head_size);
       part.stored_row = groups_from_kinds(shape.heads, shape.kv_heads, shape.head_size);
+    }
     if (family.starts_with("gemma") && stem.ends_with("norm")) part.shift = -1;
     parts[name + kind] = part;
   }

@@ -10,6 +10,7 @@ namespace pleat {
 
 constexpr size_t kJsonFileLimit = size_t(256) << 20;
 constexpr int kJsonDepthLimit = 64;
+constexpr int kMetadataDepth = 8;  // of what a checkpoint's own metadata holds
 
 // Error(invalid) naming `what` if the text is not JSON or is nested more than `depth_limit` deep or repeats a key.
 nlohmann::json parse_json(std::string_view text, const std::string& what, int depth_limit = kJsonDepthLimit);

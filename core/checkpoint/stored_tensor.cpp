@@ -15,6 +15,7 @@ constexpr uint64_t kStagingBytes = 1 << 20;
 // A vector whose elements stand in another order.
 uint64_t read_reordered_vector(const File& file, const StoredTensor& tensor, int64_t begin, int64_t end,
                                std::byte* out) {
+  PLEAT_REQUIRE(!tensor.blocks, file.path(), ": a vector whose elements are reordered is quantised");
   std::vector<std::byte> all(tensor.bytes);
   file.read(tensor.offset, all.size(), all.data());
   const size_t size = size_of(tensor.info.dtype);

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/json_file.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -191,7 +192,7 @@ LayerFoldSpec layer_from(const nlohmann::json& json, size_t layer) {
 }  // namespace
 
 FoldSpec fold_spec_from_metadata(const std::string& text) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json json = parse_json(text, "the checkpoint's 'fold' metadata", kMetadataDepth);
   PLEAT_REQUIRE(json.is_object(), "the checkpoint's 'fold' metadata is not a JSON object");
   PLEAT_REQUIRE(json.contains("version") && json["version"] == kFoldVersion, "the checkpoint's fold has version ",
                 json.value("version", nlohmann::json()).dump(), ", this program reads ", kFoldVersion,

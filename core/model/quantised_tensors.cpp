@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/checkpoint/json_file.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -15,7 +16,7 @@ std::string to_metadata(const QuantisedTensors& tensors) {
 }
 
 QuantisedTensors quantised_tensors_from_metadata(const std::string& text) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json json = parse_json(text, "the checkpoint's 'quantised' metadata", kMetadataDepth);
   PLEAT_REQUIRE(json.is_object() && json.contains("version") && json.contains("tensors") && json["tensors"].is_object(),
                 "the checkpoint's 'quantised' metadata is not an object with 'version' and 'tensors'");
   PLEAT_REQUIRE(json["version"] == kQuantisedVersion, "the checkpoint's quantisation has version ",

@@ -62,6 +62,10 @@ struct Tokenizer::State {
     eos = named_token(config, "eos_token");
     follow_flag(config, "add_bos_token", bos, frame.before);
     follow_flag(config, "add_eos_token", eos, frame.after);
+    for (const std::vector<int32_t>* const around : {&frame.before, &frame.after})
+      for (const int32_t id : *around)
+        PLEAT_REQUIRE(id >= 0 && size_t(id) < pieces.size() && pieces[size_t(id)].exists,
+                      "the post-processor puts token ", id, " around a text, which the vocabulary does not have");
   }
 
   // Tokens that are looked for in normalized text are normalized themselves.

@@ -177,7 +177,7 @@ def ggufs():
                      "tokenizer.ggml.scores": [0.0, 0.0, 0.0, -1.5], "tokenizer.ggml.token_type": [2, 3, 6, 1],
                      "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.add_space_prefix": True}
     names = [("token_embd.weight", [6, 32], 0, 768), ("blk.0.attn_q.weight", [32, 32], 1, 2048),
-             ("blk.0.ffn_up.weight", [32, 32], 8, 1088), ("output_norm.weight", [32], 0, 128)]
+             ("blk.0.ffn_up.weight", [32, 32], 8, 1088), ("output_norm.weight", [32], 0, 128), ("blk.0.attn_q.bias", [32], 0, 128)]
     gpt2 = {"general.architecture": "gpt2", "general.alignment": 64, "gpt2.context_length": 64, "gpt2.embedding_length": 8,
             "gpt2.block_count": 1, "gpt2.feed_forward_length": 32, "gpt2.attention.head_count": 2,
             "gpt2.attention.layer_norm_epsilon": 1e-5, **sentencepiece}

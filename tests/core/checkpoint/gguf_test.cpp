@@ -119,6 +119,21 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal(json::object(), {strange},
               [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
       "number 16");
+  has(refusal({{"llama.attention.head_count_kv", 0}}, {embedding}, open), "head_count_kv 0");
+  has(refusal({{"llama.attention.head_count_kv", 3}}, {embedding}, open), "head_count_kv 3");
+  // Rows of heads that are reordered.
+  const GgufBytes::Tensor part_of_a_head{"blk.0.attn_q.bias", {300}, 0, std::string(1200, '\0')};
+  has(refusal(json::object(), {embedding, part_of_a_head}, open), "no heads of 256");
+  const GgufBytes::Tensor quantised{"blk.0.attn_q.bias", {512}, 8, std::string(16 * 34, '\1')};
+  has(refusal(json::object(), {embedding, quantised},
+              [](const auto& path) { Checkpoint::open(path).read_f32("model.layers.0.self_attn.q_proj.bias"); }),
+      "quantised");
+  const json llama = small_metadata();
+  json falcon = {{"general.architecture", "falcon"}};
+  for (const auto& [key, value] : llama.items())
+    if (key.starts_with("llama.")) falcon["falcon." + key.substr(6)] = value;
+  const GgufBytes::Tensor fused{"blk.0.attn_qkv.weight", {512, 512}, 0, std::string(512 * 512 * 4, '\0')};
+  has(refusal(falcon, {embedding, fused}, open), "2 + 2 x 2 heads");
   has(refusal({{"tokenizer.ggml.model", "rwkv"}}, {embedding}, [](const auto& path) { read_tokenizer_files(path); }),
       "tokenizer.ggml.tokens");
 }
