@@ -1,15 +1,13 @@
 #include "core/fold/fold.h"
 
-#include <iostream>
 #include <memory>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "kernels/check.h"
 #include "launcher/bootstrap.h"
 #include "launcher/command.h"
-#include "launcher/progress.h"
+#include "launcher/staged_command.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -22,34 +20,20 @@ struct FoldCommandOptions {
   bool no_fold = false;
 };
 
-FoldReport fold_with_progress(const FoldCommandOptions& options) {
-  FoldOptions fold = options.fold;
-  fold.fold_format = weight_format_named(options.format);
-  if (!options.select.empty()) fold.selection = selection_named(options.select);
-  fold.rows.gate = fold.rows.up = weight_format_named(options.rows);
-  fold.rows.down = weight_format_named(options.down.empty() ? options.rows : options.down);
-  fold.lines = !options.no_fold;
-  if (!options.budget.empty()) fold.budget = budget_named(options.budget);
-  fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
-  fold.oversubscribed = oversubscribed();
-  StagedProgress progress("fold: ", options.common.quiet);
-  FoldReport report =
-      fold_model(fold, [&](const std::string& stage, double fraction) { progress.update(stage, fraction); });
-  progress.finish();
-  return report;
-}
-
 int fold(const FoldCommandOptions& options, Communicator& communicator) {
-  agree(communicator, [&] {
-    PLEAT_REQUIRE(communicator.ranks() == 1, "'fold' runs as one process; start it without mpirun");
-    const FoldReport report = fold_with_progress(options);
-    if (options.common.json) {
-      std::cout << to_json(report).dump() << std::endl;
-    } else {
-      std::cout << to_text(report) << std::flush;
-    }
+  FoldOptions fold = options.fold;
+  return run_in_stages("fold", options.common, communicator, [&](const StageProgress& tell) {
+    fold.fold_format = weight_format_named(options.format);
+    if (!options.select.empty()) fold.selection = selection_named(options.select);
+    fold.rows.gate = fold.rows.up = weight_format_named(options.rows);
+    fold.rows.down = weight_format_named(options.down.empty() ? options.rows : options.down);
+    fold.lines = !options.no_fold;
+    if (!options.budget.empty()) fold.budget = budget_named(options.budget);
+    fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
+    fold.oversubscribed = oversubscribed();
+    const FoldReport report = fold_model(fold, tell);
+    return options.common.json ? to_json(report).dump() + "\n" : to_text(report);
   });
-  return 0;
 }
 
 }  // namespace

@@ -1,14 +1,14 @@
 #include "core/fold/quantize.h"
 
-#include <iostream>
 #include <memory>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "kernels/check.h"
 #include "launcher/bootstrap.h"
 #include "launcher/command.h"
-#include "launcher/progress.h"
+#include "launcher/staged_command.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -21,9 +21,8 @@ struct QuantizeCommandOptions {
 };
 
 int quantize(const QuantizeCommandOptions& options, Communicator& communicator) {
-  agree(communicator, [&] {
-    PLEAT_REQUIRE(communicator.ranks() == 1, "'quantize' runs as one process; start it without mpirun");
-    QuantizeOptions quantize = options.quantize;
+  QuantizeOptions quantize = options.quantize;
+  return run_in_stages("quantize", options.common, communicator, [&](const StageProgress& tell) {
     PLEAT_REQUIRE((options.format == "planes") == !options.budget.empty(),
                   "--format planes and --budget need each other: planes by layer under a budget");
     if (!options.budget.empty()) quantize.budget = budget_named(options.budget);
@@ -35,17 +34,9 @@ int quantize(const QuantizeCommandOptions& options, Communicator& communicator) 
     quantize.scales = options.scales == "block" ? PlaneScales::block : PlaneScales::column;
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
     quantize.oversubscribed = oversubscribed();
-    StagedProgress progress("quantize: ", options.common.quiet);
-    const QuantizeReport report =
-        quantize_model(quantize, [&](const std::string& stage, double fraction) { progress.update(stage, fraction); });
-    progress.finish();
-    if (options.common.json) {
-      std::cout << to_json(report).dump() << std::endl;
-    } else {
-      std::cout << to_text(report) << std::flush;
-    }
+    const QuantizeReport report = quantize_model(quantize, tell);
+    return options.common.json ? to_json(report).dump() + "\n" : to_text(report);
   });
-  return 0;
 }
 
 }  // namespace

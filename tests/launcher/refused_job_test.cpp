@@ -1,6 +1,7 @@
 // Models and files with which a job cannot go on: one sentence, on any number of ranks.
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <limits>
 
 #include "tests/core/rewritten_model.h"
@@ -93,6 +94,16 @@ TEST_F(RefusedJob, AWindowFitsBothModelsOfAComparison) {
   expect_refused("eval --quiet --window 32 --text " + text_ + " --model " + with_tokenizer(same) + " --against " +
                      with_tokenizer(shorter),
                  2, {"32", shorter});
+}
+
+TEST_F(RefusedJob, AnInterruptedFoldLeavesNothingBehind) {
+  const std::string out = scratch_.path("folds");
+  std::filesystem::create_directory(out);
+  const Outcome outcome = shell("timeout --preserve-status -s TERM 4 " +
+                                pleat_command("fold --model " + model() + " --text " + PLEAT_SOURCE_DIR +
+                                              "/examples/calibration.txt --out " + out + "/folded"));
+  EXPECT_EQ(outcome.code, 128 + SIGTERM) << outcome.err;
+  EXPECT_TRUE(std::filesystem::is_empty(out));
 }
 
 TEST_F(RefusedJob, AFolderIsNoText) {
