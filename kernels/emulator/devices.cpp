@@ -1,6 +1,7 @@
 // The emulated runtime's devices: this host, as often as a test wants it.
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -16,11 +17,16 @@ std::atomic<int> devices = 1;
 thread_local constinit int current = 0;
 constexpr size_t kMemory = size_t(1) << 30;  // bytes of each, all of them free
 
+constexpr size_t kCounted = 16;  // devices
+std::array<std::atomic<int64_t>, kCounted> allocated;
+
 bool exists(int device) { return device >= 0 && device < devices; }
 
 }  // namespace
 
 void set_device_count(int count) { devices = count; }
+int64_t allocated_on(int device) { return allocated[size_t(device) % kCounted]; }
+void note_allocation(size_t bytes) { allocated[size_t(current) % kCounted] += int64_t(bytes); }
 
 }  // namespace pleat::emulator
 

@@ -141,7 +141,10 @@ const char* cudaGetErrorString(cudaError_t error) {
   }
 }
 
-cudaError_t cudaMalloc(void** memory, size_t bytes) { return allocate("cudaMalloc", memory, bytes); }
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  pleat::emulator::note_allocation(bytes);
+  return allocate("cudaMalloc", memory, bytes);
+}
 cudaError_t cudaFree(void* memory) { return release("cudaFree", memory); }
 cudaError_t cudaMallocHost(void** memory, size_t bytes) { return allocate("cudaMallocHost", memory, bytes); }
 cudaError_t cudaFreeHost(void* memory) { return release("cudaFreeHost", memory); }

@@ -17,8 +17,13 @@ cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> try_work);
 // How many devices this process sees, 1 if nobody says so. All are this host; each has its own PCI id and UUID.
 void set_device_count(int count);
 
+// Bytes that have been allocated so far while a thread was on this device.
+int64_t allocated_on(int device);
+
 // The next `count` graphs find no memory.
 void refuse_graphs(int count);
+
+void note_allocation(size_t bytes);  // on the calling thread's device
 
 // That cuBLASLt has had so far.
 int64_t library_products();

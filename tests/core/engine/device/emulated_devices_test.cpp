@@ -1,6 +1,7 @@
 // What only the emulator can show: several devices, their memory, what the library is asked.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 
 #include "core/checkpoint/checkpoint.h"
@@ -19,6 +20,27 @@ TEST(TwoDevices, RanksWithDevicesOfTheirOwnGiveTheSameBits) {
   emulator::set_device_count(2);
   for (const DeviceSums sums : {DeviceSums::automatic, DeviceSums::nccl})
     EXPECT_EQ(on_the_device(folder, WeightFormat::f32, {.chunk = kChunk, .ranks = 2, .sums = sums}), device);
+  emulator::set_device_count(1);
+}
+
+// Whichever thread has read them.
+TEST(TwoDevices, EachHasTheWeightsOfItsRank) {
+  emulator::set_device_count(2);
+  const std::array<int64_t, 2> before = {emulator::allocated_on(0), emulator::allocated_on(1)};
+  run_ranks(2, [&](Communicator& communicator) {
+    const int rank = communicator.rank();
+    int64_t loaded = 0;
+    LoadOptions options;
+    options.backend = device_backend();
+    options.threads = 3;
+    options.oversubscribed = true;
+    options.progress = [&](int done, int parts, int64_t) {
+      if (done == parts) loaded = emulator::allocated_on(rank) - before[size_t(rank)];
+    };
+    const int64_t weights = load_model(embedded_model(), communicator, options).weight_bytes;
+    EXPECT_GE(loaded, weights) << rank;
+    EXPECT_LE(double(loaded), 1.1 * double(weights)) << rank;
+  });
   emulator::set_device_count(1);
 }
 
