@@ -130,6 +130,7 @@ void inspect(const InspectOptions& options) {
   const Blueprint blueprint = read_blueprint(Checkpoint::open(options.model));
   const ShardPlan plan(sizes_of(blueprint), options.ranks, Reduction::invariant);
   std::vector<RankShare> shares;
+  shares.reserve(size_t(options.ranks));
   for (int rank = 0; rank < options.ranks; ++rank)
     shares.push_back(share_of(blueprint, plan, rank, weight_format_named(options.common.dtype)));
   const ordered_json described = blueprint_json(blueprint);
