@@ -26,12 +26,12 @@ int integer(uint32_t value, const char* what) {
   return int(value);
 }
 
-nlohmann::json conversation(capnp::List<rpc::Message>::Reader messages, const ServerLimits& limits) {
+nlohmann::ordered_json conversation(capnp::List<rpc::Message>::Reader messages, const ServerLimits& limits) {
   require_at_most(limits.messages, messages.size(), "messages");
   int64_t bytes = 0;
   for (const auto message : messages) bytes += message.getRole().size() + message.getContent().size();
   require_at_most(limits.prompt_bytes, bytes, "bytes of all messages");
-  nlohmann::json all = nlohmann::json::array();
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
   for (const auto message : messages)
     all.push_back({{"role", text_of(message.getRole())}, {"content", text_of(message.getContent())}});
   return all;

@@ -2,15 +2,28 @@
 
 #include <algorithm>
 
+#include "core/text/jinja_bounds.h"
 #include "core/text/jinja_functions.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_operators.h"
 #include "kernels/check.h"
 
 namespace pleat::jinja {
+
+// The names of a block. What a block within does not know, the one around it may.
+struct Scope {
+  std::map<std::string, Value> names;
+  std::shared_ptr<Scope> outer;
+};
+
+// A macro sees what its definition sees. It is a name there itself, so it does not keep the scope alive.
+struct Macro {
+  const Statement& statement;
+  std::weak_ptr<Scope> scope;
+};
+
 namespace {
 
-constexpr int64_t kMostSteps = 5'000'000;  // a value counts by its size, 64 bytes of text or a part a step
 constexpr int kDeepestCall = 20;
 
 struct Break {};
@@ -18,34 +31,43 @@ struct Continue {};
 
 class Evaluator {
  public:
-  Evaluator(std::map<std::string, Value> globals, std::time_t now) : now_(now) {
-    frames_.push_back(std::move(globals));
+  Evaluator(std::map<std::string, Value> globals, std::time_t now)
+      : now_(now), scope_(std::make_shared<Scope>(Scope{std::move(globals), nullptr})) {}
+
+  // Namespaces may hold each other, in a ring or in a chain of any length.
+  ~Evaluator() {
+    for (const auto& space : spaces_) space->clear();
   }
+  Evaluator(const Evaluator&) = delete;
+  Evaluator& operator=(const Evaluator&) = delete;
 
   void run(const std::vector<Statement>& statements, std::string& out) {
     for (const Statement& statement : statements) run(statement, out);
   }
 
  private:
-  using Frame = std::map<std::string, Value>;
+  // A new scope within `outer`, until the end of the C++ block.
+  class Inside {
+   public:
+    Inside(Evaluator& evaluator, std::shared_ptr<Scope> outer) : evaluator_(evaluator), before_(evaluator.scope_) {
+      evaluator_.scope_ = std::make_shared<Scope>(Scope{{}, std::move(outer)});
+    }
+    ~Inside() { evaluator_.scope_ = before_; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
 
-  void count(int line, int64_t steps = 1) {
-    steps_ += steps;
-    if (steps_ > kMostSteps) refuse(line, "the template does not come to an end");
-  }
-
-  void write(std::string& out, const std::string& text, int line) {
-    out += text;
-    if (out.size() > kMostOutput) refuse(line, "the text becomes too long");
-  }
+   private:
+    Evaluator& evaluator_;
+    const std::shared_ptr<Scope> before_;
+  };
 
   void run(const Statement& s, std::string& out) {
-    count(s.line);
+    steps_.take(s.line);
     switch (s.kind) {
       case Statement::plain:
-        return write(out, s.text, s.line);
+        return append(out, s.text, s.line);
       case Statement::output:
-        return write(out, text_of(evaluate(*s.condition)), s.line);
+        return append(out, text_of(evaluate(*s.condition), s.line), s.line);
       case Statement::branch:
         return run(is_true(evaluate(*s.condition)) ? s.body : s.otherwise, out);
       case Statement::loop:
@@ -54,12 +76,22 @@ class Evaluator {
         return assign(s.names, evaluate(*s.condition), s.line);
       case Statement::capture: {
         std::string text;
-        run(s.body, text);
+        {
+          const Inside block(*this, scope_);
+          run(s.body, text);
+        }
         return assign(s.names, Json(text), s.line);
       }
-      case Statement::macro:
-        macros_[s.text] = &s;
+      case Statement::scope: {
+        const Inside block(*this, scope_);
+        return run(s.body, out);
+      }
+      case Statement::macro: {
+        Value value = Json(concat("<Macro '", s.text, "'>"));
+        value.macro = std::make_shared<Macro>(Macro{s, scope_});
+        scope_->names[s.text] = std::move(value);
         return;
+      }
       case Statement::leave:
         throw Break{};
       case Statement::next:
@@ -76,7 +108,7 @@ class Evaluator {
   void assign(const std::string& name, const Value& value, int line) {
     const size_t dot = name.find('.');
     if (dot == std::string::npos) {
-      frames_.back()[name] = value;
+      scope_->names[name] = value;
       return;
     }
     const Value space = look_up(name.substr(0, dot));
@@ -86,41 +118,42 @@ class Evaluator {
 
   // nullptr: undefined.
   const Value* find(const std::string& name) const {
-    for (auto frame = frames_.rbegin(); frame != frames_.rend(); ++frame)
-      if (const auto found = frame->find(name); found != frame->end()) return &found->second;
+    for (const Scope* scope = scope_.get(); scope; scope = scope->outer.get())
+      if (const auto found = scope->names.find(name); found != scope->names.end()) return &found->second;
     return nullptr;
   }
   Value look_up(const std::string& name) const {
     const Value* found = find(name);
     if (found) return *found;
-    return macros_.contains(name) || is_function(name) ? Json(concat("<function ", name, ">")) : Value::undefined(name);
+    return is_function(name) ? Json(concat("<function ", name, ">")) : Value::undefined(name);
   }
   // Calls use(value) with a named value in its place, so that a part of a long list is had without copying the list.
   template <class Use>
   Value with(const Expression& e, Use use) {
     if (e.kind != Expression::name) return use(evaluate(e));
     const Value* found = find(e.text);
-    return found ? use(*found) : use(look_up(e.text));
+    if (!found) return use(look_up(e.text));
+    if (found->json.is_string()) steps_.take(e.line, size_of(found->json));
+    return use(*found);
   }
 
   void bind(const Statement& s, const Json& item) {
     if (s.names.size() == 1) {
-      frames_.back()[s.names[0]] = Value(item);
+      scope_->names[s.names[0]] = Value(item);
       return;
     }
     if (!item.is_array() || item.size() != s.names.size())
       refuse(s.line, concat("an item of the loop is not ", s.names.size(), " values"));
-    for (size_t i = 0; i < s.names.size(); ++i) frames_.back()[s.names[i]] = Value(item[i]);
+    for (size_t i = 0; i < s.names.size(); ++i) scope_->names[s.names[i]] = Value(item[i]);
   }
 
   void loop(const Statement& s, std::string& out) {
     Json items = items_of(evaluate(*s.condition), s.line);
-    const size_t depth = frames_.size();
-    frames_.emplace_back();
     if (s.filter) {
+      const Inside block(*this, scope_);
       Json kept = Json::array();
       for (const Json& item : items) {
-        count(s.line);
+        steps_.take(s.line);
         bind(s, item);
         if (is_true(evaluate(*s.filter))) kept.push_back(item);
       }
@@ -129,9 +162,8 @@ class Evaluator {
     const int64_t length = int64_t(items.size());
     try {
       for (int64_t i = 0; i < length; ++i) {
-        count(s.line);
-        frames_.resize(depth);
-        frames_.emplace_back();
+        steps_.take(s.line, 8);  // what 'loop' holds
+        const Inside block(*this, scope_);
         bind(s, items[size_t(i)]);
         Json about = {{"index", i + 1},
                       {"index0", i},
@@ -142,7 +174,7 @@ class Evaluator {
                       {"revindex0", length - i - 1}};
         if (i > 0) about["previtem"] = items[size_t(i - 1)];
         if (i + 1 < length) about["nextitem"] = items[size_t(i + 1)];
-        frames_.back()["loop"] = about;
+        scope_->names["loop"] = std::move(about);
         try {
           run(s.body, out);
         } catch (const Continue&) {
@@ -150,13 +182,13 @@ class Evaluator {
       }
     } catch (const Break&) {
     }
-    frames_.resize(depth);
     if (length == 0) run(s.otherwise, out);
   }
 
   Arguments arguments_of(const Expression& e) {
     Arguments out;
     out.line = e.line;
+    out.steps = &steps_;
     const size_t placed = e.kids.size() - e.keywords.size();
     for (size_t i = 1; i < placed; ++i) out.values.push_back(evaluate(*e.kids[i]));
     for (size_t i = placed; i < e.kids.size(); ++i) out.named[e.keywords[i - placed]] = evaluate(*e.kids[i]);
@@ -170,43 +202,45 @@ class Evaluator {
       return call_method(object, callee.text, arguments_of(e));
     }
     if (callee.kind != Expression::name) refuse(e.line, "this cannot be called");
-    const auto macro = macros_.find(callee.text);
-    if (macro != macros_.end()) return call_macro(*macro->second, arguments_of(e));
-    return call_function(callee.text, arguments_of(e), now_);
+    const Value* found = find(callee.text);
+    if (!found) {
+      Value value = call_function(callee.text, arguments_of(e), now_);
+      if (value.space) spaces_.push_back(value.space);
+      return value;
+    }
+    if (!found->macro) refuse(e.line, concat("'", callee.text, "' cannot be called"));
+    return call_macro(*std::shared_ptr(found->macro), arguments_of(e));
   }
 
-  // A macro sees its arguments and what stands outside of all loops.
-  Value call_macro(const Statement& macro, Arguments arguments) {
+  Value call_macro(const Macro& macro, const Arguments& arguments) {
+    const Statement& s = macro.statement;
+    const std::shared_ptr<Scope> outer = macro.scope.lock();
+    if (!outer) refuse(arguments.line, concat("the block that has the macro '", s.text, "' is over"));
     if (++calls_ > kDeepestCall) refuse(arguments.line, "macros call each other too deeply");
-    if (arguments.values.size() > macro.names.size())
-      refuse(arguments.line, concat("'", macro.text, "' has ", macro.names.size(), " parameters"));
-    for (const auto& [name, _] : arguments.named)
-      if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end())
-        refuse(arguments.line, concat("'", macro.text, "' has no parameter '", name, "'"));
-    Frame frame;
-    for (size_t i = 0; i < macro.names.size(); ++i) {
-      const std::string& name = macro.names[i];
-      const size_t with_default = macro.names.size() - macro.defaults.size();
-      if (i < arguments.values.size())
-        frame[name] = arguments.values[i];
-      else if (arguments.named.contains(name))
-        frame[name] = arguments.named[name];
-      else if (i >= with_default)
-        frame[name] = evaluate(*macro.defaults[i - with_default]);
+    if (arguments.values.size() > s.names.size())
+      refuse(arguments.line, concat("'", s.text, "' has ", s.names.size(), " parameters"));
+    for (const auto& [name, _] : arguments.named) {
+      const auto parameter = std::find(s.names.begin(), s.names.end(), name);
+      if (parameter == s.names.end()) refuse(arguments.line, concat("'", s.text, "' has no parameter '", name, "'"));
+      if (size_t(parameter - s.names.begin()) < arguments.values.size())
+        refuse(arguments.line, concat("'", s.text, "' has two values for '", name, "'"));
     }
-    std::vector<Frame> outer(std::make_move_iterator(frames_.begin() + 1), std::make_move_iterator(frames_.end()));
-    frames_.resize(1);
-    frames_.push_back(std::move(frame));
+    const Inside block(*this, outer);
+    for (size_t i = 0; i < s.names.size(); ++i) {
+      const size_t with_default = s.names.size() - s.defaults.size();
+      const bool passed = i < arguments.values.size() || arguments.named.contains(s.names[i]);
+      Value value = arguments.get(i, s.names[i], Value::undefined(s.names[i]));
+      if (!passed && i >= with_default) value = evaluate(*s.defaults[i - with_default]);
+      scope_->names[s.names[i]] = std::move(value);
+    }
     std::string text;
     try {
-      run(macro.body, text);
+      run(s.body, text);
     } catch (const Break&) {
       refuse(arguments.line, "'break' in a macro stands outside of a loop");
     } catch (const Continue&) {
       refuse(arguments.line, "'continue' in a macro stands outside of a loop");
     }
-    frames_.resize(1);
-    frames_.insert(frames_.end(), std::make_move_iterator(outer.begin()), std::make_move_iterator(outer.end()));
     --calls_;
     return Json(text);
   }
@@ -216,6 +250,7 @@ class Evaluator {
     if (!object.defined) refuse(e.line, concat("'", object.missing, "' is undefined"));
     const Json items = items_of(object, e.line);
     const int64_t length = int64_t(items.size());
+    steps_.take(e.line, length);
     const auto bound = [&](size_t kid, int64_t otherwise) {
       if (!e.kids[kid]) return otherwise;
       const Value value = evaluate(*e.kids[kid]);
@@ -250,14 +285,14 @@ class Evaluator {
     if (op == "!=") return Json(!is_equal(a, b));
     if (op == "in") return Json(contains(b, a, e.line));
     if (op == "not in") return Json(!contains(b, a, e.line));
-    if (op == "~") return Json(joined(text_of(a), text_of(b), e.line));
+    if (op == "~") return Json(joined(text_of(a, e.line), text_of(b, e.line), e.line));
     if (op == "<" || op == ">" || op == "<=" || op == ">=") return Json(compare(op, a, b, e.line));
     return arithmetic(op, a, b, e.line);
   }
 
   Value evaluate(const Expression& e) {
     Value value = compute(e);
-    count(e.line, size_of(value.json));
+    steps_.take(e.line, size_of(value.json));
     return value;
   }
 
@@ -284,11 +319,19 @@ class Evaluator {
         return call(e);
       case Expression::filter: {
         const Arguments arguments = arguments_of(e);
-        return with(*e.kids[0], [&](const Value& value) { return apply_filter(value, e.text, arguments); });
+        return with(*e.kids[0], [&](const Value& value) {
+          // Reading costs less than making; the length of a list costs nothing.
+          if (value.json.is_structured() && e.text != "length" && e.text != "count")
+            steps_.take(e.line, size_of(value.json) / 8);
+          return apply_filter(value, e.text, arguments);
+        });
       }
       case Expression::test: {
         const Arguments arguments = arguments_of(e);
-        return with(*e.kids[0], [&](const Value& value) { return Value(Json(apply_test(value, e.text, arguments))); });
+        return with(*e.kids[0], [&](const Value& value) {
+          if (!arguments.values.empty()) steps_.take(e.line, size_of(value.json) / 8);
+          return Value(Json(apply_test(value, e.text, arguments)));
+        });
       }
       case Expression::unary: {
         const Value value = evaluate(*e.kids[0]);
@@ -307,8 +350,11 @@ class Evaluator {
       }
       case Expression::dictionary: {
         Json out = Json::object();
-        for (size_t i = 0; i + 1 < e.kids.size(); i += 2)
-          out[text_of(evaluate(*e.kids[i]))] = evaluate(*e.kids[i + 1]).json;
+        for (size_t i = 0; i + 1 < e.kids.size(); i += 2) {
+          const Value key = evaluate(*e.kids[i]);
+          if (!key.defined || !key.json.is_string()) refuse(e.line, "a key of a dictionary is not a text");
+          out[key.json.get_ref<const std::string&>()] = evaluate(*e.kids[i + 1]).json;
+        }
         return out;
       }
     }
@@ -316,9 +362,9 @@ class Evaluator {
   }
 
   const std::time_t now_;
-  std::vector<Frame> frames_;
-  std::map<std::string, const Statement*> macros_;
-  int64_t steps_ = 0;
+  std::shared_ptr<Scope> scope_;
+  std::vector<std::shared_ptr<std::map<std::string, Value>>> spaces_;
+  Steps steps_;
   int calls_ = 0;
 };
 

@@ -1,21 +1,11 @@
 #pragma once
 // What templates can call: methods, filters, tests and functions.
 #include <ctime>
-#include <map>
 #include <string>
-#include <vector>
 
-#include "core/text/jinja_value.h"
+#include "core/text/jinja_arguments.h"
 
 namespace pleat::jinja {
-
-struct Arguments {
-  std::vector<Value> values;  // by place
-  std::map<std::string, Value> named;
-  int line = 0;
-  // The argument at `place` or of that name, or `otherwise`.
-  Value get(size_t place, const char* name, const Value& otherwise = {}) const;
-};
 
 // Error(invalid) naming the line and what is not known.
 Value call_method(const Value& object, const std::string& name, const Arguments& arguments);

@@ -1,14 +1,18 @@
 #include "core/text/jinja_operators.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "core/text/jinja_bounds.h"
+#include "core/text/jinja_characters.h"
 #include "core/text/jinja_lexer.h"
+#include "core/text/jinja_texts.h"
 #include "kernels/check.h"
 
 namespace pleat::jinja {
 namespace {
 
-constexpr int64_t kMostRepeats = 1'000'000;
+Json number_of(const Json& json) { return json.is_boolean() ? Json(int(json.get<bool>())) : json; }
 
 }  // namespace
 
@@ -19,9 +23,13 @@ Json items_of(const Value& value, int line) {
   if (value.json.is_object()) {
     for (const auto& [key, _] : value.json.items()) out.push_back(key);
   } else if (value.json.is_string()) {
-    for (const std::string& c : characters_of(value.json.get<std::string>())) out.push_back(c);
+    for (std::string_view rest = value.json.get_ref<const std::string&>(); !rest.empty();) {
+      if (out.size() >= kMostParts) refuse(line, "a text has too many parts");
+      out.push_back(std::string(first_character(rest)));
+      rest.remove_prefix(first_character(rest).size());
+    }
   } else {
-    refuse(line, concat("'", text_of(value), "' is not a list"));
+    refuse(line, concat("'", text_of(value, line), "' is not a list"));
   }
   return out;
 }
@@ -39,46 +47,59 @@ Value attribute(const Value& object, const std::string& name, int line) {
 Value index(const Value& object, const Value& key, int line) {
   if (!object.defined) refuse(line, concat("'", object.missing, "' is undefined"));
   if (key.json.is_string()) return attribute(object, key.json.get<std::string>(), line);
-  if (!key.json.is_number_integer()) return Value::undefined(text_of(key));
-  if (!object.json.is_array() && !object.json.is_string()) return Value::undefined(text_of(key));
+  const Json number = number_of(key.json);
+  if (!number.is_number_integer() || !(object.json.is_array() || object.json.is_string()))
+    return Value::undefined(text_of(key, line));
+  const auto missing = [&] { return Value::undefined(concat("item ", text_of(key, line))); };
+  int64_t place = number.get<int64_t>();
   if (object.json.is_array()) {  // without copying the others
-    const int64_t length = int64_t(object.json.size()), at = key.json.get<int64_t>();
-    const int64_t from_begin = at < 0 ? at + length : at;
-    if (from_begin < 0 || from_begin >= length) return Value::undefined(concat("item ", text_of(key)));
-    return Json(object.json[size_t(from_begin)]);
+    const int64_t length = int64_t(object.json.size());
+    if (place < 0) place += length;
+    return place < 0 || place >= length ? missing() : Value(Json(object.json[size_t(place)]));
   }
-  const Json items = items_of(object, line);
-  int64_t place = key.json.get<int64_t>();
-  if (place < 0) place += int64_t(items.size());
-  if (place < 0 || place >= int64_t(items.size())) return Value::undefined(concat("item ", text_of(key)));
-  return Json(items[size_t(place)]);
+  std::string_view text = object.json.get_ref<const std::string&>();
+  if (place < 0) place += character_count(text);
+  for (; place > 0 && !text.empty(); --place) text.remove_prefix(first_character(text).size());
+  return place < 0 || text.empty() ? missing() : Value(Json(std::string(first_character(text))));
 }
 
-std::string joined(const std::string& a, const std::string& b, int line) {
-  if (a.size() + b.size() > kMostOutput) refuse(line, "the text becomes too long");
-  return a + b;
+std::string joined(std::string a, const std::string& b, int line) {
+  append(a, b, line);
+  return a;
+}
+
+bool is_less(const Json& a, const Json& b, int line) {
+  const auto is_number = [](const Json& json) { return json.is_number() || json.is_boolean(); };
+  if (a.is_string() && b.is_string()) return a.get_ref<const std::string&>() < b.get_ref<const std::string&>();
+  if (is_number(a) && is_number(b)) return number_of(a) < number_of(b);
+  if (!a.is_array() || !b.is_array()) refuse(line, "these values have no order");
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    if (!is_equal(a[i], b[i])) return is_less(a[i], b[i], line);
+  return a.size() < b.size();
 }
 
 bool compare(const std::string& op, const Value& a, const Value& b, int line) {
-  const bool numbers = a.json.is_number() && b.json.is_number(), texts = a.json.is_string() && b.json.is_string();
-  if (!a.defined || !b.defined || !(numbers || texts)) refuse(line, concat("'", op, "' cannot compare these"));
-  if (op == "<") return a.json < b.json;
-  if (op == ">") return b.json < a.json;
-  return op == "<=" ? !(b.json < a.json) : !(a.json < b.json);
+  for (const Value* side : {&a, &b})
+    if (!side->defined) refuse(line, concat("'", side->missing, "' is undefined"));
+  if (op == "<") return is_less(a.json, b.json, line);
+  if (op == ">") return is_less(b.json, a.json, line);
+  return op == "<=" ? !is_less(b.json, a.json, line) : !is_less(a.json, b.json, line);
 }
 
 bool contains(const Value& all, const Value& one, int line) {
-  if (!all.defined) refuse(line, concat("'", all.missing, "' is undefined"));
-  if (all.json.is_string() && one.json.is_string())
-    return all.json.get_ref<const std::string&>().find(one.json.get<std::string>()) != std::string::npos;
+  if (all.json.is_string()) {
+    const auto& text = all.json.get_ref<const std::string&>();
+    return text.find(string_of(one, line, "what is looked for in a text")) != std::string::npos;
+  }
   if (all.json.is_object()) return one.json.is_string() && all.json.contains(one.json.get<std::string>());
   for (const Json& item : items_of(all, line))
-    if (is_equal(Value(item), one)) return true;
+    if (one.defined && is_equal(item, one.json)) return true;
   return false;
 }
 
 Value arithmetic(const std::string& op, const Value& a, const Value& b, int line) {
-  if (op == "+" && a.json.is_string() && b.json.is_string()) return Json(joined(text_of(a), text_of(b), line));
+  if (op == "+" && a.json.is_string() && b.json.is_string())
+    return Json(joined(text_of(a, line), text_of(b, line), line));
   if (op == "+" && a.json.is_array() && b.json.is_array()) {
     Json out = a.json;
     for (const Json& item : b.json) out.push_back(item);
@@ -86,18 +107,15 @@ Value arithmetic(const std::string& op, const Value& a, const Value& b, int line
   }
   if (op == "*" && a.json.is_string() && b.json.is_number_integer()) {
     std::string out;
-    for (int64_t i = 0; i < b.json.get<int64_t>(); ++i) {
-      out += a.json.get<std::string>();
-      if (i > kMostRepeats || out.size() > kMostOutput) refuse(line, "the text becomes too long");
-    }
+    append_times(out, a.json.get_ref<const std::string&>(), b.json.get<int64_t>(), line);
     return Json(out);
   }
   const auto number = [](const Value& v) { return v.defined && (v.json.is_number() || v.json.is_boolean()); };
   if (!number(a) || !number(b)) {
     const Value& wrong = a.defined ? b : a;
     if (!wrong.defined) refuse(line, concat("'", wrong.missing, "' is undefined"));
-    refuse(line, concat("'", op, "' is not defined between '", text_of(a).substr(0, 40), "' and '",
-                        text_of(b).substr(0, 40), "'"));
+    refuse(line, concat("'", op, "' is not defined between '", text_of(a, line).substr(0, 40), "' and '",
+                        text_of(b, line).substr(0, 40), "'"));
   }
   const auto whole = [](const Value& v) { return !v.json.is_number_float(); };
   const auto real = [](const Value& v) {

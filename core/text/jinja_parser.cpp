@@ -78,10 +78,10 @@ class Parser {
     } else if (word == "macro") {
       macro(tokens, statement);
     } else if (word == "generation") {  // marks what an assistant wrote; gives the same text
+      statement.kind = Statement::scope;
       tokens.expect_end();
-      for (Statement& inner : block({"endgeneration"})) out.push_back(std::move(inner));
+      statement.body = block({"endgeneration"});
       expect_tag("endgeneration");
-      return;
     } else if (word == "break" || word == "continue") {
       statement.kind = word == "break" ? Statement::leave : Statement::next;
       tokens.expect_end();

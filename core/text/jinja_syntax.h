@@ -42,6 +42,7 @@ struct Statement {
     loop,     // for names in condition [if filter]: body, else: otherwise
     assign,   // set names = condition; "a.b" assigns to a namespace
     capture,  // set names: body
+    scope,    // body, whose names end with it
     macro,    // macro text(names = defaults): body
     leave,    // break
     next      // continue

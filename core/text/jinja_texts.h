@@ -1,6 +1,8 @@
 #pragma once
 // What Python's text methods do, over UTF-8; case is changed in ASCII only.
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/text/jinja_functions.h"
 
@@ -8,13 +10,19 @@ namespace pleat::jinja {
 
 std::string string_of(const Value& value, int line, const char* what);  // Error(invalid) where it is none
 int64_t integer_of(const Value& value, int line, const char* what);     // likewise
-std::string stripped(const std::string& text, const std::string& characters, bool left, bool right);
+// Without these characters, white space where they are none, at the left and right end.
+std::string stripped(std::string_view text, const Value& characters, bool left, bool right, const Arguments& a);
 std::string changed_case(std::string text, int (*change)(int));
 std::string titled_words(std::string text);
 std::string capitalized(std::string text);
-std::string replaced(const std::string& text, const std::string& from, const std::string& to);
+// most < 0: everywhere.
+std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most, int line);
 // At white space where the separator is none; most < 0: everywhere.
-Json split(const std::string& text, const Value& separator, int64_t most, int line);
+Json split(std::string_view text, const Value& separator, int64_t most, int line);
+std::string indented(std::string_view text, const Arguments& arguments);
+// As Python's float() and int() read a text; nullopt where they do not.
+std::optional<double> float_of(std::string_view text);
+std::optional<int64_t> whole_of(std::string_view text, int line);
 Value string_method(const std::string& text, const std::string& name, const Arguments& arguments);
 
 }  // namespace pleat::jinja

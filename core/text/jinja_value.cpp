@@ -1,10 +1,11 @@
 #include "core/text/jinja_value.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 
-#include "core/text/utf8.h"
-#include "kernels/check.h"
+#include "core/text/jinja_bounds.h"
 
 namespace pleat::jinja {
 namespace {
@@ -23,48 +24,83 @@ std::string number_text(double value) {
   return text;
 }
 
-std::string quoted(const std::string& text) {
+void write_quoted(const std::string& text, std::string& out, int line) {
   const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
-  std::string out(1, quote);
+  append(out, {&quote, 1}, line);
   for (const char c : text) {
+    char code[8];
     if (c == '\n')
-      out += "\\n";
+      append(out, "\\n", line);
     else if (c == '\t')
-      out += "\\t";
+      append(out, "\\t", line);
     else if (c == '\r')
-      out += "\\r";
+      append(out, "\\r", line);
     else if (c == '\\' || c == quote)
-      out += {'\\', c};
+      append(out, std::string{'\\', c}, line);
+    else if (uint8_t(c) < 0x20 || c == 0x7f)
+      append(out, {code, size_t(std::snprintf(code, sizeof(code), "\\x%02x", unsigned(c)))}, line);
     else
-      out += c;
+      append(out, {&c, 1}, line);
   }
-  return out + quote;
+  append(out, {&quote, 1}, line);
 }
 
-std::string python_text(const Json& json, bool inside) {
+// As Python's str, or inside of a list as its repr.
+void write_python(const Json& json, bool inside, std::string& out, int line) {
+  std::string_view between;
   switch (json.type()) {
     case Json::value_t::null:
-      return "None";
+      return append(out, "None", line);
     case Json::value_t::boolean:
-      return json.get<bool>() ? "True" : "False";
-    case Json::value_t::string:
-      return inside ? quoted(json.get<std::string>()) : json.get<std::string>();
+      return append(out, json.get<bool>() ? "True" : "False", line);
+    case Json::value_t::string: {
+      const auto& text = json.get_ref<const std::string&>();
+      return inside ? write_quoted(text, out, line) : append(out, text, line);
+    }
     case Json::value_t::number_float:
-      return number_text(json.get<double>());
-    case Json::value_t::array: {
-      std::string out = "[";
-      for (const Json& item : json) out += concat(out.size() > 1 ? ", " : "", python_text(item, true));
-      return out + ']';
-    }
-    case Json::value_t::object: {
-      std::string out = "{";
-      for (const auto& [key, value] : json.items())
-        out += concat(out.size() > 1 ? ", " : "", quoted(key), ": ", python_text(value, true));
-      return out + '}';
-    }
+      return append(out, number_text(json.get<double>()), line);
+    case Json::value_t::array:
+      append(out, "[", line);
+      for (const Json& item : json) {
+        append(out, between, line);
+        write_python(item, true, out, line);
+        between = ", ";
+      }
+      return append(out, "]", line);
+    case Json::value_t::object:
+      append(out, "{", line);
+      for (const auto& [key, value] : json.items()) {
+        append(out, between, line);
+        write_quoted(key, out, line);
+        append(out, ": ", line);
+        write_python(value, true, out, line);
+        between = ", ";
+      }
+      return append(out, "}", line);
     default:
-      return json.dump();
+      return append(out, json.dump(), line);
   }
+}
+
+std::string json_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+void write_json(const Json& json, int64_t indent, int64_t level, std::string& out, int line) {
+  if (json.is_number_float()) return append(out, number_text(json.get<double>()), line);
+  if (!json.is_structured()) return append(out, json_text(json), line);
+  append(out, json.is_array() ? "[" : "{", line);
+  const auto break_line = [&](int64_t depth) {
+    if (indent < 0) return;
+    append(out, "\n", line);
+    append_times(out, " ", indent * depth, line);
+  };
+  for (auto item = json.begin(); item != json.end(); ++item) {
+    if (item != json.begin()) append(out, indent < 0 ? ", " : ",", line);
+    break_line(level + 1);
+    if (json.is_object()) append(out, json_text(item.key()) + ": ", line);
+    write_json(*item, indent, level + 1, out, line);
+  }
+  if (!json.empty()) break_line(level);
+  append(out, json.is_array() ? "]" : "}", line);
 }
 
 }  // namespace
@@ -89,42 +125,35 @@ bool is_true(const Value& value) {
   return !json.empty();
 }
 
-bool is_equal(const Value& a, const Value& b) {
-  if (a.defined != b.defined) return false;
-  const auto number = [](const Json& json) { return json.is_boolean() ? Json(int(json.get<bool>())) : json; };
-  return number(a.json) == number(b.json);
-}
-
-std::string text_of(const Value& value) { return value.defined ? python_text(value.json, false) : ""; }
-
-std::string to_json_text(const Json& json, int indent) {
-  const auto nested = [&](auto& self, const Json& value, int level) -> std::string {
-    const std::string line = indent < 0 ? "" : concat('\n', std::string(size_t(indent * (level + 1)), ' '));
-    const std::string last = indent < 0 ? "" : concat('\n', std::string(size_t(indent * level), ' '));
-    const std::string comma = indent < 0 ? ", " : ",";
-    if (value.is_number_float()) return number_text(value.get<double>());
-    if (!value.is_structured()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (value.empty()) return value.is_array() ? "[]" : "{}";
-    std::string out;
-    for (auto item = value.begin(); item != value.end(); ++item) {
-      out += (out.empty() ? "" : comma) + line;
-      if (value.is_object()) out += Json(item.key()).dump(-1, ' ', false, Json::error_handler_t::replace) + ": ";
-      out += self(self, *item, level + 1);
-    }
-    return value.is_array() ? concat('[', out, last, ']') : concat('{', out, last, '}');
-  };
-  return nested(nested, json, 0);
-}
-
-int64_t character_count(const std::string& text) { return int64_t(characters_of(text).size()); }
-
-std::vector<std::string> characters_of(const std::string& text) {
-  std::vector<std::string> out;
-  std::string_view rest = text;
-  for (size_t length = 0; !rest.empty(); rest.remove_prefix(length)) {
-    length = utf8_step(rest).length;
-    out.emplace_back(rest.substr(0, length));
+bool is_equal(const Json& a, const Json& b) {
+  if (a.is_boolean() || b.is_boolean()) {  // true is 1
+    const auto is_number = [](const Json& json) { return json.is_boolean() || json.is_number(); };
+    const auto number = [](const Json& json) { return json.is_boolean() ? Json(int(json.get<bool>())) : json; };
+    return is_number(a) && is_number(b) && number(a) == number(b);
   }
+  if (!a.is_structured() || a.type() != b.type()) return a == b;
+  if (a.size() != b.size()) return false;
+  if (a.is_array())
+    return std::equal(a.begin(), a.end(), b.begin(), [](const Json& x, const Json& y) { return is_equal(x, y); });
+  auto same_place = b.begin();
+  for (auto item = a.begin(); item != a.end(); ++item, ++same_place) {  // the order of keys does not matter
+    const auto other = same_place.key() == item.key() ? same_place : b.find(item.key());
+    if (other == b.end() || !is_equal(*item, *other)) return false;
+  }
+  return true;
+}
+
+bool is_equal(const Value& a, const Value& b) { return a.defined == b.defined && is_equal(a.json, b.json); }
+
+std::string text_of(const Value& value, int line) {
+  std::string out;
+  if (value.defined) write_python(value.json, false, out, line);
+  return out;
+}
+
+std::string to_json_text(const Json& json, int64_t indent, int line) {
+  std::string out;
+  write_json(json, indent, 0, out, line);
   return out;
 }
 

@@ -10,11 +10,14 @@ namespace pleat::jinja {
 
 using Json = nlohmann::ordered_json;
 
+struct Macro;
+
 struct Value {
   Json json;
   bool defined = true;
   std::string missing;                                  // what an undefined value was called
   std::shared_ptr<std::map<std::string, Value>> space;  // of a namespace()
+  std::shared_ptr<const Macro> macro;                   // the text of such a value is what it prints
 
   Value() = default;
   Value(Json value) : json(std::move(value)) {}  // NOLINT: a value is JSON
@@ -28,12 +31,11 @@ struct Value {
 
 bool is_true(const Value& value);
 int64_t size_of(const Json& json);  // parts, and 64 bytes of text as one
+bool is_equal(const Json& a, const Json& b);
 bool is_equal(const Value& a, const Value& b);
-// As {{ }} prints it: an undefined value is nothing.
-std::string text_of(const Value& value);
-// As Python's json.dumps with ensure_ascii=False writes it; indent < 0: on one line.
-std::string to_json_text(const Json& json, int indent = -1);
-int64_t character_count(const std::string& text);
-std::vector<std::string> characters_of(const std::string& text);
+// As {{ }} prints it: an undefined value is nothing. Error(invalid) naming the line where the text becomes too long.
+std::string text_of(const Value& value, int line);
+// As Python's json.dumps with ensure_ascii=False writes it; indent < 0: on one line. Error(invalid) likewise.
+std::string to_json_text(const Json& json, int64_t indent, int line);
 
 }  // namespace pleat::jinja

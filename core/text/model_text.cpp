@@ -7,11 +7,11 @@ namespace pleat {
 namespace {
 
 // Templates expect texts.
-nlohmann::ordered_json plain_message(const nlohmann::json& message) {
+nlohmann::ordered_json plain_message(const nlohmann::ordered_json& message) {
   PLEAT_REQUIRE(message.is_object() && message.contains("role") && message["role"].is_string(),
                 "each of 'messages' must be an object with a 'role'");
   nlohmann::ordered_json out = message;
-  const nlohmann::json content = message.value("content", nlohmann::json());
+  const nlohmann::json content = message.value("content", nlohmann::ordered_json());
   std::string text = message_text(content);
   if (content.is_array()) out["content"] = std::move(text);
   return out;
@@ -46,11 +46,11 @@ std::string message_text(const nlohmann::json& content) {
   return text;
 }
 
-std::vector<int32_t> ModelText::chat_tokens(const nlohmann::json& messages, std::time_t now) const {
+std::vector<int32_t> ModelText::chat_tokens(const nlohmann::ordered_json& messages, std::time_t now) const {
   PLEAT_REQUIRE(chat, no_chat);
   PLEAT_REQUIRE(messages.is_array() && !messages.empty(), "'messages' must be a list of messages");
   nlohmann::ordered_json plain = nlohmann::ordered_json::array();
-  for (const nlohmann::json& message : messages) plain.push_back(plain_message(message));
+  for (const nlohmann::ordered_json& message : messages) plain.push_back(plain_message(message));
   return tokenizer.encode(chat->render(plain, true, {}, now));
 }
 

@@ -15,9 +15,9 @@ struct ModelText {
   static ModelText open(const std::string& model);
 
   // The tokens of a conversation (OpenAI's messages; contents are texts or lists of text parts) with the beginning of
-  // the assistant's answer. now: what the template takes for it. Error(invalid) where the model has no usable template,
-  // or that refuses the conversation.
-  std::vector<int32_t> chat_tokens(const nlohmann::json& messages, std::time_t now = std::time(nullptr)) const;
+  // the assistant's answer. The template sees the keys of a message in their order. now: what it takes for the time.
+  // Error(invalid) where the model has no usable template, or that refuses the conversation.
+  std::vector<int32_t> chat_tokens(const nlohmann::ordered_json& messages, std::time_t now = std::time(nullptr)) const;
 
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat;

@@ -81,6 +81,19 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_NE(why("{{ x is bogus }}").find("unknown test 'bogus'"), std::string::npos);
   EXPECT_NE(why("{{ lipsum() }}").find("unknown function 'lipsum'"), std::string::npos);
   EXPECT_NE(why("{{ 'x'.format(1) }}").find("unknown method 'format'"), std::string::npos);
+  EXPECT_NE(why("{{ {1: 'a'}[1] }}").find("line 1: a key of a dictionary is not a text"), std::string::npos);
+  EXPECT_NE(why("{{ [1]|sort(key=2) }}").find("unknown argument 'key' of 'sort'"), std::string::npos);
+  EXPECT_NE(why("{{ '12'|int(base=8) }}").find("unknown argument 'base' of 'int'"), std::string::npos);
+  EXPECT_NE(why("{{ {}|tojson(sort_keys=true) }}").find("unknown argument 'sort_keys'"), std::string::npos);
+  EXPECT_NE(why("{{ {}|tojson(indent='  ') }}").find("the indent of tojson is not a whole number"), std::string::npos);
+  EXPECT_NE(why("{{ [{}]|map(attribute='a')|list }}").find("an item of the list has no 'a'"), std::string::npos);
+  EXPECT_NE(why("a\n{{ '\\N{BULLET}' }}").find("line 2: characters by their names"), std::string::npos);
+  EXPECT_NE(why("{{ '\\ud83d' }}").find("no character has the code d83d"), std::string::npos);
+  EXPECT_NE(
+      why("{% set ns = namespace() %}{% for i in [1] %}{% macro m() %}{% endmacro %}{% set ns.m = m %}{% endfor %}"
+          "{% set f = ns.m %}{{ f() }}")
+          .find("the block that has the macro 'm' is over"),
+      std::string::npos);
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
@@ -91,7 +104,9 @@ std::string elifs(int count) {
 }
 
 TEST(ChatTemplate, AHostileTemplateEndsSoon) {
-  const std::string ones = "range(90000)";
+  const std::string ones = "range(90000)", big = "{% set b = 'b' * 1000000 %}";
+  const std::string nested =
+      "{% set ns = namespace(x=[1]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}";
   for (const std::string& source :
        {"{% for a in " + ones + " %}{% for b in " + ones + " %}{% endfor %}{% endfor %}",
         std::string("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), std::string("{{ range(1000000000) }}"),
@@ -105,7 +120,23 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
         std::string("{% set a = range(90000) %}{% for i in a %}{% set b = a %}{% endfor %}"),
         std::string("{{ [1,2,3,4][3::'9223372036854775807'|int] ~ range(1, 2, '9223372036854775807'|int) }}"),
         elifs(100000), std::string("{% macro m() %}{% break %}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}"),
-        std::string("{{ {}|tojson(sort_keys=true) }}"), std::string("{% macro m(a) %}{% endmacro %}{{ m(b=1) }}")})
+        // What fills a text or a list in one go.
+        std::string("{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}"),
+        std::string("{{ ('a' * 1000000)|replace('', 'b' * 1000000) }}"),
+        std::string("{{ range(90000)|join('b' * 1000000) }}"),
+        std::string("{{ ('b' * 1000000).join(range(90000)|map('string')|list) }}"),
+        std::string("{{ ('a\n' * 1000000)|indent('b' * 1000000) }}"), std::string("{{ 'a\nb'|indent(1000000000) }}"),
+        nested + "{{ ns.x|tojson(indent=1000) }}", nested + "{{ ns.x|tojson(indent=9000000000000000) }}",
+        big + "{{ [b, b, b, b, b, b, b, b, b, b, b, b, b, b, b, b, b] }}",
+        big + "{{ range(90000)|map('replace', '0', b) }}",
+        big + "{{ range(90000)|map(attribute='x', default=b)|list|length }}",
+        big + "{% for i in range(90000) %}{{ b[0] }}{{ b|first }}{{ b|trim('b')|length }}{% endfor %}",
+        std::string("{% for c in 'a' * 16000000 %}{% endfor %}"),
+        std::string("{{ ('a' * 16000000).split('a')|length }}"),
+        std::string("{% set a = range(90000) %}{% for i in a %}{{ a is in(a) }}{{ a|unique|list|length }}{% endfor %}"),
+        std::string("{% set ns = namespace(x=1) %}{% for i in range(90000) %}{% for j in range(90000) %}"
+                    "{% set ns.x = namespace(p=ns.x, ns=ns) %}{% endfor %}{% endfor %}"),
+        std::string("{% macro m(a) %}{% endmacro %}{{ m(b=1) }}")})
     EXPECT_EQ(rendered(source, Json::array(), false, Json::object()).has_value(), source[0] == '(');
 }
 
