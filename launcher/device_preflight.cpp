@@ -32,7 +32,8 @@ struct Devices {
         exchange(kVirtualShards, communicator.ranks()),
         mine(size_t(exchange.most_nodes * kLargestSum) / sizeof(float)),
         out(size_t(kLargestSum) / sizeof(float)),
-        sum(make_device_sum(communicator, reduction_kind(options), int64_t(mine.size()), device_sums_kind(options))) {
+        sum(make_device_sum(communicator, reduction_kind(options), exchange.most_nodes, int64_t(mine.size()),
+                            device_sums_kind(options))) {
     cuda::zero(mine.data(), mine.size() * sizeof(float), stream.get());
     sum->wait(stream);
     communicator.barrier("preflight");

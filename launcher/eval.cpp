@@ -135,6 +135,8 @@ int eval(const EvalOptions& options, Communicator& communicator) {
     const Blueprint& blueprint = model.blueprint;
     PLEAT_REQUIRE(!against || against->blueprint.vocab == blueprint.vocab, "'", options.model, "' and '",
                   options.against, "' have different vocabularies");
+    PLEAT_REQUIRE(!dump || int64_t(tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ", tokens.size(),
+                  " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
     if (dump) scoring.window = int(tokens.size()) + 1;
     check_window(options.model, model, scoring.window);
     if (against) check_window(options.against, *against, scoring.window);

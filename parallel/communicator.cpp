@@ -94,6 +94,12 @@ void Communicator::barrier(const char* name) {
   account(name, 0, [&] { do_barrier(); });
 }
 
+void Communicator::barrier_after(const char* name, std::chrono::nanoseconds longer) {
+  deadline_.other_hosts_ns = longer.count();
+  barrier(name);
+  deadline_.other_hosts_ns = 0;
+}
+
 int64_t Communicator::agree_min(const char* name, int64_t value) {
   std::vector<int64_t> values(ranks_), counts(ranks_, sizeof value);
   all_gather(name, std::as_bytes(std::span(&value, 1)), counts, reinterpret_cast<std::byte*>(values.data()));

@@ -16,6 +16,7 @@
 
 #include "kernels/reduce_tree.h"
 #include "parallel/ledger.h"
+#include "parallel/waiting.h"
 
 namespace pleat {
 
@@ -51,8 +52,11 @@ class Communicator {
   // Where the following collectives belong, for the ledger. layer -1: outside the layers.
   void at(int64_t step, int layer);
   // The deadline of a wait; the same on all ranks. Default 60 s.
-  void set_timeout(std::chrono::nanoseconds timeout) { timeout_ns_ = timeout.count(); }
-  std::chrono::nanoseconds timeout() const { return std::chrono::nanoseconds(timeout_ns_); }
+  void set_timeout(std::chrono::nanoseconds timeout) { deadline_.timeout_ns = timeout.count(); }
+  std::chrono::nanoseconds timeout() const { return std::chrono::nanoseconds(deadline_.timeout_ns); }
+  // A barrier after work that takes ranks of other hosts, whose beats are not seen, so much longer; the same on all
+  // ranks.
+  void barrier_after(const char* name, std::chrono::nanoseconds longer);
 
   // out [n] = tree sum over all ranks of their nodes' values: mine [nodes[rank()]][n], in the exchange's order. The
   // same bits on every rank and for every number of ranks. `name` is for the ledger ("attention", "ffn"). out may be
@@ -83,7 +87,7 @@ class Communicator {
 
  protected:
   Communicator(int rank, int ranks, Ledger* ledger) : rank_(rank), ranks_(ranks), ledger_(ledger) {}
-  const int64_t& timeout_ns() const { return timeout_ns_; }
+  const Deadline& deadline() const { return deadline_; }
   int64_t& waited_ns() { return waited_ns_; }
 
   virtual void do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) = 0;
@@ -98,7 +102,7 @@ class Communicator {
 
   int rank_, ranks_;
   Ledger* ledger_;
-  int64_t timeout_ns_ = 60'000'000'000;
+  Deadline deadline_;
   double seconds_ = 0;
   int64_t waited_ns_ = 0;
   int64_t bytes_sent_ = 0;

@@ -71,7 +71,7 @@ class MpiCommunicator final : public Communicator {
       : Communicator(rank, int(peers.size()), const_cast<Ledger*>(peers[rank].ledger)),
         ledgers_(std::move(ledgers)),
         region_(std::move(region)) {
-    Watch watch(rank, std::move(peers), timeout_ns(), waited_ns(), SharedExchange::blamed(region_.data()),
+    Watch watch(rank, std::move(peers), deadline(), waited_ns(), SharedExchange::blamed(region_.data()),
                 oversubscribed);
     if (one_host) {
       shared_.emplace(region_.data(), rank, ranks(), std::move(watch));
@@ -165,7 +165,7 @@ bool more_threads_than_cores(const std::vector<Card>& cards, const Card& mine) {
 MpiJob join_mpi(const MpiJoin& join, int exit_code_lost) {
   const StartDeadline deadline(join, exit_code_lost);
   int provided = 0;
-  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   int rank = 0, ranks = 0, host_leader = 0, host_ranks = 0;
   check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");

@@ -24,8 +24,7 @@ std::vector<Peer> ThreadHub::peers() const {
 ThreadCommunicator::ThreadCommunicator(ThreadHub& hub, int rank)
     : Communicator(rank, hub.ranks(), &hub.ledgers_[rank]),
       exchange_(hub.region_.as<>(), rank, hub.ranks(),
-                Watch(rank, hub.peers(), timeout_ns(), waited_ns(), SharedExchange::blamed(hub.region_.as<>()), true)) {
-}
+                Watch(rank, hub.peers(), deadline(), waited_ns(), SharedExchange::blamed(hub.region_.as<>()), true)) {}
 
 void ThreadCommunicator::do_tree_all_reduce(const TreeExchange& exchange, const float* mine, int64_t n, float* out) {
   exchange_.tree_all_reduce(exchange, mine, n, out);

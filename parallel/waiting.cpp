@@ -50,7 +50,7 @@ void Watch::check(int64_t start_ns, const std::function<bool(int)>& behind) cons
     const Ledger* ledger = peers_[peer].ledger;
     if (ledger && ledger->lost.load(std::memory_order_relaxed)) throw Error(ErrorKind::peer_lost, "");
     const int64_t alive = ledger ? std::max(start_ns, ledger->beat_ns.load(std::memory_order_relaxed)) : start_ns;
-    if (now - alive < timeout_ns_) continue;
+    if (now - alive < deadline_.timeout_ns + (ledger ? 0 : deadline_.other_hosts_ns)) continue;
     if (latest < 0 || (ledger && peers_[latest].ledger && ledger->collectives < peers_[latest].ledger->collectives)) {
       latest = peer;
     }

@@ -15,6 +15,12 @@ struct Peer {
   const Ledger* ledger = nullptr;  // nullptr: on another host
 };
 
+// Of a wait for peers.
+struct Deadline {
+  int64_t timeout_ns = 60'000'000'000;
+  int64_t other_hosts_ns = 0;  // more, for ranks whose beats are not seen
+};
+
 // One wait: step() between two looks at the condition. Pauses, then (when cores are short: at once) yields, then
 // sleeps.
 class Backoff {
@@ -37,11 +43,11 @@ class Watch {
  public:
   // `blamed`: shared by the ranks of this host; the first to give up sets it and speaks for all. `waited_ns`: grows by
   // the length of every wait.
-  Watch(int rank, std::vector<Peer> peers, const int64_t& timeout_ns, int64_t& waited_ns, std::atomic<int32_t>& blamed,
+  Watch(int rank, std::vector<Peer> peers, const Deadline& deadline, int64_t& waited_ns, std::atomic<int32_t>& blamed,
         bool oversubscribed)
       : rank_(rank),
         peers_(std::move(peers)),
-        timeout_ns_(timeout_ns),
+        deadline_(deadline),
         waited_ns_(waited_ns),
         blamed_(blamed),
         oversubscribed_(oversubscribed) {}
@@ -70,7 +76,7 @@ class Watch {
 
   const int rank_;
   const std::vector<Peer> peers_;  // [ranks]
-  const int64_t& timeout_ns_;
+  const Deadline& deadline_;
   int64_t& waited_ns_;
   std::atomic<int32_t>& blamed_;
   const bool oversubscribed_;

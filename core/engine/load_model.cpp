@@ -1,8 +1,17 @@
+#include <chrono>
+
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/engine.h"
 #include "kernels/context.h"
 
 namespace pleat {
+
+namespace {
+
+// That one host may take longer to read its share than another.
+constexpr std::chrono::minutes kSlowerFiles{30};
+
+}  // namespace
 
 ModelSizes sizes_of(const Blueprint& blueprint) {
   ModelSizes sizes{blueprint.hidden, blueprint.vocab, blueprint.neurons, blueprint.heads, blueprint.kv_heads};
@@ -28,7 +37,6 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   model.context = std::make_unique<Context>(options.threads, options.oversubscribed,
                                             Isa(communicator.agree_min("instruction set", int(detect_isa()))));
   const auto after_part = [&](int done, int parts) {
-    communicator.barrier("loaded part");  // ranks whose files are slower are not late as long as they get on
     if (options.progress) options.progress(done, parts, checkpoint.bytes_read());
   };
   const std::unique_ptr<ExecutorBuilder> builder =
@@ -36,6 +44,7 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   Weights weights =
       load_weights(checkpoint, blueprint, plan, communicator.rank(), options.dtype, options.dense,
                    model.context->team(), {[&] { communicator.ledger().beat(); }, after_part}, builder.get());
+  communicator.barrier_after("loaded", kSlowerFiles);
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
   model.engine = std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context,

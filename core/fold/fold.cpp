@@ -52,13 +52,14 @@ class Folding {
     const std::vector<BuiltLayer> layers = fold_layers(plan);
     if (!held_out_.empty()) evaluate(layers);
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_folded_checkpoint(checkpoint_, blueprint_, report_.reduction, layers, out.folder());
+    write_folded_checkpoint(checkpoint_, blueprint_, report_.reduction, layers, out.folder(),
+                            [this](double done) { tell("write", done); });
     write_text(out.folder() / "recipe.json", recipe_json(report_).dump(1) + "\n");
     if (!options_json_.empty()) write_text(out.folder() / "options.json", options_json_);
     write_text(out.folder() / "fold_report.json", to_json(report_).dump(1) + "\n");
     write_text(out.folder() / "fold_report.svg", to_svg(report_));
-    out.commit();
     tell("write", 1);
+    out.commit();
     return std::move(report_);
   }
 
@@ -227,7 +228,8 @@ class Folding {
     FoldedForm with_fold(context(), pointers_to(layers), FfnForm::folded, prompt),
         without(context(), pointers_to(layers), FfnForm::dropped, prompt);
     const std::vector<FfnHook*> hooks = {&with_fold, &without};
-    const QualityComparison comparison = compare_with_dense(*model_, held_out_, hooks);
+    const QualityComparison comparison =
+        compare_with_dense(*model_, held_out_, hooks, [this](double done) { tell("evaluate", done); });
     report_.evaluation_tokens = comparison.tokens;
     report_.dense_perplexity = comparison.dense_perplexity;
     report_.folded = comparison.variants[0];
@@ -258,7 +260,9 @@ class Folding {
     point.reduction = 1 - point.read[0];
     FoldedForm form(context(), pointers_to(layers), FfnForm::folded, 1);
     const std::vector<FfnHook*> hooks = {&form};
-    point.quality = compare_with_dense(*model_, held_out_, hooks).variants[0];
+    point.quality = compare_with_dense(*model_, held_out_, hooks, [&](double done) {
+                      tell(concat("evaluate at ", asked), done);
+                    }).variants[0];
     return point;
   }
 

@@ -71,7 +71,7 @@ class Writing {
     for (int layer = 0; layer < blueprint.layers; ++layer) add_layer(layer);
   }
 
-  void write(double reduction, const fs::path& folder) {
+  void write(double reduction, const fs::path& folder, const std::function<void(double)>& done) {
     FoldSpec spec{{}, reduction};
     for (const BuiltLayer& layer : layers_) spec.layers.push_back(layer.fold.spec);
     std::map<std::string, std::string> metadata = {{"fold", to_metadata(spec)}};
@@ -79,10 +79,12 @@ class Writing {
     std::vector<std::string> kept;
     for (const std::string& name : dense_.names())
       if (!replaced_.contains(name)) kept.push_back(name);
-    copy_checkpoint(
-        dense_, folder, metadata, kept,
-        [&](const std::string& name) { return read_reordered(dense_, name, changes_[name], blueprint_.neurons).data; },
-        added_);
+    size_t copied = 0;
+    const auto read = [&](const std::string& name) {
+      if (done) done(double(copied++) / double(kept.size()));
+      return read_reordered(dense_, name, changes_[name], blueprint_.neurons).data;
+    };
+    copy_checkpoint(dense_, folder, metadata, kept, read, added_);
   }
 
  private:
@@ -167,9 +169,10 @@ class Writing {
 }  // namespace
 
 void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, double reduction,
-                             const std::vector<BuiltLayer>& layers, const fs::path& folder) {
+                             const std::vector<BuiltLayer>& layers, const fs::path& folder,
+                             const std::function<void(double)>& done) {
   PLEAT_ASSERT(int(layers.size()) == blueprint.layers);
-  Writing(dense, blueprint, layers).write(reduction, folder);
+  Writing(dense, blueprint, layers).write(reduction, folder, done);
 }
 
 }  // namespace pleat

@@ -2,6 +2,7 @@
 // Writes the folded Hugging Face folder (core/model/fold_spec.h): the original tensors with the FFN's neurons in the
 // fold's order, or in low bits, the fold's tensors beside them, and the other files as they are.
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
@@ -24,8 +25,10 @@ class FolderInTheMaking {
   std::filesystem::path path_, temporary_;
 };
 
-// layers: with neurons already in the order in which they are written; their folds' specs make up the metadata.
+// layers: with neurons already in the order in which they are written; their folds' specs make up the metadata. done:
+// is called with the share of kept tensors that are copied.
 void write_folded_checkpoint(const Checkpoint& dense, const Blueprint& blueprint, double reduction,
-                             const std::vector<BuiltLayer>& layers, const std::filesystem::path& folder);
+                             const std::vector<BuiltLayer>& layers, const std::filesystem::path& folder,
+                             const std::function<void(double)>& done = {});
 
 }  // namespace pleat

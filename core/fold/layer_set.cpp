@@ -39,12 +39,11 @@ LayerSet::LayerSet(DenseModel& model, const Source& source, Progress progress) :
     return spread_windows(source.tokenizer, source.text, model.window(), tokens);
   };
   std::vector<Window> windows = windows_of(source.max_tokens);
-  MeterWindows metered = meter_windows(windows_of(0), windows);
-  meters_fitted_ = metered.fitted;
-  int64_t tokens = 0;
-  for (const Window& window : windows) tokens += int64_t(window.size());
+  const int64_t tokens = tokens_of(windows);
   PLEAT_REQUIRE(tokens >= kFewestTokens, "the text '", source.text, "' has ", tokens, " tokens, at least ",
                 kFewestTokens, " are needed to calibrate");
+  MeterWindows metered = meter_windows(windows_of(0), windows, kFewestTokens);
+  meters_fitted_ = metered.fitted;
   meter_ = std::make_unique<OptionMeter>(model, std::move(metered.windows));
   sensitivity_ = source.weighs ? measure_sensitivity(model, some_of(windows, kSensitivityWindows), tell("sensitivity"))
                                : std::vector<double>(size_t(source.blueprint.layers), 1.0);

@@ -24,7 +24,13 @@ class Streams : public StageObserver {
 
 }  // namespace
 
-MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit) {
+int64_t tokens_of(const std::vector<Window>& windows) {
+  int64_t tokens = 0;
+  for (const Window& window : windows) tokens += int64_t(window.size());
+  return tokens;
+}
+
+MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest) {
   constexpr size_t kWindows = 2, kTokens = 256;
   const auto holds = [](const std::vector<Window>& windows, const Window& window) {
     return std::find(windows.begin(), windows.end(), window) != windows.end();
@@ -38,10 +44,14 @@ MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& 
   const bool takes = free.empty();
   const std::vector<Window>& from = takes ? whole : free;
   MeterWindows out;
-  out.fitted = takes && all.size() < 4;
-  const size_t count = std::min(kWindows, takes && !out.fitted ? all.size() / 4 : from.size());
+  const size_t count = std::min(kWindows, takes ? std::max<size_t>(1, from.size() / 4) : from.size());
   for (size_t i = 0; i < count; ++i) out.windows.push_back(from[(2 * i + 1) * from.size() / (2 * count)]);
-  if (takes && !out.fitted) std::erase_if(fit, [&](const Window& window) { return holds(out.windows, window); });
+  if (takes) {
+    std::vector<Window> rest = fit;
+    std::erase_if(rest, [&](const Window& window) { return holds(out.windows, window); });
+    out.fitted = tokens_of(rest) < fewest;
+    if (!out.fitted) fit = std::move(rest);
+  }
   for (Window& window : out.windows) window.resize(std::min(window.size(), kTokens));
   return out;
 }

@@ -14,8 +14,9 @@ struct MeterWindows {
   std::vector<Window> windows;
   bool fitted = false;  // they are among those that are fitted on
 };
-// Of `all` that are not among `fit`; where that is all, they are taken out of it, but from a text of less than four.
-MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit);
+// Of `all` that are not among `fit`; where that is all, they are taken out of it if it keeps `fewest` tokens then.
+MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest);
+int64_t tokens_of(const std::vector<Window>& windows);
 
 class OptionMeter {
  public:

@@ -67,6 +67,7 @@ class Quantizing {
     if (options_.budget > 0) spend_budget();
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write(out.folder());
+    tell("write", 1);
     out.commit();
     return std::move(report_);
   }
@@ -237,7 +238,9 @@ class Quantizing {
     std::vector<std::string> kept;
     for (const std::string& name : checkpoint_.names())
       if (!seen_.contains(name)) kept.push_back(name);
+    size_t copied = 0;
     const auto read = [&](const std::string& name) {
+      tell("write", double(copied++) / double(kept.size()));
       const TensorInfo& info = checkpoint_.require(name);
       const int64_t rows = info.shape.size() < 2 ? 1 : info.shape[0];
       int64_t cols = 1;

@@ -108,6 +108,8 @@ RecipeSearch RecipeSearch::read(const std::filesystem::path& file, const Bluepri
   const std::string text = read_whole(file);
   try {
     const auto content = nlohmann::ordered_json::parse(text);
+    PLEAT_REQUIRE(content.contains("dense") || !content.contains("layers"), "the options '", file.string(),
+                  "' are of an earlier version, which did not say of what model: measure them again");
     PLEAT_REQUIRE(content.at("dense") == dense_ffn_bytes(blueprint), "the options '", file.string(),
                   "' are of a model whose FFNs have ", content.at("dense").dump(), " bytes in bf16, not ",
                   dense_ffn_bytes(blueprint));

@@ -49,14 +49,15 @@ std::shared_ptr<NcclCommunicator> try_nccl(Communicator& communicator, bool has_
 
 }  // namespace
 
-std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity,
-                                           DeviceSums which) {
+std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int most_nodes,
+                                           int64_t capacity, DeviceSums which) {
   if (communicator.ranks() == 1) return std::make_unique<OneRankSum>();
-  // What NCCL gathers is added by a kernel for so many.
-  const bool gathers = communicator.ranks() <= cuda::kMaxRanks;
+  // What NCCL does not add itself, but gathers, is added by a kernel for so many.
+  const bool may_use_nccl =
+      communicator.ranks() <= cuda::kMaxRanks || (reduction == Reduction::fast && most_nodes == 1);
   if (which == DeviceSums::nccl) {
-    PLEAT_REQUIRE(gathers || reduction == Reduction::fast, "--device-sums nccl: at most ", cuda::kMaxRanks,
-                  " ranks, not ", communicator.ranks(), ", but with --reduction fast");
+    PLEAT_REQUIRE(may_use_nccl, "--device-sums nccl: at most ", cuda::kMaxRanks, " ranks, not ", communicator.ranks(),
+                  ", but with --reduction fast and one sum a layer's half");
     return nccl_sum(start_nccl(communicator), reduction, capacity);
   }
   if (which == DeviceSums::host) return std::make_unique<StagedSum>(communicator, capacity);
@@ -65,8 +66,8 @@ std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction
   std::unique_ptr<DeviceSum> peers = PeerSum::make(communicator, capacity);
   const bool by_size = automatic && SumBySize::may_help(capacity) && !PeerMemory::of_threads(communicator);
   std::shared_ptr<NcclCommunicator> started;
-  std::string trouble;
-  if (has_nccl() && gathers && (!peers || by_size))
+  std::string trouble = may_use_nccl ? "" : concat("NCCL gathers from at most ", cuda::kMaxRanks, " ranks");
+  if (has_nccl() && may_use_nccl && (!peers || by_size))
     started = on_all_ranks(
         communicator, trouble,
         [&] { return automatic ? try_nccl(communicator, peers != nullptr) : start_nccl(communicator); },

@@ -8,6 +8,7 @@
 namespace pleat {
 
 // Collective; each rank has taken its device.
+//   most_nodes  of a rank in a message
 //   capacity  floats of the largest message, most_nodes * rows * d, the same on all ranks
 //   which     automatic: the fastest that these ranks have. They read each other's memory where they can (peers;
 //   between
@@ -17,7 +18,7 @@ namespace pleat {
 //             unimplemented) where they do not have it.
 // With Reduction::fast NCCL adds in an order of its own: the same bits on every rank, but a row's may depend on how
 // many rows are summed with it.
-std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int64_t capacity,
-                                           DeviceSums which = DeviceSums::automatic);
+std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction reduction, int most_nodes,
+                                           int64_t capacity, DeviceSums which = DeviceSums::automatic);
 
 }  // namespace pleat

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include "tests/cluster/fake_replica.h"
 
 namespace pleat::test {
@@ -32,6 +34,7 @@ class Routing {
     request.initSampling().setSeed(seed);
     request.getSampling().setMaxTokens(tokens);
     request.setDeadlineMs(deadline_ms);
+    request.setClock(clock);
     Session session(world_.timer, replicas, options, request, [&](rpc::Piece::Reader piece) -> kj::Promise<void> {
       text.text += piece.getText().cStr();
       for (const int32_t token : piece.getTokens()) text.tokens.push_back(token);
@@ -41,6 +44,8 @@ class Routing {
     text.moves = session.moves();
     return text;
   }
+
+  int64_t clock = 0;
 
  private:
   FakeWorld& world_;
@@ -67,18 +72,28 @@ TEST(Session, ATextIsTheReplicas) {
   EXPECT_EQ(text.moves, 0);
 }
 
+TEST(Session, ARequestThatSaysNoTimeIsGivenTheRouters) {
+  FakeWorld world;
+  world["a"];
+  const int64_t before = std::time(nullptr);
+  Routing(world, {"a"}).write(5, 2);
+  EXPECT_GE(world["a"].clock, before);
+  EXPECT_LE(world["a"].clock, std::time(nullptr));
+}
+
 TEST(Session, ADeathAfterAnyTokenIsNotSeenInTheText) {
   for (size_t token = 0; token <= 12; ++token) {
     FakeWorld world;
     world["a"].dies_after = token;
     world["b"];
     Routing routing(world);
+    routing.clock = 951782400;
     expect_whole(routing.write(7, 12), 7, 12);
     EXPECT_EQ(world["b"].requests, token < 12);
     if (token == 12) continue;
     EXPECT_EQ(world["b"].written, std::vector<size_t>{token});
-    EXPECT_GT(world["a"].clock, 0);  // a template shows the same date again
-    EXPECT_EQ(world["b"].clock, world["a"].clock);
+    EXPECT_EQ(world["a"].clock, 951782400);  // a template shows the same date again
+    EXPECT_EQ(world["b"].clock, 951782400);
   }
 }
 

@@ -47,7 +47,8 @@ DeviceStep::State::State(const Blueprint& blueprint_, DeviceWeights weights_, co
       logit_sums(kMaxRows),
       host_best(device_best.size()),
       host_sums(logit_sums.size()) {
-  sum = make_device_sum(communicator, plan.reduction(),
+  const int most_nodes = (blueprint.parallel_residual ? joint_exchange : plan.ffn_exchange()).most_nodes;
+  sum = make_device_sum(communicator, plan.reduction(), most_nodes,
                         joint_exchange.most_nodes * int64_t(upload.capacity) * std::max(d, e), options.device_sums);
   const Range heads = plan.heads(rank), kv_heads = plan.kv_heads(rank);
   for (int64_t head = heads.begin; head < heads.end; ++head)

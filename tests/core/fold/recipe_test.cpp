@@ -197,24 +197,27 @@ TEST(MeterWindows, AreNotFittedOnWhereTheTextHasAnyToSpare) {
     return out;
   };
   std::vector<Window> some = numbered({0, 2, 4, 6, 8});
-  EXPECT_EQ(numbers(meter_windows(all, some)), (std::vector<int32_t>{3, 7}));
+  EXPECT_EQ(numbers(meter_windows(all, some, 1200)), (std::vector<int32_t>{3, 7}));
   EXPECT_EQ(some, numbered({0, 2, 4, 6, 8}));
 
   std::vector<Window> fit = all;
-  EXPECT_EQ(numbers(meter_windows(all, fit)), (std::vector<int32_t>{2, 7}));
+  EXPECT_EQ(numbers(meter_windows(all, fit, 1200)), (std::vector<int32_t>{2, 7}));
   std::vector<Window> rest = numbered({0, 1, 3, 4, 5, 6, 8, 9});
   rest.emplace_back(40, 10);
   EXPECT_EQ(fit, rest);
 
-  std::vector<Window> few = numbered({0, 1, 2, 3});
-  EXPECT_EQ(numbers(meter_windows(numbered({0, 1, 2, 3}), few)), (std::vector<int32_t>{2}));
-  EXPECT_EQ(few, numbered({0, 1, 3}));
+  std::vector<Window> few = numbered({0, 1, 2, 3, 4});
+  EXPECT_EQ(numbers(meter_windows(few, few, 1200)), (std::vector<int32_t>{2}));
+  EXPECT_EQ(few, numbered({0, 1, 3, 4}));
 
-  std::vector<Window> fewer = numbered({0, 1, 2});
-  const MeterWindows metered = meter_windows(numbered({0, 1, 2}), fewer);
-  EXPECT_TRUE(metered.fitted);
-  EXPECT_EQ(metered.windows.size(), 2u);
-  EXPECT_EQ(fewer, numbered({0, 1, 2}));
+  // Too few tokens would be left, or every window is the same.
+  for (std::vector<Window> kept : {numbered({0, 1, 3, 4}), numbered({7, 7, 7, 7, 7, 7, 7, 7, 7, 7})}) {
+    const std::vector<Window> before = kept;
+    const MeterWindows metered = meter_windows(before, kept, 1200);
+    EXPECT_TRUE(metered.fitted);
+    EXPECT_FALSE(metered.windows.empty());
+    EXPECT_EQ(kept, before);
+  }
 }
 
 TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {

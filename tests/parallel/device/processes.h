@@ -23,8 +23,7 @@ class ProcessCommunicator final : public Communicator {
       : Communicator(rank, ranks, reinterpret_cast<Ledger*>(memory) + rank),
         region_(memory + size_t(ranks) * sizeof(Ledger)),
         exchange_(region_, rank, ranks,
-                  Watch(rank, peers(memory, ranks), timeout_ns(), waited_ns(), SharedExchange::blamed(region_), true)) {
-  }
+                  Watch(rank, peers(memory, ranks), deadline(), waited_ns(), SharedExchange::blamed(region_), true)) {}
   static size_t bytes(int ranks) { return size_t(ranks) * sizeof(Ledger) + SharedExchange::region_bytes(ranks); }
   std::string speak() const override { return exchange_.watch().speak(); }
 

@@ -40,7 +40,7 @@ class MakeDeviceSum : public testing::Test {
       communicator.set_timeout(kDeadline);
       expect_its_trees(communicator, [&](Communicator& ranks, int64_t capacity) {
         std::unique_ptr<DeviceSum> sum =
-            make_device_sum(ranks, Reduction::invariant, std::max(capacity, least_capacity), which);
+            make_device_sum(ranks, Reduction::invariant, 1, std::max(capacity, least_capacity), which);
         ways[ranks.rank()] = sum->way();
         return sum;
       });
@@ -77,7 +77,7 @@ TEST_F(MakeDeviceSum, IsPeersAloneWhereNcclCannotStart) {
   run_processes(2, [](Communicator& communicator) {
     emulator::set_nccl_faults({NcclFaults::Kind::init_fails, -1, 0});
     testing::internal::CaptureStderr();
-    const std::unique_ptr<DeviceSum> sum = make_device_sum(communicator, Reduction::invariant, kMeasured);
+    const std::unique_ptr<DeviceSum> sum = make_device_sum(communicator, Reduction::invariant, 1, kMeasured);
     EXPECT_EQ(sum->way(), "peers");
     EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
     EXPECT_EQ(emulator::nccl_calls().started + communicator.rank(), 1);  // rank 1 does not know rank 0's id
@@ -104,7 +104,7 @@ TEST_F(MakeDeviceSum, SaysWhatStartsNoNcclWhereItsStartNeverEnds) {
       communicator.set_timeout(std::chrono::seconds(1));
       take_devices(communicator);
       try {
-        make_device_sum(communicator, Reduction::invariant, kMeasured, which);
+        make_device_sum(communicator, Reduction::invariant, 1, kMeasured, which);
       } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::peer_lost);
         said[communicator.rank()] = error.what();
