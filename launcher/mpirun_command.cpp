@@ -108,11 +108,13 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
     // NCCL knows interfaces by name only.
     if (options.interface.find('/') == std::string::npos) out.environment["NCCL_SOCKET_IFNAME"] = options.interface;
   }
-  // Open MPI takes its own variables to other hosts, and nobody else's.
+  // Open MPI takes its own variables to other hosts, and nobody else's. Slurm names each host's devices there.
+  const bool names_devices = around.environment.count("SLURM_JOB_ID") == 0;
   std::set<std::string> carried;
   for (const auto& variables : {around.environment, out.environment})
     for (const auto& [name, value] : variables)
-      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_") || starts_with(name, "CUDA_") || name == kShareCores)
+      if (starts_with(name, "NCCL_") || starts_with(name, "UCX_") || name == kShareCores ||
+          (names_devices && starts_with(name, "CUDA_")))
         carried.insert(name);
   for (const std::string& name : carried) add({"-x", name});
 

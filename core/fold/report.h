@@ -75,8 +75,8 @@ struct FoldReport {
   double asked = 0;                    // reduction, where one was asked for
   double reduction = 0;                // share of FFN weight bytes no longer read per token at batch 1
   double kl = 0;                       // nats a token, on calibration text that nothing was fitted on
-  bool kl_is_fitted = false;           // it was: the text is too short to keep a part apart; so all below and above
-  std::vector<PlainPoint> plain;       // plain quantisation on the same text
+  bool kl_is_fitted = false;      // it was, the text being too short to keep a part apart; plain's and budget's too
+  std::vector<PlainPoint> plain;  // plain quantisation on the same text
   int64_t calibration_tokens = 0;
   int64_t sample_rows = 0;  // calibration rows the statistics below come from
   double seconds = 0;

@@ -74,6 +74,19 @@ TEST(MpirunCommand, SetsInterfaceAndRootEnvironment) {
   EXPECT_EQ(mpirun_command(options, around, false).environment.count("NCCL_SOCKET_IFNAME"), 0u);
 }
 
+TEST(MpirunCommand, TakesTheChoiceOfDevicesToOtherHostsButFromSlurm) {
+  LaunchOptions options;
+  options.command = {"check"};
+  options.ranks = 8;
+  const Scratch scratch;
+  options.hosts = scratch.write("hosts", "n1 slots=8\n");
+  Surroundings around = eight_cores();
+  around.environment["CUDA_VISIBLE_DEVICES"] = "2,3";
+  EXPECT_NE(line_of(options, around).find(" -x CUDA_VISIBLE_DEVICES "), std::string::npos) << line_of(options, around);
+  around.environment["SLURM_JOB_ID"] = "1";
+  EXPECT_EQ(line_of(options, around).find("CUDA_VISIBLE_DEVICES"), std::string::npos);
+}
+
 TEST(MpirunCommand, ABatchJobThatIsStartedAgainResumes) {
   LaunchOptions options;
   options.ranks = 1;

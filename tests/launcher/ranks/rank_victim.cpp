@@ -94,6 +94,9 @@ int run(int, char** argv) {
   }
   if (mode == "bits" || mode == "messages-bits") {
     compare_bits(*communicator);
+  } else if (mode == "loads") {  // rank 1 for twice the deadline, which others do not see
+    if (communicator->rank() == 1) std::this_thread::sleep_for(2 * timeout);
+    communicator->barrier_after("loaded", 1min);
   } else if (mode == "idle") {  // rank 0 has no work for twice the deadline
     for (auto waited = 0ms; communicator->rank() == 0 && waited < 2 * timeout; waited += timeout / 5) {
       std::this_thread::sleep_for(timeout / 5);

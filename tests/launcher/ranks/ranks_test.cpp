@@ -20,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 // One mpirun of rank_victim, its output in files.
 class Job {
  public:
-  Job(int ranks, const std::string& mode, std::chrono::milliseconds timeout) {
+  Job(int ranks, const std::string& mode, std::chrono::milliseconds timeout, std::vector<std::string> flags = {}) {
     static int number = 0;
     folder_ = std::filesystem::temp_directory_path() /
               ("pleat-ranks-" + std::to_string(getpid()) + "-" + std::to_string(++number));
@@ -32,8 +32,14 @@ class Job {
       setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
       setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
       setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-      execlp("mpirun", "mpirun", "-np", std::to_string(ranks).c_str(), "--bind-to", "none", PLEAT_RANK_VICTIM,
-             mode.c_str(), std::to_string(timeout.count()).c_str(), nullptr);
+      std::vector<std::string> words = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none"};
+      words.insert(words.end(), flags.begin(), flags.end());
+      for (const std::string& word : {std::string(PLEAT_RANK_VICTIM), mode, std::to_string(timeout.count())})
+        words.push_back(word);
+      std::vector<char*> arguments;
+      for (std::string& word : words) arguments.push_back(word.data());
+      arguments.push_back(nullptr);
+      execvp("mpirun", arguments.data());
       _exit(127);
     }
   }
@@ -166,6 +172,21 @@ TEST_F(Ranks, AStoppedRankIsNamedBetweenHostsToo) {
   kill(victim, SIGSTOP);
   EXPECT_EQ(job.wait(kInTime), 70);
   expect_one_line(job, "pleat: rank 1 \\(host .*\\) is late");
+}
+
+// Two of mpirun's daemons on this host, whose ranks take each other for another host's.
+TEST_F(Ranks, OfAnotherHostMayTakeLongerToLoad) {
+  const std::filesystem::path shell =
+      std::filesystem::temp_directory_path() / ("pleat-shell-" + std::to_string(getpid()));
+  std::ofstream(shell) << "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
+  std::filesystem::permissions(shell, std::filesystem::perms::owner_all);
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  Job job(2, "loads", kDeadline,
+          {"--mca", "plm_rsh_agent", shell, "--mca", "btl_tcp_if_include", "lo", "--host",
+           std::string(host) + ":1,elsewhere:1"});
+  EXPECT_EQ(job.wait(30s), 0) << job.errors();
+  std::filesystem::remove(shell);
 }
 
 TEST_F(Ranks, ARankThatExitsInTheMiddleEndsTheJob) {
