@@ -57,7 +57,7 @@ std::unique_ptr<DeviceSum> make_device_sum(Communicator& communicator, Reduction
       communicator.ranks() <= cuda::kMaxRanks || (reduction == Reduction::fast && most_nodes == 1);
   if (which == DeviceSums::nccl) {
     PLEAT_REQUIRE(may_use_nccl, "--device-sums nccl: at most ", cuda::kMaxRanks, " ranks, not ", communicator.ranks(),
-                  ", but with --reduction fast and one sum a layer's half");
+                  "; more only with --reduction fast, of models without parallel residuals");
     return nccl_sum(start_nccl(communicator), reduction, capacity);
   }
   if (which == DeviceSums::host) return std::make_unique<StagedSum>(communicator, capacity);
