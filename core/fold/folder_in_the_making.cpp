@@ -1,6 +1,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <random>
 #include <utility>
 
 #include "core/fold/folded_checkpoint.h"
@@ -19,8 +20,8 @@ FolderInTheMaking::FolderInTheMaking(const fs::path& path) : path_(fs::absolute(
   PLEAT_REQUIRE(stat(path_.c_str(), &there) != 0 || stat(path_.parent_path().c_str(), &beside) != 0 ||
                     there.st_dev == beside.st_dev,
                 "'", path_.string(), "' is a file system of its own: choose a folder in it as --out");
-  temporary_ = path_.parent_path() / concat(".", path_.filename().string(), ".", getpid());
-  fs::remove_all(temporary_, error);
+  std::random_device random;  // another host's process may have the same number, and the same folder
+  temporary_ = path_.parent_path() / concat(".", path_.filename().string(), ".", getpid(), "-", random());
   fs::create_directories(temporary_, error);
   PLEAT_REQUIRE(!error, "cannot create a folder beside '", path_.string(), "': ", error.message());
 }

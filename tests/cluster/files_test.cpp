@@ -10,6 +10,7 @@
 #include "cluster/http/multipart.h"
 #include "kernels/check.h"
 #include "tests/cluster/http_door.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 namespace {
@@ -18,15 +19,13 @@ namespace fs = std::filesystem;
 
 class Files : public testing::Test {
  protected:
-  Files() : folder_(fs::temp_directory_path() / concat("pleat-files-", getpid())) {
-    fs::remove_all(folder_);
+  Files() {
     world["a"];
     open();
   }
   void TearDown() override {
     door.reset();
     world.pass(100 * kj::MILLISECONDS);  // the replicas see that nobody waits any more
-    fs::remove_all(folder_);
   }
   // As a router that starts on this folder.
   void open(const ApiKeys& keys = {}) {
@@ -89,7 +88,8 @@ class Files : public testing::Test {
 
   const std::unique_ptr<FakeWorld> world_ = std::make_unique<FakeWorld>();
   FakeWorld& world = *world_;
-  const fs::path folder_;
+  const TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_ / "files";
   std::unique_ptr<Door> door;
 };
 
@@ -133,10 +133,7 @@ TEST_F(Files, WrongUploadsAreSentencesAndLeaveNothing) {
 }
 
 TEST_F(Files, WhatAKeyHasMadeIsThereForThatKeyAlone) {
-  const std::string path = folder_.string() + ".keys";
-  std::ofstream(path) << "first-key\nsecond-key\n";
-  const ApiKeys keys = ApiKeys::read(path);
-  fs::remove(path);
+  const ApiKeys keys = ApiKeys::read(scratch_.write("keys", "first-key\nsecond-key\n"));
   open(keys);
   const auto ask = [&](const std::string& key, kj::HttpMethod method, const std::string& what,
                        const std::string& body = "", const std::string& type = "") {
@@ -321,9 +318,9 @@ TEST_F(Files, ABatchsMetadataIsShort) {
 
 // The file is there, and may not be opened a second time.
 TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
-  const std::string path = std::filesystem::temp_directory_path() / concat("pleat-output-", getpid());
-  std::ofstream(path) << R"({"custom_id": "a", "error": null})"
-                      << "\n";
+  const TemporaryFolder folder;
+  const std::string path = folder.write("output", R"({"custom_id": "a", "error": null})"
+                                                  "\n");
   const int next = dup(0);
   close(next);
   rlimit limit{};
@@ -333,7 +330,6 @@ TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
   EXPECT_THROW(JobOutput(path, true), Error);
   setrlimit(RLIMIT_NOFILE, &limit);
   EXPECT_EQ(JobOutput(path, true).held(), 1);
-  fs::remove(path);
 }
 
 TEST_F(Files, ABatchWaitsForServersAndCanBeCancelled) {

@@ -1,35 +1,22 @@
 // A config.json, in the folder of a model without tensors.
-#include <filesystem>
-#include <fstream>
-
-#include <unistd.h>
+#include <string>
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/blueprint.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/temporary_folder.h"
 
 using namespace pleat;
 
 namespace {
 
-class Folder {
- public:
-  Folder() {
-    std::filesystem::create_directory(path_);
-    constexpr char kEmpty[] = "\2\0\0\0\0\0\0\0{}";
-    std::ofstream(path_ / "model.safetensors", std::ios::binary).write(kEmpty, sizeof(kEmpty) - 1);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
+struct Folder : test::TemporaryFolder {
+  Folder() { write("model.safetensors", std::string("\2\0\0\0\0\0\0\0{}", 10)); }
 
   const std::filesystem::path& with_config(std::string_view bytes) {
-    std::ofstream(path_ / "config.json", std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
-    return path_;
+    write("config.json", std::string(bytes));
+    return path();
   }
-
- private:
-  const std::filesystem::path path_ =
-      std::filesystem::temp_directory_path() / ("pleat-fuzz-" + std::to_string(::getpid()));
 };
 
 }  // namespace

@@ -49,17 +49,7 @@ std::vector<std::string> own_errors(const Outcome& outcome) {
 
 std::string model() { return std::string(PLEAT_SOURCE_DIR) + "/models/pleat-gpt2-9m"; }
 
-Scratch::Scratch() {
-  std::string name = (std::filesystem::temp_directory_path() / "pleat-test-XXXXXX").string();
-  folder_ = mkdtemp(name.data());
-}
-
-Scratch::~Scratch() { std::filesystem::remove_all(folder_); }
-
-std::string Scratch::write(const std::string& name, const std::string& text) const {
-  std::ofstream(folder_ / name, std::ios::binary) << text;
-  return path(name);
-}
+std::string Scratch::write(const std::string& name, const std::string& text) const { return folder_.write(name, text); }
 
 std::string Scratch::read(const std::string& name) const { return text_of(folder_ / name); }
 

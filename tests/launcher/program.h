@@ -8,6 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/temporary_folder.h"
+
 namespace pleat::test {
 
 struct Outcome {
@@ -30,10 +32,7 @@ std::string model();
 // A folder that is removed at the end.
 class Scratch {
  public:
-  Scratch();
-  ~Scratch();
-  Scratch(const Scratch&) = delete;
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string path(const std::string& name) const { return folder_ / name; }
   std::string write(const std::string& name, const std::string& text) const;
   std::string read(const std::string& name) const;
   std::vector<nlohmann::json> records(const std::string& name) const;
@@ -41,7 +40,7 @@ class Scratch {
   std::multiset<std::string> lines(const std::string& name) const;
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
 }  // namespace pleat::test

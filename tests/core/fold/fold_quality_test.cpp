@@ -1,6 +1,5 @@
 // The embedded model, folded from the example text and evaluated on held-out text through the engine's decode path.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include "core/fold/fold.h"
 #include "core/text/tokenizer.h"
 #include "parallel/self_communicator.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat {
 namespace {
@@ -80,8 +80,8 @@ void drop_the_fold(const fs::path& folder) {
 }
 
 TEST(FoldQuality, AQuarterOfTheBytesStaysWithinTwoPercentOfDenseAndTheFoldIsWhatDoesIt) {
-  const fs::path out = fs::temp_directory_path() / ("pleat_fold_quality_test." + std::to_string(getpid()));
-  fs::remove_all(out);
+  const test::TemporaryFolder scratch;
+  const fs::path out = scratch / "folded";
   FoldOptions options;
   options.model = kModel;
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
@@ -102,7 +102,6 @@ TEST(FoldQuality, AQuarterOfTheBytesStaysWithinTwoPercentOfDenseAndTheFoldIsWhat
   const Evaluation dense = evaluate(kModel, tokens), folded = evaluate(out, tokens);
   drop_the_fold(out);
   const Evaluation dropped = evaluate(out, tokens);
-  fs::remove_all(out);
 
   EXPECT_LT(folded.perplexity, 1.02 * dense.perplexity);
   EXPECT_GT(dropped.perplexity - dense.perplexity, 10 * (folded.perplexity - dense.perplexity));

@@ -1,7 +1,6 @@
 #include "core/fold/folded_checkpoint.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <numeric>
@@ -11,21 +10,13 @@
 #include "core/fold/layer_ranges.h"
 #include "kernels/check.h"
 #include "tests/core/fold/random_ffn.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr int64_t kTinyHidden = 64, kTinyNeurons = 160;
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("pleat_folded_checkpoint_test." + std::to_string(getpid()));
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-};
 
 void write_file(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
@@ -105,22 +96,22 @@ std::vector<uint16_t> bits_of(const std::vector<bf16>& values) {
 
 TEST(FoldedCheckpoint, ReadsBackWhatWasFoldedAndTheSameDenseFunction) {
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::bf16}) {
-    Folder folder;
-    write_sharded(folder.path / "dense");
-    fs::create_directories(folder.path / "folded");
-    const Checkpoint dense = Checkpoint::open(folder.path / "dense");
+    const test::TemporaryFolder folder;
+    write_sharded(folder / "dense");
+    fs::create_directories(folder / "folded");
+    const Checkpoint dense = Checkpoint::open(folder / "dense");
     const Blueprint blueprint = read_blueprint(dense);
     Context ctx(1, false);
     const auto layers = folded_layers(ctx, dense, blueprint, format);
-    write_folded_checkpoint(dense, blueprint, 0.75, layers, folder.path / "folded");
+    write_folded_checkpoint(dense, blueprint, 0.75, layers, folder / "folded");
 
-    const Checkpoint folded = Checkpoint::open(folder.path / "folded");
+    const Checkpoint folded = Checkpoint::open(folder / "folded");
     const Blueprint read = read_blueprint(folded);
     ASSERT_TRUE(read.fold.has_value());
     EXPECT_EQ(read.fold->layers[1].fold_format, format);
     EXPECT_EQ(read.fold->reduction, 0.75);
-    EXPECT_TRUE(fs::exists(folder.path / "folded" / "tokenizer.json"));
-    EXPECT_FALSE(fs::exists(folder.path / "folded" / "model.safetensors.index.json"));
+    EXPECT_TRUE(fs::exists(folder / "folded" / "tokenizer.json"));
+    EXPECT_FALSE(fs::exists(folder / "folded" / "model.safetensors.index.json"));
     EXPECT_EQ(folded.read_f32("wte.weight"), dense.read_f32("wte.weight"));
     for (int layer = 0; layer < 2; ++layer) {
       const LayerFold& fold = layers[size_t(layer)].fold;
@@ -151,13 +142,13 @@ TEST(FoldedCheckpoint, ReadsBackWhatWasFoldedAndTheSameDenseFunction) {
 }
 
 TEST(FoldedCheckpoint, AFolderAppearsOnlyWhenCommitted) {
-  Folder folder;
-  const fs::path out = folder.path / "new";
+  const test::TemporaryFolder folder;
+  const fs::path out = folder / "new";
   {
     FolderInTheMaking making(out);
     write_file(making.folder() / "file", "text");
   }
-  EXPECT_TRUE(fs::is_empty(folder.path));
+  EXPECT_TRUE(fs::is_empty(folder.path()));
   fs::create_directories(out);  // an empty folder may stand there already
   {
     FolderInTheMaking making(out);
@@ -169,17 +160,17 @@ TEST(FoldedCheckpoint, AFolderAppearsOnlyWhenCommitted) {
 }
 
 TEST(FoldedCheckpoint, AFolderThatCannotBeReplacedIsRefusedBeforeTheWorkAndKeptAfterIt) {
-  Folder folder;
-  fs::create_directory_symlink(folder.path / "nowhere", folder.path / "link");
-  EXPECT_THROW(FolderInTheMaking{folder.path / "link"}, Error);
+  const test::TemporaryFolder folder;
+  fs::create_directory_symlink(folder / "nowhere", folder / "link");
+  EXPECT_THROW(FolderInTheMaking{folder / "link"}, Error);
 
   fs::path kept;
   {
-    FolderInTheMaking making(folder.path / "new");
+    FolderInTheMaking making(folder / "new");
     kept = making.folder();
     write_file(kept / "file", "text");
-    fs::create_directory(folder.path / "new");
-    write_file(folder.path / "new" / "another's", "text");
+    fs::create_directory(folder / "new");
+    write_file(folder / "new" / "another's", "text");
     try {
       making.commit();
       FAIL() << "another's folder was replaced";
@@ -201,11 +192,11 @@ std::string message_of(const FoldOptions& options) {
 }
 
 TEST(FoldModel, RefusesInOneSentenceWhatItCannotDo) {
-  Folder folder;
+  const test::TemporaryFolder folder;
   FoldOptions options;
   options.model = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
-  options.out = folder.path / "folded";
+  options.out = folder / "folded";
   options.oversubscribed = true;
 
   FoldOptions impossible = options;
@@ -221,24 +212,24 @@ TEST(FoldModel, RefusesInOneSentenceWhatItCannotDo) {
   impossible.budget = 0.02;
   EXPECT_NE(message_of(impossible).find("a budget of 2% cannot be kept: no recipe is below "), std::string::npos);
   impossible = options;
-  impossible.text = folder.path;
+  impossible.text = folder.path();
   EXPECT_NE(message_of(impossible).find("it is a folder"), std::string::npos);
 
   FoldOptions occupied = options;
-  fs::create_directories(folder.path / "folded");
-  write_file(folder.path / "folded" / "file", "text");
+  fs::create_directories(folder / "folded");
+  write_file(folder / "folded" / "file", "text");
   EXPECT_NE(message_of(occupied).find("is already there and not an empty folder"), std::string::npos);
-  fs::remove_all(folder.path / "folded");
+  fs::remove_all(folder / "folded");
 
   FoldOptions no_text = options;
-  no_text.text = folder.path / "absent.txt";
+  no_text.text = folder / "absent.txt";
   EXPECT_NE(message_of(no_text).find("cannot read '" + no_text.text + "'"), std::string::npos);
 
   FoldOptions short_text = options;
-  write_file(folder.path / "short.txt", "Not enough to know how often a neuron leaves its range.");
-  short_text.text = folder.path / "short.txt";
+  write_file(folder / "short.txt", "Not enough to know how often a neuron leaves its range.");
+  short_text.text = folder / "short.txt";
   EXPECT_NE(message_of(short_text).find("at least 1024"), std::string::npos);
-  EXPECT_FALSE(fs::exists(folder.path / "folded"));
+  EXPECT_FALSE(fs::exists(folder / "folded"));
 }
 
 }  // namespace

@@ -1,16 +1,17 @@
 // A folded model in the engine: the same bits on any number of ranks and in any batch, and its limits.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <optional>
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/fold/fold.h"
 #include "kernels/check.h"
 #include "tests/core/engine/run.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 namespace {
@@ -19,7 +20,8 @@ namespace {
 class FoldedEngine : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = (std::filesystem::temp_directory_path() / concat("pleat-folded-engine-", getpid())).string();
+    scratch_.emplace();
+    folder_ = *scratch_ / "folded";
     FoldOptions options;
     options.model = embedded_model();
     options.text = std::string(PLEAT_SOURCE_DIR) + "/examples/calibration.txt";
@@ -28,7 +30,7 @@ class FoldedEngine : public testing::Test {
     options.max_tokens = 2048;
     fold_model(options);
   }
-  static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
+  static void TearDownTestSuite() { scratch_.reset(); }
 
   static std::vector<int32_t> tokens(int count, int salt) {
     std::vector<int32_t> ids;
@@ -52,6 +54,7 @@ class FoldedEngine : public testing::Test {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
   }
 
+  static inline std::optional<TemporaryFolder> scratch_;
   static inline std::string folder_;
 };
 

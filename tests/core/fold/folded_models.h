@@ -1,7 +1,5 @@
 #pragma once
 // Tiny models, folded by any recipe.
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -11,6 +9,7 @@
 #include "core/fold/fold.h"
 #include "kernels/check.h"
 #include "tests/core/engine/run.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 
@@ -19,27 +18,25 @@ namespace fs = std::filesystem;
 // Two tiny dense models, and what is made of them.
 class Models {
  public:
-  Models() : path_(fs::temp_directory_path() / concat("pleat-folded-models-", getpid())) {
-    fs::create_directory(path_);
+  Models() {
     for (const char* family : {"llama-3.1", "gpt2"}) {
-      fs::create_directory(path_ / family);
+      fs::create_directory(folder_ / family);
       for (const char* file : {"config.json", "model.safetensors"})
-        fs::copy(fixture(std::string("families/") + family + "/" + file), path_ / family);
-      fs::copy(fixture("families/tokenizer.json"), path_ / family);
+        fs::copy(fixture(std::string("families/") + family + "/" + file), folder_ / family);
+      fs::copy(fixture("families/tokenizer.json"), folder_ / family);
     }
   }
-  ~Models() { fs::remove_all(path_); }
 
-  static fs::path dense(bool gated) { return get().path_ / (gated ? "llama-3.1" : "gpt2"); }
+  static fs::path dense(bool gated) { return get().folder_ / (gated ? "llama-3.1" : "gpt2"); }
 
   // The model with one recipe for all layers.
   static std::string folded(bool gated, const LayerRecipe& recipe) {
     const std::string name = concat(gated, to_text(recipe, gated));
-    const fs::path out = get().path_ / ("folded-" + std::to_string(std::hash<std::string>()(name)));
+    const fs::path out = get().folder_ / ("folded-" + std::to_string(std::hash<std::string>()(name)));
     if (fs::exists(out)) return out;
     nlohmann::ordered_json layers = nlohmann::ordered_json::array();
     for (int layer = 0; layer < layers_of(gated); ++layer) layers.push_back(to_json(recipe, gated));
-    const fs::path file = get().path_ / "recipe.json";
+    const fs::path file = get().folder_ / "recipe.json";
     std::ofstream(file) << nlohmann::ordered_json{{"layers", layers}}.dump();
     FoldOptions options;
     options.model = dense(gated);
@@ -62,7 +59,7 @@ class Models {
     const nlohmann::json config = nlohmann::json::parse(in);
     return config.value("num_hidden_layers", config.value("n_layer", 0));
   }
-  fs::path path_;
+  const TemporaryFolder folder_;
 };
 
 }  // namespace pleat::test

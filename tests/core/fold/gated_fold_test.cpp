@@ -1,11 +1,11 @@
 // Folding of gated FFNs: the lines, the identity with the dense function, and a folded model in the engine.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "core/fold/fold.h"
 #include "core/fold/layer_gates.h"
@@ -13,6 +13,7 @@
 #include "kernels/check.h"
 #include "tests/core/engine/run.h"
 #include "tests/core/fold/random_ffn.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 namespace {
@@ -156,8 +157,8 @@ TEST_F(GatedFold, WithPredictorsComputesExactlyTheNeuronsWhoseResidualTheyPredic
 class GatedEngine : public testing::TestWithParam<SelectionKind> {
  protected:
   static void SetUpTestSuite() {
-    folder_ = (std::filesystem::temp_directory_path() / concat("pleat-gated-engine-", getpid())).string();
-    std::filesystem::create_directory(folder_);
+    scratch_.emplace();
+    folder_ = scratch_->path();
     for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
       std::filesystem::copy(fixture(std::string("families/") + file), folder_);
     FoldOptions options;
@@ -172,7 +173,7 @@ class GatedEngine : public testing::TestWithParam<SelectionKind> {
     }
   }
   static std::string folded(SelectionKind kind) { return folder_ + "/by-" + std::string(name_of(kind)); }
-  static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
+  static void TearDownTestSuite() { scratch_.reset(); }
 
   static std::vector<float> logits(int ranks, WeightFormat dtype, int chunk, bool decode, bool dense = false) {
     std::vector<int32_t> ids;
@@ -186,6 +187,7 @@ class GatedEngine : public testing::TestWithParam<SelectionKind> {
     return all;
   }
 
+  static inline std::optional<TemporaryFolder> scratch_;
   static inline std::string folder_;
   static inline std::map<SelectionKind, FoldReport> reports_;
 };

@@ -1,7 +1,5 @@
 #pragma once
 // What the tests of quantised models share.
-#include <unistd.h>
-
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -12,21 +10,9 @@
 
 #include "core/fold/quantize.h"
 #include "kernels/check.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
-
-class Scratch {
- public:
-  Scratch() : path_(std::filesystem::temp_directory_path() / concat("pleat-quantize-", getpid(), "-", count_++)) {
-    std::filesystem::create_directory(path_);
-  }
-  ~Scratch() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  static inline int count_ = 0;
-  std::filesystem::path path_;
-};
 
 inline QuantizeOptions options_for(const std::string& model, const std::string& out) {
   QuantizeOptions options;

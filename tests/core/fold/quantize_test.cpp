@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(Quantize, CountsTheBytes) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   const QuantizeReport report = quantize_model(options_for(fixture("families/llama-3.1"), scratch / "low"));
   for (const QuantizedPart& part : report.parts) {
     if (!part.note.empty()) continue;
@@ -32,7 +32,7 @@ TEST(Quantize, CountsTheBytes) {
 // Neuron 7 of layer 0 four thousand times as loud and its down column as much softer: the same function, and a scale
 // that would leave nothing of the 63 neurons beside it.
 TEST(Quantize, ProtectsInputsWithExtremeActivations) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string original = fixture("families/llama-3.1"), loud = scratch / "loud";
   fs::create_directory(loud);
   fs::copy(original + "/config.json", loud);
@@ -79,7 +79,7 @@ TEST(Quantize, ProtectsInputsWithExtremeActivations) {
 }
 
 TEST(Quantize, ABudgetGivesEachLayerAndMatrixItsPlanesWithinTheBytes) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string model = scratch / "model";
   fs::create_directory(model);
   for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
@@ -121,7 +121,7 @@ std::vector<std::byte> bytes_of(const Checkpoint& checkpoint, const std::string&
 // no longer run densely.
 TEST(Quantize, OfAFoldedModelAttentionAndHead) {
   for (const SelectionKind selection : {SelectionKind::gate, SelectionKind::hot}) {
-    Scratch scratch;
+    const TemporaryFolder scratch;
     const std::string dense = scratch / "dense", folded = scratch / "folded", low = scratch / "low";
     fs::create_directory(dense);
     for (const char* file : {"llama-3.1/config.json", "llama-3.1/model.safetensors", "tokenizer.json"})
@@ -177,7 +177,7 @@ TEST(Quantize, OfAFoldedModelAttentionAndHead) {
 }
 
 TEST(Quantize, RefusesQuantisedModelsAndShortTexts) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   const std::string tiny = fixture("families/llama-3.1"), low = scratch / "low";
   quantize_model(options_for(tiny, low));
   EXPECT_THROW(quantize_model(options_for(low, scratch / "again")), Error);

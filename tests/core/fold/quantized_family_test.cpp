@@ -125,7 +125,7 @@ class QuantizedFamily : public testing::TestWithParam<std::string> {
   }
 
   // Of the folder "low" of `scratch`.
-  static void expect_same_bits_and_numbers(const Scratch& scratch) {
+  static void expect_same_bits_and_numbers(const TemporaryFolder& scratch) {
     const std::vector<float> alone = logits(scratch / "low", 1, 64);
     for (int ranks : {2, 3, 4}) EXPECT_EQ(logits(scratch / "low", ranks, 64), alone) << ranks << " ranks";
     EXPECT_EQ(logits(scratch / "low", 2, 1), alone);
@@ -140,7 +140,7 @@ class QuantizedFamily : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(QuantizedFamily, ComputesWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   quantize_model(options_for(folder(), scratch / "low"));
   const Blueprint blueprint = read_blueprint(Checkpoint::open(scratch / "low"));
   EXPECT_EQ(blueprint.format_of(Part::ffn_up, 0, WeightFormat::f32), WeightFormat::int5);
@@ -152,7 +152,7 @@ TEST_P(QuantizedFamily, ComputesWithTheStoredNumbersTheSameBitsOnAnyNumberOfRank
 }
 
 TEST_P(QuantizedFamily, PlanesByColumnComputeWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   QuantizeOptions options = options_for(folder(), scratch / "low");
   options.down = options.gate_up = options.attention = WeightFormat::planes3;
   options.head = WeightFormat::planes4;
@@ -161,7 +161,7 @@ TEST_P(QuantizedFamily, PlanesByColumnComputeWithTheStoredNumbersTheSameBitsOnAn
 }
 
 TEST_P(QuantizedFamily, PlanesByBlockComputeWithTheStoredNumbersTheSameBitsOnAnyNumberOfRanks) {
-  Scratch scratch;
+  const TemporaryFolder scratch;
   QuantizeOptions options = options_for(folder(), scratch / "low");
   options.down = options.gate_up = options.attention = options.head = WeightFormat::planes4;
   options.scales = PlaneScales::block;

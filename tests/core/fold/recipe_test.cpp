@@ -1,6 +1,5 @@
 // Recipes: the file, the knapsack, and the search under a budget.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
 #include "tests/core/fold/folded_models.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat {
 namespace {
@@ -55,9 +55,9 @@ TEST(Knapsack, FindsTheBestOfAllCombinations) {
 }
 
 struct File {
-  fs::path path = fs::temp_directory_path() / ("pleat_recipe_test." + std::to_string(getpid()) + ".json");
-  explicit File(const std::string& text) { std::ofstream(path) << text; }
-  ~File() { fs::remove(path); }
+  test::TemporaryFolder folder;
+  fs::path path;
+  explicit File(const std::string& text) : path(folder.write("recipe.json", text)) {}
 };
 
 std::string refusal(const std::string& text) {
@@ -121,9 +121,7 @@ TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
 }
 
 void search_and_use_again(bool gated) {
-  const fs::path out = fs::temp_directory_path() / ("pleat_budget_test." + std::to_string(getpid()));
-  fs::remove_all(out);
-  fs::create_directory(out);
+  const test::TemporaryFolder out;
   FoldOptions options;
   options.model = test::Models::dense(gated);
   options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
@@ -174,7 +172,6 @@ void search_and_use_again(bool gated) {
     EXPECT_NE(std::string(error.what()).find("a budget of 2% cannot be kept: the least is "), std::string::npos)
         << error.what();
   }
-  fs::remove_all(out);
 }
 
 // Windows 0, 1, 2 ... of a text, told by their tokens.
@@ -225,7 +222,8 @@ TEST(Budget, IsKeptByARecipeThatLosesToNoMixOfFormatsAndCanBeUsedAgain) {
 }
 
 TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
-  const fs::path out = fs::temp_directory_path() / ("pleat_input_test." + std::to_string(getpid()));
+  const test::TemporaryFolder scratch;
+  const fs::path out = scratch / "folded";
   std::string option;
   for (int layer = 0; layer < 6; ++layer)
     option += std::string(layer ? "," : "") + R"([{"recipe":{"selection":"all"},"read":[-1,1,1],"stored":1,"kl":0.1}])";

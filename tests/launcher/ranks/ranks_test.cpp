@@ -12,6 +12,8 @@
 #include <sstream>
 #include <thread>
 
+#include "tests/temporary_folder.h"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -21,10 +23,6 @@ using Clock = std::chrono::steady_clock;
 class Job {
  public:
   Job(int ranks, const std::string& mode, std::chrono::milliseconds timeout, std::vector<std::string> flags = {}) {
-    static int number = 0;
-    folder_ = std::filesystem::temp_directory_path() /
-              ("pleat-ranks-" + std::to_string(getpid()) + "-" + std::to_string(++number));
-    std::filesystem::create_directory(folder_);
     mpirun_ = fork();
     if (mpirun_ == 0) {
       redirect("out", STDOUT_FILENO);
@@ -49,7 +47,6 @@ class Job {
       kill(mpirun_, SIGKILL);
       waitpid(mpirun_, nullptr, 0);
     }
-    std::filesystem::remove_all(folder_);
   }
 
   // Pid of a rank, once it runs; 0 if it doesn't in time.
@@ -96,7 +93,7 @@ class Job {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  std::filesystem::path folder_;
+  pleat::test::TemporaryFolder folder_;
   pid_t mpirun_ = 0;
 };
 
@@ -176,9 +173,9 @@ TEST_F(Ranks, AStoppedRankIsNamedBetweenHostsToo) {
 
 // Two of mpirun's daemons on this host, whose ranks take each other for another host's.
 TEST_F(Ranks, OfAnotherHostMayTakeLongerToLoad) {
+  const pleat::test::TemporaryFolder folder;
   const std::filesystem::path shell =
-      std::filesystem::temp_directory_path() / ("pleat-shell-" + std::to_string(getpid()));
-  std::ofstream(shell) << "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
+      folder.write("shell", "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nshift\nexec sh -c \"$*\"\n");
   std::filesystem::permissions(shell, std::filesystem::perms::owner_all);
   char host[256] = {};
   gethostname(host, sizeof host - 1);
@@ -186,7 +183,6 @@ TEST_F(Ranks, OfAnotherHostMayTakeLongerToLoad) {
           {"--mca", "plm_rsh_agent", shell, "--mca", "btl_tcp_if_include", "lo", "--host",
            std::string(host) + ":1,elsewhere:1"});
   EXPECT_EQ(job.wait(30s), 0) << job.errors();
-  std::filesystem::remove(shell);
 }
 
 TEST_F(Ranks, ARankThatExitsInTheMiddleEndsTheJob) {
