@@ -9,7 +9,8 @@
 namespace pleat {
 
 // AVX-512 here means F, BW, VL, DQ and VNNI together (Cascade Lake and Zen 4 on); AVX2 means AVX2, FMA and F16C.
-enum class Isa : int { portable = 0, avx2 = 1, avx512 = 2 };
+// avx512_bf16: also dot products of bf16, which round otherwise, on processors where they are the faster ones (AMD's).
+enum class Isa : int { portable = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3 };
 
 Isa detect_isa();
 const char* name_of(Isa isa);

@@ -21,8 +21,9 @@ constexpr float kSmallest = 1e-35f;
 
 // Codes are rounded to nearest even: adding 1.5 * 2^23 leaves the integer in the low bits.
 void quantise(const float* from, int64_t width, int8_t* codes, float* scale) {
-  float largest = 0;
-  for (int64_t i = 0; i < width; ++i) largest = std::max(largest, std::abs(from[i]));
+  uint32_t bits = 0;  // of magnitudes, in whose order NaN is the largest
+  for (int64_t i = 0; i < width; ++i) bits = std::max(bits, std::bit_cast<uint32_t>(std::abs(from[i])));
+  const float largest = std::bit_cast<float>(bits);
   const bool zero = largest < kSmallest;
   const float inverse = zero ? 0 : 127 / largest;
   *scale = zero ? 0 : largest / 127;

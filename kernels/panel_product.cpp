@@ -48,9 +48,8 @@ struct TileProduct {
 
 const TileKernels& tile_kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512)
-    return __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_is("intel") ? tile_kernels_avx512_dot()
-                                                                              : tile_kernels_avx512();
+  if (isa == Isa::avx512_bf16) return tile_kernels_avx512_dot();
+  if (isa == Isa::avx512) return tile_kernels_avx512();
   if (isa == Isa::avx2) return tile_kernels_avx2();
 #endif
   (void)isa;

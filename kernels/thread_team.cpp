@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -60,6 +61,12 @@ struct ThreadTeam::State {
     round.notify_all();
   }
 
+  void stop() {
+    stopping = true;
+    publish();
+    for (std::thread& member : members) member.join();
+  }
+
   void serve(int member) {
     for (int seen = 0;;) {
       seen = wait_for_change(round, seen);
@@ -73,16 +80,16 @@ struct ThreadTeam::State {
 ThreadTeam::ThreadTeam(int threads, bool oversubscribed) : state_(std::make_unique<State>(oversubscribed)) {
   PLEAT_REQUIRE(threads >= 1, "a thread team needs at least one thread, not ", threads);
   state_->members.reserve(threads - 1);
-  for (int member = 1; member < threads; ++member) {
-    state_->members.emplace_back([state = state_.get(), member] { state->serve(member); });
+  try {
+    for (int member = 1; member < threads; ++member)
+      state_->members.emplace_back([state = state_.get(), member] { state->serve(member); });
+  } catch (const std::system_error& error) {
+    state_->stop();
+    throw Error(ErrorKind::failed, concat("cannot start ", threads, " threads: ", error.code().message()));
   }
 }
 
-ThreadTeam::~ThreadTeam() {
-  state_->stopping = true;
-  state_->publish();
-  for (std::thread& member : state_->members) member.join();
-}
+ThreadTeam::~ThreadTeam() { state_->stop(); }
 
 int ThreadTeam::threads() const { return int(state_->members.size()) + 1; }
 

@@ -28,10 +28,12 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
           ->check(CLI::Range(0.05, 0.99));
       sub->add_option("--weights", options.weights, "also measure the synthetic shape with low-bit matrices, e.g. int4")
           ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"}));
-      sub->add_option("--batch", options.batches, "sequences that decode together; several: one after the other")
-          ->check(CLI::Range(1, 256));
-      sub->add_option("--context", options.context, "tokens before the first measured one")
-          ->check(CLI::Range(1, 1 << 20));
+      if (std::string(name) != "prefill") {
+        sub->add_option("--batch", options.batches, "sequences that decode together; several: one after the other")
+            ->check(CLI::Range(1, 256));
+        sub->add_option("--context", options.context, "tokens before the first measured one")
+            ->check(CLI::Range(1, 1 << 20));
+      }
       sub->add_option("--tokens", options.tokens, "measured steps, or tokens of a measured prompt")
           ->check(CLI::Range(1, 1 << 16));
     }

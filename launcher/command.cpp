@@ -13,7 +13,7 @@ namespace pleat {
 void add_common_flags(CLI::App& app, CommonOptions& options) {
   app.add_option(
          "--device", options.device,
-         "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check, bench decode, prefill and allreduce")
+         "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check and bench")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of each rank; 0: its share of the host's cores")

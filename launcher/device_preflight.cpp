@@ -49,8 +49,9 @@ struct Devices {
       const size_t nodes = exchange.nodes[size_t(communicator.rank())].size();
       mine.copy_from({values, nodes * size_t(n)}, stream);
       all_reduce(n);
+      sum->wait(stream);  // a copy to memory that is not pinned waits without a deadline
       cuda::copy_to_host(result, out.data(), size_t(n) * sizeof(float), stream.get());
-      sum->wait(stream);
+      stream.wait();
     };
     return pleat::same_bits(communicator, sum_of_ranks, in_any_order);
   }

@@ -22,7 +22,7 @@ void add_launch(CLI::App& app, Command& command) {
       ->check(CLI::Range(1, 65536));
   sub.add_option("--hosts", options->hosts, "Open MPI host file; without it Slurm's allocation, or this host");
   sub.add_option("--interface", options->interface, "Network of the ranks: an interface, or like 10.0.0.0/8");
-  sub.add_option("--restarts", options->restarts, "Failures in a row after which it gives up; 0: no restart")
+  sub.add_option("--restarts", options->restarts, "Restarts after failures in a row, then it gives up; 0: none")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
   sub.add_flag("--json", options->json, "Events as JSON, one object a line on stderr");

@@ -31,6 +31,10 @@ int quantize(const QuantizeCommandOptions& options, Communicator& communicator) 
     if (!options.down.empty()) quantize.down = weight_format_named(options.down);
     quantize.attention = weight_format_named(options.attention.empty() ? format : options.attention);
     quantize.head = weight_format_named(options.head);
+    PLEAT_REQUIRE(options.scales == "column" || has_planes(quantize.gate_up) ||
+                      (quantize.down && has_planes(*quantize.down)) || has_planes(quantize.attention) ||
+                      has_planes(quantize.head),
+                  "--scales block is for planes, and none of the formats is one");
     quantize.scales = options.scales == "block" ? PlaneScales::block : PlaneScales::column;
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
     quantize.oversubscribed = oversubscribed();

@@ -128,8 +128,9 @@ class Supervisor {
     const std::string cause = ending.code == 0 ? "done" : errors.cause();
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%.1f", ending.seconds);
-    say("stop", concat("after ", seconds, " s, ", ending.how, cause.empty() ? "" : ": ", cause),
-        {{"seconds", ending.seconds}, {"code", ending.code}, {"cause", cause.empty() ? ending.how : cause}});
+    const std::string why = cause.empty() && !asked_ ? "no rank has said why; mpirun may, without its --quiet" : cause;
+    say("stop", concat("after ", seconds, " s, ", ending.how, why.empty() ? "" : ": ", why),
+        {{"seconds", ending.seconds}, {"code", ending.code}, {"cause", why.empty() ? ending.how : why}});
     return ending;
   }
 

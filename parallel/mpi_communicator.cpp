@@ -68,7 +68,7 @@ class MpiCommunicator final : public Communicator {
   // `region`: of this host's ranks. Shared memory carries everything if `one_host`.
   MpiCommunicator(std::vector<SharedMemory> ledgers, SharedMemory region, std::vector<Peer> peers, int rank,
                   bool oversubscribed, bool one_host)
-      : Communicator(rank, int(peers.size()), const_cast<Ledger*>(peers[rank].ledger)),
+      : Communicator(rank, int(peers.size()), int(ledgers.size()), const_cast<Ledger*>(peers[rank].ledger)),
         ledgers_(std::move(ledgers)),
         region_(std::move(region)) {
     Watch watch(rank, std::move(peers), deadline(), waited_ns(), SharedExchange::blamed(region_.data()),

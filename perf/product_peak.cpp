@@ -70,8 +70,8 @@ double product_peak(Context& ctx, bool bf16_pairs) {
   double operations = 2.0 * 4;  // of an instruction
 #if defined(__x86_64__)
   if (ctx.isa() == Isa::avx2) work = multiply_add_avx2, operations = 2.0 * 8;
-  if (ctx.isa() == Isa::avx512) work = multiply_add_avx512, operations = 2.0 * 16;
-  if (ctx.isa() == Isa::avx512 && bf16_pairs) work = dot_pairs_avx512, operations = 2.0 * 32;
+  if (ctx.isa() >= Isa::avx512) work = multiply_add_avx512, operations = 2.0 * 16;
+  if (ctx.isa() >= Isa::avx512 && bf16_pairs) work = dot_pairs_avx512, operations = 2.0 * 32;
 #endif
   (void)bf16_pairs;
   std::atomic<float> kept = 0;  // so that nothing can be dropped

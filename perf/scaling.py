@@ -124,8 +124,7 @@ def main():
                         for name, (value, what, source) in model.CONSTANTS.items()}
     for shape in args.predict.split(","):
         out["predicted"][shape] = {
-            "dense": model.predict(shape, None, min(1, out["kernels"]["dense"]["share_of_bandwidth"])),
-            "folded": model.predict(shape, folding, min(1, out["kernels"]["folded"]["share_of_bandwidth"]))}
+            "dense": model.predict(shape, None), "folded": model.predict(shape, folding)}
         out["traffic"].append(model.traffic(shape, strong[1]["folded"]["fallback"]))
     sent = strong[ranks_list[-1]]
     out["traffic"].append({"shape": args.shape, "ranks": ranks_list[-1], "measured_bytes_sent_per_token_and_layer":

@@ -1,18 +1,22 @@
 """What a decode step takes on R GPUs: weights read, sums over links (an alpha-beta model); and what folding sends.
 
 A step of B tokens reads every weight byte once, split over R ranks, and makes `per_layer` all-reduces a layer of 4 d B bytes:
-    T(R) = (fixed + fix-up * imbalance) / (R * bandwidth * efficiency) + layers * per_layer * all_reduce(R, 4 d B)
-`efficiency` is the kernels' share of the read bandwidth, measured; the latencies and the form of all_reduce() are those by which
-NCCL chooses among its own algorithms. Seconds and bytes throughout. Kernel launches cost nothing here (a step is one CUDA graph).
+    T(R) = (fixed + fix-up * imbalance) / (R * bandwidth * share) + layers * per_layer * all_reduce(R, 4 d B)
+`share` is what a whole step on one H100 reached of the copy bandwidth measured beside it; the latencies and the form of
+all_reduce() are those by which NCCL chooses among its own algorithms. Seconds and bytes throughout. Kernel launches cost nothing
+here (a step is one CUDA graph).
 """
 import math
 
 NCCL = "https://github.com/NVIDIA/nccl/blob/01afd20a77b5804e0ecf1042509dd9d20ebf9e93/src/graph/tuning.cc"
+MEASURED = "docs/verified.md"
 CONNECTX = "https://docs.nvidia.com/networking/display/ConnectX7VPI/Introduction"
 
 # name: (value, what, source)
 CONSTANTS = {
-    "memory_bandwidth": (3.35e12, "B/s, H100 SXM", "https://gist.github.com/mikasenghaas/d63ded03f1f0417b1677627119bacc0d"),
+    "memory_bandwidth": (3.0e12, "B/s, copied, H100 SXM, measured", MEASURED),
+    "dense_share": (0.66, "of it in a dense step: 2.80 ms for 12 layers of Falcon-7B", MEASURED),
+    "folded_share": (0.47, "of it in a folded step: 1.71 ms for the same, folded by 80%", MEASURED),
     "tree_base": (4.4e-6, "s, NCCL's all-reduce by trees, protocol LL, before any hop", NCCL),
     "ring_base": (3.6e-6, "s, the same by rings", NCCL),
     "several_hosts": (1.8, "hops within a host take so many times as long once several hosts take part", NCCL),
@@ -74,11 +78,11 @@ def weight_bytes(shape):
     return 2 * vocabulary * hidden + layers * attention, layers * (6 if gated else 4) * hidden * neurons
 
 
-def predict(shape, folding, efficiency, batch=1):
+def predict(shape, folding, batch=1):
     """Tokens/s for 1 to 1024 GPUs on every fabric. folding: None, or measured {reduction, fixup_share, imbalance}."""
     hidden, _, _, layers, *_, per_layer = SHAPES[shape]
     others, ffn = weight_bytes(shape)
-    fixup = 0.0
+    fixup, share = 0.0, constant("folded_share" if folding else "dense_share")
     if folding:
         ffn *= 1 - folding["reduction"]
         fixup = ffn * folding["fixup_share"]
@@ -87,7 +91,7 @@ def predict(shape, folding, efficiency, batch=1):
         points = []
         for ranks in (2 ** k for k in range(11)):
             imbalance = folding["imbalance"] if folding and ranks > 1 else 1
-            read = (others + ffn + fixup * (imbalance - 1)) / ranks / (constant("memory_bandwidth") * efficiency)
+            read = (others + ffn + fixup * (imbalance - 1)) / ranks / (constant("memory_bandwidth") * share)
             sums = layers * per_layer * all_reduce(fabric, ranks, 4 * hidden * batch)
             points.append({"ranks": ranks, "tokens_per_second": batch / (read + sums), "read_ms": read * 1e3, "sums_ms": sums * 1e3})
         best = max(points, key=lambda p: p["tokens_per_second"])

@@ -15,18 +15,23 @@ set -euo pipefail
 replicas=() jobs=()
 for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
   srun --nodes=1 --ntasks=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --nodelist="$node" --overlap \
-    env -u SLURM_JOB_ID "$PLEAT" launch -n "$RANKS" -- serve --model "$MODEL" --listen "$node:$PORT" --grace 60 &
+    env -u SLURM_JOB_ID -u SLURM_JOBID "$PLEAT" launch -n "$RANKS" -- serve --model "$MODEL" --listen "$node:$PORT" --grace 60 &
   jobs+=($!)
   replicas+=("$node:$PORT")
 done
 # srun would kill its servers at SIGTERM, so they are asked to drain.
 router= draining=
 drain() {
+  [ -z "$draining" ] || return 0
   draining=yes
   kill -TERM "$router" 2>/dev/null || true # there may be none just now
   for replica in "${replicas[@]}"; do "$PLEAT" ask "$replica" --drain & done
 }
 trap drain TERM
+# A router without a server is of no use: when all have given up, the end.
+{ while kill -0 "${jobs[@]}" 2>/dev/null; do sleep 5; done; kill -TERM $$; } &
+watcher=$!
+trap 'kill "$watcher" 2>/dev/null || true' EXIT
 # A router keeps nothing that matters, so one that fails is started again; with code 2 its options are wrong.
 while [ -z "$draining" ]; do
   "$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &

@@ -54,8 +54,12 @@ __device__ void store_token(const float* head, int head_size, unsigned char* blo
     for (int i = lane; i < head_size; i += kWarp) store_number(head[i], numbers + i);
   } else {
     float largest = 0;
-    for (int i = lane; i < head_size; i += kWarp) largest = fmaxf(largest, fabsf(head[i]));
-    largest = warp_max(largest);
+    bool odd = false;  // fmaxf passes over NaN
+    for (int i = lane; i < head_size; i += kWarp) {
+      largest = fmaxf(largest, fabsf(head[i]));
+      odd |= isnan(head[i]);
+    }
+    largest = __any_sync(~0u, odd) ? NAN : warp_max(largest);
     const bool zero = largest < kSmallest;
     const float inverse = zero ? 0 : 127 / largest;
     float* const scales = reinterpret_cast<float*>(block);

@@ -27,7 +27,8 @@ __device__ inline QuantisedGroup quantise_group(const float* x, int width, int g
     const bool counts = input < width && !is_in(protected_inputs, protected_count, input);
     value[half] = counts ? x[input] : 0.0f;
   }
-  const float step = warp_max(fmaxf(fabsf(value[0]), fabsf(value[1]))) / 127.0f;
+  const bool odd = __any_sync(~0u, isnan(value[0]) || isnan(value[1]));  // fmaxf passes over NaN
+  const float step = odd ? NAN : warp_max(fmaxf(fabsf(value[0]), fabsf(value[1]))) / 127.0f;
   int q[2];
   // A subnormal or infinite step makes any quotient: it stays in range, as on the CPU.
   for (int half = 0; half < 2; ++half)

@@ -157,7 +157,6 @@ void Block::run(const std::function<void()>& body) {
   }
   happens_after(&end_order_);
   check_shared();
-  if (grid_.overlaps && !waited_for_previous_) fail("a block never waits for the grid before its own", grid_.launched);
   note_progress();
 }
 
@@ -324,6 +323,8 @@ void Block::try_warp_op(Thread& thread) {
 }
 
 void Block::end(Thread& thread) {
+  if (grid_.overlaps && !thread.waited_for_previous)
+    fail("a thread never waits for the grid before its own", grid_.launched);
   thread.state = Thread::State::ended;
   --live_;
   warps_[thread.warp()].ended |= 1u << thread.lane();

@@ -3,7 +3,7 @@
 // can be noticed ends the process with one line that begins with "emulator:" and names the place, the block and the
 // thread: barriers that not all threads reach, or at different places; warp operations whose lanes disagree, or that
 // name a lane that has ended; accesses outside an allocation or a shared array, those past it by data() when the block
-// ends; blocks of a grid that overlaps the one before it and never wait for that; calls that wait for a grid which
+// ends; threads of a grid that overlaps the one before it and never wait for that; calls that wait for a grid which
 // waits for them (running_grids.h).
 #include <vector_types.h>
 
@@ -74,6 +74,7 @@ struct Thread {
   Block* block = nullptr;
   std::unique_ptr<Fiber> fiber;
   enum class State : uint8_t { ready, at_barrier, in_warp_op, ended } state = State::ready;
+  bool waited_for_previous = false;
   Place place;  // where it waits
   // The warp operation it waits in.
   WarpOp op = WarpOp::synchronise;
@@ -100,7 +101,7 @@ class Block {
   // What one lane does for the whole warp, with what each offers (a pointer to what it reads and writes).
   void warp_together(WarpWork work, void* mine, Place place);
   void yield();
-  void wait_for_previous() { waited_for_previous_ = true; }
+  static void wait_for_previous() { current().waited_for_previous = true; }
   void* dynamic_shared() const { return dynamic_shared_.get(); }
   const Grid& grid() const { return grid_; }
   uint3 index() const { return index_; }
@@ -127,7 +128,6 @@ class Block {
   size_t first_ready_ = 0, ready_count_ = 0, yields_ = 0;
   unsigned live_ = 0, at_barrier_ = 0;
   uint64_t random_ = 0;
-  bool waited_for_previous_ = false;
   std::unique_ptr<void, void (*)(void*)> dynamic_shared_;
   struct SharedMemory {
     const unsigned char* memory;

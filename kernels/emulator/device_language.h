@@ -1,6 +1,6 @@
 #pragma once
-// What a .cu file is written in, compiled by the host's compiler: see kernels/cuda/device_language.h, which says the
-// same for nvcc. Threads run in block.h; the runtime's functions are in runtime.cpp.
+// What a .cu file is written in, compiled by the host's compiler: see kernels/cuda/language/device_language.h, which
+// says the same for nvcc. Threads run in block.h; the runtime's functions are in runtime.cpp.
 #include <cuda_runtime_api.h>
 
 #undef __global__
@@ -32,6 +32,8 @@
 #include "kernels/emulator/runtime.h"
 
 namespace pleat::cuda {
+
+using std::isnan;  // among CUDA's own functions
 
 // Without a constructor, so that nothing about its storage is decided while threads of a kernel run.
 template <class T, int kCount>
@@ -84,7 +86,7 @@ void launch_overlapping(void (*kernel)(Parameters...), Launch how, Arguments... 
 }
 
 // Grids run one after the other here.
-inline void wait_for_previous() { emulator::Block::current().block->wait_for_previous(); }
+inline void wait_for_previous() { emulator::Block::wait_for_previous(); }
 inline void let_next_start() {}
 inline void prefetch(const void*) {}
 

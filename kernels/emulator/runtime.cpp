@@ -154,9 +154,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   const void* const host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
   if (capturing != nullptr && bytes > 0 && host != nullptr && !pleat::emulator::is_guarded(host, bytes))
     return refuse_in_capture();
-  return enqueue(stream, [=] {
+  const cudaError_t error = enqueue(stream, [=] {
     if (bytes > 0) std::memmove(to, from, bytes);  // else they may be nullptr
   });
+  // To memory that is not pinned a copy returns when it is done.
+  const bool waits = kind == cudaMemcpyDeviceToHost && bytes > 0 && !pleat::emulator::is_guarded(to, bytes);
+  return error == cudaSuccess && waits ? cudaStreamSynchronize(stream) : error;
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   return enqueue(stream, [=] { std::memset(to, value, bytes); });

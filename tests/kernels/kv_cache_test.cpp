@@ -128,6 +128,17 @@ TEST(KvCache, EightBitsAreWithinHalfAStepOfTheNumber) {
     }
 }
 
+TEST(KvCache, AKeyThatIsNoNumberMakesAttentionToItNone) {
+  Context ctx(1, false);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+    Cached cached(kTokens, 2, 2, 80, dtype, 0, 0);
+    cached.k[20 * 160 + 7] = NAN;  // token 20, head 0
+    const std::vector<float> out = cached.run(ctx, 16);
+    for (int64_t i = 0; i < int64_t(out.size()); ++i)
+      ASSERT_EQ(std::isnan(out[size_t(i)]), i / 160 >= 20 && i % 160 < 80) << name_of(dtype) << ", " << i;
+  }
+}
+
 TEST(KvCache, TakesLittleMoreThanHalfOfBf16sMemoryInEightBits) {
   const KvCache bf16{nullptr, nullptr, DType::bf16, 1, 1, 128}, eight{nullptr, nullptr, DType::i8, 1, 1, 128};
   EXPECT_EQ(bf16.block_bytes(), 16 * 128 * 2);

@@ -22,7 +22,7 @@ inline std::vector<float> random_floats(int64_t n, uint32_t seed) {
 
 inline std::vector<Isa> isas() {
   std::vector<Isa> all;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
     if (isa <= detect_isa()) all.push_back(isa);
   }
   return all;

@@ -1,9 +1,14 @@
 #include "kernels/thread_team.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -12,6 +17,26 @@
 
 namespace pleat {
 namespace {
+
+// Where stacks have no room.
+TEST(ThreadTeam, ThatCannotBeStartedIsOneSentence) {
+  const auto start = [] {
+    std::ifstream pages("/proc/self/statm");
+    rlim_t size = 0;
+    pages >> size;
+    const rlim_t limit = size * rlim_t(sysconf(_SC_PAGESIZE)) + (rlim_t(64) << 20);
+    const rlimit no_more{limit, limit};
+    setrlimit(RLIMIT_AS, &no_more);
+    try {
+      ThreadTeam(400, true);
+    } catch (const Error& error) {
+      std::cerr << error.what();
+      std::_Exit(error.kind() == ErrorKind::failed ? 3 : 4);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(start(), testing::ExitedWithCode(3), "cannot start 400 threads: ");
+}
 
 class ThreadTeams : public testing::TestWithParam<std::pair<int, bool>> {
  protected:

@@ -74,17 +74,12 @@ TEST(Eval, AModelAgreesWithItself) {
 }
 
 TEST(Eval, PerplexityOfHeldOutTextIsHuggingFaces) {
-  const char* folder = std::getenv("PLEAT_DATA");
-  const std::string text = (folder ? std::string(folder) : std::string(PLEAT_SOURCE_DIR) + "/../shared/data") +
-                           "/text/pleat-heldout/heldout.txt";
-  if (!std::filesystem::exists(text)) GTEST_SKIP() << "no " << text;
-  const Outcome outcome =
-      pleat("eval --dtype f32 --json --window 512 --max-tokens 1024 --model " + model() + " --text " + text);
+  const Outcome outcome = pleat("eval --dtype f32 --json --window 512 --max-tokens 8192 --model " + model() +
+                                " --text " + PLEAT_SOURCE_DIR + "/examples/heldout.txt");
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const json result = json::parse(outcome.out);
-  EXPECT_EQ(result["tokens"], 2 * 511);
-  EXPECT_GT(result["perplexity"], 20);
-  EXPECT_LT(result["perplexity"], 60);
+  EXPECT_EQ(result["tokens"], 16 * 511);
+  EXPECT_NEAR(result["perplexity"].get<double>(), golden()["perplexity"].get<double>(), 1e-4);
 }
 
 }  // namespace

@@ -260,6 +260,11 @@ TEST(Launch, WrongInputIsNotTriedAgainAndRepeatedFailureIsGivenUp) {
   EXPECT_EQ(failing.events("give up")[0]["failures"], 1);
   EXPECT_EQ(failing.events("start").size(), 1u);
 
+  const Scratch alone;
+  Launched unconnected(alone, "-n 2 --restarts 0 --interface nosuch0 -- generate --prompt x --model " + model());
+  EXPECT_NE(unconnected.wait(), 0) << alone.read("err");
+  EXPECT_EQ(unconnected.events("stop")[0]["cause"], "no rank has said why; mpirun may, without its --quiet");
+
   Launched device(full, "-n 1 -- generate --model " + model() + " --input " + input + " --output /dev/full --resume");
   EXPECT_EQ(device.wait(), 2) << full.read("err");
 }

@@ -177,6 +177,11 @@ void DeviceStep::State::folded_ffn(const DeviceLayer& layer) {
   cuda::RowProduct of_activation{{}, (blueprint.gated ? exact.gate_bias : exact.up_bias).data(), gate.data(), h};
   if (chooses_by_activation(layer.spec.selection)) of_activation.w = (blueprint.gated ? exact.gate : exact.up).view();
 
+  if (h == 0) {  // shards without a neuron
+    if (of_fold.w.rows > 0) multiply_fold(layer);
+    mark(EngineStatistics::fold);
+    return add_residuals(layer, selection);
+  }
   const bool fold_is_low = of_fold.w.rows > 0 && of_fold.w.bits <= 8;
   cuda::RowInput x = input(normed, d, of_up.w.rows > 0 ? of_up.w : fold_is_low ? of_fold.w : of_activation.w);
   if (fits(x, of_activation.w)) {

@@ -37,7 +37,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, DeviceWeights weights_, co
       embedding_exchange(communicator.ranks(), communicator.ranks()),
       upload{std::max(kMaxRows, std::min(options.max_rows, prompt_rows(weights)))},
       measures_phases(options.phases),
-      most_pages(int((blueprint.max_positions + kPageTokens - 1) / kPageTokens)),
+      most_pages(int((std::min<int64_t>(blueprint.max_positions, options.kv_tokens) + kPageTokens - 1) / kPageTokens)),
       host_rows(upload.at(RowsUpload::page_tables) + size_t(upload.capacity * most_pages)),
       device_rows(host_rows.size()),
       many_rows(upload.capacity, std::max({d, e, q_width, int(weights.zeros.size())})),
@@ -76,9 +76,14 @@ void DeviceStep::State::make_cache(const EngineOptions& options) {
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t page_bytes = std::max<int64_t>(1, 2 * cache.kv_heads * cache.block_bytes() * blueprint.layers);
-  const int64_t fitting = cuda::device_info().memory_free / 10 * 9 / page_bytes;
-  const int64_t wanted = (options.kv_tokens + kPageTokens - 1) / kPageTokens;
-  kv_pages = communicator.agree_min("cache size", std::min(wanted, fitting));
+  const auto fitting = [&](int64_t wanted) {
+    return std::min(wanted, cuda::device_info().memory_free / 10 * 9 / page_bytes);
+  };
+  const int64_t most = fitting((options.kv_tokens + kPageTokens - 1) / kPageTokens);
+  key_channels.emplace(KeyChannelSizes{blueprint.layers, blueprint.heads, blueprint.kv_heads, blueprint.head_size,
+                                       options.max_sequences, options.max_rows, options.key_channels},
+                       plan, rank, most);
+  kv_pages = communicator.agree_min("cache size", fitting(most));
   PLEAT_REQUIRE(kv_pages > 0, "no memory is left on a device for a single page of the key-value cache");
   cache.pages = kv_pages;
   const int64_t half = (cache.pages * cache.kv_heads * cache.block_bytes() + 15) / 16 * 16;
@@ -88,9 +93,6 @@ void DeviceStep::State::make_cache(const EngineOptions& options) {
     cache.values = cache_memory.data() + (layer * 2 + 1) * half;
     caches.push_back(cache);
   }
-  key_channels.emplace(KeyChannelSizes{blueprint.layers, blueprint.heads, blueprint.kv_heads, blueprint.head_size,
-                                       options.max_sequences, options.max_rows, options.key_channels},
-                       plan, rank, cache.pages);
 }
 
 // For the matrices that a prompt's products take in another form.
@@ -160,7 +162,7 @@ void DeviceStep::State::make_work_space(int slots) {
     squared_norms = room(rows, 1);
   }
   const int heads = int(kv_of_head.size()), head_size = blueprint.head_size;
-  attention_work = DeviceVector(std::max(cuda::attention_work(kMaxRows, heads, head_size, int(blueprint.max_positions)),
+  attention_work = DeviceVector(std::max(cuda::attention_work(kMaxRows, heads, head_size, most_pages * kPageTokens),
                                          cuda::prefill_attention_work(int(rows), heads, head_size)));
   if (e != d) of_embeddings = room(rows, e), head_input = room(kMaxRows, e);
   device_logits = room(kMaxRows, vocab);

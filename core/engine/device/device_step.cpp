@@ -36,6 +36,7 @@ void DeviceStep::State::lay_out_rows(const StepPlan& step_plan, size_t begin, st
   const int count = int(rows.size());
   int positions = 0;
   for (const int32_t row : rows) positions = std::max(positions, step_plan.rows[size_t(row)].position + 1);
+  PLEAT_ASSERT(positions <= most_pages * kPageTokens, positions, " positions in ", most_pages, " pages");
   const bool prompt = step_plan.rows[size_t(rows[0])].folded == 0;
   shape = {prompt ? count : power_of_two_from(count),
            std::min(most_pages, power_of_two_from((positions + kPageTokens - 1) / kPageTokens)), prompt,

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -31,11 +32,15 @@ class Models {
 
   // The model with one recipe for all layers.
   static std::string folded(bool gated, const LayerRecipe& recipe) {
-    const std::string name = concat(gated, to_text(recipe, gated));
+    return folded(gated, std::vector<LayerRecipe>(size_t(layers_of(gated)), recipe));
+  }
+  static std::string folded(bool gated, const std::vector<LayerRecipe>& recipes) {
+    std::string name = concat(gated);
+    for (const LayerRecipe& recipe : recipes) name += to_text(recipe, gated);
     const fs::path out = get().folder_ / ("folded-" + std::to_string(std::hash<std::string>()(name)));
     if (fs::exists(out)) return out;
     nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-    for (int layer = 0; layer < layers_of(gated); ++layer) layers.push_back(to_json(recipe, gated));
+    for (const LayerRecipe& recipe : recipes) layers.push_back(to_json(recipe, gated));
     const fs::path file = get().folder_ / "recipe.json";
     std::ofstream(file) << nlohmann::ordered_json{{"layers", layers}}.dump();
     FoldOptions options;

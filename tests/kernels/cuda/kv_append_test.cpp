@@ -106,6 +106,21 @@ TEST(CudaKvAppend, StoresTheBytesThatTheCpuStores) {
       }
 }
 
+TEST(CudaKvAppend, ATokenWithANumberThatIsNoneHasAScaleThatIsNone) {
+  Step step(4, 2, 80, DType::i8);
+  step.k(step.qkv.data())[1][3] = NAN;
+  DeviceStep device(step, {});
+  device.enqueue(step);
+  const std::vector<std::byte> keys = device.cache.keys.to_host(device.stream);
+  const auto none = std::count_if(keys.begin(), keys.end(), [&, at = size_t(0)](std::byte) mutable {
+    float scale = 0;
+    if (at % sizeof(float) == 0) std::memcpy(&scale, &keys[at], sizeof scale);
+    ++at;
+    return std::isnan(scale);
+  });
+  EXPECT_EQ(none, 1);
+}
+
 // Cosines and sines are off by 2 units in the last place on a device and by 1 on the CPU, and three roundings follow on
 // both sides: of a pair (a, b), by less than 2^-20 (|a| + |b|).
 float rotary_tolerance(const Rotary& rotary, float largest) { return 2 * largest * rotary.magnitude * 0x1p-20f; }

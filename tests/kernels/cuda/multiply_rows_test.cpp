@@ -83,6 +83,23 @@ TEST_P(MultiplyRows, AnActivationIsThatOfTheBiasedSum) {
   EXPECT_TRUE(same_bits(activated.to_host(stream).data(), sums.to_host(stream).data(), size_t(rows * outputs)));
 }
 
+TEST_P(MultiplyRows, AnInputThatIsNoNumberMakesItsRowNone) {
+  const Stream stream;
+  const int width = 130, outputs = 40;
+  const RandomRows w(GetParam(), outputs, width, 5);
+  const DeviceRows device_w(w.rows, stream);
+  QuantisedRows quantised(width);
+  for (const int odd : {0, 63, 100, 129}) {
+    std::vector<float> x = random_floats(size_t(2 * width), 1);
+    x[size_t(odd)] = NAN;
+    const DeviceArray<float> device_x(x, stream), y(size_t(2 * outputs));
+    multiply_rows(stream.get(), quantised.quantise(stream.get(), device_x.data(), 2),
+                  {{device_w.view(), nullptr, y.data(), outputs}});
+    const std::vector<float> got = y.to_host(stream);
+    for (int i = 0; i < 2 * outputs; ++i) ASSERT_EQ(std::isnan(got[size_t(i)]), i < outputs) << odd << ", " << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, MultiplyRows, testing::ValuesIn(kFormats),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 

@@ -97,6 +97,11 @@ __global__ void double_when_due(float* x) {
   wait_for_previous();
   x[threadIdx.x] *= 2;
 }
+__global__ void double_when_one_has_waited(float* x) {
+  if (threadIdx.x == 0) wait_for_previous();
+  __syncthreads();
+  x[threadIdx.x] *= 2;
+}
 
 TEST(Emulator, OverlappingGridsWaitForTheOneBefore) {
   DeviceArray<float> x(1);
@@ -105,7 +110,10 @@ TEST(Emulator, OverlappingGridsWaitForTheOneBefore) {
   launch_overlapping(double_when_due, {1, 1}, x.data());
   launch(double_when_due, {1, 1}, x.data());
   EXPECT_EQ(x[0], 8);
-  EXPECT_DEATH(launch_overlapping(double_it, {1, 1}, x.data()), "a block never waits for the grid before its own");
+  EXPECT_DEATH(launch_overlapping(double_it, {1, 1}, x.data()), "a thread never waits for the grid before its own");
+  DeviceArray<float> two(2);
+  EXPECT_DEATH(launch_overlapping(double_when_one_has_waited, {1, 2}, two.data()),
+               "a thread never waits for the grid before its own.*thread 1");
 }
 
 __global__ void use_dynamic(float* out) {

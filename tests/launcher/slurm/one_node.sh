@@ -66,8 +66,9 @@ submit() { sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --c
 wait_for 30 is_idle
 
 export PLEAT=$pleat MODEL=$model
-# The ranks have no cores of their own here.
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+# As on a cluster, where nobody has asked for more ranks than slots.
+unset OMPI_MCA_rmaps_base_oversubscribe
+export OMPI_MCA_btl_vader_single_copy_mechanism=none
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # A batch job writes what one rank writes.
