@@ -87,7 +87,7 @@ void add_route(CLI::App& app, Command& command) {
                  "A folder for /v1/files and /v1/batches; a router that is started again goes on with its batches");
   add_server_tls_flags(sub, options->server.http_tls);
   add_client_tls_flags(sub, options->server.rpc_tls);
-  sub.add_option("--grace", options->grace, "Seconds that texts under way have when the router shall end")
+  sub.add_option("--grace", options->grace, "Seconds for what is under way when the router shall end")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
   sub.add_option("--piece-timeout", options->piece_timeout,

@@ -38,7 +38,7 @@ struct BatchRunner::Run {
         failed(errors.held()) {}
 
   bool expired() const { return batch.shown["expires_at"] <= std::time(nullptr); }
-  bool stops() const { return batch.status() == "cancelling" || expired(); }
+  bool stops() const { return batch.cancelled() || expired(); }
   void count() { batch.shown["request_counts"].update({{"completed", completed}, {"failed", failed}}); }
 
   Batch& batch;
@@ -163,7 +163,7 @@ kj::Promise<void> BatchRunner::take(Run& run, BatchRecord record) {
     line->record = std::move(record);
     auto asked = ask(run, *line);
     return asked.attach(kj::mv(line));
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // whatever is wrong with one line, the others go on
     return fail(run, record, "invalid_request", error.what());
   }
 }
@@ -204,7 +204,7 @@ kj::Promise<void> BatchRunner::append(Run& run, bool succeeded, std::string line
 }
 
 void BatchRunner::finish(Run& run) {
-  const std::string end = run.batch.status() == "cancelling" ? "cancelled" : run.expired() ? "expired" : "completed";
+  const std::string end = run.batch.cancelled() ? "cancelled" : run.expired() ? "expired" : "completed";
   batches_.turn(run.batch, "finalizing");
   publish(run.batch, run.batch.output, "output_file_id", run.completed);
   publish(run.batch, run.batch.errors, "error_file_id", run.failed);
@@ -227,12 +227,15 @@ void BatchRunner::publish(Batch& batch, const std::string& id, const char* field
 }
 
 bool BatchRunner::give_up(Batch& batch, const std::string& why) {
-  batch.shown["errors"] = {{"object", "list"}, {"data", ordered_json::array({{{"code", "failed"}, {"message", why}}})}};
+  Batch failed = batch;
+  failed.shown["errors"] = {{"object", "list"},
+                            {"data", ordered_json::array({{{"code", "failed"}, {"message", why}}})}};
   try {
-    const ordered_json counts = batch.shown["request_counts"];
-    publish(batch, batch.output, "output_file_id", counts["completed"]);
-    publish(batch, batch.errors, "error_file_id", counts["failed"]);
-    batches_.turn(batch, "failed");
+    const ordered_json counts = failed.shown["request_counts"];
+    publish(failed, failed.output, "output_file_id", counts["completed"]);
+    publish(failed, failed.errors, "error_file_id", counts["failed"]);
+    batches_.turn(failed, "failed");
+    batch = std::move(failed);
     return true;
   } catch (const std::exception&) {
     return false;  // its end cannot be written either: it is tried again

@@ -124,11 +124,13 @@ void Batches::cancel(Batch& batch) {
 }
 
 void Batches::turn(Batch& batch, const std::string& status) {
-  batch.shown["status"] = status;
-  batch.shown[status + "_at"] = std::time(nullptr);
-  ordered_json state = batch.shown;
+  ordered_json shown = batch.shown;
+  shown["status"] = status;
+  shown[status + "_at"] = std::time(nullptr);
+  ordered_json state = shown;
   state["pleat"] = {{"output", batch.output}, {"errors", batch.errors}, {"owner", batch.owner}};
   store_.write(batch.id(), state);
+  batch.shown = std::move(shown);
 }
 
 }  // namespace pleat

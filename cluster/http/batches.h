@@ -17,7 +17,8 @@ struct Batch {
   std::string id() const { return shown["id"]; }
   std::string status() const { return shown["status"]; }
   bool chat() const { return shown["endpoint"] == "/v1/chat/completions"; }
-  bool over() const;  // nothing more will happen to it
+  bool cancelled() const { return shown.contains("cancelling_at"); }  // or will be
+  bool over() const;                                                  // nothing more will happen to it
 };
 
 class Batches {
@@ -36,7 +37,8 @@ class Batches {
   Batch& create(const nlohmann::json& body, const std::string& owner);
   // Error(invalid) where it is over.
   void cancel(Batch& batch);
-  // It has this status from now on. On disk on return, as what else has changed of it.
+  // It has this status from now on. On disk on return, as what else has changed of it; where that cannot be written it
+  // stays as it was.
   void turn(Batch& batch, const std::string& status);
 
  private:

@@ -39,6 +39,8 @@ class Gateway {
 
   // No new texts from now on.
   void drain() { draining_ = true; }
+  // Nothing is under way, texts of batches included.
+  bool idle() const { return answers == 0 && metrics.texts == 0; }
 
   kj::Timer& timer;
   ReplicaSet& replicas;
@@ -47,6 +49,7 @@ class Gateway {
   Metrics metrics;
   kj::Own<kj::HttpHeaderTable> headers;
   kj::HttpHeaderId authorization, origin;
+  int64_t answers = 0;  // under way, from a request's header to what its client has taken last
 
   // A client's texts, counted while it lives.
   class Share {

@@ -145,7 +145,7 @@ void Generation::measure(Choice& choice, size_t tokens) {
   gateway_.metrics.generated_tokens += tokens;
   if (!std::exchange(choice.begun, true)) {
     gateway_.metrics.first_token.add(now - start_);
-    choice.first = now;
+    choice.first = choice.last = now;
     --tokens;
   }
   for (size_t i = 0; i < tokens; ++i) gateway_.metrics.between_tokens.add((now - choice.last) / int64_t(tokens));

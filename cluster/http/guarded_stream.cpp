@@ -21,6 +21,7 @@ kj::Promise<size_t> GuardedStream::tryRead(void* buffer, size_t least, size_t mo
     const size_t size = std::min(most, checked_.size());
     std::memcpy(buffer, checked_.data(), size);
     checked_.erase(0, size);
+    if (room_.get() && checked_.size() <= kAhead) room_->fulfill();
     return size;
   }
   if (framing_.fault().status != 0)
@@ -34,8 +35,11 @@ kj::Promise<size_t> GuardedStream::tryRead(void* buffer, size_t least, size_t mo
 
 kj::Promise<void> GuardedStream::client_left() {
   if (left_) return kj::READY_NOW;
-  if (framing_.fault().status != 0 || checked_.size() > kAhead) return kj::NEVER_DONE;
-  return fill().then([this] { return client_left(); });
+  if (framing_.fault().status != 0) return kj::NEVER_DONE;
+  if (checked_.size() <= kAhead) return fill().then([this] { return client_left(); });
+  auto room = kj::newPromiseAndFulfiller<void>();
+  room_ = kj::mv(room.fulfiller);
+  return room.promise.then([this] { return client_left(); });
 }
 
 kj::Promise<void> GuardedStream::in_time(kj::Promise<void> written) {

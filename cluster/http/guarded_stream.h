@@ -18,7 +18,7 @@ class GuardedStream final : public kj::AsyncIoStream {
 
   const FramingFault& fault() const { return framing_.fault(); }
   bool old() const { return framing_.old(); }
-  // Ready when the client has closed its side. It is watched only until it has sent a lot of further requests.
+  // Ready when the client has closed its side. It is not watched while a lot that it has sent is unread.
   kj::Promise<void> client_left();
 
   // Nothing more is read: after an answer that closes the connection.
@@ -26,7 +26,7 @@ class GuardedStream final : public kj::AsyncIoStream {
 
   // Fails where a body is malformed. A client that waits for leave to send it gets that first.
   kj::Promise<size_t> tryRead(void* buffer, size_t least, size_t most) override;
-  // Fail where the client takes nothing for too long.
+  // Fail where the client does not take it all in time.
   kj::Promise<void> write(const void* buffer, size_t size) override {
     framing_.told();
     return in_time(inner_->write(buffer, size));
@@ -53,6 +53,7 @@ class GuardedStream final : public kj::AsyncIoStream {
   bool left_ = false;    // the client has
   bool ended_ = false;   // nothing comes after what is checked
   bool reading_ = false;
+  kj::Own<kj::PromiseFulfiller<void>> room_;  // to read ahead, where client_left() waits for it
   kj::ForkedPromise<void> filling_ = kj::Promise<void>(kj::READY_NOW).fork();  // the last read, for all who wait for it
 };
 

@@ -1,5 +1,10 @@
 #include "cluster/http/http_connection.h"
 
+#include <algorithm>
+#include <cctype>
+
+#include "kernels/check.h"
+
 namespace pleat {
 namespace {
 
@@ -12,6 +17,13 @@ kj::HttpServerSettings settings(const HttpLimits& limits, kj::HttpServerCallback
   settings.callbacks = callbacks;
   settings.errorHandler = errors;
   return settings;
+}
+
+// Of a list such as "TE, Close" (RFC 9110, 7.6.1).
+bool holds_close(std::string options) {
+  std::erase_if(options, [](char c) { return c == ' ' || c == '\t'; });
+  std::ranges::transform(options, options.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return concat(',', options, ',').find(",close,") != std::string::npos;
 }
 
 }  // namespace
@@ -31,7 +43,7 @@ kj::Promise<void> HttpConnection::run() { return server_.listenHttpCleanDrain(st
 
 kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
                                           kj::AsyncInputStream& body, Response& response) {
-  closes_ = stream_.old() || headers.get(kj::HttpHeaderId::CONNECTION).orDefault("") == "close";
+  closes_ = stream_.old() || holds_close(headers.get(kj::HttpHeaderId::CONNECTION).orDefault("").cStr());
   HttpRequest request{
       method, url.cStr(), {}, client_, headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr()};
   request.path = request.path.substr(0, request.path.find('?'));
@@ -44,12 +56,17 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
     const std::string value = authorization->cStr();
     if (value.starts_with(kBearer)) request.key = value.substr(kBearer.size());
   }
+  ++gateway_.answers;
+  auto counted = kj::defer([this] { --gateway_.answers; });
   auto left = stream_.client_left().then(
       []() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, "the client has left"); });
   // kj-http would wait for a next request even after an answer that says that there will be none.
-  return gateway_.answer(request, body, response).exclusiveJoin(kj::mv(left)).then([this] {
-    if (closes_) stream_.end();
-  });
+  return gateway_.answer(request, body, response)
+      .exclusiveJoin(kj::mv(left))
+      .then([this] {
+        if (closes_) stream_.end();
+      })
+      .attach(kj::mv(counted));
 }
 
 // A browser's request for a page of another site.

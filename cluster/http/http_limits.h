@@ -26,7 +26,7 @@ struct HttpLimits {
   int client_texts = 64;  // of one client at a time: of a key, or of an address where no key is asked for
   kj::Duration body_timeout = 30 * kj::SECONDS;   // until a body has come
   kj::Duration idle_timeout = 60 * kj::SECONDS;   // between requests
-  kj::Duration write_timeout = 30 * kj::SECONDS;  // without the client taking any of an answer
+  kj::Duration write_timeout = 30 * kj::SECONDS;  // for a client to take 64 KiB of an answer
 };
 
 }  // namespace pleat

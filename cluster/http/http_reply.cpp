@@ -1,6 +1,20 @@
 #include "cluster/http/http_reply.h"
 
+#include <algorithm>
+
 namespace pleat {
+namespace {
+
+constexpr size_t kPiece = 64 * 1024;  // bytes, each with the write timeout of its own
+
+kj::Promise<void> write_in_pieces(kj::AsyncOutputStream& out, kj::ArrayPtr<const char> rest) {
+  const size_t size = std::min(kPiece, rest.size());
+  auto written = out.write(rest.begin(), size);
+  if (size == rest.size()) return written;
+  return written.then([&out, rest, size] { return write_in_pieces(out, rest.slice(size, rest.size())); });
+}
+
+}  // namespace
 
 const char* status_text(int status) {
   switch (status) {
@@ -45,7 +59,7 @@ kj::Promise<void> reply(kj::HttpService::Response& response, const kj::HttpHeade
   if (retry_after_ms > 0) headers.add("Retry-After", kj::str((retry_after_ms + 999) / 1000));
   auto held = kj::heap<std::string>(std::move(body));
   auto stream = response.send(uint(status), status_text(status), headers, held->size());
-  auto written = stream->write(held->data(), held->size());
+  auto written = write_in_pieces(*stream, {held->data(), held->size()});
   return written.attach(kj::mv(stream)).attach(kj::mv(held));
 }
 

@@ -102,6 +102,7 @@ OpenAiRequest read_openai_request(const std::string& text, bool chat, const Open
 }
 
 OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimits& limits) {
+  PLEAT_REQUIRE(body.is_object(), "'body' must be an object");
   OpenAiRequest request;
   request.chat = chat;
   request.stream = flag(body, "stream");

@@ -116,16 +116,16 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
     auto read = stop.read(buffer.begin(), sizeof(uint64_t));
     return read.attach(kj::mv(buffer));
   }
-  kj::Promise<void> without_texts() {
-    if (gateway.metrics.texts == 0) return timer.afterDelay(kDrainTurn);  // the last bytes of answers
-    return timer.afterDelay(kDrainTurn).then([this] { return without_texts(); });
+  kj::Promise<void> until_idle() {
+    if (gateway.idle()) return timer.afterDelay(kDrainTurn);  // the last bytes of answers
+    return timer.afterDelay(kDrainTurn).then([this] { return until_idle(); });
   }
   // Ready when it shall end and has nothing left, or is told again.
   kj::Promise<void> drained(kj::AsyncInputStream& stop) {
     return asked(stop).then([this, &stop] {
       gateway.drain();
       const kj::Duration grace = int64_t(options.grace.count()) * kj::MILLISECONDS;
-      return without_texts().exclusiveJoin(timer.afterDelay(grace)).exclusiveJoin(asked(stop));
+      return until_idle().exclusiveJoin(timer.afterDelay(grace)).exclusiveJoin(asked(stop));
     });
   }
 

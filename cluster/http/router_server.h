@@ -20,7 +20,7 @@ struct RouterServerOptions {
   TlsFiles http_tls, rpc_tls;         // towards clients, towards replicas
   RouterOptions router;
   HttpLimits limits;
-  std::chrono::milliseconds grace{0};  // for texts that run when it shall end
+  std::chrono::milliseconds grace{0};  // for what is under way when it shall end
   bool quiet = false;                  // no lines on stderr when replicas come and go
 };
 
@@ -35,7 +35,8 @@ class RouterServer {
   // With the port that was found.
   const std::string& address() const;
 
-  // Serves. stop_fd: an eventfd; once it is written to, texts that run may finish, and the second time it ends at once.
+  // Serves. stop_fd: an eventfd; once it is written to, what is under way may finish, and the second time it ends at
+  // once.
   void serve(int stop_fd);
 
  private:

@@ -79,7 +79,7 @@ bool changes_nothing(const std::string& name, const json& value) {
   return false;
 }
 
-// The fields whose meaning differs in chats.
+// The fields whose meaning differs in chats. In the order of their names, so "logprobs" before "top_logprobs".
 bool set_chat_field(const std::string& name, const json& value, SamplingOptions& to) {
   if (name == "max_completion_tokens") {
     to.max_tokens = integer(name, value);
@@ -87,7 +87,9 @@ bool set_chat_field(const std::string& name, const json& value, SamplingOptions&
     PLEAT_REQUIRE(value.is_boolean(), "'", name, "' must be true or false in a chat");
     to.logprobs = value.get<bool>() ? std::max(0, to.logprobs) : -1;
   } else if (name == "top_logprobs") {
-    to.logprobs = integer(name, value);
+    const int count = integer(name, value);
+    PLEAT_REQUIRE(count == 0 || to.logprobs >= 0, "'", name, "' is for chats with 'logprobs': true");
+    if (to.logprobs >= 0) to.logprobs = count;
   } else {
     return false;
   }

@@ -7,15 +7,20 @@ namespace pleat {
 void Breaker::succeeded() { *this = Breaker(); }
 
 void Breaker::failed(kj::TimePoint now) {
+  if (now < reopens_) return;
   trial_ = false;
-  if (++failures_ < kFailures) return;
-  reopens_ = now + std::min(kFirstPause * (1 << pauses_), kLongestPause);
-  pauses_ = std::min(pauses_ + 1, 10);
+  if (++failures_ >= kFailures) open(now);
 }
 
 void Breaker::lost(kj::TimePoint now) {
-  failures_ = kFailures - 1;
-  failed(now);
+  trial_ = false;
+  failures_ = kFailures;
+  open(now);
+}
+
+void Breaker::open(kj::TimePoint now) {
+  reopens_ = now + std::min(kFirstPause * (1 << pauses_), kLongestPause);
+  pauses_ = std::min(pauses_ + 1, 10);
 }
 
 }  // namespace pleat

@@ -16,7 +16,8 @@ class Breaker {
   // One goes there. After a pause it is a trial, and the only one until its end is known.
   void begin() { trial_ = failures_ >= kFailures; }
   void succeeded();
-  // Once more. A trial that fails, or the third failure in a row, opens it.
+  // Once more. A trial that fails, or the third failure in a row, opens it. While it is open, failures of what was
+  // under way change nothing.
   void failed(kj::TimePoint now);
   // It cannot be reached at all: opens it at once.
   void lost(kj::TimePoint now);
@@ -28,6 +29,8 @@ class Breaker {
   kj::TimePoint reopens() const { return reopens_; }
 
  private:
+  void open(kj::TimePoint now);
+
   int failures_ = 0, pauses_ = 0;  // in a row
   bool trial_ = false;
   kj::TimePoint reopens_ = kj::origin<kj::TimePoint>();

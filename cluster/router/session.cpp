@@ -50,6 +50,10 @@ class Session::Attempt {
   KJ_DISALLOW_COPY(Attempt);
 
   rpc::Sink::Client sink() { return kj::heap<Sink>(self_); }
+  // Where the client is lost no replica can end well.
+  void failed() {
+    if (!session_.client_lost_) stay.failed();
+  }
 
   Replica::Stay stay;
   bool begun = false;  // a piece has come
@@ -139,12 +143,13 @@ kj::Promise<std::optional<Routed>> Session::try_at(std::shared_ptr<Replica> repl
   auto answered = call.send().then(
       [this, &at](capnp::Response<rpc::Engine::GenerateResults>&& answer) { return judge(at, answer.getResult()); },
       [this, &at](kj::Exception&& exception) -> Outcome {
-        if (exception.getType() != kj::Exception::Type::DISCONNECTED) at.stay.failed();
+        if (exception.getType() != kj::Exception::Type::DISCONNECTED) at.failed();
         trouble_ = exception.getDescription().cStr();
         return std::nullopt;
       });
   auto hung = hangs(at).then([this, &at]() -> Outcome {
-    at.stay.failed();
+    at.failed();
+    stood_still_.insert(at.stay.replica().number());
     trouble_ = "a replica stopped in the middle of the text";
     return std::nullopt;
   });
@@ -164,7 +169,7 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
     if (end.getCompletionTokens() == written_.size())
       return Routed{end.getFinishReason(), end.getPromptTokens(), end.getCompletionTokens(), {}};
     trouble_ = concat("a replica counts ", end.getCompletionTokens(), " tokens, but sent ", written_.size());
-    attempt.stay.failed();
+    attempt.failed();
     return std::nullopt;
   }
   const Refusal refusal(result.getError());
@@ -177,7 +182,7 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
       return std::nullopt;
     case rpc::Error::Code::INTERNAL:
     case rpc::Error::Code::SINK_FAILED:  // the sink is this session, and it found a piece wrong
-      attempt.stay.failed();
+      attempt.failed();
       return std::nullopt;
     case rpc::Error::Code::SLOW_READER:
       if (!untaken_.empty() && timer_.now() - untaken_.front() >= kSlow) return refused(refusal);
@@ -187,10 +192,12 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
   }
 }
 
-// No replica is left to try. A text that has begun waits for one.
+// No replica is left to try. A text that has begun waits for one; where another is only full, not for one where it
+// stood still.
 kj::Promise<Routed> Session::nobody() {
-  if (!written_.empty() && timer_.now() - progress_ < options_.patience) {
-    tried_.clear();
+  if (!alone_since_) alone_since_ = timer_.now();
+  if (!written_.empty() && timer_.now() - *alone_since_ < options_.patience) {
+    tried_ = retry_after_ms_ > 0 ? stood_still_ : std::set<int>();
     return timer_.afterDelay(kAgain).then([this] { return go_on(); });
   }
   const std::string why = trouble_.empty() ? "" : concat("; the last one said: ", trouble_);
@@ -216,6 +223,8 @@ kj::Promise<void> Session::receive(Attempt& attempt, rpc::Piece::Reader piece) {
   attempt.begun = true;
   attempt.stay.succeeded();
   tried_ = {attempt.stay.replica().number()};
+  stood_still_.clear();
+  alone_since_.reset();
   retry_after_ms_ = 0;
   progress_ = timer_.now();
   return hand_on(piece);

@@ -59,9 +59,12 @@ class Session {
 
   std::vector<int32_t> written_;  // tokens that have come
   std::string identity_;          // of who wrote them
-  std::set<int> tried_;           // replicas, since the last piece
-  uint32_t retry_after_ms_ = 0;   // by those; 0: none was overloaded
-  std::string trouble_;           // of the last one
+  // Since the last piece: replicas that were tried, those of them where the text stood still, and since when none was
+  // left to try.
+  std::set<int> tried_, stood_still_;
+  std::optional<kj::TimePoint> alone_since_;
+  uint32_t retry_after_ms_ = 0;  // by tried ones; 0: none was overloaded
+  std::string trouble_;          // of the last one
   int moves_ = 0;
   std::deque<kj::TimePoint> untaken_;  // when the pieces came that the client has not taken
   bool client_lost_ = false;

@@ -27,6 +27,7 @@ struct FakeReplica {
   std::string identity = "one";
   bool draining = false, silent = false;      // silent: it answers nothing
   bool stuck = false;                         // stats stand still although it has requests
+  size_t piece_tokens = 1;                    // of each piece of a text
   size_t ends_after = SIZE_MAX;               // tokens of a text, where it may have more
   size_t stops_after = SIZE_MAX;              // then it is quiet
   size_t dies_after = SIZE_MAX;               // then its connections are cut
@@ -106,20 +107,25 @@ class FakeEngine final : public rpc::Engine::Server {
     if (at == sampling.getMaxTokens() || at == replica_.ends_after) return end(context, at);
     if (at >= replica_.stops_after || replica_.silent) return kj::NEVER_DONE;
     if (at >= replica_.dies_after) return cut_(), kj::NEVER_DONE;
+    const size_t next = std::min<size_t>(at + replica_.piece_tokens, sampling.getMaxTokens());
     return timer_.afterDelay(replica_.pace)
-        .then([this, context, at, sampling]() mutable {
+        .then([this, context, at, next, sampling]() mutable {
           auto push = context.getParams().getSink().pushRequest();
           auto piece = push.initPiece();
-          const int32_t token = ruled_token(sampling.getSeed(), at);
-          piece.initTokens(1).set(0, token);
-          piece.setText((' ' + std::to_string(token)).c_str());
+          auto tokens = piece.initTokens(uint32_t(next - at));
+          std::string text;
+          for (uint32_t i = 0; i < tokens.size(); ++i) {
+            tokens.set(i, ruled_token(sampling.getSeed(), at + i));
+            text += ' ' + std::to_string(tokens[i]);
+          }
+          piece.setText(text.c_str());
           ++replica_.unread;
           return push.send();
         })
-        .then([this, context, at]() mutable {
+        .then([this, context, at, next]() mutable {
           --replica_.unread;
-          ++replica_.generated;
-          return write(context, at + 1);
+          replica_.generated += next - at;
+          return write(context, next);
         });
   }
   kj::Promise<void> end(GenerateContext context, size_t tokens) {

@@ -283,6 +283,20 @@ TEST_F(Files, ABatchGoesOnAfterEachRestartWithoutLosingOrRepeatingARecord) {
   EXPECT_TRUE(end["error_file_id"].is_null());
 }
 
+TEST_F(Files, ALineWhoseBodyIsNoObjectIsAnErrorAndTheOthersAreTexts) {
+  std::string input = line("good", 4, 3);
+  const std::vector<std::string> bodies = {"5", "null", "\"x\"", "[]"};
+  for (const std::string& body : bodies)
+    input += R"({"custom_id": )" + json(body).dump() + R"(, "method": "POST", "url": "/v1/completions", "body": )" +
+             body + "}\n";
+  const json end = finished(batch(keep(input))["id"]);
+  EXPECT_EQ(end["status"], "completed") << end;
+  EXPECT_EQ(records(end["output_file_id"]).size(), 1u);
+  const auto errors = records(end["error_file_id"]);
+  for (const std::string& body : bodies)
+    EXPECT_EQ(errors.at(body)["error"]["message"], "'body' must be an object") << body;
+}
+
 // Its input goes while no router runs.
 TEST_F(Files, ABatchThatCannotGoOnKeepsTheRecordsThatItHas) {
   std::string input;
@@ -330,6 +344,40 @@ TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
   EXPECT_THROW(JobOutput(path, true), Error);
   setrlimit(RLIMIT_NOFILE, &limit);
   EXPECT_EQ(JobOutput(path, true).held(), 1);
+}
+
+TEST_F(Files, WhatCannotBeWrittenOfABatchHasNotHappened) {
+  world["a"].refuses = Refusal(rpc::Error::Code::QUEUE_FULL, "full", 100);
+  const std::string id = batch(keep(line("one", 1, 2)))["id"], path = "/v1/batches/" + id;
+  world.pass(1 * kj::SECONDS);
+  const fs::path in_the_way = folder_ / (id + ".json.part");
+  fs::create_directory(in_the_way);
+  EXPECT_EQ(door->post(path + "/cancel", json::object()).status, 500);
+  EXPECT_EQ(door->get(path).parsed()["status"], "in_progress");
+  EXPECT_FALSE(door->get(path).parsed().contains("cancelling_at"));
+  fs::remove(in_the_way);
+  EXPECT_EQ(door->post(path + "/cancel", json::object()).parsed()["status"], "cancelling");
+  EXPECT_EQ(finished(id)["status"], "cancelled");
+}
+
+// The router ends when it has written that the batch is at its end, but not what this is.
+TEST_F(Files, ACancelledBatchEndsSoAfterARestartToo) {
+  world["a"].refuses = Refusal(rpc::Error::Code::QUEUE_FULL, "full", 100);
+  const std::string id = batch(keep(line("one", 1, 2)))["id"];
+  world.pass(1 * kj::SECONDS);
+  door->post("/v1/batches/" + id + "/cancel", json::object());
+  EXPECT_EQ(finished(id)["status"], "cancelled");
+  door.reset();
+  const fs::path path = folder_ / (id + ".json");
+  json state = json::parse(std::ifstream(path));
+  state["status"] = "finalizing";
+  state.erase("cancelled_at");
+  std::ofstream(path) << state;
+  world["a"].refuses.reset();
+  open();
+  const json end = finished(id);
+  EXPECT_EQ(end["status"], "cancelled");
+  EXPECT_EQ(end["request_counts"]["completed"], 0);
 }
 
 TEST_F(Files, ABatchWaitsForServersAndCanBeCancelled) {

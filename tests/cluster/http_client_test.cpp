@@ -9,12 +9,16 @@ namespace pleat::test {
 namespace {
 
 TEST(Http, AClientThatLeavesEndsItsTexts) {
-  for (const bool stream : {true, false}) {
+  for (const auto& [stream, bytes] : {std::pair(true, 0), {false, 0}, {true, 1'000'000}, {false, 1'000'000}}) {
     FakeWorld world;
     world["a"];
     Door door(world);
     {
-      const json body = {{"prompt", "x"}, {"max_tokens", 4000}, {"stream", stream}, {"n", 3}};
+      const json body = {{"prompt", "x"},
+                         {"max_tokens", 4000},
+                         {"stream", stream},
+                         {"n", 3},
+                         {"user", std::string(size_t(bytes), 'x')}};
       auto answer = door.start(kj::HttpMethod::POST, "/v1/completions", body.dump()).eagerlyEvaluate(nullptr);
       world.pass(500 * kj::MILLISECONDS);
       EXPECT_EQ(world["a"].running, 3u);
@@ -155,13 +159,53 @@ TEST(Http, AClientThatReadsNothingLosesItsConnectionAndItsTexts) {
   EXPECT_EQ(world["a"].running, 0u);
 }
 
+TEST(Http, AClientThatReadsALargeAnswerSlowlyButSteadilyGetsAllOfIt) {
+  FakeWorld world;
+  world["a"].piece_tokens = 4096;
+  Door door(world);
+  const std::string body = R"({"prompt": "x", "max_tokens": 4096, "n": 16})";
+  const std::string request = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
+                              std::to_string(body.size()) + "\r\n\r\n" + body;
+  auto stream = door.connect();
+  world.wait(stream->write(request.data(), request.size()));
+  const kj::TimePoint before = world.timer.now();
+  std::string answer;
+  char bytes[4096];
+  for (size_t size = sizeof bytes; size > 0; answer.append(bytes, size)) {
+    world.pass(1 * kj::SECONDS);
+    size = world.wait(stream->tryRead(bytes, 1, sizeof bytes));
+  }
+  EXPECT_GT(world.timer.now() - before, HttpLimits().write_timeout);
+  EXPECT_EQ(json::parse(answer.substr(answer.find("\r\n\r\n")))["choices"].size(), 16u);
+}
+
+TEST(Http, AnAnswerIsUnderWayUntilItsClientHasAllOfIt) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  EXPECT_TRUE(door.gateway.idle());
+  auto stream = door.connect();
+  const auto send = [&](const std::string& bytes) {
+    world.wait(stream->write(bytes.data(), bytes.size()));
+    world.pass(10 * kj::MILLISECONDS);
+  };
+  send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{");
+  EXPECT_FALSE(door.gateway.idle()) << "half of its body is there";
+  send("}");
+  EXPECT_FALSE(door.gateway.idle()) << "nobody has read the answer";
+  EXPECT_TRUE(std::string(world.wait(stream->readAllText()).cStr()).starts_with("HTTP/1.1 400 "));
+  EXPECT_TRUE(door.gateway.idle());
+}
+
 TEST(Http, AClientMayHaveTheConnectionClosedAfterTheAnswer) {
   FakeWorld world;
   world["a"];
   Door door(world);
   const kj::TimePoint before = world.timer.now();
   for (const char* request :
-       {"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n"})
+       {"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: x\r\nConnection: TE, close\r\nTE: trailers\r\n\r\n"})
     EXPECT_NE(raw(world, door, request).find("Connection: close"), std::string::npos);
   EXPECT_LE(world.timer.now() - before, 1 * kj::SECONDS);
 }

@@ -237,10 +237,39 @@ TEST(Http, WrongRequestsAreSentences) {
   const auto chat = door.post("/v1/chat/completions",
                               {{"messages", {{{"role", "user"}, {"content", "x"}, {"tool_calls", json::array()}}}}});
   EXPECT_EQ(chat.error(), "'tool_calls' of a message is not supported");
+  const auto top =
+      door.post("/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"top_logprobs", 2}});
+  EXPECT_EQ(top.error(), "'top_logprobs' is for chats with 'logprobs': true");
   EXPECT_EQ(door.ask(kj::HttpMethod::POST, "/v1/completions", std::string(100'000, '[')).status, 400);
   EXPECT_EQ(door.get("/v1/completions").status, 405);
   EXPECT_EQ(door.get("/nowhere").status, 404);
   EXPECT_EQ(world["a"].requests, 0);
+}
+
+TEST(Http, TopLogprobsOfAChatCountWhereLogprobsIsTrue) {
+  const auto logprobs = [](json body) {
+    body["messages"] = {{{"role", "user"}, {"content", "x"}}};
+    return read_openai_request(body, true, {}).sampling.logprobs;
+  };
+  EXPECT_EQ(logprobs({{"logprobs", true}}), 0);
+  EXPECT_EQ(logprobs({{"logprobs", true}, {"top_logprobs", 2}}), 2);
+  EXPECT_EQ(logprobs({{"logprobs", false}, {"top_logprobs", 0}}), -1);
+  EXPECT_EQ(logprobs({{"top_logprobs", 0}}), -1);
+  EXPECT_THROW(logprobs({{"logprobs", false}, {"top_logprobs", 2}}), Error);
+  EXPECT_THROW(logprobs({{"top_logprobs", 2}}), Error);
+}
+
+// The first piece, and later ones, are as long as the other end likes.
+TEST(Http, TokensOfOnePieceAreNoTimeOrItsTimeApart) {
+  FakeWorld world;
+  world["a"].piece_tokens = 3;
+  Door door(world);
+  world.pass(10 * kj::SECONDS);
+  ASSERT_EQ(door.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 6}}).status, 200);
+  const std::string metrics = door.get("/metrics").body;
+  for (const char* line : {"vllm:inter_token_latency_seconds_count{model_name=\"fake\"} 5\n",
+                           "vllm:inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.025\"} 5\n"})
+    EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
 }
 
 TEST(Http, TokensAreCountedAsTheyComeAndTextsWhenTheyHaveEnded) {

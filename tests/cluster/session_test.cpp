@@ -235,6 +235,26 @@ TEST(Session, ATextThatHasBegunGoesBackToAReplicaThatWasFull) {
   EXPECT_EQ(world["b"].written, std::vector<size_t>{3});
 }
 
+// Its time to wait for room begins when it looks for some, and it does not go back to where it stood still.
+TEST(Session, ATextWhoseReplicaStoodStillWaitsForRoomAtAnother) {
+  FakeWorld world;
+  world["a"].stops_after = 4;
+  world["b"].takes = 0;
+  Routing routing(world);
+  kj::Promise<void> room = nullptr;
+  int pieces = 0;
+  const auto text = routing.write(2, 10, [&](rpc::Piece::Reader) -> kj::Promise<void> {
+    if (++pieces == 4)
+      room = world.timer.afterDelay(routing.options.piece_timeout + 10 * kj::SECONDS)
+                 .then([&] { world["b"].takes = 1; })
+                 .eagerlyEvaluate(nullptr);
+    return kj::READY_NOW;
+  });
+  expect_whole(text, 2, 10);
+  EXPECT_EQ(world["a"].requests, 1);
+  EXPECT_EQ(world["b"].written, std::vector<size_t>{4});
+}
+
 // The replica that does not answer does not keep the deadline either.
 TEST(Session, ADeadlineEndsATextWhateverItsReplicaDoes) {
   for (const size_t tokens : {0, 4}) {
@@ -277,6 +297,18 @@ TEST(Session, AClientThatLeavesEndsItsTextThere) {
   EXPECT_EQ(world["a"].running, 0u);
   EXPECT_LT(world["a"].generated, 10u);
   EXPECT_EQ(routing.replicas.all()[0]->load(), 0);
+}
+
+TEST(Session, AClientThatIsLostIsNoFailureOfItsReplica) {
+  FakeWorld world;
+  world["a"];
+  Routing routing(world, {"a"});
+  for (int i = 0; i < 2 * Breaker::kFailures; ++i)
+    EXPECT_ANY_THROW(routing.write(8, 1000, [&](rpc::Piece::Reader) -> kj::Promise<void> {
+      return KJ_EXCEPTION(DISCONNECTED, "the client takes nothing");
+    }));
+  EXPECT_EQ(routing.replicas.all()[0]->failures(), 0u);
+  EXPECT_TRUE(routing.replicas.any_usable());
 }
 
 TEST(Replicas, AnotherModelIsRefusedWithASentence) {
@@ -420,6 +452,13 @@ TEST(Breaker, PausesGrowAndEndWithASuccess) {
   EXPECT_TRUE(breaker.allows(at(700)));
   for (int i = 0; i < 20; ++i) breaker.lost(at(1000));
   EXPECT_EQ(breaker.reopens(), at(1000) + Breaker::kLongestPause);
+}
+
+TEST(Breaker, FailuresOfWhatWasUnderWayDoNotLengthenThePause) {
+  const kj::TimePoint start = kj::origin<kj::TimePoint>();
+  Breaker breaker;
+  for (int i = 0; i < 64; ++i) breaker.failed(start);
+  EXPECT_EQ(breaker.reopens(), start + Breaker::kFirstPause);
 }
 
 }  // namespace

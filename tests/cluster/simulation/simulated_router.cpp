@@ -60,7 +60,7 @@ void SimulatedRouter::drain(kj::TimePoint at_most) {
 }
 
 bool SimulatedRouter::drained() const {
-  return process_ && drains_ && (timer_.now() >= ends_ || process_->gateway.metrics.texts == 0);
+  return process_ && drains_ && (timer_.now() >= ends_ || process_->gateway.idle());
 }
 
 void SimulatedRouter::list(const std::set<std::string>& addresses) {
