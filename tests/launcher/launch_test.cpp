@@ -27,7 +27,7 @@ std::string line_of(const LaunchOptions& options, const Surroundings& around, bo
   return line;
 }
 
-Surroundings eight_cores() { return {"/bin/pleat", 8, false, {}}; }
+Surroundings eight_cores() { return {"/bin/pleat", 8, 8, false, {}}; }
 
 TEST(MpirunCommand, GivesEachRankOfThisHostItsShareOfTheCores) {
   LaunchOptions options;
@@ -52,6 +52,17 @@ TEST(MpirunCommand, TakesASlurmAllocationUnlessHostsAreNamed) {
   EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --hostfile " + options.hosts +
                                           " --bind-to none -x PLEAT_SHARE_CORES /bin/pleat check ");
   EXPECT_EQ(mpirun_command(options, around, false).environment.at("PLEAT_SHARE_CORES"), "1");
+}
+
+TEST(MpirunCommand, BindsASlurmTaskToWholeCoresWhereItsCpusAreHardwareThreads) {
+  Surroundings around = eight_cores();
+  around.hardware_threads = 16;
+  around.environment = {{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "2"}, {"SLURM_CPUS_PER_TASK", "8"}};
+  LaunchOptions options;
+  options.command = {"check"};
+  EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --map-by slot:PE=4 --bind-to core /bin/pleat check ");
+  around.environment["SLURM_CPUS_PER_TASK"] = "1";
+  EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --bind-to none /bin/pleat check ");
 }
 
 TEST(MpirunCommand, SetsInterfaceAndRootEnvironment) {
