@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
+#include "launcher/bootstrap.h"
 #include "launcher/mpirun_command.h"
 #include "parallel/cores.h"
 #include "tests/launcher/program.h"
@@ -125,6 +126,15 @@ TEST(MpirunCommand, RefusesWhatCannotBeRun) {
     options.command = {alone};
     EXPECT_THROW(mpirun_command(options, eight_cores(), false), Error) << alone;
   }
+}
+
+TEST(FairThreads, AreAShareOfTheJobsCoresWhetherRanksAreBoundOrNot) {
+  EXPECT_EQ(fair_threads(8, 8, 4), 2) << "all have the same cores, of a host or of a container";
+  EXPECT_EQ(fair_threads(8, 2, 4), 2) << "each has its own";
+  EXPECT_EQ(fair_threads(8, 1, 4), 1);
+  EXPECT_EQ(fair_threads(64, 32, 4), 16) << "two to a socket";
+  EXPECT_EQ(fair_threads(2, 2, 5), 1) << "more ranks than cores";
+  EXPECT_EQ(fair_threads(8, 0, 1), 1) << "its own are not known";
 }
 
 // A launch in the background, its events in a file.
