@@ -44,15 +44,10 @@ PartTable second_generation_parts(const Checkpoint& checkpoint, const Config& co
   return parts;
 }
 
-// Published files leave out what Gemma3TextConfig of Hugging Face takes for granted.
-nlohmann::json with_gemma3_defaults(const Config& config) {
-  nlohmann::json filled = config.json();
-  const std::pair<const char*, int64_t> defaults[] = {{"num_attention_heads", 8}, {"num_key_value_heads", 4},
-                                                      {"head_dim", 256},          {"max_position_embeddings", 131072},
-                                                      {"vocab_size", 262208},     {"sliding_window", 4096}};
-  for (const auto& [name, value] : defaults)
-    if (!config.has(name)) filled[name] = value;
-  return filled;
+// What Hugging Face's configurations take for granted where a file leaves it out; null says that there is none.
+nlohmann::json with_defaults(nlohmann::json defaults, const Config& config) {
+  defaults.update(config.json());
+  return defaults;
 }
 
 }  // namespace
@@ -67,7 +62,10 @@ Blueprint gemma_blueprint(const Checkpoint& checkpoint, const Config& config) {
   return blueprint;
 }
 
-Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& config) {
+Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& given) {
+  const nlohmann::json filled =
+      with_defaults({{"attn_logit_softcapping", 50}, {"final_logit_softcapping", 30}, {"sliding_window", 4096}}, given);
+  const Config config(filled);
   Blueprint blueprint = gemma(config);
   read_second_generation(config, blueprint);
   read_windows(config, blueprint, [](int layer) { return layer % 2 == 0; });
@@ -76,7 +74,13 @@ Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& config) {
 }
 
 Blueprint gemma3_blueprint(const Checkpoint& checkpoint, const Config& whole) {
-  const nlohmann::json filled = with_gemma3_defaults(whole.has("text_config") ? whole.object("text_config") : whole);
+  const nlohmann::json filled = with_defaults({{"num_attention_heads", 8},
+                                               {"num_key_value_heads", 4},
+                                               {"head_dim", 256},
+                                               {"max_position_embeddings", 131072},
+                                               {"vocab_size", 262208},
+                                               {"sliding_window", 4096}},
+                                              whole.has("text_config") ? whole.object("text_config") : whole);
   const Config config(filled);
   Blueprint blueprint = gemma(config);
   read_second_generation(config, blueprint);
