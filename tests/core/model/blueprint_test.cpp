@@ -184,6 +184,18 @@ TEST(Blueprint, Gemma2TakesItsCapsAndWindowForGrantedUnlessAFileSaysThatThereAre
   EXPECT_EQ(blueprint.attention[0].window, 0);
 }
 
+TEST(Blueprint, OfGemmaTheLastOfEachPeriodHasNoWindow) {
+  const auto windows = [](const char* name, json patch) {
+    patch["layer_types"] = nullptr;
+    std::vector<int64_t> all;
+    for (const LayerAttention& layer : Changed(name, patch).blueprint().attention) all.push_back(layer.window);
+    return all;
+  };
+  EXPECT_EQ(windows("gemma2", json::object()), (std::vector<int64_t>{10, 0, 10}));
+  EXPECT_EQ(windows("gemma3", json::object()), (std::vector<int64_t>{12, 12, 12, 12}));
+  EXPECT_EQ(windows("gemma3", {{"sliding_window_pattern", 3}}), (std::vector<int64_t>{12, 12, 0, 12}));
+}
+
 TEST(Blueprint, Gemma3HasNoWindowWhereItsFileSaysSo) {
   json config = json::parse(std::ifstream(fixture("families/gemma3/config.json")));
   config["sliding_window"] = nullptr;
