@@ -46,6 +46,10 @@ void Delivery::take(Report report) {
     refused_ = true;
     return end(Refusal(*report.error));
   }
+  if (report.completion && report.completion->error) {
+    refused_ = true;
+    return end(Refusal(rpc::Error::Code::NOT_FINITE, report.completion->error->what()));
+  }
   if (has_sink()) waiting_.add(std::move(report.growth));
   if (report.completion) completion_ = std::move(report.completion);
   if (int64_t(waiting_.tokens.size()) > limits_.buffered_tokens)

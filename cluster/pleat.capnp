@@ -211,6 +211,8 @@ struct Error {
     # failed: the client's sink threw.
     unimplemented @8;
     # unimplemented: this server is older than what it is asked for.
+    notFinite @9;
+    # failed: the model's logits for this text are not finite numbers, on whichever server.
   }
 }
 

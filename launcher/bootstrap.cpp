@@ -68,13 +68,19 @@ void take_share_of_cores() {
   run_on(share_of_cores(whole_cores(cores_of_process(0)), place.local_rank, place.local_ranks));
 }
 
-// Ranks may each be bound to cores of their own, or share all the launcher may use.
+int job_cores() {
+  const int launcher = launcher_pid();
+  const size_t cores = launcher > 0 ? cores_of_process(launcher).count() : 0;
+  return cores > 0 ? int(cores) : int(sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+int fair_threads(int job_cores, int own_cores, int ranks) {
+  return std::clamp(job_cores / ranks, 1, std::max(1, own_cores));
+}
+
 int default_threads() {
-  const int mine = int(cores_of_process(0).count());
-  const int ranks = launched_rank().local_ranks;
-  if (ranks == 1) return std::max(1, mine);
-  const int host = int(sysconf(_SC_NPROCESSORS_ONLN));
-  return std::clamp(host / ranks, 1, std::max(1, mine));
+  const int mine = int(cores_of_process(0).count()), ranks = launched_rank().local_ranks;
+  return fair_threads(ranks == 1 ? mine : job_cores(), mine, ranks);
 }
 
 }  // namespace pleat

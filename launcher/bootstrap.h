@@ -27,7 +27,14 @@ constexpr const char* kShareCores = "PLEAT_SHARE_CORES";
 // With it, this process runs on its share of its host's cores from now on. Before any thread exists.
 void take_share_of_cores();
 
-// Cores this process may use, shared fairly with the other ranks of this host; at least 1. Valid at any time.
+// Hardware threads of this host that the job may use: those of its launcher, whatever it bound this rank to.
+int job_cores();
+
+// Each rank's share of the job's cores, as far as its own reach, whether it is bound to these or all ranks have the
+// same; at least 1.
+int fair_threads(int job_cores, int own_cores, int ranks);
+
+// That of this rank among those of this host. Valid at any time.
 int default_threads();
 
 }  // namespace pleat

@@ -58,6 +58,7 @@ void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Mode
       });
   while (!interrupt.signal() && scheduler.step()) {
   }
+  if (completion && completion->error) throw *completion->error;
   if (stream) std::cout << std::endl;
   if (!completion) return;
   summary.requests = 1;

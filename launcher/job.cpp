@@ -45,6 +45,10 @@ bool Job::advance() {
   fill();
   const bool stepped = scheduler_.step();
   for (const auto& [record, completion] : completed_) {
+    if (completion.error) {
+      write_error(record, "not_finite", completion.error->what());
+      continue;
+    }
     output_.append(completion_line(record, completion, model_, text_.tokenizer));
     ++counts_.completed;
   }

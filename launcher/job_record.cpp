@@ -23,13 +23,18 @@ std::vector<ShownToken> shown(const Completion& completion, const Tokenizer& tok
 JobRecord parse_record(const std::string& text, int64_t line, const SamplingOptions& defaults, const ModelText& model) {
   JobRecord record{read_batch_record(text, line), {}};
   if (!record.error_code.empty()) return record;
+  const auto refuse = [&](const char* why) {
+    record.error_code = "invalid_request";
+    record.error_message = why;
+  };
   try {
     Request request = request_from_body(record.body, defaults, model);
     request.id = record.custom_id;
     record.request = std::move(request);
   } catch (const Error& error) {
-    record.error_code = "invalid_request";
-    record.error_message = error.what();
+    refuse(error.what());
+  } catch (const nlohmann::json::exception& error) {  // whatever a line holds, the others go on
+    refuse(error.what());
   }
   record.body = nullptr;  // a text is written without it
   return record;

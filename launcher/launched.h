@@ -13,4 +13,8 @@ struct LaunchedRank {
 // From mpirun (Open MPI, MPICH and its relatives) or srun.
 LaunchedRank launched_rank();
 
+// The process of this host that started this rank, whatever wrappers lie between: the next one above it that was not
+// told the rank. 0: not known.
+int launcher_pid();
+
 }  // namespace pleat

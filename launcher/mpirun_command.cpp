@@ -63,7 +63,9 @@ std::string batch_output(const std::vector<std::string>& command) {
 Surroundings surroundings() {
   Surroundings all;
   all.program = std::filesystem::read_symlink("/proc/self/exe").string();
-  all.cores = std::max(1, int(whole_cores(cores_of_process(0)).size()));
+  const CoreSet usable = cores_of_process(0);
+  all.cores = std::max(1, int(whole_cores(usable).size()));
+  all.hardware_threads = std::max(1, int(usable.count()));
   all.root = geteuid() == 0;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
@@ -83,9 +85,9 @@ MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& a
 
   out.words = {"mpirun", "--quiet", "-np", std::to_string(out.ranks)};
   const auto add = [&](std::initializer_list<std::string> words) { out.words.insert(out.words.end(), words); };
-  const int a_rank = slurm                   ? number(around.environment, "SLURM_CPUS_PER_TASK")
-                     : options.hosts.empty() ? around.cores / out.ranks
-                                             : 0;
+  // mpirun counts cores; Slurm's CPUs are hardware threads where it knows of them.
+  const int a_task = number(around.environment, "SLURM_CPUS_PER_TASK") * around.cores / around.hardware_threads;
+  const int a_rank = slurm ? a_task : options.hosts.empty() ? around.cores / out.ranks : 0;
   if (!options.hosts.empty()) {
     add({"--hostfile", options.hosts});
     out.environment[kShareCores] = "1";

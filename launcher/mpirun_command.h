@@ -18,7 +18,8 @@ struct LaunchOptions {
 // What the command depends on beside the options.
 struct Surroundings {
   std::string program;                             // pleat's own path
-  int cores = 1;                                   // of this host that this process may use, not their hardware threads
+  int cores = 1;                                   // of this host that this process may use
+  int hardware_threads = 1;                        // of these cores
   bool root = false;                               // Open MPI refuses root unless told twice
   std::map<std::string, std::string> environment;  // of this process
 };
@@ -37,7 +38,7 @@ std::string batch_output(const std::vector<std::string>& command);
 // Error(invalid) where the options say nothing that can be run. `resume`: a batch job continues its output.
 //
 // Cores: on this host alone mpirun binds each rank to its share of them, in a Slurm allocation to its task's. On the
-// hosts of a file each rank takes its share of its host's itself (take_share_of_cores()). With more ranks than cores
+// hosts of a file each rank takes its share of its host's itself (take_share_of_cores()). With less than a core a rank
 // nothing is bound.
 MpirunCommand mpirun_command(const LaunchOptions& options, const Surroundings& surroundings, bool resume);
 

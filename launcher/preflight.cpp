@@ -12,6 +12,7 @@
 
 #include "kernels/check.h"
 #include "kernels/context.h"
+#include "launcher/bootstrap.h"
 #include "launcher/rank_process.h"
 #include "parallel/cores.h"
 #include "parallel/host_memory.h"
@@ -37,7 +38,7 @@ Card my_card() {
   gethostname(card.host, sizeof card.host - 1);
   card.pid = getpid();
   card.cores = int(cores_of_process(0).count());
-  card.host_cores = int(sysconf(_SC_NPROCESSORS_ONLN));
+  card.host_cores = job_cores();
   card.threads = rank_process().threads;
   card.isa = int(detect_isa());
   const HostMemory memory = host_memory();

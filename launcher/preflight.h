@@ -15,7 +15,7 @@ struct RankReport {
   std::string host;
   int pid = 0;
   int cores = 0;       // this process may use
-  int host_cores = 0;  // the host has
+  int host_cores = 0;  // of the host, that the job may use
   int threads = 0;
   std::string isa;
   int64_t memory_total = 0, memory_free = 0;  // bytes of the host

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <set>
 
 #include "core/checkpoint/gguf_model.h"
 #include "kernels/check.h"
@@ -44,6 +45,14 @@ class Keys {
     const json* value = find(key);
     return value && value->is_string() ? value->get<std::string>() : fallback;
   }
+  // What follows `prefix` in the keys that begin with it.
+  std::vector<std::string> under(const std::string& prefix) const {
+    std::vector<std::string> names;
+    const std::string whole = architecture_ + "." + prefix;
+    for (const auto& [key, _] : gguf_.metadata.items())
+      if (key.starts_with(whole)) names.push_back(key.substr(whole.size()));
+    return names;
+  }
   const GgufTensor* tensor(const std::string& name) const {
     for (const GgufTensor& tensor : gguf_.tensors)
       if (tensor.name == name) return &tensor;
@@ -79,17 +88,56 @@ json llama3_scaling(const Keys& keys, const GgufTensor& factors, int64_t head_si
           {"original_max_position_embeddings", int64_t(original)}};
 }
 
+// What Hugging Face's configuration cannot say is refused.
+void check_scaling(const Keys& keys, bool yarn) {
+  static const std::set<std::string> known = {"type",
+                                              "factor",
+                                              "original_context_length",
+                                              "finetuned",
+                                              "attn_factor",
+                                              "yarn_attn_factor",
+                                              "yarn_beta_fast",
+                                              "yarn_beta_slow",
+                                              "yarn_ext_factor",
+                                              "yarn_log_multiplier"};
+  for (const std::string& name : keys.under("rope.scaling."))
+    PLEAT_REQUIRE(known.contains(name), keys.file().path(), ": unknown key '", keys.architecture(), ".rope.scaling.",
+                  name, "'");
+  const auto require = [&](const std::string& name, double only) {
+    const double value = keys.number_or(name, only);
+    PLEAT_REQUIRE(value == only, keys.file().path(), ": '", keys.architecture(), ".", name, "' is ", value,
+                  ", expected ", only);
+  };
+  require("rope.scaling.yarn_ext_factor", yarn ? 1 : 0);
+  require("rope.scaling.yarn_log_multiplier", 0);
+  if (!yarn) require("rope.scaling.attn_factor", 1);
+}
+
+void add_yarn(json& rope, const Keys& keys, double factor) {
+  for (const auto& [key, name] :
+       {std::pair{"rope.scaling.yarn_beta_fast", "beta_fast"}, std::pair{"rope.scaling.yarn_beta_slow", "beta_slow"},
+        std::pair{"rope.scaling.yarn_attn_factor", "attention_factor"}})
+    if (keys.find(key)) rope[name] = keys.number_or(key, 0);
+  // llama.cpp multiplies by it what Hugging Face would have without.
+  if (keys.find("rope.scaling.attn_factor")) {
+    const double without = rope.value("attention_factor", 0.1 * std::log(std::max(1.0, factor)) + 1);
+    rope["attention_factor"] = without * keys.number_or("rope.scaling.attn_factor", 1);
+  }
+}
+
 json rope_parameters(const Keys& keys, int64_t head_size, double default_theta) {
   const double theta = keys.number_or("rope.freq_base", default_theta);
   json rope = {{"rope_type", "default"}};
   const double factor = keys.number_or("rope.scaling.factor", keys.number_or("rope.scale_linear", 1));
   const std::string type = keys.text_or("rope.scaling.type", factor > 0 && factor != 1 ? "linear" : "none");
+  PLEAT_REQUIRE(type == "none" || type == "linear" || type == "yarn", keys.file().path(),
+                ": unknown rope.scaling.type '", type, "', known: none, linear, yarn");
+  check_scaling(keys, type == "yarn");
   if (type != "none") {
-    PLEAT_REQUIRE(type == "linear" || type == "yarn", keys.file().path(), ": unknown rope.scaling.type '", type,
-                  "', known: none, linear, yarn");
     rope = {{"rope_type", type}, {"factor", factor}};
     if (keys.find("rope.scaling.original_context_length"))
       rope["original_max_position_embeddings"] = keys.integer("rope.scaling.original_context_length");
+    if (type == "yarn") add_yarn(rope, keys, factor);
   } else if (const GgufTensor* factors = keys.tensor("rope_freqs.weight")) {
     rope = llama3_scaling(keys, *factors, head_size, theta);
   }
@@ -97,6 +145,22 @@ json rope_parameters(const Keys& keys, int64_t head_size, double default_theta) 
   const int64_t dims = keys.integer_or("rope.dimension_count", head_size);
   if (dims != head_size) rope["partial_rotary_factor"] = double(dims) / double(head_size);
   return rope;
+}
+
+// A flag a layer, or n, where Gemma's last of each n layers has no window.
+void add_window_pattern(json& config, const Keys& keys, bool gemma) {
+  const std::string key = "attention.sliding_window_pattern";
+  const json* pattern = keys.find(key);
+  if (!pattern) return;
+  if (!pattern->is_array()) {
+    PLEAT_REQUIRE(gemma, keys.file().path(), ": '", keys.architecture(), ".", key, "' is not supported");
+    config["sliding_window_pattern"] = keys.integer(key);
+    return;
+  }
+  for (const json& slides : *pattern) {
+    PLEAT_REQUIRE(slides.is_boolean(), keys.file().path(), ": '", keys.architecture(), ".", key, "' holds no flags");
+    config["layer_types"].push_back(slides.get<bool>() ? "sliding_attention" : "full_attention");
+  }
 }
 
 void add_gpt2(json& config, const Keys& keys) {
@@ -180,6 +244,7 @@ nlohmann::json gguf_config(const GgufFile& gguf, const File& file) {
   PLEAT_REQUIRE(kv_heads > 0 && heads % kv_heads == 0, file.path(), ": attention.head_count_kv ", kv_heads,
                 " does not divide head_count ", heads);
   const bool falcon = keys.architecture() == "falcon", gemma3 = keys.architecture() == "gemma3";
+  const bool gemma = gemma3 || keys.architecture() == "gemma2";
   PLEAT_REQUIRE(head_size > 0, file.path(), ": attention.key_length is ", head_size);
   config.update({{"hidden_size", hidden},
                  {"num_hidden_layers", keys.integer("block_count")},
@@ -194,13 +259,14 @@ nlohmann::json gguf_config(const GgufFile& gguf, const File& file) {
                  {"layer_norm_eps", epsilon},
                  {"norm_epsilon", epsilon}});
   if (keys.find("attention.sliding_window")) config["sliding_window"] = keys.integer("attention.sliding_window");
+  add_window_pattern(config, keys, gemma);
   if (keys.architecture() == "llama") {
     config["attention_bias"] = keys.tensor("blk.0.attn_q.bias") != nullptr;
     config["mlp_bias"] = keys.tensor("blk.0.ffn_up.bias") != nullptr;
     if (keys.find("attention.sliding_window")) config["model_type"] = "mistral";
   }
   if (falcon) add_falcon(config, keys);
-  if (keys.architecture() == "gemma2" || gemma3) add_gemma(config, keys, head_size);
+  if (gemma) add_gemma(config, keys, head_size);
   return config;
 }
 

@@ -20,7 +20,7 @@ void insert(std::unique_ptr<Sequence> sequence, Sequences& others) {
 }
 
 int32_t required(int32_t best) {
-  if (best < 0) refuse_logits();
+  if (best < 0) throw LogitsNotFinite();
   return best;
 }
 
@@ -226,10 +226,15 @@ void Batcher::accept(MatrixView<const float> logits, std::span<const int32_t> be
   for (int64_t i = 0; i < wanted; ++i) {
     Sequence& sequence = *wanting_[size_t(i)];
     with_context(concat("request '", sequence.id, "'"), [&] {
-      if (mode_ == LogitsMode::argmax) return advance(sequence, required(best[size_t(i)]));
-      const bool settled = asks_for_candidates(mode_) && settled_by_candidates(sequence);
-      advance(sequence, settled ? next_token(sequence, candidates[size_t(i)])
-                                : next_token(sequence, std::span<const float>(logits[i], size_t(logits.cols))));
+      try {
+        if (mode_ == LogitsMode::argmax) return advance(sequence, required(best[size_t(i)]));
+        const bool settled = asks_for_candidates(mode_) && settled_by_candidates(sequence);
+        advance(sequence, settled ? next_token(sequence, candidates[size_t(i)])
+                                  : next_token(sequence, std::span<const float>(logits[i], size_t(logits.cols))));
+      } catch (const LogitsNotFinite& error) {  // the others go on
+        end(sequence, "error");
+        sequence.completion.error = error;
+      }
     });
   }
   wanting_.clear();

@@ -41,19 +41,24 @@ PrefixCache::Held PrefixCache::hold(std::span<const int32_t> prompt) {
   return held;
 }
 
-void PrefixCache::keep(std::span<const int32_t> prompt, const std::vector<int32_t>& pages, Held& held,
+void PrefixCache::keep(std::span<const int32_t> prompt, std::vector<int32_t>& pages, Held& held,
                        std::vector<int32_t>& own) {
   Node* node = held.path.empty() ? root_.get() : held.path.back();
   const int64_t whole = int64_t(prompt.size()) / kPageTokens;
   for (int64_t page = int64_t(held.path.size()); page < whole; ++page) {
     std::unique_ptr<Node>& next = node->next[page_tokens(prompt, page)];
+    int32_t& entry = pages[size_t(page)];
+    std::erase(own, entry);
     if (!next) {
       next = std::make_unique<Node>();
       next->parent = node;
       next->tokens = page_tokens(prompt, page);
-      next->page = pages[size_t(page)];
+      next->page = entry;
       ++unused_;  // until its first use, which follows
-      std::erase(own, next->page);
+    } else {
+      std::vector<int32_t> twin = {entry};
+      pool_.release(twin);
+      entry = next->page;
     }
     node = next.get();
     use(*node);

@@ -35,9 +35,10 @@ class PrefixCache {
 
   // The longest known beginning of the tokens, in whole pages and without the last token, which has to be computed.
   Held hold(std::span<const int32_t> prompt);
-  // `pages` hold the prompt, all of it computed. The tree takes over, out of `own`, those whole pages of it that it
-  // does not know yet; where another sequence was first, this one keeps its own. Until release() none of them goes.
-  void keep(std::span<const int32_t> prompt, const std::vector<int32_t>& pages, Held& held, std::vector<int32_t>& own);
+  // Between steps: `pages` hold the prompt, all of it computed. Its whole pages leave `own`: the tree takes over those
+  // that it does not know yet; where another sequence was first, that one's page, which holds the same bits, stands in
+  // `pages` from now on, and the twin goes back to the pool. Until release() none of the tree's goes.
+  void keep(std::span<const int32_t> prompt, std::vector<int32_t>& pages, Held& held, std::vector<int32_t>& own);
   // The sequence uses them no longer.
   void release(Held& held);
   // Gives unused pages back to the pool until it has `count`, or no unused ones are left.

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/check.h"
+
 namespace pleat {
 
 // OpenAI's fields where they exist. Greedy where temperature is 0.
@@ -49,9 +51,10 @@ struct Completion {
   std::string id;
   std::vector<int32_t> tokens;
   std::string text;
-  std::string finish_reason;  // "stop" or "length"
+  std::string finish_reason;  // "stop" or "length", or "error"
   std::vector<TokenLogprob> logprobs;
   int64_t prompt_tokens = 0;
+  std::optional<Error> error;  // why no more of the text could be written
 };
 
 // Checks ranges. Error(invalid) in one sentence.

@@ -7,9 +7,6 @@
 #include "kernels/check.h"
 
 namespace pleat {
-
-void refuse_logits() { throw Error(ErrorKind::failed, "the model's logits are not finite numbers"); }
-
 namespace {
 
 // Index of the largest logit, the lowest on ties.
@@ -20,7 +17,7 @@ size_t argmax(std::span<const float> logits) {
     is_number &= !std::isnan(logits[i]);
     if (logits[i] > logits[best]) best = i;
   }
-  if (!is_number || !std::isfinite(logits[best])) refuse_logits();
+  if (!is_number || !std::isfinite(logits[best])) throw LogitsNotFinite();
   return best;
 }
 
@@ -40,7 +37,7 @@ int32_t Sampler::sample(const SamplingOptions& sampling, std::span<const int32_t
 }
 
 int32_t Sampler::sample(const SamplingOptions& sampling, std::span<const int32_t> sequence, const RowCandidates& row) {
-  if (row.nans > 0 || !std::isfinite(row.best[0].value)) refuse_logits();
+  if (row.nans > 0 || !std::isfinite(row.best[0].value)) throw LogitsNotFinite();
   candidates_.clear();
   for (const TokenCandidate& candidate : row.best)
     if (candidate.token >= 0) candidates_.push_back({candidate.token, candidate.value, 0.0});

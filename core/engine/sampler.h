@@ -23,8 +23,11 @@ inline bool needs_only_candidates(const SamplingOptions& sampling) {
   return few && sampling.repetition_penalty == 1 && sampling.logprobs <= kCandidates;
 }
 
-// Error(failed): logits hold NaN, or no finite value.
-[[noreturn]] void refuse_logits();
+// Logits hold NaN, or no finite value: one text's trouble.
+class LogitsNotFinite : public Error {
+ public:
+  LogitsNotFinite() : Error(ErrorKind::failed, "the model's logits are not finite numbers") {}
+};
 
 // Work space for one vocabulary; not for several threads at once.
 class Sampler {
@@ -35,7 +38,7 @@ class Sampler {
   // left. Equal logits: the lower id goes first, so greedy takes the lowest id and top-k keeps exactly k.
   //   logits    [vocab]
   //   sequence  prompt and generated tokens so far; its length is the new token's position
-  // Error(failed) where the logits hold NaN or no finite value.
+  // May throw LogitsNotFinite.
   int32_t sample(const SamplingOptions& sampling, std::span<const int32_t> sequence, std::span<const float> logits);
 
   // The same token, where needs_only_candidates(sampling).

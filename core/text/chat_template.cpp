@@ -13,7 +13,7 @@ std::optional<std::string> template_of(const nlohmann::json& config) {
   const nlohmann::json& chosen = config["chat_template"];
   if (chosen.is_string()) return chosen.get<std::string>();
   for (const nlohmann::json& one : chosen.is_array() ? chosen : nlohmann::json::array())
-    if (one.is_object() && one.value("name", "") == "default" && one.contains("template") &&
+    if (one.is_object() && one.contains("name") && one["name"] == "default" && one.contains("template") &&
         one["template"].is_string())
       return one["template"].get<std::string>();
   PLEAT_REQUIRE(chosen.is_null(), "tokenizer_config.json: chat_template has no template named 'default'");

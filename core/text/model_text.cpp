@@ -38,9 +38,9 @@ std::string message_text(const nlohmann::json& content) {
   PLEAT_REQUIRE(content.is_array(), "a message's 'content' must be a text or a list of parts");
   std::string text;
   for (const nlohmann::json& part : content) {
-    PLEAT_REQUIRE(
-        part.is_object() && part.value("type", "") == "text" && part.contains("text") && part["text"].is_string(),
-        "a part of a message's 'content' is not of type \"text\"");
+    PLEAT_REQUIRE(part.is_object() && part.contains("type") && part["type"] == "text" && part.contains("text") &&
+                      part["text"].is_string(),
+                  "a part of a message's 'content' is not of type \"text\"");
     text += part["text"].get<std::string>();
   }
   return text;

@@ -124,6 +124,16 @@ TEST(Http, WhereAllAreBusyItIs429) {
   EXPECT_EQ(answer.retry_after, "3");
 }
 
+TEST(Http, ATextThatNoModelCanWriteIs500) {
+  FakeWorld world;
+  world["a"].refuses = Refusal(rpc::Error::Code::NOT_FINITE, "no numbers");
+  Door door(world);
+  const auto answer = door.post("/v1/completions", {{"prompt", "x"}});
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(answer.parsed()["error"]["code"], "notFinite");
+  EXPECT_EQ(answer.parsed()["error"]["message"], "no numbers");
+}
+
 // How many fit at a time the servers alone know: they count a text prompt's tokens.
 TEST(Http, TextsOfARequestTakeTheRoomOfThoseThatHaveEnded) {
   FakeWorld world;

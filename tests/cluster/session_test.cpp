@@ -186,14 +186,16 @@ TEST(Session, WhereAllAreBusyTheFirstThatIsFreeSaysWhenToTryAgain) {
   EXPECT_EQ(text.refusal->retry_after_ms(), 300u);
 }
 
-TEST(Session, AWrongRequestIsRefusedOnce) {
-  FakeWorld world;
-  for (const char* address : {"a", "b"}) world[address].refuses = Refusal(Code::BAD_REQUEST, "top_p is 2");
-  Routing routing(world);
-  const auto text = routing.write(1, 5);
-  ASSERT_TRUE(text.refusal);
-  EXPECT_STREQ(text.refusal->what(), "top_p is 2");
-  EXPECT_EQ(world["a"].requests + world["b"].requests, 1);
+TEST(Session, WhatEveryReplicaWouldRefuseIsRefusedOnce) {
+  for (const Code code : {Code::BAD_REQUEST, Code::NOT_FINITE}) {
+    FakeWorld world;
+    for (const char* address : {"a", "b"}) world[address].refuses = Refusal(code, "top_p is 2");
+    Routing routing(world);
+    const auto text = routing.write(1, 5);
+    ASSERT_TRUE(text.refusal);
+    EXPECT_STREQ(text.refusal->what(), "top_p is 2");
+    EXPECT_EQ(world["a"].requests + world["b"].requests, 1);
+  }
 }
 
 TEST(Session, ATextThatHasBegunWaitsForAReplicaToComeBack) {

@@ -113,6 +113,40 @@ TEST(BatchJob, ABadLineGivesAnErrorRecordAndTheRestGoesOn) {
   EXPECT_EQ(scratch.read("out.jsonl"), before);
 }
 
+TEST(BatchJob, AConversationOfWrongTypesGivesAnErrorRecordAndTheRestGoesOn) {
+  const Scratch scratch;
+  const std::string chats = scratch.path("chats");
+  std::filesystem::create_directory(chats);
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"})
+    std::filesystem::create_symlink(model() + "/" + file, chats + "/" + file);
+  json config = json::parse(std::ifstream(model() + "/tokenizer_config.json"));
+  config["chat_template"] =
+      json::array({json{{"name", 5}},
+                   json{{"name", "default"}, {"template", "{{ messages[0]['role'] + messages[0]['content'] }}"}}});
+  scratch.write("chats/tokenizer_config.json", config.dump());
+  const std::vector<std::string> bad = {R"([{"role": "user", "content": [{"type": 5, "text": "x"}]}])",
+                                        R"([{"role": "user", "content": [{"type": "text", "text": 5}]}])",
+                                        R"([{"role": "user", "content": [5]}])",
+                                        R"([{"role": "user", "content": 5}])",
+                                        R"([{"role": "user", "content": null}])",
+                                        R"([{"role": "user"}])",
+                                        R"([{"role": 5, "content": "x"}])",
+                                        R"([5])",
+                                        R"({"role": "user"})"};
+  std::string lines;
+  for (size_t i = 0; i < bad.size(); ++i)
+    lines += R"({"custom_id": ")" + std::to_string(i) + R"(", "messages": )" + bad[i] + "}\n";
+  scratch.write("in.jsonl", lines + R"({"custom_id": "good", "messages": [{"role": "user", "content": "x"}]})");
+  const Outcome outcome = pleat("generate --max-tokens 2 --model " + chats + " --input " + scratch.path("in.jsonl") +
+                                " --output " + scratch.path("out.jsonl"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  auto records = by_id(scratch.records("out.jsonl"));
+  EXPECT_EQ(records.size(), bad.size() + 1);
+  EXPECT_TRUE(records["good"]["error"].is_null());
+  for (size_t i = 0; i < bad.size(); ++i)
+    EXPECT_EQ(records[std::to_string(i)]["error"]["code"], "invalid_request") << bad[i];
+}
+
 TEST(BatchJob, TextsDependNeitherOnRanksNorOnTheBatch) {
   const Scratch scratch;
   scratch.write("in.jsonl", many_prompts(24));

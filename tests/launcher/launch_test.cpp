@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernels/check.h"
+#include "launcher/bootstrap.h"
 #include "launcher/mpirun_command.h"
 #include "parallel/cores.h"
 #include "tests/launcher/program.h"
@@ -27,7 +28,7 @@ std::string line_of(const LaunchOptions& options, const Surroundings& around, bo
   return line;
 }
 
-Surroundings eight_cores() { return {"/bin/pleat", 8, false, {}}; }
+Surroundings eight_cores() { return {"/bin/pleat", 8, 8, false, {}}; }
 
 TEST(MpirunCommand, GivesEachRankOfThisHostItsShareOfTheCores) {
   LaunchOptions options;
@@ -52,6 +53,17 @@ TEST(MpirunCommand, TakesASlurmAllocationUnlessHostsAreNamed) {
   EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --hostfile " + options.hosts +
                                           " --bind-to none -x PLEAT_SHARE_CORES /bin/pleat check ");
   EXPECT_EQ(mpirun_command(options, around, false).environment.at("PLEAT_SHARE_CORES"), "1");
+}
+
+TEST(MpirunCommand, BindsASlurmTaskToWholeCoresWhereItsCpusAreHardwareThreads) {
+  Surroundings around = eight_cores();
+  around.hardware_threads = 16;
+  around.environment = {{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "2"}, {"SLURM_CPUS_PER_TASK", "8"}};
+  LaunchOptions options;
+  options.command = {"check"};
+  EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --map-by slot:PE=4 --bind-to core /bin/pleat check ");
+  around.environment["SLURM_CPUS_PER_TASK"] = "1";
+  EXPECT_EQ(line_of(options, around), "mpirun --quiet -np 2 --bind-to none /bin/pleat check ");
 }
 
 TEST(MpirunCommand, SetsInterfaceAndRootEnvironment) {
@@ -114,6 +126,15 @@ TEST(MpirunCommand, RefusesWhatCannotBeRun) {
     options.command = {alone};
     EXPECT_THROW(mpirun_command(options, eight_cores(), false), Error) << alone;
   }
+}
+
+TEST(FairThreads, AreAShareOfTheJobsCoresWhetherRanksAreBoundOrNot) {
+  EXPECT_EQ(fair_threads(8, 8, 4), 2) << "all have the same cores, of a host or of a container";
+  EXPECT_EQ(fair_threads(8, 2, 4), 2) << "each has its own";
+  EXPECT_EQ(fair_threads(8, 1, 4), 1);
+  EXPECT_EQ(fair_threads(64, 32, 4), 16) << "two to a socket";
+  EXPECT_EQ(fair_threads(2, 2, 5), 1) << "more ranks than cores";
+  EXPECT_EQ(fair_threads(8, 0, 1), 1) << "its own are not known";
 }
 
 // A launch in the background, its events in a file.

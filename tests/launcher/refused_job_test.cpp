@@ -51,8 +51,13 @@ TEST_F(RefusedJob, LogitsThatAreNoNumbersWriteNoText) {
     if (name.ends_with("ln_f.weight") && !values.empty()) values[3] = std::numeric_limits<float>::quiet_NaN();
     return name;
   });
-  expect_refused("generate --quiet --temperature 0 --prompt x --model " + with_tokenizer(model), 1,
-                 {"the model's logits are not finite numbers"});
+  const std::string sentence = "the model's logits are not finite numbers";
+  const std::string generate = "generate --quiet --temperature 0 --model " + with_tokenizer(model);
+  expect_refused(generate + " --prompt x", 1, {sentence});
+  scratch_.write("in.jsonl", R"({"custom_id": "a", "prompt": "x"})");
+  const Outcome batch = pleat(generate + " --input " + scratch_.path("in.jsonl") + " --output " + scratch_.path("out"));
+  EXPECT_EQ(batch.code, 0) << batch.err;
+  EXPECT_EQ(scratch_.records("out").at(0)["error"]["message"], sentence);
 }
 
 TEST_F(RefusedJob, PromptsThatChooseTheNeuronsAreNotFoldedToo) {

@@ -26,14 +26,16 @@ LlamaBiases biases(const Config& config) {
   return {attention, attention, false};
 }
 
-// Norms before and after both sub-layers, the score's own scale and soft caps: Gemma 2 and 3.
-void read_second_generation(const Config& config, Blueprint& blueprint) {
+// The score's own scale, soft caps, and windows but in the last of each `period` layers: Gemma 2 and 3.
+void read_second_generation(const Config& config, Blueprint& blueprint, int64_t period) {
   blueprint.activation = activation_from_name(config.text_or("hidden_activation", "gelu_pytorch_tanh"));
   const double scalar = config.number_or("query_pre_attn_scalar", 256);
   PLEAT_REQUIRE(scalar > 0, "config.json: query_pre_attn_scalar is not positive");
   blueprint.attention_scale = float(1 / std::sqrt(scalar));
   blueprint.attention_soft_cap = float(config.number_or("attn_logit_softcapping", 0));
   blueprint.logit_soft_cap = float(config.number_or("final_logit_softcapping", 0));
+  period = config.integer_or("sliding_window_pattern", period, 1, kMostLayers);
+  read_windows(config, blueprint, [period](int layer) { return (layer + 1) % period != 0; });
 }
 
 PartTable second_generation_parts(const Checkpoint& checkpoint, const Config& config, const Blueprint& blueprint) {
@@ -44,15 +46,10 @@ PartTable second_generation_parts(const Checkpoint& checkpoint, const Config& co
   return parts;
 }
 
-// Published files leave out what Gemma3TextConfig of Hugging Face takes for granted.
-nlohmann::json with_gemma3_defaults(const Config& config) {
-  nlohmann::json filled = config.json();
-  const std::pair<const char*, int64_t> defaults[] = {{"num_attention_heads", 8}, {"num_key_value_heads", 4},
-                                                      {"head_dim", 256},          {"max_position_embeddings", 131072},
-                                                      {"vocab_size", 262208},     {"sliding_window", 4096}};
-  for (const auto& [name, value] : defaults)
-    if (!config.has(name)) filled[name] = value;
-  return filled;
+// What Hugging Face's configurations take for granted where a file leaves it out; null says that there is none.
+nlohmann::json with_defaults(nlohmann::json defaults, const Config& config) {
+  defaults.update(config.json());
+  return defaults;
 }
 
 }  // namespace
@@ -67,21 +64,27 @@ Blueprint gemma_blueprint(const Checkpoint& checkpoint, const Config& config) {
   return blueprint;
 }
 
-Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& config) {
+Blueprint gemma2_blueprint(const Checkpoint& checkpoint, const Config& given) {
+  const nlohmann::json filled =
+      with_defaults({{"attn_logit_softcapping", 50}, {"final_logit_softcapping", 30}, {"sliding_window", 4096}}, given);
+  const Config config(filled);
   Blueprint blueprint = gemma(config);
-  read_second_generation(config, blueprint);
-  read_windows(config, blueprint, [](int layer) { return layer % 2 == 0; });
+  read_second_generation(config, blueprint, 2);
   blueprint.source = second_generation_parts(checkpoint, config, blueprint);
   return blueprint;
 }
 
 Blueprint gemma3_blueprint(const Checkpoint& checkpoint, const Config& whole) {
-  const nlohmann::json filled = with_gemma3_defaults(whole.has("text_config") ? whole.object("text_config") : whole);
+  const nlohmann::json filled = with_defaults({{"num_attention_heads", 8},
+                                               {"num_key_value_heads", 4},
+                                               {"head_dim", 256},
+                                               {"max_position_embeddings", 131072},
+                                               {"vocab_size", 262208},
+                                               {"sliding_window", 4096}},
+                                              whole.has("text_config") ? whole.object("text_config") : whole);
   const Config config(filled);
   Blueprint blueprint = gemma(config);
-  read_second_generation(config, blueprint);
-  const int64_t pattern = config.integer_or("sliding_window_pattern", 6, 1, kMostLayers);
-  read_windows(config, blueprint, [pattern](int layer) { return (layer + 1) % pattern != 0; });
+  read_second_generation(config, blueprint, 6);
   // Full attention first, then sliding: older files have rope_theta with rope_scaling, and rope_local_base_freq.
   const RotaryDefaults local{config.number_or("rope_local_base_freq", 10000), 1};
   const bool nested = config.has("rope_parameters") && config.object("rope_parameters").has("full_attention");

@@ -1,6 +1,7 @@
 // GGUF files: the quantised formats against the gguf package (fixtures/make_gguf.py), and damaged files.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <random>
@@ -92,6 +93,35 @@ TEST(Gguf, AFactorAloneScalesPositionsLinearly) {
   EXPECT_EQ(scaling({{"llama.rope.scale_linear", 1.0}}), scaling(json::object()));
 }
 
+TEST(Gguf, YarnsNumbersAreHuggingFaces) {
+  const auto yarn = [](json patch) {
+    patch.update({{"llama.rope.scaling.type", "yarn"},
+                  {"llama.rope.scaling.factor", 4.0},
+                  {"llama.rope.scaling.original_context_length", 16},
+                  {"llama.rope.scaling.finetuned", true}});
+    return config_of(patch)["rope_parameters"];
+  };
+  const json plain = yarn(json::object());
+  EXPECT_EQ(plain["original_max_position_embeddings"], 16);
+  EXPECT_FALSE(plain.contains("attention_factor"));
+  const json all = yarn({{"llama.rope.scaling.yarn_beta_fast", 24.0},
+                         {"llama.rope.scaling.yarn_beta_slow", 2.0},
+                         {"llama.rope.scaling.yarn_attn_factor", 1.5},
+                         {"llama.rope.scaling.yarn_ext_factor", 1.0}});
+  EXPECT_EQ(all["beta_fast"], 24.0);
+  EXPECT_EQ(all["beta_slow"], 2.0);
+  EXPECT_EQ(all["attention_factor"], 1.5);
+  // As llama.cpp does, on top of what the factor gives.
+  EXPECT_DOUBLE_EQ(yarn({{"llama.rope.scaling.attn_factor", 0.5}})["attention_factor"],
+                   0.5 * (0.1 * std::log(4.0) + 1));
+}
+
+TEST(Gguf, AListOfLayersWithAWindowIsHuggingFacesLayerTypes) {
+  const std::string key = "llama.attention.sliding_window_pattern";
+  EXPECT_EQ(config_of({{key, {true, false}}})["layer_types"], json({"sliding_attention", "full_attention"}));
+  EXPECT_FALSE(config_of(json::object()).contains("layer_types"));
+}
+
 TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   const GgufBytes::Tensor embedding{"token_embd.weight", {2, 512}, 0, std::string(4096, '\0')};
   const auto refusal = [&](const json& patch, std::vector<GgufBytes::Tensor> tensors, auto use) -> std::string {
@@ -113,6 +143,11 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal({{"general.architecture", "mamba"}}, {embedding}, open), "'mamba'");
   has(refusal({{"llama.block_count", nullptr}}, {embedding}, open), "'llama.block_count'");
   has(refusal({{"llama.rope.scaling.type", "longrope"}}, {embedding}, open), "longrope");
+  has(refusal({{"llama.rope.scaling.alpha", 2.0}}, {embedding}, open), "'llama.rope.scaling.alpha'");
+  has(refusal({{"llama.rope.scaling.attn_factor", 2.0}}, {embedding}, open), "'llama.rope.scaling.attn_factor'");
+  has(refusal({{"llama.rope.scaling.yarn_ext_factor", 0.5}, {"llama.rope.scaling.type", "yarn"}}, {embedding}, open),
+      "'llama.rope.scaling.yarn_ext_factor' is 0.5");
+  has(refusal({{"llama.attention.sliding_window_pattern", 2}}, {embedding}, open), "sliding_window_pattern");
   has(refusal(json::object(), {}, open), "token_embd.weight");
   GgufBytes::Tensor strange = embedding;
   strange.type = 16;  // IQ2_XXS

@@ -54,7 +54,12 @@ class GgufBytes {
     bytes_ += value;
   }
   void value(const nlohmann::json& value) {
-    if (value.is_string()) {
+    if (value.is_array()) {  // of flags
+      number(uint32_t(9));
+      number(uint32_t(7));
+      number(uint64_t(value.size()));
+      for (const nlohmann::json& flag : value) number(uint8_t(flag.get<bool>()));
+    } else if (value.is_string()) {
       number(uint32_t(8));
       text(value.get<std::string>());
     } else if (value.is_boolean()) {

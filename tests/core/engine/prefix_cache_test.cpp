@@ -97,7 +97,7 @@ TEST(PrefixCache, GivesBackUnusedPagesEndsFirstAndTheLongestUnusedFirst) {
   EXPECT_EQ(cache.unused(), 0);
 }
 
-TEST(PrefixCache, TwoThatComputeTheSameBothKeepTheirPages) {
+TEST(PrefixCache, OfTwoThatComputeTheSameTheSecondTakesTheFirstOnesPages) {
   PagePool pool(6);
   PrefixCache cache(pool);
   Sequence a, b;
@@ -106,7 +106,13 @@ TEST(PrefixCache, TwoThatComputeTheSameBothKeepTheirPages) {
   b.start(cache, pool, prompt);
   cache.keep(prompt, a.pages, a.held, a.own);
   cache.keep(prompt, b.pages, b.held, b.own);
-  EXPECT_EQ(b.own.size(), 3u);
+  EXPECT_EQ(b.own, std::vector<int32_t>{b.pages[2]}) << "the page that is not full";
+  EXPECT_EQ(std::vector<int32_t>(b.pages.begin(), b.pages.begin() + 2),
+            std::vector<int32_t>(a.pages.begin(), a.pages.begin() + 2));
+  EXPECT_NE(b.pages[2], a.pages[2]);
+  EXPECT_EQ(pool.available(), 2) << "the twins";
+  cache.keep(prompt, b.pages, b.held, b.own);
+  EXPECT_EQ(pool.available(), 2) << "nothing is left to do";
   a.end(cache, pool);
   EXPECT_EQ(cache.unused(), 0) << "b still holds the tree's pages";
   b.end(cache, pool);

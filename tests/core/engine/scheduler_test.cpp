@@ -25,6 +25,30 @@ TEST(Batcher, EndsATextAtAnyOfTheModelsEndTokens) {
   EXPECT_EQ(cut.tokens, std::vector<int32_t>(whole.begin(), whole.begin() + int64_t(first) + 1));
 }
 
+TEST(Batcher, ATextWhoseLogitsAreNoNumbersEndsWithAnErrorAndTheOthersGoOn) {
+  const std::vector<Request> requests = {text_request("x", 9, "a"), text_request("y", 9, "b")};
+  const Outcome expected = run(small_limits(), requests);
+  Batcher batcher(small_limits(), byte_tokenizer());
+  FakeEngine engine(small_limits());
+  std::map<std::string, Completion> completions;
+  for (const Request& request : requests)
+    batcher.submit(request, [&](const Completion& completion) { completions[completion.id] = completion; }, {});
+  StepPlan plan;
+  for (int step = 0; batcher.plan(plan); ++step) {
+    engine.step(plan);
+    if (step == 4) engine.best[0] = -1;
+    batcher.accept(engine.logits_view(), engine.best);
+  }
+  const Completion &a = completions.at("a"), &b = completions.at("b");
+  ASSERT_TRUE(a.error.has_value());
+  EXPECT_EQ(a.error->kind(), ErrorKind::failed);
+  const std::vector<int32_t>& whole = expected.completions.at("a").tokens;
+  EXPECT_EQ(a.tokens, std::vector<int32_t>(whole.begin(), whole.begin() + 4));
+  EXPECT_FALSE(b.error.has_value());
+  EXPECT_EQ(b.tokens, expected.completions.at("b").tokens);
+  EXPECT_EQ(batcher.free_pages(), small_limits().pages);
+}
+
 void expect_equal(const Outcome& a, const Outcome& b) {
   ASSERT_EQ(a.completions.size(), b.completions.size());
   for (const auto& [id, mine] : a.completions) {
@@ -330,26 +354,24 @@ TEST(Scheduler, WaitingRequestsGoByPriorityAndThenByArrival) {
   EXPECT_EQ(order, "ceadb");
 }
 
-TEST(Scheduler, BadLogitsAreAnErrorThatNamesTheRequest) {
-  const BatchLimits limits = small_limits();
+TEST(Scheduler, BadLogitsAreAnErrorOfTheirRequest) {
   Request request;
   request.id = "number 9";
   request.prompt = bytes_of("a");
   for (const double temperature : {1.0, 0.0}) {
-    Batcher batcher(limits, byte_tokenizer());
+    Batcher batcher(small_limits(), byte_tokenizer());
     request.sampling.temperature = temperature;
-    batcher.submit(request, [](Completion) {}, {});
+    Completion completion;
+    batcher.submit(request, [&](Completion done) { completion = std::move(done); }, {});
     StepPlan plan;
     ASSERT_TRUE(batcher.plan(plan));
     const std::vector<float> logits(kBytesVocab, NAN);
     const std::vector<int32_t> best = {-1};
-    try {
-      temperature > 0 ? batcher.accept({logits.data(), 1, kBytesVocab}, {}) : batcher.accept({}, best);
-      FAIL();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::failed);
-      EXPECT_NE(std::string(error.what()).find("number 9"), std::string::npos);
-    }
+    temperature > 0 ? batcher.accept({logits.data(), 1, kBytesVocab}, {}) : batcher.accept({}, best);
+    EXPECT_EQ(completion.id, "number 9");
+    ASSERT_TRUE(completion.error.has_value());
+    EXPECT_EQ(completion.error->kind(), ErrorKind::failed);
+    EXPECT_EQ(batcher.running(), 0);
   }
 }
 

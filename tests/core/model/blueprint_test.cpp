@@ -162,6 +162,48 @@ TEST(Blueprint, Gemma3TakesForGrantedWhatItsPublishedFilesLeaveOut) {
   EXPECT_EQ(blueprint.attention[0].window, 4096);
 }
 
+TEST(Blueprint, Gemma2TakesItsCapsAndWindowForGrantedUnlessAFileSaysThatThereAreNone) {
+  json config = json::parse(std::ifstream(fixture("families/gemma2/config.json")));
+  const std::vector<const char*> names = {"attn_logit_softcapping", "final_logit_softcapping", "sliding_window",
+                                          "query_pre_attn_scalar"};
+  for (const char* name : names) config.erase(name);
+  Changed changed("gemma2", json::object());
+  changed.write("config.json", config.dump());
+  Blueprint blueprint = changed.blueprint();
+  EXPECT_EQ(blueprint.attention_soft_cap, 50);
+  EXPECT_EQ(blueprint.logit_soft_cap, 30);
+  EXPECT_EQ(blueprint.attention[0].window, 4096);
+  EXPECT_EQ(blueprint.attention[1].window, 0);
+  EXPECT_EQ(blueprint.attention_scale, 1 / std::sqrt(256.0f));
+
+  for (const char* name : names) config[name] = nullptr;
+  changed.write("config.json", config.dump());
+  blueprint = changed.blueprint();
+  EXPECT_EQ(blueprint.attention_soft_cap, 0);
+  EXPECT_EQ(blueprint.logit_soft_cap, 0);
+  EXPECT_EQ(blueprint.attention[0].window, 0);
+}
+
+TEST(Blueprint, OfGemmaTheLastOfEachPeriodHasNoWindow) {
+  const auto windows = [](const char* name, json patch) {
+    patch["layer_types"] = nullptr;
+    std::vector<int64_t> all;
+    for (const LayerAttention& layer : Changed(name, patch).blueprint().attention) all.push_back(layer.window);
+    return all;
+  };
+  EXPECT_EQ(windows("gemma2", json::object()), (std::vector<int64_t>{10, 0, 10}));
+  EXPECT_EQ(windows("gemma3", json::object()), (std::vector<int64_t>{12, 12, 12, 12}));
+  EXPECT_EQ(windows("gemma3", {{"sliding_window_pattern", 3}}), (std::vector<int64_t>{12, 12, 0, 12}));
+}
+
+TEST(Blueprint, Gemma3HasNoWindowWhereItsFileSaysSo) {
+  json config = json::parse(std::ifstream(fixture("families/gemma3/config.json")));
+  config["sliding_window"] = nullptr;
+  Changed changed("gemma3", json::object());
+  changed.write("config.json", config.dump());
+  EXPECT_EQ(changed.blueprint().attention[0].window, 0);
+}
+
 // The values printed in the paper (arXiv 2108.12409, section 3): 8 heads have 1/2, 1/4, ... 1/256.
 TEST(AlibiSlopes, ArePowersOfTwoForEightHeads) {
   const std::vector<float> slopes = alibi_slopes(8);

@@ -81,6 +81,7 @@ void add_for_ever(Communicator& communicator, const std::string& mode) {
 int run(int, char** argv) {
   const std::string mode = argv[1];
   const std::chrono::milliseconds timeout(std::atoi(argv[2]));
+  if (mode == "launcher") return std::printf("launcher %d\n", launcher_pid()) < 0;
   if (mode == "never-joins" && launched_rank().rank == 1) std::this_thread::sleep_for(1h);
   const bool between_hosts = mode.starts_with("messages-");
   const auto communicator = between_hosts ? join_job(1, timeout, MpiPath::between_hosts) : join_ranks(1, timeout);

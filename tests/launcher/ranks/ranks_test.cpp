@@ -60,6 +60,8 @@ class Job {
     return 0;
   }
 
+  pid_t pid() const { return mpirun_; }
+
   void send(int signal) { kill(mpirun_, signal); }
 
   // mpirun's exit code, -1 if it has not ended in time.
@@ -134,6 +136,13 @@ TEST_F(Ranks, HaveTheSameBitsWhenTheySendMessagesBetweenHosts) {
     Job job(ranks, "messages-bits", 20s);
     EXPECT_EQ(job.wait(30s), 0) << job.errors();
   }
+}
+
+TEST_F(Ranks, KnowTheirLauncherBehindAWrapper) {
+  Job job(2, "launcher", 10s, {"sh", "-c", "\"$0\" \"$@\"; exit $?"});
+  const std::string line = "launcher " + std::to_string(job.pid()) + "\n";
+  ASSERT_EQ(job.wait(20s), 0) << job.errors();
+  EXPECT_EQ(job.output(), line + line);
 }
 
 TEST_F(Ranks, AKilledRankEndsTheJobAndItsGuardianNamesIt) {
