@@ -5,10 +5,10 @@
 namespace pleat {
 namespace {
 
-constexpr size_t kPiece = 64 * 1024;  // bytes, each with the write timeout of its own
+constexpr size_t kReplyPiece = 64 * 1024;  // bytes, each with the write timeout of its own
 
 kj::Promise<void> write_in_pieces(kj::AsyncOutputStream& out, kj::ArrayPtr<const char> rest) {
-  const size_t size = std::min(kPiece, rest.size());
+  const size_t size = std::min(kReplyPiece, rest.size());
   auto written = out.write(rest.begin(), size);
   if (size == rest.size()) return written;
   return written.then([&out, rest, size] { return write_in_pieces(out, rest.slice(size, rest.size())); });
