@@ -1,9 +1,8 @@
 // Clients that leave, ask for too much, have no key, send what is malformed, or read nothing.
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "tests/cluster/http_door.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 namespace {
@@ -51,8 +50,8 @@ TEST(Http, AClientHasSoManyTextsAtATime) {
 TEST(Http, KeysOpenTheDoor) {
   FakeWorld world;
   world["a"];
-  const std::string file = testing::TempDir() + "pleat-keys";
-  std::ofstream(file) << "# of the tests\n\nfirst-key-123\nsecond-key-456\r\n";
+  const TemporaryFolder folder;
+  const std::string file = folder.write("keys", "# of the tests\n\nfirst-key-123\nsecond-key-456\r\n");
   Door door(world, {}, ApiKeys::read(file));
   const std::string body = R"({"prompt": "x", "max_tokens": 2})";
   for (const char* key : {"", "wrong-key-1234", "first-key-12", "first-key-1234", "# of the tests"})
@@ -62,7 +61,7 @@ TEST(Http, KeysOpenTheDoor) {
   EXPECT_EQ(door.get("/v1/models").status, 401);
   EXPECT_EQ(door.get("/health").status, 200);
   EXPECT_EQ(world["a"].requests, 2);
-  std::ofstream(file) << "short\n";
+  folder.write("keys", "short\n");
   EXPECT_THROW(ApiKeys::read(file), Error);
   EXPECT_THROW(ApiKeys::read(file + "-not"), Error);
 }

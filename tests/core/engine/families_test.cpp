@@ -10,6 +10,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "tests/core/engine/run.h"
 #include "tests/core/rewritten_model.h"
+#include "tests/temporary_folder.h"
 
 namespace pleat::test {
 namespace {
@@ -70,7 +71,7 @@ TEST_P(Family, OneSumARankGivesHuggingFacesLogitsToo) { EXPECT_LE(worst(run(3, 2
 // Models that also see keep the language model inside; transformers 4 and 5 name it in different ways.
 TEST(Families, ALanguageModelInsideAnotherIsFound) {
   const std::string alone = fixture("families/gemma3");
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "pleat-inside-another";
+  const TemporaryFolder scratch;
   const std::vector<int32_t> tokens = {1, 5, 9, 2, 30};
   const auto logits_of = [&](const std::string& model) {
     std::vector<float> logits;
@@ -82,7 +83,7 @@ TEST(Families, ALanguageModelInsideAnotherIsFound) {
   };
   const std::vector<float> expected = logits_of(alone);
   for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
-    std::filesystem::remove_all(folder);
+    const std::filesystem::path folder = scratch / prefix;
     rewrite_model(alone, folder, [&](const std::string& name, std::vector<float>&) {
       return name.starts_with("model.") ? prefix + name.substr(6) : name;
     });
@@ -91,7 +92,6 @@ TEST(Families, ALanguageModelInsideAnotherIsFound) {
     std::ofstream(folder / "config.json") << config;
     EXPECT_EQ(logits_of(folder), expected) << prefix;
   }
-  std::filesystem::remove_all(folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(families()), [](const auto& family) {
