@@ -114,10 +114,10 @@ void add_ask(CLI::App& app, Command& command) {
       ->check(CLI::Range(-32768, 32767))
       ->needs(prompt);
   sub.add_option("--deadline", options->deadline, "Seconds until the request is given up; 0: none")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(number_between(0.0, 86400.0))
       ->needs(prompt);
   sub.add_option("--grace", options->grace, "Seconds for what still runs; without it the server's own")
-      ->check(CLI::Range(0.001, 86400.0))
+      ->check(number_between(0.001, 86400.0))
       ->needs(drain);
   sub.add_flag("--json", options->json, "The answer as one JSON object a line");
   add_sampling_flags(sub, options->sampling);

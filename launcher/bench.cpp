@@ -22,12 +22,15 @@ void add_kind(CLI::App& bench, Command& command, BenchOptions& options, const ch
           ->check(CLI::IsMember(shape_names()))
           ->excludes(model);
       sub->add_option("--layers", options.layers, "layers of the synthetic shape (default: as many as fit in memory)")
-          ->check(CLI::Range(1, 4096));
+          ->check(CLI::Range(1, 4096))
+          ->excludes(model);
       sub->add_option("--fold", options.folds,
                       "also measure the synthetic shape folded at these reductions, e.g. 0.5 0.8")
-          ->check(CLI::Range(0.05, 0.99));
+          ->check(number_between(0.05, 0.99))
+          ->excludes(model);
       sub->add_option("--weights", options.weights, "also measure the synthetic shape with low-bit matrices, e.g. int4")
-          ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"}));
+          ->check(CLI::IsMember({"int8", "int6", "int5", "int4", "int3", "int2", "planes4", "planes3", "planes2"}))
+          ->excludes(model);
       if (std::string(name) != "prefill") {
         sub->add_option("--batch", options.batches, "sequences that decode together; several: one after the other")
             ->check(CLI::Range(1, 256));

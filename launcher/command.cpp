@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
 #include <CLI/CLI.hpp>
 
@@ -10,10 +11,26 @@
 
 namespace pleat {
 
+std::function<std::string(const std::string&)> number_between(double least, double most) {
+  return [least, most](const std::string& text) {
+    const char* const end = text.c_str() + text.size();
+    char* after = nullptr;
+    const double value = std::strtod(text.c_str(), &after);
+    return after == end && value >= least && value <= most
+               ? ""
+               : concat(text, " is not a number from ", least, " to ", most);
+  };
+}
+
+void check_new_file(const std::string& path) {
+  std::error_code absent;
+  PLEAT_REQUIRE(!std::filesystem::is_regular_file(path, absent) || std::filesystem::file_size(path, absent) == 0, "'",
+                path, "' exists already: choose another name or remove it");
+}
+
 void add_common_flags(CLI::App& app, CommonOptions& options) {
-  app.add_option(
-         "--device", options.device,
-         "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check and bench")
+  app.add_option("--device", options.device,
+                 "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check and bench")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of each rank; 0: its share of the host's cores")
@@ -39,7 +56,7 @@ void add_rank_flags(CLI::App& app, CommonOptions& options) {
       ->capture_default_str();
   app.add_option("--step-timeout", options.step_timeout,
                  "Seconds without a sign of life after which a rank counts as lost and the job ends with code 70")
-      ->check(CLI::Range(0.1, 86400.0))
+      ->check(number_between(0.1, 86400.0))
       ->capture_default_str();
 }
 

@@ -61,6 +61,12 @@ void require_device(const CommonOptions& options, RunsOn runs_on);
 // "24%" or "0.24", for --budget; Error(invalid) unless it is above 0.
 double budget_named(const std::string& text);
 
+// Of a flag's text: what is wrong with it unless it is a number between these; NaN is none.
+std::function<std::string(const std::string&)> number_between(double least, double most);
+
+// Error(invalid) where the file holds something: results overwrite nothing.
+void check_new_file(const std::string& path);
+
 // The seconds of a flag.
 inline std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(int64_t(seconds * 1000));

@@ -123,6 +123,7 @@ int eval(const EvalOptions& options, Communicator& communicator) {
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
     if (!options.against.empty()) check_model(options.against, communicator.ranks(), reduction_kind(options.common));
+    check_new_file(options.logits);
     tokens = tokens_of(options);
   });
   if (!options.common.quiet) print_short_preflight(communicator);
@@ -149,7 +150,7 @@ int eval(const EvalOptions& options, Communicator& communicator) {
   EvalLoop loop(communicator, *model.engine, against ? against->engine.get() : nullptr, scoring);
   Scores scores;
   if (!leads) loop.serve();
-  agree(communicator, [&] {
+  share_failure(communicator, [&] {
     loop.lead([&] {
       dump ? write_logits(options, loop, tokens, model.blueprint.vocab)
            : void(scores = score_text(options, loop, tokens, interrupt));

@@ -1,6 +1,6 @@
 #include "launcher/eval_loop.h"
 
-#include "kernels/check.h"
+#include "launcher/together.h"
 
 namespace pleat {
 namespace {
@@ -16,7 +16,7 @@ void EvalLoop::lead(const std::function<void()>& work) {
   try {
     work();
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::peer_lost) share(communicator_, more);
+    if (ends_in_order(error)) share(communicator_, more);
     throw;
   }
   share(communicator_, more);

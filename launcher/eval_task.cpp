@@ -107,6 +107,7 @@ int eval_task(const TaskOptions& options, const CommonOptions& common, Communica
   std::vector<Question> questions;
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(common));
+    check_new_file(options.output);
     questions = read_questions(options.task, options.data, options.limit);
   });
   if (!common.quiet) print_short_preflight(communicator);
@@ -114,7 +115,7 @@ int eval_task(const TaskOptions& options, const CommonOptions& common, Communica
   const InterruptGuard interrupt;
   Accuracy accuracy;
   if (!leads) serve_steps(*model.engine, communicator);
-  agree(communicator, [&] {
+  share_failure(communicator, [&] {
     if (!leads) return;
     const auto stop = [&] {
       StepPlan plan;
@@ -125,7 +126,7 @@ int eval_task(const TaskOptions& options, const CommonOptions& common, Communica
       accuracy = answer_all(options, common, questions, Tokenizer::open(options.model), *model.engine, communicator,
                             interrupt);
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::peer_lost) stop();
+      if (ends_in_order(error)) stop();
       throw;
     }
     stop();

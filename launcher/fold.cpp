@@ -77,7 +77,7 @@ void add_fold(CLI::App& app, Command& command) {
       sub.add_option("--inputs", fold_options.inputs,
                      "Share of its inputs, the largest, that a token's gate and up (plain FFNs: W1) see; with --select "
                      "all, threshold (then TEAL) or static")
-          ->check(CLI::Range(0.0, 1.0))
+          ->check(number_between(0.0, 1.0))
           ->capture_default_str();
   CLI::Option* const no_fold =
       sub.add_flag("--no-fold", options->no_fold, "Leave out who is not exact, instead of following its line");

@@ -70,7 +70,8 @@ void run_prompt(const GenerateOptions& options, Scheduler& scheduler, const Mode
 
 void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& scheduler, const ModelText& text,
                const InterruptGuard& interrupt, RunSummary& summary) {
-  Job job(files.input, files.output, scheduler, text, options.sampling, model_name(options.model));
+  Job job(files.input, files.output, scheduler, text, options.sampling, model_name(options.model),
+          milliseconds(options.common.step_timeout / 4));
   Progress progress("generate", files.input.total(), options.common.quiet);
   const auto start = std::chrono::steady_clock::now();
   const auto detail = [&] {
@@ -90,6 +91,7 @@ int generate(const GenerateOptions& options, Communicator& communicator) {
   std::optional<JobFiles> files;
   std::optional<ModelText> text;
   agree(communicator, [&] {
+    validate(options.sampling);
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
     text = ModelText::open(options.model);
     if (!options.prompt) files.emplace(options);

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 #include "kernels/check.h"
 #include "launcher/bootstrap.h"
@@ -16,6 +18,8 @@
 
 namespace pleat {
 namespace {
+
+constexpr std::chrono::seconds kSilence{5};
 
 // One write, so that lines of several processes do not mix.
 void print_line(const std::string& text) {
@@ -43,7 +47,11 @@ int run_body(int argc, char** argv, int (*body)(int, char**)) {
     if (code == 0) leave_ranks();
     return code;
   } catch (const std::exception& error) {
-    if (error.what()[0] != 0) print_line(error.what());
+    // One rank speaks, when it has let go of what it has; then the launcher ends those that say nothing.
+    if (error.what()[0] != 0)
+      print_line(error.what());
+    else
+      std::this_thread::sleep_for(kSilence);
     return exit_code(error);
   }
 }
@@ -144,6 +152,7 @@ int run_guarded(int argc, char** argv, int (*body)(int argc, char** argv)) {
     return exit_code(error);
   }
 
+  signal(SIGCHLD, SIG_DFL);  // ignored, as a parent may leave it, it would never come
   sigset_t signals, before;
   sigemptyset(&signals);
   for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&signals, signal);

@@ -1,6 +1,14 @@
 #include "launcher/job.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -14,36 +22,53 @@ bool is_blank(const std::string& text) { return text.find_first_not_of(" \t\r") 
 
 }  // namespace
 
-JobInput::JobInput(const std::string& path) {
-  in_.open(path, std::ios::binary);
-  PLEAT_REQUIRE(in_ && !std::filesystem::is_directory(path), "cannot read input '", path, "'");
+JobInput::JobInput(const std::string& path) : path_(path), fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  PLEAT_REQUIRE(fd_ >= 0 && !std::filesystem::is_directory(path), "cannot read input '", path, "'");
   if (!std::filesystem::is_regular_file(path)) return;
-  std::string text;
-  while (std::getline(in_, text)) total_ += !is_blank(text);
-  in_.clear();
-  in_.seekg(0);
+  std::ifstream in(path, std::ios::binary);
+  for (std::string text; std::getline(in, text);) total_ += !is_blank(text);
 }
 
-bool JobInput::next(std::string& text, int64_t& line) {
-  while (std::getline(in_, text)) {
-    line = ++line_;
-    if (!is_blank(text)) return true;
+JobInput::~JobInput() { close(fd_); }
+
+JobInput::Next JobInput::next(std::string& text, int64_t& line, std::chrono::milliseconds patience) {
+  for (;;) {
+    const size_t end = read_.find('\n', without_end_);
+    if (end != std::string::npos || (ended_ && at_ < read_.size())) {
+      text = read_.substr(at_, end - at_);
+      without_end_ = at_ = end == std::string::npos ? read_.size() : end + 1;
+      line = ++line_;
+      if (!is_blank(text)) return Next::line;
+      continue;
+    }
+    if (ended_) return Next::end;
+    read_.erase(0, std::exchange(at_, 0));
+    without_end_ = read_.size();
+    pollfd wanted{fd_, POLLIN, 0};
+    if (poll(&wanted, 1, int(patience.count())) <= 0) return Next::not_yet;
+    char bytes[1 << 16];
+    const ssize_t count = ::read(fd_, bytes, sizeof bytes);
+    if (count < 0 && errno == EINTR) return Next::not_yet;
+    if (count < 0) throw Error(ErrorKind::failed, concat("cannot read input '", path_, "': ", std::strerror(errno)));
+    ended_ = count == 0;
+    read_.append(bytes, size_t(count));
   }
-  return false;
 }
 
 Job::Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const ModelText& text, SamplingOptions defaults,
-         std::string model)
+         std::string model, std::chrono::milliseconds patience)
     : input_(input),
       output_(output),
       scheduler_(scheduler),
       text_(text),
       defaults_(std::move(defaults)),
-      model_(std::move(model)) {}
+      model_(std::move(model)),
+      patience_(patience) {}
 
 bool Job::advance() {
   fill();
   const bool stepped = scheduler_.step();
+  if (!stepped && more_) scheduler_.idle();
   for (const auto& [record, completion] : completed_) {
     if (completion.error) {
       write_error(record, "not_finite", completion.error->what());
@@ -61,8 +86,11 @@ void Job::fill() {
   int64_t line = 0;
   for (int64_t lines = 0; more_ && lines < kInFlight && scheduler_.queued() + scheduler_.running() < kInFlight;
        ++lines) {
-    more_ = input_.next(text, line);
-    if (more_) take(parse_record(text, line, defaults_, text_));
+    const bool works = scheduler_.queued() + scheduler_.running() > 0;
+    const JobInput::Next next = input_.next(text, line, works ? std::chrono::milliseconds(0) : patience_);
+    more_ = next != JobInput::Next::end;
+    if (next != JobInput::Next::line) return;
+    take(parse_record(text, line, defaults_, text_));
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // A batch job on rank 0: lines in, texts out, as many requests in flight as the scheduler can use.
+#include <chrono>
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <unordered_set>
@@ -13,18 +13,25 @@
 
 namespace pleat {
 
-// The input file, line by line; never held as a whole.
+// The input file, line by line; never held as a whole. It may be a pipe whose writer takes its time.
 class JobInput {
  public:
   explicit JobInput(const std::string& path);  // Error(invalid) if it cannot be read
+  ~JobInput();
+  JobInput(const JobInput&) = delete;
 
-  // The next line that is not blank. False at the end.
-  bool next(std::string& text, int64_t& line);
+  enum class Next { line, not_yet, end };
+  // The next line that is not blank, waited for at most so long. Error(failed) where it cannot be read.
+  Next next(std::string& text, int64_t& line, std::chrono::milliseconds patience);
   // Lines that are not blank; 0 where the input can only be read once.
   int64_t total() const { return total_; }
 
  private:
-  std::ifstream in_;
+  const std::string path_;
+  int fd_ = -1;
+  std::string read_;                 // from the file, and not yet given
+  size_t at_ = 0, without_end_ = 0;  // of read_: the next line, and up to where it has no end
+  bool ended_ = false;
   int64_t line_ = 0;
   int64_t total_ = 0;
 };
@@ -38,8 +45,9 @@ struct JobCounts {
 
 class Job {
  public:
+  // patience: how long the other ranks may be left without a sign while lines are waited for.
   Job(JobInput& input, JobOutput& output, Scheduler& scheduler, const ModelText& text, SamplingOptions defaults,
-      std::string model);
+      std::string model, std::chrono::milliseconds patience);
 
   // Submits what there is room for, runs one step and writes what it completed. False when all is done.
   bool advance();
@@ -56,6 +64,7 @@ class Job {
   const ModelText& text_;
   SamplingOptions defaults_;
   std::string model_;
+  const std::chrono::milliseconds patience_;
   JobCounts counts_;
   bool more_ = true;
   std::unordered_set<std::string> seen_;

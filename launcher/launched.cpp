@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <initializer_list>
+#include <sstream>
 #include <string>
 
 #include "kernels/check.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr std::initializer_list<const char*> kRankNames = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
                                                            "SLURM_PROCID"};
 
-// The first of the variables that is set, else `otherwise`. Slurm writes "2(x3)" for lists: the first number counts.
+// The first of the variables that is set, else `otherwise`.
 int number(std::initializer_list<const char*> names, int otherwise) {
   for (const char* name : names) {
     if (const char* text = std::getenv(name)) return std::atoi(text);
@@ -41,14 +42,27 @@ int parent_of(int pid) {
 
 }  // namespace
 
+int tasks_of_node(const std::string& list, int node) {
+  std::istringstream parts(list);
+  int tasks = 1;
+  for (std::string part; std::getline(parts, part, ',');) {
+    const size_t times = part.find("(x");
+    tasks = std::atoi(part.c_str());
+    node -= times == std::string::npos ? 1 : std::atoi(part.c_str() + times + 2);
+    if (node < 0) break;
+  }
+  return std::max(1, tasks);
+}
+
 LaunchedRank launched_rank() {
   LaunchedRank launched;
   // SLURM_NTASKS is also set where srun started nothing (a batch script); SLURM_STEP_NUM_TASKS is not.
   launched.ranks = number({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}, 1);
   if (launched.ranks <= 1) return {};
   launched.rank = number(kRankNames, 0);
-  launched.local_ranks =
-      number({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"}, launched.ranks);
+  const char* const of_nodes = std::getenv("SLURM_STEP_TASKS_PER_NODE");
+  const int of_this = of_nodes ? tasks_of_node(of_nodes, number({"SLURM_NODEID"}, 0)) : launched.ranks;
+  launched.local_ranks = number({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}, of_this);
   launched.local_rank = number({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, launched.rank);
   return launched;
 }

@@ -38,8 +38,9 @@ int run(int argc, char** argv) {
   } catch (const CLI::CallForHelp&) {
     return say_once(app.help(), stdout, 0);
   } catch (const CLI::ParseError& error) {
-    const auto chosen = app.get_subcommands();
-    const std::string where = chosen.empty() ? "pleat" : "pleat " + chosen.front()->get_name();
+    std::string where = "pleat";
+    for (auto chosen = app.get_subcommands(); !chosen.empty(); chosen = chosen.front()->get_subcommands())
+      where += " " + chosen.front()->get_name();
     return say_once(concat("pleat: ", error.what(), " ('", where, " --help' explains)\n"), stderr, kExitInvalid);
   }
   return command.run ? command.run() : say_once(app.help(), stdout, 0);

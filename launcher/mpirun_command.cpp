@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "kernels/check.h"
@@ -24,6 +25,13 @@ int number(const std::map<std::string, std::string>& environment, const char* na
 
 bool starts_with(const std::string& text, const char* beginning) { return text.rfind(beginning, 0) == 0; }
 
+bool names_a_host(const std::string& path) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (line.substr(0, line.find('#')).find_first_not_of(" \t\r") != std::string::npos) return true;
+  return false;
+}
+
 void check(const LaunchOptions& options) {
   static const std::set<std::string> runs_on_ranks = {"serve", "generate", "eval", "bench", "check"};
   PLEAT_REQUIRE(!options.command.empty(),
@@ -32,6 +40,8 @@ void check(const LaunchOptions& options) {
                 "' does not run on ranks; launch starts serve, generate, eval, bench and check");
   PLEAT_REQUIRE(options.hosts.empty() || std::filesystem::is_regular_file(options.hosts), "there is no host file ",
                 options.hosts);
+  PLEAT_REQUIRE(options.hosts.empty() || names_a_host(options.hosts), "the host file '", options.hosts,
+                "' names no host");
 }
 
 // As a shell takes it.

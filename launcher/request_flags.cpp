@@ -1,5 +1,7 @@
 #include "launcher/request_flags.h"
 
+#include <charconv>
+
 #include <CLI/CLI.hpp>
 
 namespace pleat {
@@ -13,7 +15,15 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& sampling) {
       ->capture_default_str();
   app.add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: tokens seen become less likely")
       ->capture_default_str();
-  app.add_option("--seed", sampling.seed, "Of the random choices")->capture_default_str();
+  app.add_option("--seed", sampling.seed, "Of the random choices")
+      ->check([](const std::string& text) {
+        uint64_t seed = 0;
+        const char* const end = text.data() + text.size();
+        const auto [after, error] = std::from_chars(text.data(), end, seed);
+        const bool plain = text == "0" || !text.starts_with('0');  // else it would be taken for octal
+        return error == std::errc() && after == end && plain ? "" : "'" + text + "' is not a number from 0 to 2^64 - 1";
+      })
+      ->capture_default_str();
   app.add_option("--stop", sampling.stop, "End before this text; may be given several times")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

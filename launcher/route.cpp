@@ -88,11 +88,11 @@ void add_route(CLI::App& app, Command& command) {
   add_server_tls_flags(sub, options->server.http_tls);
   add_client_tls_flags(sub, options->server.rpc_tls);
   sub.add_option("--grace", options->grace, "Seconds for what is under way when the router shall end")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(number_between(0.0, 86400.0))
       ->capture_default_str();
   sub.add_option("--piece-timeout", options->piece_timeout,
                  "Seconds that a text may stand still before another server goes on with it")
-      ->check(CLI::Range(0.1, 86400.0))
+      ->check(number_between(0.1, 86400.0))
       ->capture_default_str();
   add_limits(sub, *options);
   sub.add_flag("--json", options->json, "The line that says where it listens as JSON");

@@ -80,12 +80,13 @@ int serve(const ServeOptions& options, Communicator& communicator) {
   folder.engine.recall_every = kRecallEvery;
   LoadedModel model = load_on_ranks(folder, options.common, communicator);
 
+  std::optional<ModelInfo> info;
+  agree(communicator, [&] { info = info_of(options, model.blueprint, communicator.ranks()); });
   communicator.ledger().grace_ns = int64_t((options.grace + kAfterGrace) * 1e9);
   const InterruptGuard interrupt;
   lead(communicator, *model.engine, text ? &text->tokenizer : nullptr, options.scheduler, [&](Scheduler& scheduler) {
-    const ModelInfo info = info_of(options, model.blueprint, communicator.ranks());
     say_ready(options, server->address(), communicator.ranks());
-    server->serve(scheduler, *text, info, interrupt.fd());
+    server->serve(scheduler, *text, *info, interrupt.fd());
   });
   return 0;
 }
@@ -112,7 +113,7 @@ void add_serve(CLI::App& app, Command& command) {
       ->capture_default_str();
   add_server_tls_flags(sub, options->tls);
   sub.add_option("--grace", options->grace, "Seconds that running requests have when the server shall end")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(number_between(0.0, 86400.0))
       ->capture_default_str();
   sub.add_option("--queue-requests", options->limits.requests,
                  "Requests taken at a time, waiting or running; more are told when to try again")

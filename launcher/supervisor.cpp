@@ -1,6 +1,7 @@
 #include "launcher/supervisor.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -54,6 +55,7 @@ Ending ending_of(int status, double seconds) {
 class Supervisor {
  public:
   explicit Supervisor(const LaunchOptions& options) : options_(options) {
+    signal(SIGCHLD, SIG_DFL);  // ignored, as a parent may leave it, it would never come
     sigemptyset(&signals_);
     for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) sigaddset(&signals_, signal);
     sigprocmask(SIG_BLOCK, &signals_, &before_);
@@ -69,6 +71,9 @@ class Supervisor {
   Supervisor(const Supervisor&) = delete;
 
   int run() {
+    PLEAT_REQUIRE(options_.interface.empty() || options_.interface.find('/') != std::string::npos ||
+                      if_nametoindex(options_.interface.c_str()) != 0,
+                  "this host has no network interface '", options_.interface, "'");
     const Surroundings around = surroundings();
     // Only what this job has written is continued: what was there before is another's.
     std::error_code absent;

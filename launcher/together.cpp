@@ -2,8 +2,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <iostream>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -24,6 +26,36 @@ int written_out(int code) {
   return kExitFailed;
 }
 
+constexpr std::chrono::minutes kSlowWork{30};  // of rank 0, as ranks of other hosts see it
+
+// Says that this rank is alive while it works by itself.
+class Beats {
+ public:
+  explicit Beats(Communicator& communicator)
+      : thread_([this, &communicator] {
+          std::unique_lock lock(mutex_);
+          while (!over_) {
+            communicator.ledger().beat();
+            done_.wait_for(lock, communicator.timeout() / 4);
+          }
+        }) {}
+  ~Beats() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    done_.notify_one();
+    thread_.join();
+  }
+  Beats(const Beats&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable done_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
 int exit_code(const Error& error) {
@@ -36,6 +68,10 @@ int exit_code(const Error& error) {
     default:
       return kExitFailed;
   }
+}
+
+bool ends_in_order(const Error& error) {
+  return error.kind() != ErrorKind::peer_lost && dynamic_cast<const StepError*>(&error) == nullptr;
 }
 
 int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function<int(Communicator&)>& body) {
@@ -79,7 +115,7 @@ int say_once(const std::string& text, std::FILE* out, int code) {
   return code;
 }
 
-void agree(Communicator& communicator, const std::function<void()>& work) {
+void share_failure(Communicator& communicator, const std::function<void()>& work) {
   struct Verdict {
     int32_t good = 1;
     ErrorKind kind = ErrorKind::failed;
@@ -90,7 +126,7 @@ void agree(Communicator& communicator, const std::function<void()>& work) {
     try {
       work();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::peer_lost) throw;
+      if (!ends_in_order(error)) throw;
       message = error.what();
       verdict = {0, error.kind(), int64_t(message.size())};
     } catch (const std::exception& error) {
@@ -105,6 +141,22 @@ void agree(Communicator& communicator, const std::function<void()>& work) {
   throw SharedError(verdict.kind, message);
 }
 
+void agree(Communicator& communicator, const std::function<void()>& work) {
+  std::exception_ptr failure;
+  if (communicator.rank() == 0) {
+    const Beats beats(communicator);
+    try {
+      work();
+    } catch (const std::exception&) {
+      failure = std::current_exception();
+    }
+  }
+  communicator.barrier_after("alone", kSlowWork);
+  share_failure(communicator, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
+}
+
 void lead(Communicator& communicator, Engine& engine, const Tokenizer* tokenizer, const SchedulerOptions& options,
           const std::function<void(Scheduler&)>& body) {
   std::optional<Scheduler> scheduler;
@@ -115,18 +167,18 @@ void lead(Communicator& communicator, Engine& engine, const Tokenizer* tokenizer
       try {
         body(*scheduler);
       } catch (const Error& error) {
-        if (error.kind() != ErrorKind::peer_lost) scheduler->stop();
+        if (ends_in_order(error)) scheduler->stop();
         throw;
       }
       scheduler->stop();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::peer_lost) throw;
+      if (!ends_in_order(error)) throw;
       failure = std::current_exception();
     }
   } else {
     serve_steps(engine, communicator);
   }
-  agree(communicator, [&] {
+  share_failure(communicator, [&] {
     if (failure) std::rethrow_exception(failure);
   });
 }

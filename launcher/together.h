@@ -24,6 +24,9 @@ class SharedError : public Error {
   using Error::Error;
 };
 
+// Whether the others can still be told: not where one is lost, or waits in a step that has failed on this rank.
+bool ends_in_order(const Error& error);
+
 // Joins the ranks, runs `body` and leaves in order. An Error of the body becomes an exit code and one line
 // "pleat: <sentence>" on stderr: from rank 0 alone for a SharedError, and from rank 0 first for any other.
 int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function<int(Communicator&)>& body);
@@ -32,6 +35,9 @@ int with_ranks(const CommonOptions& options, RunsOn runs_on, const std::function
 int say_once(const std::string& text, std::FILE* out, int code);
 
 // Runs `work` on rank 0; an Error it throws is thrown as a SharedError by all ranks.
+void share_failure(Communicator& communicator, const std::function<void()>& work);
+
+// The same where rank 0 works alone, without a collective, however long it takes.
 void agree(Communicator& communicator, const std::function<void()>& work);
 
 // Rank 0 makes a scheduler and runs `body` with it while the others follow its steps; whatever happens they are let go,

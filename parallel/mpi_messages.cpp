@@ -7,6 +7,17 @@
 #include "kernels/check.h"
 
 namespace pleat {
+namespace {
+
+constexpr int64_t kLargestMessage = 64 << 20;  // bytes; MPI counts them in an int
+
+template <class Bytes>
+Bytes piece(Bytes bytes, int64_t begin) {
+  const size_t from = std::min(bytes.size(), size_t(begin));
+  return bytes.subspan(from, std::min(bytes.size() - from, size_t(kLargestMessage)));
+}
+
+}  // namespace
 
 void check_mpi(int code, const char* call) {
   if (code == MPI_SUCCESS) return;
@@ -54,16 +65,19 @@ void MessageExchange::finish() {
 }
 
 void MessageExchange::all_gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) {
-  int64_t offset = 0;
-  for (int peer = 0; peer < ranks_; offset += counts[peer++]) {
-    if (peer == rank_) {
-      if (!mine.empty()) std::memcpy(all + offset, mine.data(), mine.size());
-    } else {
-      receive(peer, {all + offset, size_t(counts[peer])});
-      send(peer, mine);
+  const int64_t largest = *std::max_element(counts.begin(), counts.end());
+  for (int64_t begin = 0; begin < largest; begin += kLargestMessage) {
+    int64_t offset = 0;
+    for (int peer = 0; peer < ranks_; offset += counts[peer++]) {
+      if (peer == rank_) {
+        if (begin == 0 && !mine.empty()) std::memcpy(all + offset, mine.data(), mine.size());
+      } else {
+        receive(peer, piece(std::span(all + offset, size_t(counts[peer])), begin));
+        send(peer, piece(mine, begin));
+      }
     }
+    finish();
   }
-  finish();
 }
 
 void MessageExchange::gather(std::span<const std::byte> mine, std::span<const int64_t> counts, std::byte* all) {

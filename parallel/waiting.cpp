@@ -15,6 +15,7 @@ constexpr int kPauses = 200;                // about 10 us: a peer that computes
 constexpr int64_t kAwake_ns = 1'000'000;    // after that a peer is doing something else: sleep
 constexpr int64_t kFirstSleep_ns = 50'000;  // doubling up to
 constexpr int64_t kLongestSleep_ns = 1'600'000;
+constexpr int64_t kStopped_ns = 1'000'000'000;  // a sleep so long: this process was stopped, and its peers with it
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -38,8 +39,10 @@ void Backoff::step() {
     return;
   }
   const timespec sleep{0, std::min(kFirstSleep_ns << std::min(sleeps_, 5), kLongestSleep_ns)};
+  const int64_t before = steady_ns();
   nanosleep(&sleep, nullptr);
   ++sleeps_;
+  if (const int64_t now = steady_ns(); now - before > kStopped_ns) start_ns_ = now;
 }
 
 void Watch::check(int64_t start_ns, const std::function<bool(int)>& behind) const {

@@ -22,7 +22,7 @@ struct Deadline {
 };
 
 // One wait: step() between two looks at the condition. Pauses, then (when cores are short: at once) yields, then
-// sleeps.
+// sleeps. It begins anew where the process was stopped meanwhile, as by a suspended job.
 class Backoff {
  public:
   explicit Backoff(bool oversubscribed) : oversubscribed_(oversubscribed) {}

@@ -241,12 +241,17 @@ void Engine::State::step_elsewhere(const StepPlan& step_plan) {
 
 void Engine::step(const StepPlan& step_plan) {
   State& s = *state_;
-  if (s.executor) return s.step_elsewhere(step_plan);
-  s.begin(step_plan);
-  s.embed();
-  s.observe("x", -1, s.view(s.x, s.d));
-  s.lap(EngineStatistics::other);
-  s.run_layers(step_plan, 0);
+  try {
+    if (s.executor) return s.step_elsewhere(step_plan);
+    s.begin(step_plan);
+    s.embed();
+    s.observe("x", -1, s.view(s.x, s.d));
+    s.lap(EngineStatistics::other);
+    s.run_layers(step_plan, 0);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::peer_lost) throw;
+    throw StepError(error.kind(), error.what());
+  }
 }
 
 void Engine::resume(const StepPlan& step_plan, int first, MatrixView<const float> x) {

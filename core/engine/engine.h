@@ -12,6 +12,7 @@
 #include "core/engine/step_plan.h"
 #include "core/engine/weights.h"
 #include "core/model/blueprint.h"
+#include "kernels/check.h"
 #include "kernels/context.h"
 #include "parallel/communicator.h"
 #include "parallel/device_sums.h"
@@ -44,6 +45,12 @@ class StageObserver {
  public:
   virtual ~StageObserver() = default;
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
+};
+
+// Thrown by a step that fails on this rank: the others wait in it, so there is nobody to agree with.
+class StepError : public Error {
+ public:
+  using Error::Error;
 };
 
 // What the steps so far cost this rank.

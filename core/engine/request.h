@@ -57,7 +57,8 @@ struct Completion {
   std::optional<Error> error;  // why no more of the text could be written
 };
 
-// Checks ranges. Error(invalid) in one sentence.
+// Check ranges. Error(invalid) in one sentence.
+void validate(const SamplingOptions& sampling);
 void validate(const Request& request, int64_t vocab, int64_t max_positions);
 
 }  // namespace pleat

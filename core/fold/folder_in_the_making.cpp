@@ -10,7 +10,9 @@
 namespace pleat {
 namespace fs = std::filesystem;
 
-FolderInTheMaking::FolderInTheMaking(const fs::path& path) : path_(fs::absolute(path).lexically_normal()) {
+FolderInTheMaking::FolderInTheMaking(const fs::path& path) {
+  PLEAT_REQUIRE(!path.empty(), "--out names no folder");
+  path_ = fs::absolute(path).lexically_normal();
   if (!path_.has_filename()) path_ = path_.parent_path();
   std::error_code error;
   PLEAT_REQUIRE(!fs::exists(path_, error) || (fs::is_directory(path_, error) && fs::is_empty(path_, error)), "'",

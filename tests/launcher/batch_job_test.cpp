@@ -147,6 +147,18 @@ TEST(BatchJob, AConversationOfWrongTypesGivesAnErrorRecordAndTheRestGoesOn) {
     EXPECT_EQ(records[std::to_string(i)]["error"]["code"], "invalid_request") << bad[i];
 }
 
+// The other ranks hear of rank 0 while it waits, and what has come is answered before the rest comes.
+TEST(BatchJob, ReadsAPipeWhoseWriterTakesItsTime) {
+  const Scratch scratch;
+  const std::string pipe = scratch.path("in.jsonl"), out = scratch.path("out.jsonl");
+  const Outcome outcome =
+      shell("mkfifo " + pipe + "; (sleep 3; echo '{\"custom_id\": \"a\", \"prompt\": \"x\"}'; while [ ! -s " + out +
+            " ]; do sleep 0.2; done; sleep 4; echo '{\"custom_id\": \"b\", \"prompt\": \"x\"}') > " + pipe + " & " +
+            pleat_command(job(scratch, "--quiet --step-timeout 2"), 2));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(scratch.records("out.jsonl").size(), 2u);
+}
+
 TEST(BatchJob, TextsDependNeitherOnRanksNorOnTheBatch) {
   const Scratch scratch;
   scratch.write("in.jsonl", many_prompts(24));

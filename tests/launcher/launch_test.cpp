@@ -12,6 +12,7 @@
 
 #include "kernels/check.h"
 #include "launcher/bootstrap.h"
+#include "launcher/launched.h"
 #include "launcher/mpirun_command.h"
 #include "parallel/cores.h"
 #include "tests/launcher/program.h"
@@ -119,8 +120,11 @@ TEST(MpirunCommand, RefusesWhatCannotBeRun) {
   options.command = {"serve"};
   EXPECT_THROW(mpirun_command(options, eight_cores(), false), Error) << "no number of ranks";
   options.ranks = 2;
-  options.hosts = "/no/such/file";
-  EXPECT_THROW(mpirun_command(options, eight_cores(), false), Error);
+  const Scratch scratch;
+  for (const std::string& hosts : {std::string("/no/such/file"), scratch.write("hosts", "# none\n\n")}) {
+    options.hosts = hosts;
+    EXPECT_THROW(mpirun_command(options, eight_cores(), false), Error) << hosts;
+  }
   options.hosts.clear();
   for (const char* alone : {"fold", "launch", "route", "inspect", "-x"}) {
     options.command = {alone};
@@ -135,6 +139,13 @@ TEST(FairThreads, AreAShareOfTheJobsCoresWhetherRanksAreBoundOrNot) {
   EXPECT_EQ(fair_threads(64, 32, 4), 16) << "two to a socket";
   EXPECT_EQ(fair_threads(2, 2, 5), 1) << "more ranks than cores";
   EXPECT_EQ(fair_threads(8, 0, 1), 1) << "its own are not known";
+}
+
+TEST(LaunchedRank, SlurmsListsOfTasksSayHowManyANodeHas) {
+  for (const auto& [list, tasks] :
+       {std::pair{"2(x3),1", std::vector<int>{2, 2, 2, 1}}, {"1,3", {1, 3}}, {"4", {4}}, {"", {1}}})
+    for (size_t node = 0; node < tasks.size(); ++node)
+      EXPECT_EQ(tasks_of_node(list, int(node)), tasks[node]) << list << ", " << node;
 }
 
 // A launch in the background, its events in a file.
@@ -281,11 +292,6 @@ TEST(Launch, WrongInputIsNotTriedAgainAndRepeatedFailureIsGivenUp) {
   EXPECT_EQ(failing.events("give up")[0]["failures"], 1);
   EXPECT_EQ(failing.events("start").size(), 1u);
 
-  const Scratch alone;
-  Launched unconnected(alone, "-n 2 --restarts 0 --interface nosuch0 -- generate --prompt x --model " + model());
-  EXPECT_NE(unconnected.wait(), 0) << alone.read("err");
-  EXPECT_EQ(unconnected.events("stop")[0]["cause"], "no rank has said why; mpirun may, without its --quiet");
-
   Launched device(full, "-n 1 -- generate --model " + model() + " --input " + input + " --output /dev/full --resume");
   EXPECT_EQ(device.wait(), 2) << full.read("err");
 }
@@ -306,6 +312,14 @@ TEST(Launch, AnotherJobsOutputIsNotResumed) {
   EXPECT_EQ(outcome.code, 2) << outcome.err;
   EXPECT_NE(outcome.err.find("exists already"), std::string::npos) << outcome.err;
   EXPECT_EQ(scratch.read("out.jsonl"), foreign);
+  EXPECT_NE(outcome.err.find("exit code 1: no rank has said why; mpirun may, without its --quiet"), std::string::npos)
+      << outcome.err;
+}
+
+// As a daemon may start it.
+TEST(Launch, EndsWhereItsParentIgnoresTheEndOfChildren) {
+  const Outcome outcome = shell("trap '' CHLD; " + pleat_command("launch -n 2 -- check --quiet"));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
 }
 
 // mpirun killed: no rank is left when the next start comes. The supervisor killed: nothing at all is left.

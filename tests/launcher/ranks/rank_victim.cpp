@@ -59,6 +59,20 @@ void compare_bits(Communicator& communicator) {
   communicator.barrier("end");
 }
 
+// More bytes than one message carries, and few from the others.
+void compare_large(Communicator& communicator) {
+  const int64_t large = (64 << 20) + 12345;
+  std::vector<int64_t> counts(communicator.ranks(), 3);
+  counts[1] = large;
+  std::string mine(size_t(counts[communicator.rank()]), char('a' + communicator.rank()));
+  mine.back() = '.';
+  std::string all(size_t(large + 3 * (communicator.ranks() - 1)), '?'), expected;
+  for (int rank = 0; rank < communicator.ranks(); ++rank)
+    expected += std::string(size_t(counts[rank] - 1), char('a' + rank)) + '.';
+  communicator.all_gather("large", std::as_bytes(std::span(mine)), counts, reinterpret_cast<std::byte*>(all.data()));
+  PLEAT_ASSERT(all == expected);
+}
+
 void add_for_ever(Communicator& communicator, const std::string& mode) {
   const TreeExchange exchange(kLeaves, communicator.ranks());
   std::vector<float> mine(exchange.nodes[communicator.rank()].size() * 1600, 1.0f), sum(1600);
@@ -95,6 +109,7 @@ int run(int, char** argv) {
   }
   if (mode == "bits" || mode == "messages-bits") {
     compare_bits(*communicator);
+    if (between_hosts) compare_large(*communicator);
   } else if (mode == "loads") {  // rank 1 for twice the deadline, which others do not see
     if (communicator->rank() == 1) std::this_thread::sleep_for(2 * timeout);
     communicator->barrier_after("loaded", 1min);

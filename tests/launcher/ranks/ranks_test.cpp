@@ -171,6 +171,22 @@ TEST_F(Ranks, AStoppedRankIsLateAndOneOfTheOthersNamesIt) {
   }
 }
 
+// As Slurm suspends a job: the first rank to go on must not take the others for late.
+TEST_F(Ranks, AJobThatIsStoppedAsAWholeGoesOn) {
+  Job job(2, "loop", kDeadline);
+  const pid_t first = job.pid_of(0), second = job.pid_of(1);
+  ASSERT_TRUE(first && second) << job.errors();
+  kill(first, SIGSTOP);
+  std::this_thread::sleep_for(100ms);  // the other one waits for it
+  kill(second, SIGSTOP);
+  std::this_thread::sleep_for(2 * kDeadline);
+  kill(second, SIGCONT);
+  std::this_thread::sleep_for(100ms);
+  kill(first, SIGCONT);
+  EXPECT_EQ(job.wait(kDeadline), -1) << job.errors();
+  EXPECT_TRUE(job.our_lines().empty()) << job.errors();
+}
+
 TEST_F(Ranks, AStoppedRankIsNamedBetweenHostsToo) {
   Job job(2, "messages-loop", kDeadline);
   const pid_t victim = job.pid_of(1);
