@@ -8,17 +8,21 @@
 namespace pleat {
 namespace {
 
-// The residual stream in front of a layer is what the one before left.
+// The residual stream in front of a layer is what the one before left; where norms stand behind the sub-layers, that
+// one's last norm has changed it since, and it is what attention multiplies.
 class Streams : public StageObserver {
  public:
-  explicit Streams(std::vector<Table>& streams) : streams_(streams) {}
+  Streams(NormPlace norm, std::vector<Table>& streams) : norm_(norm), streams_(streams) {}
   void stage(const char* name, int layer, MatrixView<const float> value) override {
-    if (std::strcmp(name, layer < 0 ? "x" : "mlpResid") != 0 || layer + 1 >= int(streams_.size())) return;
-    Table& to = streams_[size_t(layer) + 1] = Table(value.rows, value.cols);
-    for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, to[row]);
+    const bool after = norm_ == NormPlace::after;
+    const size_t to = size_t(after ? layer : layer + 1);
+    if (std::strcmp(name, after ? "ln1" : layer < 0 ? "x" : "mlpResid") != 0 || to >= streams_.size()) return;
+    streams_[to] = Table(value.rows, value.cols);
+    for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, streams_[to][row]);
   }
 
  private:
+  NormPlace norm_;
   std::vector<Table>& streams_;
 };
 
@@ -61,7 +65,7 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
     Run& run = runs_.emplace_back();
     run.window = std::move(window);
     run.streams.resize(size_t(model.blueprint().layers));
-    Streams streams(run.streams);
+    Streams streams(model.blueprint().norm_place, run.streams);
     model.set_observer(&streams);
     const MatrixView<const float> logits = model.run(run.window, nullptr, true);
     model.set_observer(nullptr);

@@ -101,13 +101,12 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
 
 constexpr const char* kEmbedded = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
 
-TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
-  DenseModel model(kEmbedded, 2, true);
-  const Checkpoint checkpoint = Checkpoint::open(kEmbedded);
-  const std::vector<Window> windows =
-      spread_windows(Tokenizer::open(kEmbedded), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256);
+void expect_only_a_dropped_layer_costs(const std::string& folder, const std::vector<Window>& windows) {
+  DenseModel model(folder, 2, true);
+  const Checkpoint checkpoint = Checkpoint::open(folder);
   OptionMeter meter(model, windows);
-  for (const int layer : {0, 3, 5}) {
+  for (int layer = 0; layer < model.blueprint().layers; ++layer) {
+    SCOPED_TRACE(concat(folder, ", layer ", layer));
     const FfnTensors ffn = read_ffn(checkpoint, model.blueprint(), layer);
     LayerFold same;
     same.spec = {.selection = SelectionKind::all, .lines = false};
@@ -118,6 +117,14 @@ TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
     std::fill(nothing.down.data.begin(), nothing.down.data.end(), 0.0f);
     EXPECT_GT(meter.kl(layer, FoldedLayer(nothing, same, model.blueprint().activation, WeightFormat::bf16)), 0.01);
   }
+}
+
+TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
+  expect_only_a_dropped_layer_costs(
+      kEmbedded, spread_windows(Tokenizer::open(kEmbedded), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256));
+  Window window(64);
+  for (size_t i = 0; i < window.size(); ++i) window[i] = int32_t(7 * i % 60 + 3);
+  expect_only_a_dropped_layer_costs(test::fixture("families/opt-350m"), {window});  // norms behind the sub-layers
 }
 
 void search_and_use_again(bool gated) {
