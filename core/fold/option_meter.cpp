@@ -76,22 +76,23 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
 double OptionMeter::kl(int layer, const FoldedLayer& changed) {
   std::vector<const FoldedLayer*> layers(size_t(model_.blueprint().layers), nullptr);
   layers[size_t(layer)] = &changed;
-  return kl_from(layer, layers);
+  return kl_from(layer, layers, 0);
 }
 
-double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) { return kl_from(0, layers); }
+double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers, int64_t first) {
+  return kl_from(0, layers, first);
+}
 
-double OptionMeter::kl_from(int layer, const std::vector<const FoldedLayer*>& layers) {
-  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
+double OptionMeter::kl_from(int layer, const std::vector<const FoldedLayer*>& layers, int64_t first) {
+  const int64_t prompt = prompt_rows(layers, model_.window());
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt);
   Divergence sum;
-  int64_t tokens = 0;
   for (const Run& run : runs_) {
     const std::span<const int32_t> next = std::span(run.window).subspan(1);
     const MatrixView<const float> logits = model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
-    sum += compare_logits(model_.context().team(), run.logits, logits, next);
-    tokens += int64_t(next.size());
+    sum += compare_logits(model_.context().team(), run.logits, logits, next, std::max(first, prompt));
   }
-  return sum.kl / double(tokens);
+  return means_of(sum).kl;
 }
 
 }  // namespace pleat
