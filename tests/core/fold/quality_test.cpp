@@ -66,5 +66,22 @@ TEST(OptionMeter, TwoModelsAreComparedOnTheSameRows) {
   EXPECT_THROW(meter.kl(layers, 63), Error);
 }
 
+TEST(Advice, IsGivenByWhatDiffers) {
+  AdviceNumbers numbers{{.25, .25, .25}, .25, .01, {{"int4", .25, .01}}, false};
+  const auto last_line = [&] {
+    const std::string text = advice(numbers);
+    return text.substr(text.rfind(": ") + 2);
+  };
+  EXPECT_EQ(last_line(), "this model is the same\n");
+  numbers.kl = .02;
+  EXPECT_EQ(last_line(), "use that instead, it is closer to dense\n");
+  numbers.read = {.25, .3, .5};
+  EXPECT_EQ(last_line(), "use that instead, it is smaller and closer to dense\n");
+  numbers.kl = .01;
+  EXPECT_EQ(last_line(), "use that instead, it is smaller\n");
+  numbers.read[0] = .2;
+  EXPECT_EQ(last_line(), "this model reads less up to batch 1\n");
+}
+
 }  // namespace
 }  // namespace pleat
