@@ -24,6 +24,12 @@ LoadedModel load_for_windows(const std::string& folder, Communicator& communicat
 
 }  // namespace
 
+int64_t tokens_of(const std::vector<Window>& windows) {
+  int64_t tokens = 0;
+  for (const Window& window : windows) tokens += int64_t(window.size());
+  return tokens;
+}
+
 std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
                                    int64_t max_tokens) {
   const std::vector<int32_t> tokens = tokenizer.encode(read_whole(text_file));
@@ -31,12 +37,24 @@ std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string
   PLEAT_REQUIRE(total >= 2, "the text '", text_file, "' has ", total, " tokens, at least 2 are needed");
   std::vector<Window> windows;
   const int64_t available = (total + window - 1) / window;
-  const int64_t wanted = max_tokens > 0 ? std::clamp<int64_t>(max_tokens / window, 1, available) : available;
+  const int64_t wanted = max_tokens > 0 ? std::min((max_tokens + window - 1) / window, available) : available;
   for (int64_t i = 0; i < wanted; ++i) {
     const int64_t begin = i * available / wanted * window, end = std::min(begin + window, total);
     if (end - begin >= 2) windows.emplace_back(tokens.begin() + begin, tokens.begin() + end);
   }
   return windows;
+}
+
+std::vector<Window> calibration_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
+                                        int64_t max_tokens) {
+  std::vector<Window> windows = spread_windows(tokenizer, text_file, window, max_tokens);
+  const int64_t tokens = tokens_of(windows);
+  if (tokens >= kFewestTokens) return windows;
+  const int64_t all = tokens_of(spread_windows(tokenizer, text_file, window, 0));
+  PLEAT_REQUIRE(all < kFewestTokens, "--max-tokens takes ", tokens, " tokens of the text '", text_file, "', at least ",
+                kFewestTokens, " are needed to calibrate");
+  throw Error(ErrorKind::invalid, concat("the text '", text_file, "' has ", all, " tokens, at least ", kFewestTokens,
+                                         " are needed to calibrate"));
 }
 
 DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscribed)

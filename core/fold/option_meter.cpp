@@ -28,12 +28,6 @@ class Streams : public StageObserver {
 
 }  // namespace
 
-int64_t tokens_of(const std::vector<Window>& windows) {
-  int64_t tokens = 0;
-  for (const Window& window : windows) tokens += int64_t(window.size());
-  return tokens;
-}
-
 MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest) {
   constexpr size_t kWindows = 2, kTokens = 256;
   const auto holds = [](const std::vector<Window>& windows, const Window& window) {

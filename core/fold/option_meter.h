@@ -16,7 +16,6 @@ struct MeterWindows {
 };
 // Of `all` that are not among `fit`; where that is all, they are taken out of it if it keeps `fewest` tokens then.
 MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest);
-int64_t tokens_of(const std::vector<Window>& windows);
 
 class OptionMeter {
  public:
