@@ -97,6 +97,25 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
   EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "inputs": 0.5}]})").find("gathers gate and up by neuron"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{}], "colour": 1})").find("has an unknown field 'colour'"), std::string::npos);
+}
+
+TEST(Recipe, RefusesAFieldThatItsLayerHasNoUseFor) {
+  const auto refused = [](const std::string& layer, bool gated, const std::string& message) {
+    const File file("{\"layers\": [" + layer + "]}");
+    try {
+      read_recipe(file.path, 1, gated);
+      FAIL() << layer;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("layer 0: " + message), std::string::npos) << error.what();
+    }
+  };
+  refused(R"({"gate": "int4"})", false, "selection all of a plain FFN has no use for 'gate'");
+  refused(R"({"exact": 0.5})", true, "selection all of a gated FFN has no use for 'exact'");
+  refused(R"({"selection": "gate", "exact": 0.5, "predictor_bits": 2})", true,
+          "selection gate of a gated FFN has no use for 'predictor_bits'");
+  refused(R"({"selection": "range", "exact": 0.5, "lines": false, "fold_format": "bf16"})", false,
+          "selection range of a plain FFN without lines has no use for 'fold_format'");
 }
 
 constexpr const char* kEmbedded = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
