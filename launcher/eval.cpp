@@ -19,7 +19,6 @@
 #include "launcher/preflight.h"
 #include "launcher/progress.h"
 #include "launcher/scores.h"
-#include "launcher/summary.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -55,7 +54,7 @@ std::vector<int32_t> tokens_of(const EvalOptions& options) {
   return tokens;
 }
 
-void report(const EvalOptions& options, const Scores& scores, const RunSummary& summary) {
+void report(const EvalOptions& options, const Scores& scores) {
   const double tokens = double(std::max<int64_t>(1, scores.tokens));
   if (options.common.json) {
     nlohmann::ordered_json out = {{"model", options.model},
@@ -66,7 +65,6 @@ void report(const EvalOptions& options, const Scores& scores, const RunSummary& 
       out.update({{"against", options.against},
                   {"kl", scores.divergence / tokens},
                   {"top1_agreement", double(scores.agreements) / tokens}});
-    if (const double not_read = share_not_read(summary.ranks); not_read >= 0) out["ffn_bytes_not_read"] = not_read;
     std::cout << out.dump() << std::endl;
     return;
   }
@@ -155,9 +153,7 @@ int eval(const EvalOptions& options, Communicator& communicator) {
            : void(scores = score_text(options, loop, tokens, interrupt));
     });
   });
-  RunSummary summary;
-  summary.ranks = gather_costs(communicator, model);
-  if (leads && !dump && !interrupt.signal()) report(options, scores, summary);
+  if (leads && !dump && !interrupt.signal()) report(options, scores);
   return leads && interrupt.signal() ? 128 + interrupt.signal() : 0;
 }
 
