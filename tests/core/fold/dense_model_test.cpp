@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
+#include "core/checkpoint/file.h"
+
 #include "kernels/check.h"
 #include "tests/temporary_folder.h"
 
@@ -12,6 +16,24 @@ namespace {
 constexpr const char* kCalibration = PLEAT_SOURCE_DIR "/examples/calibration.txt";
 
 Tokenizer embedded_tokenizer() { return Tokenizer::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m"); }
+
+TEST(SpreadWindows, BeginAsPromptsDo) {
+  const std::string families = PLEAT_SOURCE_DIR "/tests/fixtures/families/";
+  const nlohmann::json tokenizer = nlohmann::json::parse(read_whole(families + "tokenizer.json"));
+  nlohmann::json config = nlohmann::json::parse(read_whole(families + "tokenizer_config.json"));
+  config["add_bos_token"] = true;
+  const Tokenizer with = Tokenizer::from_json(tokenizer, config);
+  ASSERT_EQ(with.leading_special(), std::vector<int32_t>{0});
+  std::vector<int32_t> text;
+  for (const Window& window : spread_windows(with, kCalibration, 64, 0)) {
+    EXPECT_LE(window.size(), 64u);
+    EXPECT_EQ(window[0], 0);
+    text.insert(text.end(), window.begin() + 1, window.end());
+  }
+  EXPECT_EQ(text, with.encode(read_whole(kCalibration)));
+  EXPECT_EQ(tokens_of(spread_windows(with, kCalibration, 64, 1024)), 1024);
+  EXPECT_THROW(spread_windows(with, kCalibration, 1, 0), Error);
+}
 
 TEST(CalibrationWindows, HoldAtLeastTheTokensAskedFor) {
   EXPECT_EQ(tokens_of(calibration_windows(embedded_tokenizer(), kCalibration, 512, 1000)), 1024);
