@@ -19,7 +19,6 @@
 #include "launcher/preflight.h"
 #include "launcher/progress.h"
 #include "launcher/scores.h"
-#include "launcher/summary.h"
 #include "launcher/together.h"
 
 namespace pleat {
@@ -46,16 +45,26 @@ std::vector<int32_t> read_ids(const std::string& path) {
   return ids;
 }
 
-std::vector<int32_t> tokens_of(const EvalOptions& options) {
-  std::vector<int32_t> tokens =
-      options.ids.empty() ? Tokenizer::open(options.model).encode(read_whole(options.text)) : read_ids(options.ids);
-  if (options.scoring.max_tokens > 0 && int64_t(tokens.size()) > options.scoring.max_tokens)
-    tokens.resize(size_t(options.scoring.max_tokens));
-  PLEAT_REQUIRE(!options.ids.empty() || tokens.size() >= 2, "'", options.text, "' has fewer than 2 tokens");
-  return tokens;
+struct EvalTokens {
+  std::vector<int32_t> tokens;   // of the text, or the ids
+  std::vector<int32_t> leading;  // in front of each of a text's windows, as in front of a prompt
+};
+
+EvalTokens tokens_of(const EvalOptions& options) {
+  EvalTokens out;
+  if (options.ids.empty()) {
+    const Tokenizer tokenizer = Tokenizer::open(options.model);
+    out = {tokenizer.encode(read_whole(options.text)), tokenizer.leading_special()};
+  } else {
+    out.tokens = read_ids(options.ids);
+  }
+  if (options.scoring.max_tokens > 0 && int64_t(out.tokens.size()) > options.scoring.max_tokens)
+    out.tokens.resize(size_t(options.scoring.max_tokens));
+  PLEAT_REQUIRE(!options.ids.empty() || out.tokens.size() >= 2, "'", options.text, "' has fewer than 2 tokens");
+  return out;
 }
 
-void report(const EvalOptions& options, const Scores& scores, const RunSummary& summary) {
+void report(const EvalOptions& options, const Scores& scores) {
   const double tokens = double(std::max<int64_t>(1, scores.tokens));
   if (options.common.json) {
     nlohmann::ordered_json out = {{"model", options.model},
@@ -66,7 +75,6 @@ void report(const EvalOptions& options, const Scores& scores, const RunSummary& 
       out.update({{"against", options.against},
                   {"kl", scores.divergence / tokens},
                   {"top1_agreement", double(scores.agreements) / tokens}});
-    if (const double not_read = share_not_read(summary.ranks); not_read >= 0) out["ffn_bytes_not_read"] = not_read;
     std::cout << out.dump() << std::endl;
     return;
   }
@@ -78,21 +86,26 @@ void report(const EvalOptions& options, const Scores& scores, const RunSummary& 
 }
 
 // Rank 0 scores a text.
-Scores score_text(const EvalOptions& options, EvalLoop& loop, const std::vector<int32_t>& tokens,
-                  const InterruptGuard& interrupt) {
+Scores score_text(const EvalOptions& options, EvalLoop& loop, const EvalTokens& text, const InterruptGuard& interrupt) {
+  const std::vector<int32_t>&tokens = text.tokens, &leading = text.leading;
   Scores scores;
   Progress progress("eval", int64_t(tokens.size()), options.common.quiet);
   std::vector<std::vector<double>> reference;
   std::vector<double> row;
-  const auto window = size_t(options.scoring.window);
-  for (size_t begin = 0; begin + 2 <= tokens.size() && !interrupt.signal(); begin += window) {
-    const auto part = std::span(tokens).subspan(begin, std::min(window, tokens.size() - begin));
+  std::vector<int32_t> window;
+  const size_t room = size_t(options.scoring.window) - leading.size(), fewest = leading.empty() ? 2 : 1;
+  for (size_t begin = 0; begin + fewest <= tokens.size() && !interrupt.signal(); begin += room) {
+    const auto part = std::span(tokens).subspan(begin, std::min(room, tokens.size() - begin));
+    window = leading;
+    window.insert(window.end(), part.begin(), part.end());
     reference.clear();
     loop.window(
-        part, [&](int64_t, std::span<const float> logits) { log_softmax(logits, reference.emplace_back()); },
+        window, [&](int64_t, std::span<const float> logits) { log_softmax(logits, reference.emplace_back()); },
         [&](int64_t index, std::span<const float> logits) {
+          const size_t next = size_t(index) + 1;
+          if (next < leading.size()) return;
           log_softmax(logits, row);
-          scores.add(row, part[size_t(index) + 1]);
+          scores.add(row, window[next]);
           if (!reference.empty()) scores.compare(reference[size_t(index)], row);
         });
     progress.update(int64_t(begin + part.size()), concat("perplexity ", scores.perplexity()));
@@ -119,12 +132,12 @@ void check_window(const std::string& name, const LoadedModel& model, int64_t win
 int eval(const EvalOptions& options, Communicator& communicator) {
   const bool leads = communicator.rank() == 0;
   const bool dump = !options.ids.empty();
-  std::vector<int32_t> tokens;
+  EvalTokens text;
   agree(communicator, [&] {
     check_model(options.model, communicator.ranks(), reduction_kind(options.common));
     if (!options.against.empty()) check_model(options.against, communicator.ranks(), reduction_kind(options.common));
     check_new_file(options.logits);
-    tokens = tokens_of(options);
+    text = tokens_of(options);
   });
   if (!options.common.quiet) print_short_preflight(communicator);
   LoadedModel model =
@@ -132,18 +145,22 @@ int eval(const EvalOptions& options, Communicator& communicator) {
   std::optional<LoadedModel> against;
   if (!options.against.empty()) against = load_on_ranks({options.against, false, {}}, options.common, communicator);
   ScoringOptions scoring = options.scoring;
+  scoring.max_tokens = 0;  // they are cut already
   agree(communicator, [&] {
     const Blueprint& blueprint = model.blueprint;
     PLEAT_REQUIRE(!against || against->blueprint.vocab == blueprint.vocab, "'", options.model, "' and '",
                   options.against, "' have different vocabularies");
-    PLEAT_REQUIRE(!dump || int64_t(tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ", tokens.size(),
-                  " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
-    if (dump) scoring.window = int(tokens.size()) + 1;
+    PLEAT_REQUIRE(!dump || int64_t(text.tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ",
+                  text.tokens.size(), " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
+    if (dump) scoring.window = int(text.tokens.size()) + 1;
+    PLEAT_REQUIRE(size_t(scoring.window) > text.leading.size(), "a window of ", scoring.window,
+                  " tokens has no room behind the ", text.leading.size(), " that every text begins with");
     check_window(options.model, model, scoring.window);
     if (against) check_window(options.against, *against, scoring.window);
-    for (const int32_t token : tokens)
-      PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token id ", token, " is outside the vocabulary of ",
-                    blueprint.vocab);
+    for (const auto* part : {&text.leading, &text.tokens})
+      for (const int32_t token : *part)
+        PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token id ", token, " is outside the vocabulary of ",
+                      blueprint.vocab);
   });
 
   const InterruptGuard interrupt;
@@ -152,13 +169,11 @@ int eval(const EvalOptions& options, Communicator& communicator) {
   if (!leads) loop.serve();
   share_failure(communicator, [&] {
     loop.lead([&] {
-      dump ? write_logits(options, loop, tokens, model.blueprint.vocab)
-           : void(scores = score_text(options, loop, tokens, interrupt));
+      dump ? write_logits(options, loop, text.tokens, model.blueprint.vocab)
+           : void(scores = score_text(options, loop, text, interrupt));
     });
   });
-  RunSummary summary;
-  summary.ranks = gather_costs(communicator, model);
-  if (leads && !dump && !interrupt.signal()) report(options, scores, summary);
+  if (leads && !dump && !interrupt.signal()) report(options, scores);
   return leads && interrupt.signal() ? 128 + interrupt.signal() : 0;
 }
 
@@ -177,7 +192,8 @@ void add_eval(CLI::App& app, Command& command) {
       "  pleat eval --model DIR --ids ids.json --logits logits.npy");
   sub.add_option("--model", options->model, "Model folder")->required();
   CLI::Option* text = sub.add_option("--text", options->text, "Text to score");
-  sub.add_option("--window", options->scoring.window, "Tokens; each window starts afresh")
+  sub.add_option("--window", options->scoring.window,
+                 "Tokens; each window starts afresh, with the special tokens that the model expects in front")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   sub.add_option("--max-tokens", options->scoring.max_tokens, "Score the first so many tokens; 0: all")

@@ -56,13 +56,14 @@ std::vector<RankCost> gather_costs(Communicator& communicator, const LoadedModel
   return gather_values(communicator, "summary", mine);
 }
 
-double share_not_read(const std::vector<RankCost>& ranks) {
+std::optional<double> share_not_read(const std::vector<RankCost>& ranks) {
   int64_t read = 0, dense = 0;
   for (const RankCost& rank : ranks) {
     read += rank.ffn_bytes_read;
     dense += rank.ffn_bytes_dense;
   }
-  return dense > 0 ? 1 - double(read) / double(dense) : -1;
+  if (dense == 0) return std::nullopt;
+  return 1 - double(read) / double(dense);
 }
 
 ordered_json to_json(const RunSummary& summary) {
@@ -75,8 +76,8 @@ ordered_json to_json(const RunSummary& summary) {
                       {"seconds", summary.seconds},
                       {"tokens_per_second", per_second(summary)},
                       {"ranks", summary.ranks.size()}};
-  const double not_read = share_not_read(summary.ranks);
-  out["ffn_bytes_not_read"] = not_read < 0 ? ordered_json(nullptr) : ordered_json(not_read);
+  const std::optional<double> not_read = share_not_read(summary.ranks);
+  out["ffn_bytes_not_read"] = not_read ? ordered_json(*not_read) : ordered_json(nullptr);
   const auto shares = phase_shares(summary.ranks);
   for (size_t phase = 0; phase < shares.size(); ++phase) out["time_share"][kPhaseNames[phase]] = shares[phase];
   out["checkpoint_bytes_read"] = ordered_json::array();
@@ -94,8 +95,8 @@ std::string to_text(const RunSummary& summary) {
   if (summary.errors > 0) text += concat(", ", summary.errors, " error records");
   if (summary.skipped > 0) text += concat(", ", summary.skipped, " done before");
   text += "\n";
-  if (const double not_read = share_not_read(summary.ranks); not_read >= 0)
-    text += concat("FFN weight bytes no longer read: ", format("%.1f%%", 100 * not_read), "\n");
+  if (const std::optional<double> not_read = share_not_read(summary.ranks))
+    text += concat("FFN weight bytes no longer read: ", format("%.1f%%", 100 * *not_read), "\n");
   text += "read from the checkpoint, MB a rank:";
   for (const RankCost& rank : summary.ranks) text += concat(' ', megabytes(rank.bytes_read));
   text += "\ntime:";

@@ -1,6 +1,7 @@
 #pragma once
 // What a run cost, over all ranks.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,9 @@ struct RunSummary {
   std::vector<RankCost> ranks;
 };
 
-// Share of the FFN weight bytes that the folded rows did not read; negative where nothing ran folded.
-double share_not_read(const std::vector<RankCost>& ranks);
+// Share of the FFN weight bytes that the folded rows did not read, below 0 where they read more than dense ones; none
+// where nothing ran folded.
+std::optional<double> share_not_read(const std::vector<RankCost>& ranks);
 
 nlohmann::ordered_json to_json(const RunSummary& summary);
 std::string to_text(const RunSummary& summary);

@@ -71,8 +71,8 @@ def measure(args, curve, name, flags, dense):
         shutil.copy(os.path.join(folder, "options.json"), options)
     by_prompt = curve.startswith(("prompt", "core"))
     nll = evaluate(args.pleat, folder, args.heldout, args.eval_tokens, PROMPT if by_prompt else 1)["mean_nll"]
-    # A prompt's own tokens run densely: the whole difference falls on those behind it.
-    share = (WINDOW - 1 - (PROMPT - 1)) / (WINDOW - 1) if by_prompt else 1
+    # `eval` scores a prompt's own rows too, which run densely: the whole difference falls on those behind it.
+    share = (WINDOW - 1 - PROMPT) / (WINDOW - 1) if by_prompt else 1
     total = report["total"]
     return {"curve": curve, "name": name, "flags": flags, "recipe": report["recipe"],
             "read": [total["bytes_read"][batch] / total["bytes_dense"] for batch in ("1", "4", "16")],

@@ -24,19 +24,43 @@ LoadedModel load_for_windows(const std::string& folder, Communicator& communicat
 
 }  // namespace
 
+int64_t tokens_of(const std::vector<Window>& windows) {
+  int64_t tokens = 0;
+  for (const Window& window : windows) tokens += int64_t(window.size());
+  return tokens;
+}
+
 std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
                                    int64_t max_tokens) {
   const std::vector<int32_t> tokens = tokenizer.encode(read_whole(text_file));
   const int64_t total = int64_t(tokens.size());
   PLEAT_REQUIRE(total >= 2, "the text '", text_file, "' has ", total, " tokens, at least 2 are needed");
+  const Window& leading = tokenizer.leading_special();
+  const int64_t part = window - int64_t(leading.size());  // of the text
+  PLEAT_REQUIRE(part > 0, "a window of ", window, " tokens has no room behind the ", leading.size(),
+                " that every text begins with");
   std::vector<Window> windows;
-  const int64_t available = (total + window - 1) / window;
-  const int64_t wanted = max_tokens > 0 ? std::clamp<int64_t>(max_tokens / window, 1, available) : available;
+  const int64_t available = (total + part - 1) / part;
+  const int64_t wanted = max_tokens > 0 ? std::min((max_tokens + window - 1) / window, available) : available;
   for (int64_t i = 0; i < wanted; ++i) {
-    const int64_t begin = i * available / wanted * window, end = std::min(begin + window, total);
-    if (end - begin >= 2) windows.emplace_back(tokens.begin() + begin, tokens.begin() + end);
+    const int64_t begin = i * available / wanted * part, end = std::min(begin + part, total);
+    Window one = leading;
+    one.insert(one.end(), tokens.begin() + begin, tokens.begin() + end);
+    if (one.size() >= 2) windows.push_back(std::move(one));
   }
   return windows;
+}
+
+std::vector<Window> calibration_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
+                                        int64_t max_tokens) {
+  std::vector<Window> windows = spread_windows(tokenizer, text_file, window, max_tokens);
+  const int64_t tokens = tokens_of(windows);
+  if (tokens >= kFewestTokens) return windows;
+  const int64_t all = tokens_of(spread_windows(tokenizer, text_file, window, 0));
+  PLEAT_REQUIRE(all < kFewestTokens, "--max-tokens takes ", tokens, " tokens of the text '", text_file, "', at least ",
+                kFewestTokens, " are needed to calibrate");
+  throw Error(ErrorKind::invalid, concat("the text '", text_file, "' has ", all, " tokens, at least ", kFewestTokens,
+                                         " are needed to calibrate"));
 }
 
 DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscribed)

@@ -13,10 +13,18 @@ namespace pleat {
 
 using Window = std::vector<int32_t>;
 
-// Windows of at most `window` tokens (a last incomplete one of at least 2 counts), spread evenly over the text when
-// `max_tokens` (0: all) is less than the text has. Error(invalid) if the text gives no window.
+constexpr int64_t kFewestTokens = 1024;  // to calibrate on: below, ranges and GPTQ's moments are noise
+
+int64_t tokens_of(const std::vector<Window>& windows);
+
+// Windows of at most `window` tokens (a last incomplete one of at least 2 counts), each with the special tokens in
+// front that the model expects of a text, spread evenly over the text when `max_tokens` (0: all; rounded up to whole
+// windows) is less than they have. Error(invalid) if the text gives no window.
 std::vector<Window> spread_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
                                    int64_t max_tokens);
+// The same; Error(invalid) if they hold fewer than kFewestTokens.
+std::vector<Window> calibration_windows(const Tokenizer& tokenizer, const std::string& text_file, int64_t window,
+                                        int64_t max_tokens);
 
 class DenseModel {
  public:

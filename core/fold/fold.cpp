@@ -197,6 +197,7 @@ class Folding {
       changed.push_back(builder.layer(built));
       if (gathers(built.fold.spec.selection) && !built.fold.spec.cuts_inputs)
         built = reordered(built, balanced_order(measurements.back().frequency, kVirtualShards));
+      if (held_out_.empty()) built.weights.forget_values();  // only evaluate() runs them again
       out.push_back(std::move(built));
     });
     report_.recipe = plan.recipes;
@@ -204,19 +205,26 @@ class Folding {
     report_.reduction = 1 - report_.total.read[0] / report_.total.dense;
     report_.kl_is_fitted = layers_->meters_fitted();
     report_.kl = layers_->meter().kl(pointers_to(changed));
-    measure_plain();
+    const int64_t prompt = prompt_rows(pointers_to(changed), model_->window());
+    changed.clear();  // every layer packed
+    measure_plain(prompt);
     return out;
   }
 
-  // What plain quantisation gives on the same windows: the honest neighbour of every fold.
-  void measure_plain() {
+  // What plain quantisation gives on the same tokens: the honest neighbour of every fold.
+  void measure_plain(int64_t prompt) {
     for (const WeightFormat format : {WeightFormat::int4, WeightFormat::int3}) {
       LayerRecipe recipe;
       recipe.formats = {blueprint_.gated ? format : FfnFormats().gate, format, format};
-      const double share = read_share(blueprint_, recipe, 0);
-      report_.plain.push_back({std::string(name_of(format)), share,
-                               layers_->kl({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},
-                                           format == WeightFormat::int4 ? "plain int4" : "plain int3")});
+      double bytes = 0;
+      std::vector<FoldedLayer> made;
+      layers_->make({std::vector<LayerRecipe>(size_t(blueprint_.layers), recipe), {}},
+                    concat("plain ", name_of(format)), [&](int layer, const BuiltLayer& built) {
+                      bytes += double(built.bytes().stored);
+                      made.push_back(layers_->builder(layer).layer(built));
+                    });
+      report_.plain.push_back({std::string(name_of(format)), bytes / dense_ffn_bytes(blueprint_),
+                               layers_->meter().kl(pointers_to(made), prompt)});
     }
   }
 
@@ -224,12 +232,12 @@ class Folding {
     std::vector<FoldedLayer> layers;
     for (size_t layer = 0; layer < built.size(); ++layer)
       layers.push_back(layers_->builder(int(layer)).layer(built[layer]));
-    const int64_t prompt = prompt_rows(pointers_to(layers));
+    const int64_t prompt = prompt_rows(pointers_to(layers), model_->window());
     FoldedForm with_fold(context(), pointers_to(layers), FfnForm::folded, prompt),
         without(context(), pointers_to(layers), FfnForm::dropped, prompt);
     const std::vector<FfnHook*> hooks = {&with_fold, &without};
     const QualityComparison comparison =
-        compare_with_dense(*model_, held_out_, hooks, [this](double done) { tell("evaluate", done); });
+        compare_with_dense(*model_, held_out_, hooks, prompt, [this](double done) { tell("evaluate", done); });
     report_.evaluation_tokens = comparison.tokens;
     report_.dense_perplexity = comparison.dense_perplexity;
     report_.folded = comparison.variants[0];
@@ -260,7 +268,7 @@ class Folding {
     point.reduction = 1 - point.read[0];
     FoldedForm form(context(), pointers_to(layers), FfnForm::folded, 1);
     const std::vector<FfnHook*> hooks = {&form};
-    point.quality = compare_with_dense(*model_, held_out_, hooks, [&](double done) {
+    point.quality = compare_with_dense(*model_, held_out_, hooks, 1, [&](double done) {
                       tell(concat("evaluate at ", asked), done);
                     }).variants[0];
     return point;

@@ -1,7 +1,5 @@
 #pragma once
 // Second moments of the inputs of a model's matrices over a text: what GPTQ weighs errors by.
-#include <algorithm>
-#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +20,11 @@ struct InputStage {
 // (method.md section 5, the trap).
 std::vector<int32_t> extreme_inputs(const std::vector<float>& largest);
 
+// Error(invalid) naming the layer where a value is no finite number: nothing fitted to it would be one.
+void require_finite(MatrixView<const float> x, int layer);
+// largest [x.cols]: takes in the |x| of all rows, which must be finite.
+void take_largest(MatrixView<const float> x, int layer, std::vector<float>& largest);
+
 // Sums x x^T [width, width] and the largest |x| [width] over the rows of the wanted stages, position 0 included.
 class InputMoments : public StageObserver {
  public:
@@ -33,11 +36,8 @@ class InputMoments : public StageObserver {
   void stage(const char* name, int layer, MatrixView<const float> value) override {
     const auto it = sums_.find({name, layer});
     if (it == sums_.end()) return;
+    take_largest(value, layer, largest_[it->first]);
     add_second_moment(ctx_, value, it->second);
-    std::vector<float>& largest = largest_[it->first];
-    for (int64_t row = 0; row < value.rows; ++row)
-      for (int64_t i = 0; i < value.cols; ++i)
-        largest[size_t(i)] = std::max(largest[size_t(i)], std::fabs(value[row][i]));
   }
   bool has(const InputStage& stage) const { return sums_.contains(stage); }
   const std::vector<double>& of(const InputStage& stage) const { return sums_.at(stage); }

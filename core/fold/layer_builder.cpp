@@ -26,7 +26,8 @@ std::string key_of(const FfnFormats& formats, bool flag, bool by_input = false) 
 
 FfnBytes BuiltLayer::bytes() const {
   const FfnTensors& ffn = weights.values;
-  return ffn_bytes(fold.spec, weights.formats, ffn.gated(), ffn.hidden(), dense_neurons);
+  return ffn_bytes(fold.spec, weights.formats, ffn.gated(), ffn.hidden(), dense_neurons,
+                   {protected_count(weights.gate), protected_count(weights.up), protected_count(weights.down)});
 }
 
 BuiltLayer reordered(const BuiltLayer& built, std::span<const int32_t> order) {

@@ -54,6 +54,10 @@ LayerRecipe layer_recipe_from(const ordered_json& json, bool gated) {
     }
   }
   check(out, gated);
+  const ordered_json used = to_json(out, gated);
+  for (const auto& [key, value] : json.items())
+    PLEAT_REQUIRE(key == "inputs" || used.contains(key), "selection ", name_of(out.selection), " of a ",
+                  gated ? "gated" : "plain", " FFN", out.lines ? "" : " without lines", " has no use for '", key, "'");
   return out;
 }
 
@@ -103,6 +107,8 @@ std::vector<LayerRecipe> read_recipe(const std::filesystem::path& file, int laye
   const ordered_json json = ordered_json::parse(read_whole(file), nullptr, false);
   PLEAT_REQUIRE(json.is_object() && json.contains("layers") && json["layers"].is_array(), "the recipe '", file.string(),
                 "' is not JSON with a list 'layers'");
+  for (const auto& [key, value] : json.items())
+    PLEAT_REQUIRE(key == "layers", "the recipe '", file.string(), "' has an unknown field '", key, "'");
   PLEAT_REQUIRE(int(json["layers"].size()) == layers, "the recipe '", file.string(), "' has ", json["layers"].size(),
                 " layers, the model ", layers);
   std::vector<LayerRecipe> out;

@@ -1,7 +1,8 @@
 #pragma once
 // What is done to each layer's FFN: who is computed exactly and in which formats (method.md section 6, recipe). A
 // recipe is a JSON file {"layers": [{"selection": "range", "exact": 0.1, "up": "int4", "down": "int4", ...}, ...]} that
-// people read, edit and use again; a field that is left out has the value given here.
+// people read, edit and use again; a field that is left out has the value given here, one that the selection or the FFN
+// has no use for is refused.
 #include <filesystem>
 #include <string>
 #include <vector>

@@ -4,12 +4,10 @@
 #include <numeric>
 
 #include "core/fold/quality.h"
-#include "kernels/check.h"
 
 namespace pleat {
 namespace {
 
-constexpr int64_t kFewestTokens = 1024;  // below, the ranges are noise
 constexpr size_t kSensitivityWindows = 4;
 
 std::vector<Window> some_of(const std::vector<Window>& windows, size_t most) {
@@ -35,14 +33,9 @@ std::vector<const FoldedLayer*> pointers_to(const std::vector<FoldedLayer>& laye
 
 LayerSet::LayerSet(DenseModel& model, const Source& source, Progress progress) : progress_(std::move(progress)) {
   const auto tell = [this](const char* stage) { return [=, this](double done) { progress_(stage, done); }; };
-  const auto windows_of = [&](int64_t tokens) {
-    return spread_windows(source.tokenizer, source.text, model.window(), tokens);
-  };
-  std::vector<Window> windows = windows_of(source.max_tokens);
-  const int64_t tokens = tokens_of(windows);
-  PLEAT_REQUIRE(tokens >= kFewestTokens, "the text '", source.text, "' has ", tokens, " tokens, at least ",
-                kFewestTokens, " are needed to calibrate");
-  MeterWindows metered = meter_windows(windows_of(0), windows, kFewestTokens);
+  std::vector<Window> windows = calibration_windows(source.tokenizer, source.text, model.window(), source.max_tokens);
+  MeterWindows metered =
+      meter_windows(spread_windows(source.tokenizer, source.text, model.window(), 0), windows, kFewestTokens);
   meters_fitted_ = metered.fitted;
   meter_ = std::make_unique<OptionMeter>(model, std::move(metered.windows));
   sensitivity_ = source.weighs ? measure_sensitivity(model, some_of(windows, kSensitivityWindows), tell("sensitivity"))

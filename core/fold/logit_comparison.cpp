@@ -22,7 +22,7 @@ Divergence compare_row(const float* dense, double dense_sum, const float* change
   }
   const bool agrees =
       std::max_element(dense, dense + vocab) - dense == std::max_element(changed, changed + vocab) - changed;
-  return {changed_sum - changed[next], kl, agrees};
+  return {changed_sum - changed[next], kl, agrees, 1};
 }
 
 }  // namespace
@@ -39,11 +39,10 @@ DenseLogits keep_logits(ThreadTeam& team, MatrixView<const float> logits, int64_
 }
 
 Divergence compare_logits(ThreadTeam& team, const DenseLogits& dense, MatrixView<const float> changed,
-                          std::span<const int32_t> next) {
-  const int64_t scored = int64_t(next.size());
+                          std::span<const int32_t> next, int64_t first) {
   std::vector<Divergence> rows(next.size());
-  team.split(scored, [&](int, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
+  team.split(std::max<int64_t>(0, int64_t(next.size()) - first), [&](int, int64_t begin, int64_t end) {
+    for (int64_t row = first + begin; row < first + end; ++row)
       rows[size_t(row)] = compare_row(dense.logits[row], dense.sum[size_t(row)], changed[row], size_t(changed.cols),
                                       size_t(next[size_t(row)]));
   });

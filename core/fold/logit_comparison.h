@@ -21,10 +21,11 @@ struct Divergence {
   double loss = 0;       // of the changed model, nats
   double kl = 0;         // of the dense distribution from the changed one
   int64_t agreeing = 0;  // same best token
-  void operator+=(const Divergence& o) { loss += o.loss, kl += o.kl, agreeing += o.agreeing; }
+  int64_t tokens = 0;
+  void operator+=(const Divergence& o) { loss += o.loss, kl += o.kl, agreeing += o.agreeing, tokens += o.tokens; }
 };
-// changed: logits of the same window; next [scored]: the tokens that follow.
+// Over the rows from `first` on. changed: logits of the same window; next [scored]: the tokens that follow.
 Divergence compare_logits(ThreadTeam& team, const DenseLogits& dense, MatrixView<const float> changed,
-                          std::span<const int32_t> next);
+                          std::span<const int32_t> next, int64_t first);
 
 }  // namespace pleat

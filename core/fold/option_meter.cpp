@@ -8,27 +8,25 @@
 namespace pleat {
 namespace {
 
-// The residual stream in front of a layer is what the one before left.
+// The residual stream in front of a layer is what the one before left; where norms stand behind the sub-layers, that
+// one's last norm has changed it since, and it is what attention multiplies.
 class Streams : public StageObserver {
  public:
-  explicit Streams(std::vector<Table>& streams) : streams_(streams) {}
+  Streams(NormPlace norm, std::vector<Table>& streams) : norm_(norm), streams_(streams) {}
   void stage(const char* name, int layer, MatrixView<const float> value) override {
-    if (std::strcmp(name, layer < 0 ? "x" : "mlpResid") != 0 || layer + 1 >= int(streams_.size())) return;
-    Table& to = streams_[size_t(layer) + 1] = Table(value.rows, value.cols);
-    for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, to[row]);
+    const bool after = norm_ == NormPlace::after;
+    const size_t to = size_t(after ? layer : layer + 1);
+    if (std::strcmp(name, after ? "ln1" : layer < 0 ? "x" : "mlpResid") != 0 || to >= streams_.size()) return;
+    streams_[to] = Table(value.rows, value.cols);
+    for (int64_t row = 0; row < value.rows; ++row) std::copy_n(value[row], value.cols, streams_[to][row]);
   }
 
  private:
+  NormPlace norm_;
   std::vector<Table>& streams_;
 };
 
 }  // namespace
-
-int64_t tokens_of(const std::vector<Window>& windows) {
-  int64_t tokens = 0;
-  for (const Window& window : windows) tokens += int64_t(window.size());
-  return tokens;
-}
 
 MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest) {
   constexpr size_t kWindows = 2, kTokens = 256;
@@ -61,7 +59,7 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
     Run& run = runs_.emplace_back();
     run.window = std::move(window);
     run.streams.resize(size_t(model.blueprint().layers));
-    Streams streams(run.streams);
+    Streams streams(model.blueprint().norm_place, run.streams);
     model.set_observer(&streams);
     const MatrixView<const float> logits = model.run(run.window, nullptr, true);
     model.set_observer(nullptr);
@@ -72,22 +70,23 @@ OptionMeter::OptionMeter(DenseModel& model, std::vector<Window> windows) : model
 double OptionMeter::kl(int layer, const FoldedLayer& changed) {
   std::vector<const FoldedLayer*> layers(size_t(model_.blueprint().layers), nullptr);
   layers[size_t(layer)] = &changed;
-  return kl_from(layer, layers);
+  return kl_from(layer, layers, 0);
 }
 
-double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers) { return kl_from(0, layers); }
+double OptionMeter::kl(const std::vector<const FoldedLayer*>& layers, int64_t first) {
+  return kl_from(0, layers, first);
+}
 
-double OptionMeter::kl_from(int layer, const std::vector<const FoldedLayer*>& layers) {
-  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt_rows(layers));
+double OptionMeter::kl_from(int layer, const std::vector<const FoldedLayer*>& layers, int64_t first) {
+  const int64_t prompt = prompt_rows(layers, model_.window());
+  FoldedForm form(model_.context(), layers, FfnForm::folded, prompt);
   Divergence sum;
-  int64_t tokens = 0;
   for (const Run& run : runs_) {
     const std::span<const int32_t> next = std::span(run.window).subspan(1);
     const MatrixView<const float> logits = model_.resume(run.window, layer, run.streams[size_t(layer)].view(), &form);
-    sum += compare_logits(model_.context().team(), run.logits, logits, next);
-    tokens += int64_t(next.size());
+    sum += compare_logits(model_.context().team(), run.logits, logits, next, std::max(first, prompt));
   }
-  return sum.kl / double(tokens);
+  return means_of(sum).kl;
 }
 
 }  // namespace pleat

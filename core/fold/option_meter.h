@@ -16,17 +16,17 @@ struct MeterWindows {
 };
 // Of `all` that are not among `fit`; where that is all, they are taken out of it if it keeps `fewest` tokens then.
 MeterWindows meter_windows(const std::vector<Window>& all, std::vector<Window>& fit, int64_t fewest);
-int64_t tokens_of(const std::vector<Window>& windows);
 
 class OptionMeter {
  public:
   // Runs the windows densely and keeps the residual stream in front of every layer.
   OptionMeter(DenseModel& model, std::vector<Window> windows);
 
-  // KL of the dense model's next token from that of the model with one layer changed, nats a token.
+  // KL of the dense model's next token from that of the model with one layer changed, nats a token, over the tokens
+  // whose prediction it changes: prompt_rows() of a window run densely.
   double kl(int layer, const FoldedLayer& changed);
-  // The same with all layers changed (nullptr: as it is).
-  double kl(const std::vector<const FoldedLayer*>& layers);
+  // The same with all layers changed (nullptr: as it is); over no rows before `first`, to stand beside another's.
+  double kl(const std::vector<const FoldedLayer*>& layers, int64_t first = 0);
 
  private:
   struct Run {
@@ -34,7 +34,7 @@ class OptionMeter {
     std::vector<Table> streams;  // [layers] [window, d]
     DenseLogits logits;
   };
-  double kl_from(int layer, const std::vector<const FoldedLayer*>& layers);
+  double kl_from(int layer, const std::vector<const FoldedLayer*>& layers, int64_t first);
 
   DenseModel& model_;
   std::vector<Run> runs_;

@@ -3,33 +3,35 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/fold/logit_comparison.h"
+#include "kernels/check.h"
 
 namespace pleat {
 
+QualityReport means_of(const Divergence& sum) {
+  PLEAT_REQUIRE(sum.tokens > 0, "the text is too short to compare models on: no window is longer than its prompt");
+  const double n = double(sum.tokens);
+  return {std::exp(sum.loss / n), sum.kl / n, double(sum.agreeing) / n};
+}
+
 QualityComparison compare_with_dense(DenseModel& model, std::span<const Window> windows,
-                                     std::span<FfnHook* const> hooks, const std::function<void(double)>& done) {
+                                     std::span<FfnHook* const> hooks, int64_t first,
+                                     const std::function<void(double)>& done) {
   std::vector<Divergence> totals(hooks.size());
-  double dense_loss = 0;
-  int64_t tokens = 0;
+  Divergence dense_total;
   ThreadTeam& team = model.context().team();
   for (size_t w = 0; w < windows.size(); ++w) {
     const Window& window = windows[w];
     const int64_t scored = int64_t(window.size()) - 1;
     const DenseLogits dense = keep_logits(team, model.run(window, nullptr, true), scored);
-    tokens += scored;
-    for (int64_t row = 0; row < scored; ++row)
-      dense_loss += dense.sum[size_t(row)] - dense.logits[row][window[size_t(row) + 1]];
+    for (int64_t row = first; row < scored; ++row, ++dense_total.tokens)
+      dense_total.loss += dense.sum[size_t(row)] - dense.logits[row][window[size_t(row) + 1]];
     for (size_t v = 0; v < hooks.size(); ++v) {
-      totals[v] += compare_logits(team, dense, model.run(window, hooks[v], true), std::span(window).subspan(1));
+      totals[v] += compare_logits(team, dense, model.run(window, hooks[v], true), std::span(window).subspan(1), first);
     }
     if (done) done(double(w + 1) / double(windows.size()));
   }
-  const double n = double(tokens);
-  QualityComparison out{std::exp(dense_loss / n), tokens, {}};
-  for (const Divergence& total : totals) {
-    out.variants.push_back({std::exp(total.loss / n), total.kl / n, double(total.agreeing) / n});
-  }
+  QualityComparison out{means_of(dense_total).perplexity, dense_total.tokens, {}};
+  for (const Divergence& total : totals) out.variants.push_back(means_of(total));
   return out;
 }
 
@@ -45,12 +47,12 @@ void FoldedForm::ffn(int layer, const StepPlan& plan, MatrixView<const float> x,
     std::copy_n(all_rows || plan.rows[size_t(row)].position >= prompt_ ? folded[row] : dense[row], x.cols, y[row]);
 }
 
-int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers) {
+int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers, int64_t longest) {
   constexpr int64_t kPrompt = 128;
   const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
     return layer != nullptr && by_prompt(layer->spec().selection);
   });
-  return chosen ? kPrompt : 1;
+  return chosen ? std::clamp<int64_t>(longest / 2, 1, kPrompt) : 1;
 }
 
 }  // namespace pleat

@@ -67,6 +67,12 @@ int64_t bytes_of(const QuantisedWeights& weights) {
       weights);
 }
 
+int64_t protected_count(const QuantisedWeights& weights) {
+  if (const auto* rows = std::get_if<LowBitRows>(&weights); rows && !rows->protected_rows.empty())
+    return int64_t(rows->protected_rows.size());
+  return std::visit([](const auto& rows) { return int64_t(rows.protected_inputs.size()); }, weights);
+}
+
 namespace {
 
 template <class Rows>

@@ -23,6 +23,7 @@ QuantisedWeights quantise_weights(Context& ctx, MatrixView<const float> w, const
 
 Table dequantised(const QuantisedWeights& weights);  // [outputs, inputs]
 int64_t bytes_of(const QuantisedWeights& weights);
+int64_t protected_count(const QuantisedWeights& weights);  // of inputs that are held in bf16
 // The tensors that stand for tensor `name` (core/model/quantised_tensors.h); their data stays in `weights`.
 void append_tensors(const std::string& name, const QuantisedWeights& weights, std::vector<NewTensor>& tensors);
 void append_tensors(const std::string& name, const LowBitRows& rows, std::vector<NewTensor>& tensors);

@@ -22,7 +22,6 @@ namespace pleat {
 namespace {
 
 constexpr int64_t kMomentBytes = int64_t(4) << 30;  // held at once; more layers take another pass over the text
-constexpr int64_t kFewestTokens = 1024;             // below, GPTQ's moments are noise
 
 constexpr size_t kSensitivityWindows = 8;  // that noise in every layer is tried on
 
@@ -129,10 +128,9 @@ class Quantizing {
   }
 
   void read_text() {
-    windows_ = spread_windows(Tokenizer::open(options_.model), options_.text, model_->window(), options_.max_tokens);
-    for (const Window& window : windows_) report_.calibration_tokens += int64_t(window.size());
-    PLEAT_REQUIRE(report_.calibration_tokens >= kFewestTokens, "the text '", options_.text, "' has ",
-                  report_.calibration_tokens, " tokens, at least ", kFewestTokens, " are needed to calibrate");
+    windows_ =
+        calibration_windows(Tokenizer::open(options_.model), options_.text, model_->window(), options_.max_tokens);
+    report_.calibration_tokens = tokens_of(windows_);
   }
 
   // Quantises jobs from `begin` on, as many as one pass's moments allow; returns the next.

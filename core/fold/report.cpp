@@ -105,15 +105,20 @@ std::string advice(const AdviceNumbers& numbers) {
     int up_to = 0;  // the largest batch at which this model reads less
     for (size_t i = 0; i < numbers.read.size(); ++i)
       if (numbers.read[i] < plain.bytes) up_to = kReportBatches[i];
-    const bool closer = numbers.kl < plain.kl;
+    const bool closer = numbers.kl<plain.kl, further = numbers.kl> plain.kl;
+    const bool reads_more =
+        std::any_of(numbers.read.begin(), numbers.read.end(), [&](double read) { return read > plain.bytes; });
     if (up_to > 0 && closer)
       out += format_text("this model is closer to dense and reads less up to batch %d", up_to);
     else if (up_to > 0)
-      out += format_text("this model reads less up to batch %d but is further from dense", up_to);
+      out += format_text("this model reads less up to batch %d%s", up_to, further ? " but is further from dense" : "");
     else if (closer)
-      out += "this model is closer to dense but reads more";
+      out += concat("this model is closer to dense", reads_more ? " but reads more" : "");
+    else if (further || reads_more)
+      out += concat("use that instead, it is ", reads_more ? "smaller" : "", reads_more && further ? " and " : "",
+                    further ? "closer to dense" : "");
     else
-      out += "use that instead, it is smaller and closer to dense";
+      out += "this model is the same";
     out += "\n";
   }
   return out;

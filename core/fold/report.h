@@ -29,7 +29,8 @@ struct LayerReport {
   double dense = 0;                 // bytes of the same layer's FFN in bf16
 };
 
-// Teacher-forced on held-out text; position 0 of a window dense.
+// Teacher-forced on held-out text, over the tokens behind each window's prompt, which runs densely: position 0, or what
+// selections prompt and core choose by.
 struct QualityReport {
   double perplexity = 0;
   double kl = 0;         // of the dense model's next-token distribution from this one's, nats a token
@@ -74,9 +75,9 @@ struct FoldReport {
   std::optional<BudgetReport> budget;  // where one was asked for
   double asked = 0;                    // reduction, where one was asked for
   double reduction = 0;                // share of FFN weight bytes no longer read per token at batch 1
-  double kl = 0;                       // nats a token, on calibration text that nothing was fitted on
+  double kl = 0;                       // nats a token behind a prompt, on calibration text that nothing was fitted on
   bool kl_is_fitted = false;      // it was, the text being too short to keep a part apart; plain's and budget's too
-  std::vector<PlainPoint> plain;  // plain quantisation on the same text
+  std::vector<PlainPoint> plain;  // plain quantisation on the same tokens
   int64_t calibration_tokens = 0;
   int64_t sample_rows = 0;  // calibration rows the statistics below come from
   double seconds = 0;

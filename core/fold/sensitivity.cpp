@@ -53,7 +53,7 @@ std::vector<double> measure_sensitivity(DenseModel& model, std::span<const Windo
   std::vector<FfnHook*> hooks;
   hooks.reserve(noises.size());
   for (NoiseInOneLayer& noise : noises) hooks.push_back(&noise);
-  const QualityComparison comparison = compare_with_dense(model, windows, hooks, done);
+  const QualityComparison comparison = compare_with_dense(model, windows, hooks, 1, done);
   std::vector<double> out;
   for (size_t l = 0; l < noises.size(); ++l) {
     out.push_back(std::max(comparison.variants[l].kl, 1e-12) / std::max(noises[l].squared_error(), 1e-30));

@@ -1,7 +1,8 @@
 #include "core/fold/statistics.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "core/fold/input_moments.h"
 
 namespace pleat {
 
@@ -14,14 +15,12 @@ Statistics::Statistics(Context& ctx, int layers, int64_t hidden, int64_t tokens,
   }
 }
 
-void Statistics::ffn(int index, const StepPlan& plan, MatrixView<const float> x, MatrixView<float>) {
+void Statistics::ffn(int index, const StepPlan& plan, MatrixView<const float> x, MatrixView<float> y) {
   Layer& layer = layers_[size_t(index)];
+  take_largest(x, index, layer.statistics.largest);
+  require_finite(y, index);
   add_second_moment(ctx_, x, layer.statistics.second_moment);
   for (int64_t row = 0; row < x.rows; ++row) {
-    for (int64_t i = 0; i < x.cols; ++i) {
-      float& largest = layer.statistics.largest[size_t(i)];
-      largest = std::max(largest, std::fabs(x[row][i]));
-    }
     if (plan.rows[size_t(row)].position == 0) continue;
     const int64_t before = layer.seen * sample_rows_ / tokens_, after = ++layer.seen * sample_rows_ / tokens_;
     if (after > before && layer.kept < sample_rows_) std::copy_n(x[row], x.cols, layer.statistics.sample[layer.kept++]);

@@ -31,11 +31,14 @@ int64_t row_bytes(WeightFormat format, int64_t hidden) {
 
 }  // namespace
 
-FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons) {
-  constexpr int64_t f32_bytes = 4;
-  const int64_t value = neurons * f32_bytes;
-  const int64_t gate = gated ? row_bytes(formats.gate, hidden) : 0;  // of one neuron
-  const int64_t up = row_bytes(formats.up, hidden), down = row_bytes(formats.down, hidden);
+FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons,
+                   const ProtectedCounts& kept) {
+  constexpr int64_t f32_bytes = 4, index_bytes = 4, bf16_bytes = 2;
+  const int64_t value = neurons * f32_bytes, biases = (gated ? 2 : 1) * value;
+  const bool by_neuron = gathers(spec.selection) && !spec.cuts_inputs;  // how gate and up stand
+  const int64_t gate_kept = by_neuron ? kept.gate * bf16_bytes : 0, up_kept = by_neuron ? kept.up * bf16_bytes : 0;
+  const int64_t gate = gated ? row_bytes(formats.gate, hidden) + gate_kept : 0;  // of one neuron
+  const int64_t up = row_bytes(formats.up, hidden) + up_kept, down = row_bytes(formats.down, hidden);
   const int64_t held = spec.selection == SelectionKind::hot ? spec.neurons : neurons;
   const int64_t per_input = (gated ? row_bytes(formats.gate, held) : 0) + row_bytes(formats.up, held);
   const int64_t whole = (gated ? matrix_bytes(formats.gate, hidden, held) : 0) + matrix_bytes(formats.up, hidden, held);
@@ -47,6 +50,9 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
       neurons * ((hidden * spec.predictor_bits + 7) / 8 + (hidden + kGroup - 1) / kGroup * 2 * int64_t(sizeof(bf16)));
   const int64_t line = spec.lines ? (gated ? 3 : 2) * f32_bytes : 0;  // of one neuron
   const int64_t fold = hidden * f32_bytes + (spec.lines ? matrix_bytes(spec.fold_format, hidden, hidden) : 0);
+  // Extreme inputs are among those that any row sees, and extreme neurons among the exact ones.
+  const int64_t always = (kept.gate + kept.up + kept.down) * index_bytes + kept.down * hidden * bf16_bytes +
+                         (by_neuron ? 0 : (kept.gate + kept.up) * held * bf16_bytes);
   FfnBytes bytes;
   bytes.dense = (gated ? 3 : 2) * matrix_bytes(WeightFormat::bf16, hidden, neurons);
   bytes.stored = rows + fold + line * neurons;
@@ -62,7 +68,7 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
     case SelectionKind::gate:
       bytes.fixed = fold + gate * neurons + 3 * value;  // gate bias, center, factor
       bytes.per_neuron = up + down + f32_bytes + line;  // up bias
-      bytes.stored += 3 * value;
+      bytes.stored += 2 * value + biases;
       break;
     case SelectionKind::predictor:
       bytes.fixed = fold + 2 * predictor + 3 * value + line * neurons;  // two biases, factor
@@ -70,9 +76,9 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
       bytes.stored += 2 * predictor + 3 * value;
       break;
     case SelectionKind::threshold:
-      bytes.stored += value;
+      bytes.stored += biases;
       if (spec.cuts_inputs) {  // everything is known of all neurons but what the down rows add
-        bytes.fixed = fold + (gated ? 2 : 1) * value;
+        bytes.fixed = fold + biases;
         bytes.per_neuron = down + line;
         break;
       }
@@ -83,6 +89,8 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
     case SelectionKind::core:
       bytes.fixed = fold;
       bytes.per_neuron = gate + up + down + (gated ? 2 : 1) * f32_bytes + line;
+      bytes.stored += biases;
+      if (spec.selection == SelectionKind::prompt && spec.lines) bytes.stored += value;  // factor: read with the prompt
       break;
     case SelectionKind::hot:
       bytes.fixed = bytes.stored = fold + rows;
@@ -92,6 +100,8 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
     bytes.per_input = per_input;
     if (!gathers(spec.selection)) bytes.fixed -= hidden * per_input;
   }
+  bytes.fixed += always;
+  bytes.stored += always;
   return bytes;
 }
 

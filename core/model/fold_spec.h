@@ -84,7 +84,12 @@ struct FfnBytes {
   int64_t per_input = 0;   // where inputs are cut: one input's weights to all neurons
   int64_t stored = 0;      // everything kept
 };
-FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons);
+// Inputs of the low-bit matrices that are held in bf16 beside them; of down these are neurons.
+struct ProtectedCounts {
+  int64_t gate = 0, up = 0, down = 0;
+};
+FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool gated, int64_t hidden, int64_t neurons,
+                   const ProtectedCounts& kept = {});
 
 bool has_predictor(SelectionKind selection);  // low-bit copies that are read for every token
 bool gathers(SelectionKind selection);        // rows of selected neurons; else whole matrices are read

@@ -165,6 +165,8 @@ std::vector<int32_t> Tokenizer::encode_with_special(std::string_view text) const
   return ids;
 }
 
+const std::vector<int32_t>& Tokenizer::leading_special() const { return state_->frame.before; }
+
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
   std::string text = continuation(ids, skip_special);
   int dropped = 0;

@@ -28,6 +28,8 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text) const;
   // With the special tokens around it that the model expects of a whole text (Llama's <s> in front).
   std::vector<int32_t> encode_with_special(std::string_view text) const;
+  // Those in front of it.
+  const std::vector<int32_t>& leading_special() const;
   // Bytes: cut inside a UTF-8 sequence only where the ids are.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
   // The same where text goes before: a space that some tokenizers put at the beginning of every text stays.

@@ -73,6 +73,33 @@ TEST(Eval, AModelAgreesWithItself) {
   EXPECT_GT(one["tokens"], 10);
 }
 
+// The families' tokens are bytes, and one that begins a text.
+TEST(Eval, EveryWindowBeginsAsAPromptDoes) {
+  const Scratch scratch;
+  const std::filesystem::path families = PLEAT_SOURCE_DIR "/tests/fixtures/families";
+  const std::string plain = scratch.path("plain"), with = scratch.path("with");
+  for (const std::string& folder : {plain, with}) {
+    std::filesystem::create_directory(folder);
+    for (const char* file : {"gpt2/config.json", "gpt2/model.safetensors", "tokenizer.json"})
+      std::filesystem::copy(families / file, folder);
+  }
+  scratch.write("with/tokenizer_config.json", R"({"bos_token": "<bos>", "add_bos_token": true})");
+  scratch.write("one", "abcdefghijklmno");
+  scratch.write("spelt", "<bos>abcdefghijklmno");
+  scratch.write("two", "abcdefghijklmnopqrst");
+  const auto scored = [&](const std::string& folder, const std::string& text) {
+    const Outcome outcome =
+        pleat("eval --quiet --json --window 16 --model " + folder + " --text " + scratch.path(text));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return json::parse(outcome.out);
+  };
+  const json one = scored(with, "one"), spelt = scored(plain, "spelt");
+  EXPECT_EQ(one["tokens"], 15);
+  EXPECT_EQ(one["mean_nll"], spelt["mean_nll"]);
+  EXPECT_EQ(scored(with, "two")["tokens"], 20);
+  EXPECT_EQ(scored(plain, "two")["tokens"], 15 + 3);
+}
+
 TEST(Eval, PerplexityOfHeldOutTextIsHuggingFaces) {
   const Outcome outcome = pleat("eval --dtype f32 --json --window 512 --max-tokens 8192 --model " + model() +
                                 " --text " + PLEAT_SOURCE_DIR + "/examples/heldout.txt");

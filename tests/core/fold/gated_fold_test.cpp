@@ -213,7 +213,7 @@ TEST_P(GatedEngine, TheReportCountsWhatTheSelectionReads) {
   const int64_t fold = 72 * 72 + 2 * 72 * 2 + 72 * 4;
   if (GetParam() == SelectionKind::gate) {
     EXPECT_EQ(bytes.fixed, fold + 72 * 130 * 2 + 3 * 130 * 4);
-    EXPECT_EQ(bytes.stored, bytes.dense + fold + 6 * 130 * 4);
+    EXPECT_EQ(bytes.stored, bytes.dense + fold + 7 * 130 * 4);
   } else {
     EXPECT_EQ(bytes.fixed, fold + 2 * 130 * (18 + 2 * 2 * 2) + 6 * 130 * 4);
     EXPECT_EQ(bytes.per_neuron, 3 * 72 * 2);

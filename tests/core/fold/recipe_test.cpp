@@ -97,17 +97,35 @@ TEST(Recipe, RefusesWithTheLayerAndTheField) {
   EXPECT_NE(refusal(R"({"layers": [{"selection": "gate", "inputs": 0.5}]})").find("gathers gate and up by neuron"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"layers": [{"up": "int9"}]})").find("unknown weight format 'int9'"), std::string::npos);
+  EXPECT_NE(refusal(R"({"layers": [{}], "colour": 1})").find("has an unknown field 'colour'"), std::string::npos);
+}
+
+TEST(Recipe, RefusesAFieldThatItsLayerHasNoUseFor) {
+  const auto refused = [](const std::string& layer, bool gated, const std::string& message) {
+    const File file("{\"layers\": [" + layer + "]}");
+    try {
+      read_recipe(file.path, 1, gated);
+      FAIL() << layer;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("layer 0: " + message), std::string::npos) << error.what();
+    }
+  };
+  refused(R"({"gate": "int4"})", false, "selection all of a plain FFN has no use for 'gate'");
+  refused(R"({"exact": 0.5})", true, "selection all of a gated FFN has no use for 'exact'");
+  refused(R"({"selection": "gate", "exact": 0.5, "predictor_bits": 2})", true,
+          "selection gate of a gated FFN has no use for 'predictor_bits'");
+  refused(R"({"selection": "range", "exact": 0.5, "lines": false, "fold_format": "bf16"})", false,
+          "selection range of a plain FFN without lines has no use for 'fold_format'");
 }
 
 constexpr const char* kEmbedded = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
 
-TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
-  DenseModel model(kEmbedded, 2, true);
-  const Checkpoint checkpoint = Checkpoint::open(kEmbedded);
-  const std::vector<Window> windows =
-      spread_windows(Tokenizer::open(kEmbedded), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256);
+void expect_only_a_dropped_layer_costs(const std::string& folder, const std::vector<Window>& windows) {
+  DenseModel model(folder, 2, true);
+  const Checkpoint checkpoint = Checkpoint::open(folder);
   OptionMeter meter(model, windows);
-  for (const int layer : {0, 3, 5}) {
+  for (int layer = 0; layer < model.blueprint().layers; ++layer) {
+    SCOPED_TRACE(concat(folder, ", layer ", layer));
     const FfnTensors ffn = read_ffn(checkpoint, model.blueprint(), layer);
     LayerFold same;
     same.spec = {.selection = SelectionKind::all, .lines = false};
@@ -118,6 +136,14 @@ TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
     std::fill(nothing.down.data.begin(), nothing.down.data.end(), 0.0f);
     EXPECT_GT(meter.kl(layer, FoldedLayer(nothing, same, model.blueprint().activation, WeightFormat::bf16)), 0.01);
   }
+}
+
+TEST(OptionMeter, ALayerLeftAsItIsCostsNothingAndADroppedOneMuch) {
+  expect_only_a_dropped_layer_costs(
+      kEmbedded, spread_windows(Tokenizer::open(kEmbedded), PLEAT_SOURCE_DIR "/examples/heldout.txt", 256, 256));
+  Window window(64);
+  for (size_t i = 0; i < window.size(); ++i) window[i] = int32_t(7 * i % 60 + 3);
+  expect_only_a_dropped_layer_costs(test::fixture("families/opt-350m"), {window});  // norms behind the sub-layers
 }
 
 void search_and_use_again(bool gated) {
