@@ -105,7 +105,8 @@ std::string advice(const AdviceNumbers& numbers) {
     int up_to = 0;  // the largest batch at which this model reads less
     for (size_t i = 0; i < numbers.read.size(); ++i)
       if (numbers.read[i] < plain.bytes) up_to = kReportBatches[i];
-    const bool closer = numbers.kl<plain.kl, further = numbers.kl> plain.kl;
+    const bool closer = numbers.kl < plain.kl;
+    const bool further = plain.kl < numbers.kl;
     const bool reads_more =
         std::any_of(numbers.read.begin(), numbers.read.end(), [&](double read) { return read > plain.bytes; });
     if (up_to > 0 && closer)
