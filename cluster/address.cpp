@@ -5,7 +5,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
+
+#include "kernels/check.h"
 
 namespace pleat {
 namespace {
@@ -14,6 +18,20 @@ constexpr const char* kUnix = "unix:";
 
 bool is_unix(const std::string& address) { return address.starts_with(kUnix); }
 std::string path_of(const std::string& address) { return address.substr(5); }
+
+bool is_port(std::string_view text) {
+  uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  const auto [read_to, fault] = std::from_chars(text.data(), end, port);
+  return fault == std::errc() && read_to == end;
+}
+
+bool is_address(const std::string& text) {
+  if (is_unix(text)) return !path_of(text).empty();
+  const size_t host = text.starts_with('[') ? text.find(']') + 1 : std::min(text.find(':'), text.size());
+  const std::string_view port = std::string_view(text).substr(host);
+  return host > 0 && !text.starts_with("[]") && (port.empty() || (port[0] == ':' && is_port(port.substr(1))));
+}
 
 bool is_socket(const std::string& path) {
   struct stat status = {};
@@ -34,7 +52,13 @@ bool refuses(const std::string& path) {
 
 }  // namespace
 
+void check_address(const std::string& text) {
+  PLEAT_REQUIRE(is_address(text), "'", text,
+                "' is no address, expected HOST, HOST:PORT, [IPV6]:PORT or unix:PATH with a port of 0 to 65535");
+}
+
 std::string with_default_port(const std::string& address, unsigned port) {
+  check_address(address);
   const bool has_port = address.find(':') != std::string::npos && !address.ends_with(']');
   return is_unix(address) || has_port ? address : address + ":" + std::to_string(port);
 }

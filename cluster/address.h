@@ -6,7 +6,9 @@ namespace pleat {
 
 constexpr unsigned kDefaultPort = 7532;
 
-// With that port where the text has none.
+// Error(invalid) where the text is none of these: no host or path, or a port that is no number from 0 to 65535.
+void check_address(const std::string& text);
+// With that port where the text has none; checked.
 std::string with_default_port(const std::string& address, unsigned port = kDefaultPort);
 // Another port instead of the one it has; a unix socket has none and stays.
 std::string with_port(const std::string& address, unsigned port);

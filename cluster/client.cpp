@@ -43,13 +43,15 @@ class ReceivingSink final : public rpc::Sink::Server {
 
 // What the RPC system itself throws; a lost connection looks the same whichever call meets it.
 template <class Call>
-auto with_errors(const std::string& address, Call&& call) {
+auto with_errors(const std::string& address, const Tls* tls, Call&& call) {
   try {
     return call();
   } catch (const kj::Exception& exception) {
     const bool lost = exception.getType() == kj::Exception::Type::DISCONNECTED;
+    const std::string said = exception.getDescription().cStr();
+    // Behind a ';' kj has values of its own; where they come from TLS they are the reason.
     throw Error(lost ? ErrorKind::disconnected : ErrorKind::failed,
-                concat("'", address, "': ", exception.getDescription().cStr()));
+                concat("'", address, "': ", tls ? said : said.substr(0, said.find(';'))));
   }
 }
 
@@ -67,14 +69,15 @@ struct Client::State {
       : address(with_default_port(address_)),
         io(kj::setupAsyncIo()),
         tls(files.any() ? std::make_unique<Tls>(files) : nullptr),
-        stream(with_errors(
-            address, [&] { return connect_to(io.provider->getNetwork(), address, tls.get()).wait(io.waitScope); })),
+        stream(
+            with_errors(address, tls.get(),
+                        [&] { return connect_to(io.provider->getNetwork(), address, tls.get()).wait(io.waitScope); })),
         rpc(*stream),
         engine(rpc.bootstrap().castAs<rpc::Engine>()) {}
 
   template <class Request>
   auto wait_for(Request request) {
-    return with_errors(address, [&] { return request.send().wait(io.waitScope); });
+    return with_errors(address, tls.get(), [&] { return request.send().wait(io.waitScope); });
   }
 };
 

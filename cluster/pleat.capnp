@@ -213,6 +213,8 @@ struct Error {
     # unimplemented: this server is older than what it is asked for.
     notFinite @9;
     # failed: the model's logits for this text are not finite numbers, on whichever server.
+    unavailable @10;
+    # disconnected: a router has no server that can take the request.
   }
 }
 

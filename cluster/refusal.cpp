@@ -16,6 +16,7 @@ ErrorKind kind_of(Code code) {
     case Code::QUEUE_FULL:
       return ErrorKind::overloaded;
     case Code::DRAINING:
+    case Code::UNAVAILABLE:
       return ErrorKind::disconnected;
     case Code::UNIMPLEMENTED:
       return ErrorKind::unimplemented;

@@ -87,6 +87,7 @@ class Server::Loop {
 
   explicit Loop(const ServerOptions& options)
       : options_(options), tls_(options.tls.any() ? std::make_unique<Tls>(options.tls) : nullptr) {
+    check_address(options.listen);
     std::promise<std::string> bound;
     thread_ = std::thread([this, &bound] { run(bound); });
     try {

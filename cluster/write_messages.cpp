@@ -1,5 +1,7 @@
 #include "cluster/messages.h"
 
+#include "kernels/check.h"
+
 namespace pleat {
 namespace {
 
@@ -60,6 +62,8 @@ void write_score(const Completion& completion, rpc::Score::Builder out) {
 }
 
 void write_sampling(const SamplingOptions& sampling, rpc::Sampling::Builder out) {
+  PLEAT_REQUIRE(sampling.top_k >= 0, "top_k is ", sampling.top_k, ", expected 0 (all) or more");
+  PLEAT_REQUIRE(sampling.max_tokens >= 1, "max_tokens is ", sampling.max_tokens, ", expected 1 or more");
   out.setTemperature(sampling.temperature);
   out.setTopK(uint32_t(sampling.top_k));
   out.setTopP(sampling.top_p);

@@ -2,8 +2,7 @@
 
 #include <openssl/sha.h>
 
-#include <fstream>
-
+#include "cluster/line_file.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -22,10 +21,8 @@ bool equal(std::string_view a, std::string_view b) {
 }  // namespace
 
 ApiKeys ApiKeys::read(const std::string& file) {
-  std::ifstream in(file);
-  PLEAT_REQUIRE(in.good(), "cannot read the keys in '", file, "'");
   ApiKeys keys;
-  for (std::string line; std::getline(in, line);) {
+  for (std::string& line : lines_of(file, "keys")) {
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
     if (line.empty() || line[0] == '#') continue;
     PLEAT_REQUIRE(line.size() >= kShortest, "a key in '", file, "' is shorter than ", kShortest, " characters");

@@ -26,10 +26,11 @@ json body_of(const json& record) {
   PLEAT_REQUIRE(url == kCompletionsUrl || url == kChatUrl, "'url' must be \"", kCompletionsUrl, "\" or \"", kChatUrl,
                 "\"");
   PLEAT_REQUIRE(record.contains("body"), "'body' is missing");
-  const bool chat = record["body"].is_object() && record["body"].contains("messages");
-  PLEAT_REQUIRE(!record.contains("url") || chat == (url == kChatUrl), "a record for \"", url, "\" needs ",
-                url == kChatUrl ? "'messages'" : "a 'prompt'");
-  return record["body"];
+  const json& body = record["body"];
+  const char* const prompt = url == kChatUrl ? "messages" : "prompt";
+  PLEAT_REQUIRE(!record.contains("url") || !body.is_object() || body.contains(prompt), "a record for \"", url,
+                "\" needs '", prompt, "'");
+  return body;
 }
 
 }  // namespace
@@ -51,7 +52,8 @@ BatchRecord read_batch_record(const std::string& text, int64_t line) {
                   "'custom_id' must be a non-empty string");
     record.custom_id = parsed["custom_id"].get<std::string>();
     record.body = body_of(parsed);
-    record.chat = record.body.is_object() && record.body.contains("messages");
+    record.chat = parsed.contains("url") ? parsed["url"] == kChatUrl
+                                         : record.body.is_object() && record.body.contains("messages");
   } catch (const Error& error) {
     record.error_code = "invalid_request";
     record.error_message = error.what();

@@ -17,6 +17,7 @@ constexpr size_t kMetadata = 16, kMetadataName = 64, kMetadataText = 512;  // en
 
 std::string text_field(const json& body, const char* name) {
   const json value = body.value(name, json());
+  PLEAT_REQUIRE(!value.is_null(), "'", name, "' is missing");
   PLEAT_REQUIRE(value.is_string(), "'", name, "' must be a text");
   return value.get<std::string>();
 }
@@ -84,8 +85,9 @@ Batch& Batches::create(const json& body, const std::string& owner) {
   PLEAT_REQUIRE(endpoint == "/v1/completions" || endpoint == "/v1/chat/completions",
                 "'endpoint' must be \"/v1/completions\" or \"/v1/chat/completions\"");
   PLEAT_REQUIRE(text_field(body, "completion_window") == "24h", "'completion_window' must be \"24h\"");
-  const StoredFile* input = store_.find(text_field(body, "input_file_id"));
-  PLEAT_REQUIRE(input && input->owner == owner, "there is no file 'input_file_id'");
+  const std::string id = text_field(body, "input_file_id");
+  const StoredFile* input = store_.find(id);
+  PLEAT_REQUIRE(input && input->owner == owner, "there is no file '", id, "'");
   PLEAT_REQUIRE(input->purpose == "batch" && input->lines > 0, "the input file is none of a batch, or has no lines");
   const auto is_own = [&](const auto& entry) { return entry.second.owner == owner; };
   PLEAT_REQUIRE(size_t(std::ranges::count_if(all_, is_own)) < kMost, "there are ", kMost,

@@ -83,8 +83,8 @@ int read_priority(const json& body) {
 }
 
 SamplingOptions read_sampling(const json& body, bool chat, const OpenAiLimits& limits) {
-  constexpr std::array<std::string_view, 7> others = {"prompt",         "messages", "n",       "stream",
-                                                      "stream_options", "model",    "priority"};
+  const std::array<std::string_view, 6> others = {
+      chat ? "messages" : "prompt", "n", "stream", "stream_options", "model", "priority"};
   SamplingOptions defaults;
   defaults.temperature = 1;
   defaults.max_tokens = chat ? limits.max_tokens : std::min(kCompletionTokens, limits.max_tokens);

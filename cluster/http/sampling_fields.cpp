@@ -15,6 +15,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int kMostLogprobs = 20;  // as ServerLimits::logprobs
+
 double number(const std::string& name, const json& value) {
   PLEAT_REQUIRE(value.is_number(), "'", name, "' must be a number");
   return value.get<double>();
@@ -26,6 +28,19 @@ int integer(const std::string& name, const json& value) {
   constexpr auto limits = std::numeric_limits<int>();
   PLEAT_REQUIRE(wide >= limits.min() && wide <= limits.max(), "'", name, "' is out of range");
   return int(wide);
+}
+
+// In vLLM's API -1 is all, too.
+int top_k(const std::string& name, const json& value) {
+  const int count = integer(name, value);
+  PLEAT_REQUIRE(count >= -1, name, " is ", count, ", expected 0 (all) or more");
+  return std::max(0, count);
+}
+
+int logprobs(const std::string& name, const json& value) {
+  const int count = integer(name, value);
+  PLEAT_REQUIRE(count >= 0 && count <= kMostLogprobs, name, " is ", count, ", expected 0 to ", kMostLogprobs);
+  return count;
 }
 
 std::vector<std::string> strings(const std::string& name, const json& value) {
@@ -45,7 +60,7 @@ const std::map<std::string, Setter>& setters() {
   static const std::map<std::string, Setter> all = {
       {"max_tokens", [](auto& name, auto& value, auto& to) { to.max_tokens = integer(name, value); }},
       {"temperature", [](auto& name, auto& value, auto& to) { to.temperature = float(number(name, value)); }},
-      {"top_k", [](auto& name, auto& value, auto& to) { to.top_k = integer(name, value); }},
+      {"top_k", [](auto& name, auto& value, auto& to) { to.top_k = top_k(name, value); }},
       {"top_p", [](auto& name, auto& value, auto& to) { to.top_p = float(number(name, value)); }},
       {"min_p", [](auto& name, auto& value, auto& to) { to.min_p = float(number(name, value)); }},
       {"repetition_penalty",
@@ -61,7 +76,7 @@ const std::map<std::string, Setter>& setters() {
          PLEAT_REQUIRE(value.is_boolean(), "'", name, "' must be true or false");
          to.ignore_eos = value.template get<bool>();
        }},
-      {"logprobs", [](auto& name, auto& value, auto& to) { to.logprobs = integer(name, value); }},
+      {"logprobs", [](auto& name, auto& value, auto& to) { to.logprobs = logprobs(name, value); }},
   };
   return all;
 }
@@ -87,7 +102,7 @@ bool set_chat_field(const std::string& name, const json& value, SamplingOptions&
     PLEAT_REQUIRE(value.is_boolean(), "'", name, "' must be true or false in a chat");
     to.logprobs = value.get<bool>() ? std::max(0, to.logprobs) : -1;
   } else if (name == "top_logprobs") {
-    const int count = integer(name, value);
+    const int count = logprobs(name, value);
     PLEAT_REQUIRE(count == 0 || to.logprobs >= 0, "'", name, "' is for chats with 'logprobs': true");
     if (to.logprobs >= 0) to.logprobs = count;
   } else {
@@ -103,6 +118,8 @@ SamplingOptions sampling_from_body(const json& body, bool chat, const SamplingOp
   SamplingOptions sampling = defaults;
   for (const auto& [name, value] : body.items()) {
     if (value.is_null() || std::find(others.begin(), others.end(), name) != others.end()) continue;
+    if (chat && name == "max_tokens" && !body.value("max_completion_tokens", json()).is_null())
+      continue;  // its old name
     if (chat && set_chat_field(name, value, sampling)) continue;
     if (const auto setter = setters().find(name); setter != setters().end()) {
       setter->second(name, value, sampling);

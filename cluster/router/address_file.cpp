@@ -2,9 +2,9 @@
 
 #include <sys/stat.h>
 
-#include <fstream>
 #include <sstream>
 
+#include "cluster/line_file.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -22,10 +22,8 @@ std::optional<std::vector<std::string>> AddressFile::changed() {
   const std::string version = version_of(path_);
   if (version == seen_) return std::nullopt;
   seen_ = version;
-  std::ifstream file(path_);
-  PLEAT_REQUIRE(file.good(), "cannot read the replicas in '", path_, "'");
   std::vector<std::string> addresses;
-  for (std::string line; std::getline(file, line);) {
+  for (const std::string& line : lines_of(path_, "replicas")) {
     std::istringstream words(line.substr(0, line.find('#')));
     for (std::string address; words >> address;) addresses.push_back(address);
   }

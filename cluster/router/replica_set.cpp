@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cluster/address.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -18,6 +19,7 @@ size_t choose(std::span<const Candidate> candidates, std::optional<int> preferre
 void ReplicaSet::set(const std::vector<std::string>& addresses) {
   std::vector<std::shared_ptr<Replica>> replicas;
   for (const std::string& address : addresses) {
+    check_address(address);
     const auto is_it = [&](const auto& replica) { return replica->address() == address; };
     if (std::any_of(replicas.begin(), replicas.end(), is_it)) continue;
     const auto known = std::find_if(replicas_.begin(), replicas_.end(), is_it);

@@ -203,7 +203,7 @@ kj::Promise<Routed> Session::nobody() {
   const std::string why = trouble_.empty() ? "" : concat("; the last one said: ", trouble_);
   if (retry_after_ms_ > 0)
     return refuse(Refusal(rpc::Error::Code::QUEUE_FULL, "all replicas are busy" + why, retry_after_ms_));
-  return refuse(Refusal(rpc::Error::Code::DRAINING, "no replica can take the request" + why, kRetryAfterMs));
+  return refuse(Refusal(rpc::Error::Code::UNAVAILABLE, "no replica can take the request" + why, kRetryAfterMs));
 }
 
 // Ready when the text has stood still for too long; a prompt may wait, and so may pieces that the client does not take.

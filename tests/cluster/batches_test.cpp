@@ -205,10 +205,30 @@ TEST_F(Files, ABatchWaitsForServersAndCanBeCancelled) {
   EXPECT_EQ(records(end["output_file_id"]).size(), size_t(end["request_counts"]["completed"]));
   EXPECT_EQ(door->post("/v1/batches/" + id + "/cancel", json::object()).status, 400);
   EXPECT_EQ(door->get("/v1/batches/batch_x").status, 404);
-  EXPECT_EQ(door->post("/v1/batches",
-                       {{"input_file_id", "file-x"}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}})
-                .error(),
-            "there is no file 'input_file_id'");
+}
+
+TEST_F(Files, ABatchThatIsWrongIsToldWhatIs) {
+  const json whole = {{"input_file_id", "file-x"}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}};
+  EXPECT_EQ(door->post("/v1/batches", whole).error(), "there is no file 'file-x'");
+  for (const auto& [name, value] : whole.items()) {
+    json body = whole;
+    body.erase(name);
+    EXPECT_EQ(door->post("/v1/batches", body).error(), "'" + name + "' is missing");
+    body[name] = 5;
+    EXPECT_EQ(door->post("/v1/batches", body).error(), "'" + name + "' must be a text");
+  }
+}
+
+TEST_F(Files, ALineWithAPromptOfTheOtherEndpointIsAnError) {
+  const auto record = [](const char* id, const json& body) {
+    return json({{"custom_id", id}, {"url", "/v1/completions"}, {"body", body}}).dump() + "\n";
+  };
+  const json messages = {{{"role", "user"}, {"content", "x"}}};
+  const json end = finished(batch(keep(record("both", {{"prompt", "x"}, {"messages", messages}}) +
+                                       record("other", {{"messages", messages}})))["id"]);
+  const auto errors = records(end["error_file_id"]);
+  EXPECT_EQ(errors.at("both")["error"]["message"], "'messages' is not supported");
+  EXPECT_EQ(errors.at("other")["error"]["message"], "a record for \"/v1/completions\" needs 'prompt'");
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ TEST(Http, WithNoReplicaLeftItIs503AndSaysWhenToTryAgain) {
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.retry_after, "1");
   EXPECT_EQ(answer.parsed()["error"]["type"], "server_error");
+  EXPECT_EQ(answer.parsed()["error"]["code"], "unavailable");
   EXPECT_EQ(door.get("/ready").status, 503);
   EXPECT_EQ(door.get("/health").status, 200);
 }
@@ -237,6 +238,10 @@ TEST(Http, WrongRequestsAreSentences) {
       {R"({"prompt": "x", "stream_options": {}})", "'stream_options' is an object, for requests that stream"},
       {R"({"prompt": "x", "echo": true})", "'echo' is not supported"},
       {R"({"prompt": "x", "temperature": "hot"})", "'temperature' must be a number"},
+      {R"({"prompt": "x", "top_k": -2})", "top_k is -2, expected 0 (all) or more"},
+      {R"({"prompt": "x", "logprobs": -1})", "logprobs is -1, expected 0 to 20"},
+      {R"({"prompt": "x", "logprobs": 21})", "logprobs is 21, expected 0 to 20"},
+      {R"({"prompt": "x", "messages": []})", "'messages' is not supported"},
       {R"({"prompt": "x", "model": "other"})", "the model 'other' is not served here, but 'fake' is"},
   };
   for (const auto& [body, sentence] : bodies) {
@@ -250,6 +255,9 @@ TEST(Http, WrongRequestsAreSentences) {
   const auto top =
       door.post("/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"top_logprobs", 2}});
   EXPECT_EQ(top.error(), "'top_logprobs' is for chats with 'logprobs': true");
+  const auto both =
+      door.post("/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"prompt", "x"}});
+  EXPECT_EQ(both.error(), "'prompt' is not supported");
   EXPECT_EQ(door.ask(kj::HttpMethod::POST, "/v1/completions", std::string(100'000, '[')).status, 400);
   EXPECT_EQ(door.get("/v1/completions").status, 405);
   EXPECT_EQ(door.get("/nowhere").status, 404);
@@ -267,6 +275,27 @@ TEST(Http, TopLogprobsOfAChatCountWhereLogprobsIsTrue) {
   EXPECT_EQ(logprobs({{"top_logprobs", 0}}), -1);
   EXPECT_THROW(logprobs({{"logprobs", false}, {"top_logprobs", 2}}), Error);
   EXPECT_THROW(logprobs({{"top_logprobs", 2}}), Error);
+  EXPECT_THROW(logprobs({{"logprobs", true}, {"top_logprobs", -1}}), Error);
+  EXPECT_THROW(logprobs({{"logprobs", true}, {"top_logprobs", 21}}), Error);
+}
+
+TEST(Http, TopKOfMinusOneIsAllAsInVllm) {
+  const auto top_k = [](int value) {
+    return read_openai_request(json{{"prompt", "x"}, {"top_k", value}}, false, {}).sampling.top_k;
+  };
+  EXPECT_EQ(top_k(-1), 0);
+  EXPECT_EQ(top_k(0), 0);
+  EXPECT_EQ(top_k(5), 5);
+}
+
+TEST(Http, MaxCompletionTokensGoesBeforeItsOldName) {
+  const auto max_tokens = [](json body) {
+    body["messages"] = {{{"role", "user"}, {"content", "x"}}};
+    return read_openai_request(body, true, {}).sampling.max_tokens;
+  };
+  EXPECT_EQ(max_tokens({{"max_completion_tokens", 3}, {"max_tokens", 4}}), 3);
+  EXPECT_EQ(max_tokens({{"max_completion_tokens", nullptr}, {"max_tokens", 4}}), 4);
+  EXPECT_EQ(max_tokens({{"max_completion_tokens", 3}}), 3);
 }
 
 // The first piece, and later ones, are as long as the other end likes.

@@ -85,6 +85,24 @@ TEST(Messages, AStopStringIsItsBytesWithAZeroAmongThemToo) {
   EXPECT_EQ(read_request(request.asReader(), terms).sampling.stop, sampling.stop);
 }
 
+TEST(Messages, NumbersBelowTheirRangeDoNotTravel) {
+  const auto error_of = [](int SamplingOptions::*field, int value) -> std::string {
+    SamplingOptions sampling;
+    sampling.*field = value;
+    capnp::MallocMessageBuilder message;
+    try {
+      write_sampling(sampling, message.initRoot<rpc::Sampling>());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::invalid);
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error_of(&SamplingOptions::max_tokens, -1), "max_tokens is -1, expected 1 or more");
+  EXPECT_EQ(error_of(&SamplingOptions::top_k, -1), "top_k is -1, expected 0 (all) or more");
+  EXPECT_EQ(error_of(&SamplingOptions::max_tokens, 1), "");
+}
+
 TEST(Messages, APromptOfAKindThatTheServerDoesNotKnowIsUnimplemented) {
   ServedModel served;
   Caller caller(served);

@@ -53,6 +53,14 @@ TEST(Replicas, AListThatChangesKeepsWhoStaysAndLetsTextsFinish) {
   EXPECT_TRUE(routing.replicas.all()[1]->usable());
 }
 
+TEST(Replicas, AListWithAWrongAddressChangesNothing) {
+  FakeWorld world;
+  Routing routing(world, {"a"});
+  const auto before = routing.replicas.all();
+  EXPECT_THROW(routing.replicas.set({"b", "c:99999"}), Error);
+  EXPECT_EQ(routing.replicas.all(), before);
+}
+
 TEST(Replicas, ThreeFailuresInARowAreLeftAloneAndThenTriedWithOneRequest) {
   FakeWorld world;
   world["a"].refuses = Refusal(rpc::Error::Code::INTERNAL, "broken");

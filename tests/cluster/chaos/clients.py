@@ -37,7 +37,7 @@ def stream(address, request):
                 return text, reason
             event = json.loads(data)
             if "error" in event:
-                raise Refused(503 if event["error"]["code"] == "draining" else 500, event["error"], True)
+                raise Refused(503 if event["error"]["code"] == "unavailable" else 500, event["error"], True)
             text += event["choices"][0]["text"]
             reason = event["choices"][0]["finish_reason"] or reason
         raise ValueError("the stream ended without an end")

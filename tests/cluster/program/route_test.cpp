@@ -309,6 +309,10 @@ TEST(Route, MutualTlsAtItsDoorLetsInOnlyThoseWithACertificate) {
 TEST(Route, AWrongCommandLineIsOneSentence) {
   EXPECT_EQ(pleat("route").code, 2);
   EXPECT_EQ(pleat("route --replicas /nowhere/at-all").code, 2);
+  for (const char* address : {"127.0.0.1:99999", "127.0.0.1:-1", "''"}) {
+    EXPECT_EQ(pleat(std::string("route --http 127.0.0.1:0 --replica ") + address).code, 2) << address;
+    EXPECT_EQ(pleat(std::string("ask --info ") + address).code, 2) << address;
+  }
   EXPECT_EQ(pleat("route --replica a --api-keys /nowhere/at-all").code, 2);
   EXPECT_EQ(own_errors(pleat("route --replica a --http 999.1.1.1:0")).size(), 1u);
 }

@@ -16,7 +16,7 @@ constexpr auto kUnsaid = 8 * kj::SECONDS;  // until a client finds that its rout
 
 Code code_of(const std::string& name) {
   if (name == "tooManyRequests") return Code::QUEUE_FULL;
-  for (const Code code : {Code::QUEUE_FULL, Code::DRAINING, Code::SLOW_READER, Code::TOO_LARGE})
+  for (const Code code : {Code::QUEUE_FULL, Code::DRAINING, Code::UNAVAILABLE, Code::SLOW_READER, Code::TOO_LARGE})
     if (name == name_of(code)) return code;
   return Code::INTERNAL;
 }

@@ -32,7 +32,7 @@ void SimulatedClient::come_again(kj::Duration delay) {
 
 void SimulatedClient::refused(Code code, const char* sentence, uint32_t wait_ms, bool begun) {
   refusal_ = code;
-  const bool turned_away = code == Code::QUEUE_FULL || code == Code::DRAINING;
+  const bool turned_away = code == Code::QUEUE_FULL || code == Code::DRAINING || code == Code::UNAVAILABLE;
   if (turned_away && wait_ms == 0) record_.broken("client ", plan_.number, " is not told when to come again");
   if (turned_away && plan_.comes_again && !begun) {
     record_.note("client ", plan_.number, " comes again in ", wait_ms, " ms");
@@ -49,6 +49,7 @@ bool SimulatedClient::may_be_refused(Code code) const {
     case Code::TOO_LARGE:
       return !plan_.fits;
     case Code::DRAINING:
+    case Code::UNAVAILABLE:
       return plan_.meets_faults && !plan_.comes_again;
     case Code::DEADLINE_EXCEEDED:
       return plan_.deadline_ms > 0 && timer_.now() >= plan_.arrives + plan_.deadline_ms * kj::MILLISECONDS;
