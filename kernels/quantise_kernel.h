@@ -19,8 +19,7 @@ void quantise_kernel(const float* x, int64_t n, int8_t* q, int32_t& sum, float& 
   const F shift = Lanes::set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even
   F total = zero;
   for (int i = 0; i < 4; ++i) {
-    // Where the step is subnormal or infinite the quotient may be anything; the comparisons bring it, NaN too, into
-    // range.
+    // Where the step is subnormal or NaN the quotient may be anything; the comparisons bring it, NaN too, into range.
     F value = Lanes::max(Lanes::div(values[i], step), low);
     value = Lanes::select_less(value, high, value, high);
     value = Lanes::sub(Lanes::add(value, shift), shift);

@@ -28,6 +28,18 @@ void check_new_file(const std::string& path) {
                 path, "' exists already: choose another name or remove it");
 }
 
+std::string file_in_the_making(const std::string& path) {
+  std::error_code absent;
+  const bool other = std::filesystem::exists(path, absent) && !std::filesystem::is_regular_file(path, absent);
+  return other ? path : path + ".part";
+}
+
+void name_new_file(const std::string& path) {
+  std::error_code error;
+  if (const std::string made = file_in_the_making(path); made != path) std::filesystem::rename(made, path, error);
+  if (error) throw Error(ErrorKind::failed, concat("cannot write '", path, "': ", error.message()));
+}
+
 void add_common_flags(CLI::App& app, CommonOptions& options) {
   app.add_option("--device", options.device,
                  "Where it runs; cuda, an NVIDIA GPU: generate, eval, serve, check and bench")

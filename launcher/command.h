@@ -64,8 +64,11 @@ double budget_named(const std::string& text);
 // Of a flag's text: what is wrong with it unless it is a number between these; NaN is none.
 std::function<std::string(const std::string&)> number_between(double least, double most);
 
-// Error(invalid) where the file holds something: results overwrite nothing.
+// Results overwrite nothing, and have their name when they are whole: Error(invalid) where the file holds something;
+// where it is written meanwhile; what names it then, Error(failed) where that fails. A pipe or a device is itself.
 void check_new_file(const std::string& path);
+std::string file_in_the_making(const std::string& path);
+void name_new_file(const std::string& path);
 
 // The seconds of a flag.
 inline std::chrono::milliseconds milliseconds(double seconds) {

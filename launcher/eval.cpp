@@ -116,10 +116,11 @@ Scores score_text(const EvalOptions& options, EvalLoop& loop, const EvalTokens& 
 
 // Rank 0 writes the logits of all tokens. A token after the last one makes the scorer give the last one's logits too.
 void write_logits(const EvalOptions& options, EvalLoop& loop, std::vector<int32_t> tokens, int64_t vocab) {
-  NpyWriter out(options.logits, int64_t(tokens.size()), vocab);
+  NpyWriter out(file_in_the_making(options.logits), int64_t(tokens.size()), vocab);
   tokens.push_back(tokens.back());
   loop.window(tokens, {}, [&](int64_t, std::span<const float> logits) { out.write(logits); });
   out.finish();
+  name_new_file(options.logits);
 }
 
 void check_window(const std::string& name, const LoadedModel& model, int64_t window) {

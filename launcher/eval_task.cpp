@@ -45,7 +45,7 @@ Accuracy answer_all(const TaskOptions& options, const CommonOptions& common, con
   Accuracy accuracy;
   std::ofstream items;
   if (!options.output.empty()) {
-    items.open(options.output);
+    items.open(file_in_the_making(options.output));
     PLEAT_REQUIRE(items.is_open(), "cannot write '", options.output, "'");
   }
   Progress progress("eval " + options.task, int64_t(questions.size()), common.quiet);
@@ -76,7 +76,10 @@ Accuracy answer_all(const TaskOptions& options, const CommonOptions& common, con
     progress.update(int64_t(end), concat("accuracy ", accuracy.share(accuracy.right)));
   }
   progress.finish();
-  if (items.is_open() && !items.good()) throw Error(ErrorKind::failed, concat("cannot write '", options.output, "'"));
+  const bool written = items.is_open();
+  items.close();
+  if (written && items.fail()) throw Error(ErrorKind::failed, concat("cannot write '", options.output, "'"));
+  if (written && !interrupt.signal()) name_new_file(options.output);
   return accuracy;
 }
 

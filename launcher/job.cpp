@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -31,7 +32,7 @@ JobInput::JobInput(const std::string& path) : path_(path), fd_(open(path.c_str()
 
 JobInput::~JobInput() { close(fd_); }
 
-JobInput::Next JobInput::next(std::string& text, int64_t& line, std::chrono::milliseconds patience) {
+JobInput::Next JobInput::next(std::string& text, int64_t& line, std::chrono::steady_clock::time_point until) {
   for (;;) {
     const size_t end = read_.find('\n', without_end_);
     if (end != std::string::npos || (ended_ && at_ < read_.size())) {
@@ -45,7 +46,8 @@ JobInput::Next JobInput::next(std::string& text, int64_t& line, std::chrono::mil
     read_.erase(0, std::exchange(at_, 0));
     without_end_ = read_.size();
     pollfd wanted{fd_, POLLIN, 0};
-    if (poll(&wanted, 1, int(patience.count())) <= 0) return Next::not_yet;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+    if (poll(&wanted, 1, int(std::max<int64_t>(0, left.count()))) <= 0) return Next::not_yet;
     char bytes[1 << 16];
     const ssize_t count = ::read(fd_, bytes, sizeof bytes);
     if (count < 0 && errno == EINTR) return Next::not_yet;
@@ -82,12 +84,13 @@ bool Job::advance() {
 }
 
 void Job::fill() {
+  const auto start = std::chrono::steady_clock::now();
   std::string text;
   int64_t line = 0;
   for (int64_t lines = 0; more_ && lines < kInFlight && scheduler_.queued() + scheduler_.running() < kInFlight;
        ++lines) {
     const bool works = scheduler_.queued() + scheduler_.running() > 0;
-    const JobInput::Next next = input_.next(text, line, works ? std::chrono::milliseconds(0) : patience_);
+    const JobInput::Next next = input_.next(text, line, works ? start : start + patience_);
     more_ = next != JobInput::Next::end;
     if (next != JobInput::Next::line) return;
     take(parse_record(text, line, defaults_, text_));

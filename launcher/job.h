@@ -21,8 +21,8 @@ class JobInput {
   JobInput(const JobInput&) = delete;
 
   enum class Next { line, not_yet, end };
-  // The next line that is not blank, waited for at most so long. Error(failed) where it cannot be read.
-  Next next(std::string& text, int64_t& line, std::chrono::milliseconds patience);
+  // The next line that is not blank; what has not come is waited for until then. Error(failed) where it cannot be read.
+  Next next(std::string& text, int64_t& line, std::chrono::steady_clock::time_point until);
   // Lines that are not blank; 0 where the input can only be read once.
   int64_t total() const { return total_; }
 

@@ -71,9 +71,10 @@ class Supervisor {
   Supervisor(const Supervisor&) = delete;
 
   int run() {
-    PLEAT_REQUIRE(options_.interface.empty() || options_.interface.find('/') != std::string::npos ||
-                      if_nametoindex(options_.interface.c_str()) != 0,
-                  "this host has no network interface '", options_.interface, "'");
+    std::istringstream interfaces(options_.interface);
+    for (std::string one; std::getline(interfaces, one, ',');)
+      PLEAT_REQUIRE(one.find('/') != std::string::npos || if_nametoindex(one.c_str()) != 0,
+                    "this host has no network interface '", one, "'");
     const Surroundings around = surroundings();
     // Only what this job has written is continued: what was there before is another's.
     std::error_code absent;

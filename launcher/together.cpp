@@ -26,7 +26,7 @@ int written_out(int code) {
   return kExitFailed;
 }
 
-constexpr std::chrono::minutes kSlowWork{30};  // of rank 0, as ranks of other hosts see it
+constexpr std::chrono::minutes kSlowWork{30};  // of rank 0, which beats, but not for ranks of other hosts
 
 // Says that this rank is alive while it works by itself.
 class Beats {

@@ -15,7 +15,7 @@ constexpr int kPauses = 200;                // about 10 us: a peer that computes
 constexpr int64_t kAwake_ns = 1'000'000;    // after that a peer is doing something else: sleep
 constexpr int64_t kFirstSleep_ns = 50'000;  // doubling up to
 constexpr int64_t kLongestSleep_ns = 1'600'000;
-constexpr int64_t kStopped_ns = 1'000'000'000;  // a sleep so long: this process was stopped, and its peers with it
+constexpr int64_t kStopped_ns = 1'000'000'000;  // between two looks: this process was stopped, and its peers with it
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -27,10 +27,11 @@ inline void pause() {
 
 void Backoff::step() {
   if (pauses_ < kPauses) {
-    if (pauses_++ == 0) start_ns_ = steady_ns();
+    if (pauses_++ == 0) start_ns_ = last_ns_ = steady_ns();
     return pause();
   }
-  if (sleeps_ == 0 && steady_ns() - start_ns_ < kAwake_ns) {
+  look();
+  if (sleeps_ == 0 && last_ns_ - start_ns_ < kAwake_ns) {
     if (oversubscribed_) {
       sched_yield();
     } else {
@@ -39,10 +40,15 @@ void Backoff::step() {
     return;
   }
   const timespec sleep{0, std::min(kFirstSleep_ns << std::min(sleeps_, 5), kLongestSleep_ns)};
-  const int64_t before = steady_ns();
   nanosleep(&sleep, nullptr);
   ++sleeps_;
-  if (const int64_t now = steady_ns(); now - before > kStopped_ns) start_ns_ = now;
+  look();
+}
+
+void Backoff::look() {
+  const int64_t now = steady_ns();
+  if (now - last_ns_ > kStopped_ns) start_ns_ = now;
+  last_ns_ = now;
 }
 
 void Watch::check(int64_t start_ns, const std::function<bool(int)>& behind) const {

@@ -32,9 +32,11 @@ class Backoff {
   int64_t start_ns() const { return start_ns_; }
 
  private:
+  void look();
+
   const bool oversubscribed_;
   int pauses_ = 0;
-  int64_t start_ns_ = 0;
+  int64_t start_ns_ = 0, last_ns_ = 0;  // last_ns_: the last look at the clock
   int sleeps_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <utility>
 
 #include "cluster/messages.h"
 #include "cluster/router/waiting.h"
@@ -197,7 +198,7 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
 kj::Promise<Routed> Session::nobody() {
   if (!alone_since_) alone_since_ = timer_.now();
   if (!written_.empty() && timer_.now() - *alone_since_ < options_.patience) {
-    tried_ = retry_after_ms_ > 0 ? stood_still_ : std::set<int>();
+    tried_ = std::exchange(retry_after_ms_, 0) > 0 ? stood_still_ : std::set<int>();
     return timer_.afterDelay(kAgain).then([this] { return go_on(); });
   }
   const std::string why = trouble_.empty() ? "" : concat("; the last one said: ", trouble_);

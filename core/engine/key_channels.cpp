@@ -172,6 +172,8 @@ void KeyChannels::choose_head(std::span<const PromptEnd> ends, int64_t which, in
   }
   for (int64_t c = 0; c < head_size; ++c) scores_[size_t(c)] *= key_energies_[size_t(local * head_size + c)];
   std::iota(order_.begin(), order_.end(), 0);
+  for (double& score : scores_)
+    if (std::isnan(score)) score = -1;  // which has a place in an order
   std::sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) {
     const double first = scores_[size_t(a)], second = scores_[size_t(b)];
     return first != second ? first > second : a < b;

@@ -14,7 +14,10 @@ namespace {
 template <class Use>
 void for_largest(const float* values, int64_t n, int64_t count, int32_t* work, Use use) {
   std::iota(work, work + n, 0);
-  const auto before = [&](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); };
+  const auto before = [&](int32_t a, int32_t b) {
+    const float first = std::isnan(values[a]) ? -1 : values[a], second = std::isnan(values[b]) ? -1 : values[b];
+    return first > second || (first == second && a < b);
+  };
   if (count < n) std::nth_element(work, work + count, work + n, before);
   for (int64_t i = 0; i < count; ++i) use(work[i]);
 }

@@ -132,8 +132,12 @@ class Folding {
   void calibrate() {
     model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
     const Tokenizer tokenizer = Tokenizer::open(options_.model);
-    if (!options_.evaluation_text.empty())
+    if (!options_.evaluation_text.empty()) {
       held_out_ = spread_windows(tokenizer, options_.evaluation_text, model_->window(), options_.evaluation_tokens);
+      const size_t longest = std::ranges::max(held_out_, {}, &Window::size).size();
+      PLEAT_REQUIRE(longest >= std::min<size_t>(kLongestPrompt + 2, size_t(model_->window())), "the text '",
+                    options_.evaluation_text, "' is too short to evaluate on: ", longest, " tokens");
+    }
     layers_ = std::make_unique<LayerSet>(*model_,
                                          LayerSet::Source{.checkpoint = checkpoint_,
                                                           .blueprint = blueprint_,

@@ -48,11 +48,10 @@ void FoldedForm::ffn(int layer, const StepPlan& plan, MatrixView<const float> x,
 }
 
 int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers, int64_t longest) {
-  constexpr int64_t kPrompt = 128;
   const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
     return layer != nullptr && by_prompt(layer->spec().selection);
   });
-  return chosen ? std::clamp<int64_t>(longest / 2, 1, kPrompt) : 1;
+  return chosen ? std::clamp<int64_t>(longest / 2, 1, kLongestPrompt) : 1;
 }
 
 }  // namespace pleat

@@ -22,8 +22,8 @@ struct QualityComparison {
 // Means over a sum's tokens; Error(invalid) where it has none.
 QualityReport means_of(const Divergence& sum);
 
-// Over each window's rows from `first` on: those before run densely and would hide a part of the difference. `done` is
-// called with the share of windows finished.
+// Over each window's rows from `first` on: those before run densely (but with selection static) and would hide a part
+// of the difference. `done` is called with the share of windows finished.
 QualityComparison compare_with_dense(DenseModel& model, std::span<const Window> windows,
                                      std::span<FfnHook* const> hooks, int64_t first,
                                      const std::function<void(double)>& done = {});
@@ -43,6 +43,8 @@ class FoldedForm : public FfnHook {
   FfnForm form_;
   int64_t prompt_;
 };
+
+constexpr int64_t kLongestPrompt = 128;
 
 // How many rows of a window run densely: position 0 alone, or where a prompt has to choose neurons one of 128, but at
 // most half of `longest`, the tokens that a window may have.

@@ -27,10 +27,10 @@ __device__ inline QuantisedGroup quantise_group(const float* x, int width, int g
     const bool counts = input < width && !is_in(protected_inputs, protected_count, input);
     value[half] = counts ? x[input] : 0.0f;
   }
-  const bool odd = __any_sync(~0u, isnan(value[0]) || isnan(value[1]));  // fmaxf passes over NaN
+  const bool odd = __any_sync(~0u, !isfinite(value[0]) || !isfinite(value[1]));
   const float step = odd ? NAN : warp_max(fmaxf(fabsf(value[0]), fabsf(value[1]))) / 127.0f;
   int q[2];
-  // A subnormal or infinite step makes any quotient: it stays in range, as on the CPU.
+  // A subnormal step makes any quotient: it stays in range, as on the CPU.
   for (int half = 0; half < 2; ++half)
     q[half] = step > 0 ? int(rintf(fminf(fmaxf(value[half] / step, -127.0f), 127.0f))) : 0;
   const int sum = warp_sum(q[0] + q[1]);

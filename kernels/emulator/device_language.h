@@ -33,7 +33,8 @@
 
 namespace pleat::cuda {
 
-using std::isnan;  // among CUDA's own functions
+using std::isfinite;  // among CUDA's own functions
+using std::isnan;
 
 // Without a constructor, so that nothing about its storage is decided while threads of a kernel run.
 template <class T, int kCount>

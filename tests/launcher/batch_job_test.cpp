@@ -152,9 +152,10 @@ TEST(BatchJob, ReadsAPipeWhoseWriterTakesItsTime) {
   const Scratch scratch;
   const std::string pipe = scratch.path("in.jsonl"), out = scratch.path("out.jsonl");
   const Outcome outcome =
-      shell("mkfifo " + pipe + "; (sleep 3; echo '{\"custom_id\": \"a\", \"prompt\": \"x\"}'; while [ ! -s " + out +
-            " ]; do sleep 0.2; done; sleep 4; echo '{\"custom_id\": \"b\", \"prompt\": \"x\"}') > " + pipe + " & " +
-            pleat_command(job(scratch, "--quiet --step-timeout 2"), 2));
+      shell("mkfifo " + pipe +
+            "; (sleep 3; echo '{\"custom_id\": \"a\", \"prompt\": \"x\"}'; for i in $(seq 150); do [ ! -s " + out +
+            " ] || break; sleep 0.2; done; sleep 4; echo '{\"custom_id\": \"b\", \"prompt\": \"x\"}') > " + pipe +
+            " & " + pleat_command(job(scratch, "--quiet --step-timeout 2"), 2));
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(scratch.records("out.jsonl").size(), 2u);
 }

@@ -79,7 +79,8 @@ void DeviceStep::State::make_cache(const EngineOptions& options) {
   const auto fitting = [&](int64_t wanted) {
     return std::min(wanted, cuda::device_info().memory_free / 10 * 9 / page_bytes);
   };
-  const int64_t most = fitting((options.kv_tokens + kPageTokens - 1) / kPageTokens);
+  const int64_t most =
+      communicator.agree_min("cache size", fitting((options.kv_tokens + kPageTokens - 1) / kPageTokens));
   key_channels.emplace(KeyChannelSizes{blueprint.layers, blueprint.heads, blueprint.kv_heads, blueprint.head_size,
                                        options.max_sequences, options.max_rows, options.key_channels},
                        plan, rank, most);

@@ -83,6 +83,8 @@ Blueprint gemma3_blueprint(const Checkpoint& checkpoint, const Config& whole) {
                                                {"sliding_window", 4096}},
                                               whole.has("text_config") ? whole.object("text_config") : whole);
   const Config config(filled);
+  // Without one no layer would be told from those with the other rotation.
+  PLEAT_REQUIRE(config.has("sliding_window"), "config.json: sliding_window is null, which Gemma 3 cannot have");
   Blueprint blueprint = gemma(config);
   read_second_generation(config, blueprint, 6);
   // Full attention first, then sliding: older files have rope_theta with rope_scaling, and rope_local_base_freq.
