@@ -249,7 +249,7 @@ void Engine::step(const StepPlan& step_plan) {
     s.lap(EngineStatistics::other);
     s.run_layers(step_plan, 0);
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::peer_lost) throw;
+    if (error.kind() == ErrorKind::peer_lost || s.communicator.ranks() == 1) throw;
     throw StepError(error.kind(), error.what());
   }
 }

@@ -47,7 +47,7 @@ class StageObserver {
   virtual void stage(const char* name, int layer, MatrixView<const float> value) = 0;
 };
 
-// Thrown by a step that fails on this rank: the others wait in it, so there is nobody to agree with.
+// Thrown by a step of several ranks that fails on this one: the others wait in it, so there is nobody to agree with.
 class StepError : public Error {
  public:
   using Error::Error;
