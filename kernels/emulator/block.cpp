@@ -131,9 +131,21 @@ Block::Block(const Grid& grid, uint3 index)
       live_(unsigned(threads_.size())),
       random_(schedule_seed * 0x9E3779B97F4A7C15ull + 1),
       dynamic_shared_(grid.dynamic_shared > 0 ? allocate_guarded(grid.dynamic_shared) : nullptr, free_guarded),
+      shared_bytes_(grid.dynamic_shared),
       warp_syncs_(threads_.size()),
       warps_((threads_.size() + 31) / 32) {
   if (const size_t lanes = threads_.size() % 32; lanes > 0) warps_.back().ended = ~0u << lanes;
+}
+
+void Block::guard_shared(const unsigned char* memory, size_t bytes) {
+  shared_.push_back({memory, bytes});
+  shared_bytes_ += bytes - 2 * kSharedGuard;
+  const size_t most = grid_.has_all_shared ? size_t(most_shared()) : 48u << 10;
+  if (shared_bytes_ <= most) return;
+  char what[160];
+  std::snprintf(what, sizeof what, "%zu bytes of shared memory, of which %zu dynamic, in a block that may have %zu",
+                shared_bytes_, grid_.dynamic_shared, most);
+  fail(what, grid_.launched);
 }
 
 void Block::run(const std::function<void()>& body) {

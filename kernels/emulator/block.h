@@ -30,8 +30,9 @@ struct Place {
 struct Grid {
   dim3 blocks, threads;
   size_t dynamic_shared = 0;
-  bool cooperative = false;  // blocks wait for each other: an OS thread each
-  bool overlaps = false;     // may start before the grid before it has ended, so must wait for it
+  bool has_all_shared = false;  // its block may have most_shared() bytes, and not 48 KiB
+  bool cooperative = false;     // blocks wait for each other: an OS thread each
+  bool overlaps = false;        // may start before the grid before it has ended, so must wait for it
   Place launched;
 };
 
@@ -105,8 +106,8 @@ class Block {
   void* dynamic_shared() const { return dynamic_shared_.get(); }
   const Grid& grid() const { return grid_; }
   uint3 index() const { return index_; }
-  uint64_t serial() const { return serial_; }  // of all blocks of this OS thread, from 1
-  void guard_shared(const unsigned char* memory, size_t bytes) { shared_.push_back({memory, bytes}); }
+  uint64_t serial() const { return serial_; }                    // of all blocks of this OS thread, from 1
+  void guard_shared(const unsigned char* memory, size_t bytes);  // with a guard before it and one behind
 
  private:
   void run_thread(Thread& thread, const std::function<void()>& body);
@@ -134,6 +135,7 @@ class Block {
     size_t bytes;
   };
   std::vector<SharedMemory> shared_;  // the __shared__ arrays that it has used, with their guards
+  size_t shared_bytes_;               // of them, and the dynamic ones
   // Places that stand for what orders threads, for the thread sanitizer: the launch, the block's end, barriers (of even
   // and odd number apart, or a fast thread's next barrier would order a slow one's last), and the same of each warp.
   char begin_order_ = 0, end_order_ = 0;

@@ -28,6 +28,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/runtime_check.h"
+#include "kernels/cuda/shared_memory.h"
 #include "kernels/emulator/block.h"
 #include "kernels/emulator/runtime.h"
 
@@ -71,7 +72,8 @@ struct Launch {
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
-  const emulator::Grid grid{how.grid, how.block, how.shared, how.cooperative, how.overlaps, how.launched};
+  const emulator::Grid grid{how.grid,        how.block,    how.shared,  how.shared > kDynamicWithoutAsking,
+                            how.cooperative, how.overlaps, how.launched};
   check(emulator::can_launch(grid) ? cudaSuccess : cudaErrorInvalidConfiguration, "a kernel did not start");
   check(emulator::enqueue(how.stream,
                           [=, values = std::tuple<Parameters...>(Parameters(arguments)...)] {

@@ -17,6 +17,7 @@ struct NcclFaults {
     async_error,     // ncclRemoteError; the collective does not end either
     no_window,       // registration succeeds and gives none
     window_refused,  // ncclInvalidUsage
+    window_fails,    // ncclUnhandledCudaError, and the communicator is no good; the others wait for that rank
     host_window,     // registration gives a handle of the host's, as where devices do not reach each other
     small_team,      // ranks do not reach each other's windows
   } kind = Kind::none;

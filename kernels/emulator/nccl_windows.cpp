@@ -30,6 +30,10 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* memory, size_t, ncc
   const std::lock_guard lock(nccl_state().mutex);
   ncclComm& comm = checked(handle);
   if (flags != NCCL_WIN_COLL_SYMMETRIC || !nccl_state().memory.contains(memory)) return ncclInvalidArgument;
+  if (nccl_state().has(NcclFaults::Kind::window_fails, comm.rank)) {
+    comm.error = true;
+    return ncclUnhandledCudaError;
+  }
   const int number = comm.registrations++;
   std::shared_ptr<SharedWindow>& begun = comm.world->registering[number];
   if (!begun) begun = std::make_shared<SharedWindow>();

@@ -60,8 +60,7 @@ inline void allow_all_shared_memory(const void* kernel) {
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
-  constexpr size_t kWithoutAsking = 48u * 1024u;
-  if (how.shared > kWithoutAsking) allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
+  if (how.shared > kDynamicWithoutAsking) allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   if (how.cooperative) {

@@ -128,7 +128,7 @@ TEST(AllReduce, EndsWithTheResidualAdditionAndNormThatFollowIt) {
   for (const int count : {1, 3})
     for (const bool two_shot : {false, true})
       for (const bool centred : {true, false})
-        for (const Shape shape : {Shape{1, 4100}, Shape{5, 321}, Shape{130, 8}}) {
+        for (const Shape shape : {Shape{1, 4100}, Shape{1, 6144}, Shape{5, 321}, Shape{130, 8}}) {
           if (kFew && (count != 3 || shape.rows != 1)) continue;
           Ranks ranks(count, int64_t(shape.size()));
           const std::vector<float> before = random_floats(shape.size(), 51, 3),

@@ -14,7 +14,7 @@ constexpr float kTolerance = 2e-5f;
 
 TEST(CudaNorm, AddsAndNormalisesAsTheCpuDoes) {
   const Stream stream;
-  for (const int d : {32, 100, 320, 1601, 5000})
+  for (const int d : {32, 100, 320, 1601, 5000, 12288})
     for (const bool centred : {true, false})
       for (const bool adds : {true, false}) {
         const int rows = 3;

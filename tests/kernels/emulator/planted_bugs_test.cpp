@@ -49,6 +49,10 @@ __global__ void write_shared_through_data(int index) {
   __shared__ SharedArray<float, 32> values;
   values.data()[index] = 1;
 }
+__global__ void use_shared_of_both_kinds() {
+  __shared__ SharedArray<float, 2049> values;
+  values[0] = dynamic_shared<float>()[0] = 1;
+}
 __global__ void write_at(char* memory, int offset) { memory[offset] = 1; }
 __global__ void write_dynamic_past() { dynamic_shared<float>()[16] = 1; }
 __global__ void overflow_the_stack(int depth, volatile int* out) {
@@ -93,6 +97,15 @@ TEST_F(EmulatorDeathTest, WritesRightBesideSharedArraysAreNamedWhenTheirBlockEnd
   EXPECT_DEATH(launch(write_shared_through_data, {{2, 1}, 1}, 32),
                "planted_bugs_test.cpp:[0-9]+: block 0,0,0 wrote past a shared array of 128 bytes");
   EXPECT_DEATH(launch(write_shared_through_data, {1, 1}, -1), "block 0,0,0 wrote before a shared array of 128 bytes");
+}
+
+TEST_F(EmulatorDeathTest, MoreSharedMemoryThanALaunchMayHaveIsNamed) {
+  constexpr size_t kStatic = 2049 * sizeof(float), kAll = 163 << 10;
+  launch(use_shared_of_both_kinds, {1, 1, (48 << 10) - kStatic});
+  launch(use_shared_of_both_kinds, {1, 1, kAll - kStatic});
+  EXPECT_DEATH(launch(use_shared_of_both_kinds, {1, 1, 40 << 10}),
+               "49156 bytes of shared memory, of which 40960 dynamic, in a block that may have 49152");
+  EXPECT_DEATH(launch(use_shared_of_both_kinds, {1, 1, kAll - kStatic + 4}), "in a block that may have 166912");
 }
 
 TEST_F(EmulatorDeathTest, WritesRightBesideAnAllocationAreNamedWhenItIsFreed) {
