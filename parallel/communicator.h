@@ -41,13 +41,18 @@ struct TreeExchange {
   void count();
 };
 
+// Among the ranks of one host, which share its memory.
+struct HostPlace {
+  int rank, ranks;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
-  int host_ranks() const { return host_ranks_; }  // those of this host, which share its memory
+  HostPlace on_host() const { return on_host_; }
   Ledger& ledger() { return *ledger_; }
 
   // Where the following collectives belong, for the ledger. layer -1: outside the layers.
@@ -87,8 +92,8 @@ class Communicator {
   int64_t bytes_sent() const { return bytes_sent_; }
 
  protected:
-  Communicator(int rank, int ranks, int host_ranks, Ledger* ledger)
-      : rank_(rank), ranks_(ranks), host_ranks_(host_ranks), ledger_(ledger) {}
+  Communicator(int rank, int ranks, HostPlace on_host, Ledger* ledger)
+      : rank_(rank), ranks_(ranks), on_host_(on_host), ledger_(ledger) {}
   const Deadline& deadline() const { return deadline_; }
   int64_t& waited_ns() { return waited_ns_; }
 
@@ -102,7 +107,8 @@ class Communicator {
   template <class Collective>
   void account(const char* name, int64_t bytes, Collective&& collective);
 
-  int rank_, ranks_, host_ranks_;
+  int rank_, ranks_;
+  HostPlace on_host_;
   Ledger* ledger_;
   Deadline deadline_;
   double seconds_ = 0;

@@ -67,8 +67,8 @@ class MpiCommunicator final : public Communicator {
  public:
   // `region`: of this host's ranks. Shared memory carries everything if `one_host`.
   MpiCommunicator(std::vector<SharedMemory> ledgers, SharedMemory region, std::vector<Peer> peers, int rank,
-                  bool oversubscribed, bool one_host)
-      : Communicator(rank, int(peers.size()), int(ledgers.size()), const_cast<Ledger*>(peers[rank].ledger)),
+                  HostPlace on_host, bool oversubscribed, bool one_host)
+      : Communicator(rank, int(peers.size()), on_host, const_cast<Ledger*>(peers[rank].ledger)),
         ledgers_(std::move(ledgers)),
         region_(std::move(region)) {
     Watch watch(rank, std::move(peers), deadline(), waited_ns(), SharedExchange::blamed(region_.data()),
@@ -167,7 +167,8 @@ MpiJob join_mpi(const MpiJoin& join, int exit_code_lost) {
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  int rank = 0, ranks = 0, host_leader = 0, host_ranks = 0;
+  int rank = 0, ranks = 0, host_leader = 0;
+  HostPlace on_host{};
   check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &ranks), "MPI_Comm_size");
   PLEAT_REQUIRE(ranks == join.expected_ranks, "the launcher started ", join.expected_ranks, " ranks but MPI sees ",
@@ -176,10 +177,11 @@ MpiJob join_mpi(const MpiJoin& join, int exit_code_lost) {
   MPI_Comm host;
   check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &host),
             "MPI_Comm_split_type");
-  check_mpi(MPI_Comm_size(host, &host_ranks), "MPI_Comm_size");
+  check_mpi(MPI_Comm_rank(host, &on_host.rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(host, &on_host.ranks), "MPI_Comm_size");
   host_leader = rank;
   check_mpi(MPI_Bcast(&host_leader, 1, MPI_INT, 0, host), "MPI_Bcast");
-  const bool one_host = host_ranks == ranks && join.path == MpiPath::automatic;
+  const bool one_host = on_host.ranks == ranks && join.path == MpiPath::automatic;
   SharedMemory region = share_region(host, SharedExchange::region_bytes(one_host ? ranks : 0));
   const std::vector<Card> cards = exchange_cards(join, ranks, host_leader);
 
@@ -200,7 +202,7 @@ MpiJob join_mpi(const MpiJoin& join, int exit_code_lost) {
   MpiJob job;
   job.oversubscribed = more_threads_than_cores(cards, cards[rank]);
   job.communicator = std::make_unique<MpiCommunicator>(std::move(ledgers), std::move(region), std::move(peers), rank,
-                                                       job.oversubscribed, one_host);
+                                                       on_host, job.oversubscribed, one_host);
   job.communicator->set_timeout(join.timeout);
   return job;
 }

@@ -6,7 +6,7 @@ namespace pleat {
 
 class SelfCommunicator final : public Communicator {
  public:
-  SelfCommunicator() : Communicator(0, 1, 1, &ledger_) {}
+  SelfCommunicator() : Communicator(0, 1, {0, 1}, &ledger_) {}
   std::string speak() const override { return ""; }
 
  private:

@@ -22,7 +22,7 @@ std::vector<Peer> ThreadHub::peers() const {
 
 // Threads of tests: there are seldom enough cores for all, so they wait as on an oversubscribed host.
 ThreadCommunicator::ThreadCommunicator(ThreadHub& hub, int rank)
-    : Communicator(rank, hub.ranks(), hub.ranks(), &hub.ledgers_[rank]),
+    : Communicator(rank, hub.ranks(), {rank, hub.ranks()}, &hub.ledgers_[rank]),
       exchange_(hub.region_.as<>(), rank, hub.ranks(),
                 Watch(rank, hub.peers(), deadline(), waited_ns(), SharedExchange::blamed(hub.region_.as<>()), true)) {}
 

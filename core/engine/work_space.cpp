@@ -77,7 +77,7 @@ void Engine::State::allocate_cache() {
   pages = wanted_pages();
   const int64_t page_bytes = std::max<int64_t>(1, 2 * half_bytes * blueprint.layers);
   const int64_t available = host_memory().available;
-  if (available > 0) pages = std::min(pages, available / 2 / communicator.host_ranks() / page_bytes);
+  if (available > 0) pages = std::min(pages, available / 2 / communicator.on_host().ranks / page_bytes);
   pages = communicator.agree_min("cache size", pages);
   PLEAT_REQUIRE(pages > 0, "no memory is left for a single page of the key-value cache");
 

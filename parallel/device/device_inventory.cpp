@@ -86,12 +86,9 @@ RankDevice this_device() {
 
 std::vector<RankDevice> take_devices(Communicator& communicator) {
   RankDevice mine{.host = host_name(), .trouble = cuda::why_no_device()};
-  const std::vector<RankDevice> hosts = gather(communicator, mine);
-  const auto on_my_host = [&](const RankDevice& rank) { return rank.host == mine.host; };
-  const auto local_rank = std::count_if(hosts.begin(), hosts.begin() + communicator.rank(), on_my_host);
   if (mine.trouble.empty()) {
     mine.visible = cuda::device_count();
-    const int ordinal = choose_device(int(local_rank), mine.visible);
+    const int ordinal = choose_device(communicator.on_host().rank, mine.visible);
     if (ordinal >= 0) {
       cuda::use_device(ordinal);
       mine = this_device();

@@ -70,6 +70,7 @@ void NcclCommunicator::start() {
 
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
+  started_ = false;
   finish(ncclCommInitRankConfig(&comm_, host_.ranks(), hello.id, host_.rank(), &config), "NCCL's start");
   started_ = true;
 }
@@ -85,12 +86,28 @@ void* NcclCommunicator::allocate(size_t bytes) {
 }
 
 void NcclCommunicator::open_window(void* memory, size_t bytes, ncclWindow_vidmem*& window) {
+  if (!can_have_windows_) return;
   const int result = settled(ncclCommWindowRegister(comm_, memory, bytes, &window, NCCL_WIN_COLL_SYMMETRIC));
-  const bool refused = result == ncclInvalidUsage || result == ncclInvalidArgument;
-  if (!refused || state() != ncclSuccess) finish(result, "the registration of NCCL's memory");
-  if (host_.agree_min("NCCL's windows", window != nullptr) == 1) return;
-  finish(close_window(window), "the end of NCCL's window");
+  const bool spoilt = state() != ncclSuccess;
+  if (spoilt && windows_ > 0) finish(result, "the registration of NCCL's memory");  // those would go too
+  // Where a rank's driver cannot map the others' memory (in containers that share no files, say), the others wait for
+  // it, inside of NCCL and with beats, to the deadline.
+  host_.barrier_after("NCCL's windows", host_.timeout());
+  enum { no_nccl, no_window, a_window };
+  const int64_t all_have = host_.agree_min("NCCL's windows", spoilt              ? no_nccl
+                                                             : window != nullptr ? a_window
+                                                                                 : no_window);
+  if (all_have == a_window) {
+    ++windows_;
+    return;
+  }
+  if (all_have == no_window) finish(close_window(window), "the end of NCCL's window");
   window = nullptr;
+  if (all_have == no_window) return;
+  can_have_windows_ = false;
+  abort();
+  stopped();
+  start();
 }
 
 int NcclCommunicator::close_window(ncclWindow_vidmem* window) {
@@ -159,7 +176,11 @@ int NcclCommunicator::state() const {
 // What a call that returned `result` ends with; ncclInProgress: it does not, before the deadline. Success is not taken
 // at its word: NCCL 2.28 gives it for a window's registration that has only begun, and refuses the next call.
 int NcclCommunicator::settled(int result) const {
-  if (result == ncclInProgress || result == ncclSuccess) in_time([&] { return (result = state()) != ncclInProgress; });
+  if (result == ncclInProgress || result == ncclSuccess)
+    in_time([&] {
+      host_.ledger().beat();
+      return (result = state()) != ncclInProgress;
+    });
   return result;
 }
 

@@ -57,7 +57,9 @@ class NcclCommunicator {
   const std::string who_;  // rank, host, device, interface
   cuda::Event step_end_;
   bool started_ = false;
-  ncclComm* comm_ = nullptr;  // nullptr: not started, or aborted
+  bool can_have_windows_ = true;  // false: NCCL came to grief over one, and has started again
+  int windows_ = 0;               // that it has had
+  ncclComm* comm_ = nullptr;      // nullptr: not started, or aborted
   std::future<int> aborted_;
 };
 

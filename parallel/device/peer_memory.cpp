@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <random>
 #include <set>
 
@@ -18,15 +17,12 @@ int64_t rounded(int64_t capacity) { return (capacity + 3) / 4 * 4; }
 struct Home {
   uint64_t token = 0;
   int64_t process = 0, device = 0;
-  std::array<char, 64> host{};
   auto operator<=>(const Home&) const = default;
 };
 
 Home this_home() {
   static const uint64_t token = std::random_device()() | uint64_t(std::random_device()()) << 32;
-  Home home{.token = token, .process = getpid(), .device = cuda::device_info().ordinal};
-  gethostname(home.host.data(), home.host.size() - 1);
-  return home;
+  return {.token = token, .process = getpid(), .device = cuda::device_info().ordinal};
 }
 
 template <class T>
@@ -74,12 +70,11 @@ std::unique_ptr<PeerMemory> PeerMemory::make(Communicator& communicator, int64_t
   if (homes.size() > cuda::kMaxRanks) return nullptr;
   std::set<std::pair<uint64_t, int64_t>> processes;
   for (const Home& home : homes) processes.emplace(home.token, home.process);
-  const bool one_host = std::ranges::all_of(homes, [&](const Home& home) { return home.host == homes[0].host; });
   std::unique_ptr<PeerMemory> out;
   if (std::ranges::count(homes, homes[0]) == std::ssize(homes)) {
     out.reset(new PeerMemory(capacity));
     out->share_between_threads(communicator);
-  } else if (one_host && processes.size() == homes.size()) {
+  } else if (communicator.on_host().ranks == communicator.ranks() && processes.size() == homes.size()) {
     out.reset(new PeerMemory(capacity));
     if (!out->share_between_processes(communicator)) out.reset();
   }

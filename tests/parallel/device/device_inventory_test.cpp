@@ -98,6 +98,12 @@ TEST(DeviceChoice, IsTheLocalRankAndNeverWrapsAround) {
   EXPECT_EQ(choose_device(5, 1), 0);  // bound by the launcher; two ranks on one device are found by their UUIDs
 }
 
+TEST(DeviceCheck, OneDeviceUnderTwoNamesOfItsHostIsShared) {
+  std::vector<RankDevice> ranks = two_hosts();
+  ranks[2].device.uuid = ranks[0].device.uuid;
+  EXPECT_NE(complaint(ranks).find("ranks 0 and 2 are both on device 0"), std::string::npos) << complaint(ranks);
+}
+
 class TakeDevices : public testing::Test {
  protected:
   ~TakeDevices() override { emulator::set_device_count(1); }

@@ -20,7 +20,7 @@ class ProcessCommunicator final : public Communicator {
  public:
   // memory: zeroed, of all ranks, [ranks] Ledgers and a SharedExchange's region.
   ProcessCommunicator(std::byte* memory, int rank, int ranks)
-      : Communicator(rank, ranks, ranks, reinterpret_cast<Ledger*>(memory) + rank),
+      : Communicator(rank, ranks, {rank, ranks}, reinterpret_cast<Ledger*>(memory) + rank),
         region_(memory + size_t(ranks) * sizeof(Ledger)),
         exchange_(region_, rank, ranks,
                   Watch(rank, peers(memory, ranks), deadline(), waited_ns(), SharedExchange::blamed(region_), true)) {}

@@ -84,6 +84,30 @@ TEST_F(NcclWindows, AreForAllRanksOrForNone) {
       });
 }
 
+TEST_F(NcclWindows, NcclStartsAgainWithoutThemWhereTheyComeToGrief) {
+  const TreeExchange exchange(32, 3);
+  for (const int rank : {-1, 2}) {
+    emulator::set_nccl_faults({NcclFaults::Kind::window_fails, rank, 0});
+    run_ranks(3, [&](Communicator& communicator) {
+      take_devices(communicator);
+      communicator.set_timeout(std::chrono::milliseconds(300));
+      const std::shared_ptr<NcclCommunicator> nccl = start_nccl(communicator);
+      EXPECT_EQ(nccl_peer_memory(nccl, 64), nullptr);
+      communicator.set_timeout(std::chrono::seconds(60));
+      const std::unique_ptr<DeviceSum> sum = nccl_sum(nccl, Reduction::invariant, 12 * int64_t(kSize));
+      const std::vector<float> mine = given(exchange, communicator.rank());
+      const Sums got = sums(*sum, exchange, mine), expected = expected_sums(communicator, exchange, mine);
+      EXPECT_TRUE(same_bits(got.sum, expected.sum)) << communicator.rank();
+      EXPECT_TRUE(same_bits(got.y, expected.y)) << communicator.rank();
+    });
+    const emulator::NcclCalls calls = emulator::nccl_calls();
+    EXPECT_EQ(calls.started, 6);
+    EXPECT_EQ(calls.aborted, 3);
+    EXPECT_EQ(calls.destroyed, 3);
+    EXPECT_EQ(calls.destroyed_in_error, 0);
+  }
+}
+
 // Each rank takes its own NCCL down by an abort.
 TEST_F(NcclWindows, ARankThatDoesNotComeIsNamed) {
   const TreeExchange exchange(32, 3);
