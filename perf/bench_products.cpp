@@ -14,7 +14,7 @@ namespace pleat {
 namespace {
 
 // Multiplications and additions a second by dot products of bytes, measured on the 8-bit kernel (which does little
-// else) with codes and activations that stay in the first-level cache: what a product of many rows could reach.
+// else) with codes and activations that stay in the first-level cache. Kernels of other formats may do better.
 double dot_peak(Context& ctx) {
   constexpr int bits = 8;
   constexpr int64_t kGroups = 8;
