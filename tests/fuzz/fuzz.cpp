@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 namespace pleat::fuzz {
+namespace {
+int refused = 0;
+}
 
 void expect(bool holds, const char* what) {
   if (holds) return;
@@ -14,7 +17,10 @@ void expect(bool holds, const char* what) {
   std::abort();
 }
 
+int refusals() { return refused; }
+
 void check_refusal(const Error& error) {
+  ++refused;
   const bool callers_fault = error.kind() == ErrorKind::invalid || error.kind() == ErrorKind::unimplemented;
   if (!callers_fault) std::fprintf(stderr, "refused as our own fault: %s\n", error.what());
   expect(callers_fault && *error.what() != '\0', "a refusal names the caller's fault");

@@ -16,6 +16,8 @@ inline std::string_view text_of(const uint8_t* data, size_t size) {
 
 // Ends the process, as a finding, unless the error is one that tells whoever made the input what is wrong with it.
 void check_refusal(const Error& error);
+// So far.
+int refusals();
 
 // Runs f, which accepts its input or throws an Error. Whatever else it throws ends the process. True: accepted.
 template <class F>

@@ -3,7 +3,8 @@
 
     python3 tests/fuzz/make_corpus.py
 
-Writes tests/fuzz/corpus/TARGET/seed-*; findings stand beside them under names of their own and stay.
+Writes tests/fuzz/corpus/TARGET/seed-*, seed-ok-* where all of it must be accepted; findings stand beside them under names of
+their own and stay.
 """
 import json
 import pathlib
@@ -14,7 +15,7 @@ HERE = pathlib.Path(__file__).parent
 FIXTURES = HERE.parent / "fixtures"
 
 
-def seeds(target, *inputs):
+def seeds(target, *inputs, ok=()):
     folder = HERE / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("seed-*"):
@@ -22,7 +23,7 @@ def seeds(target, *inputs):
     for number, data in enumerate(inputs):
         if not isinstance(data, (str, bytes)):
             data = json.dumps(data, ensure_ascii=False)
-        (folder / f"seed-{number:02}").write_bytes(data.encode() if isinstance(data, str) else data)
+        (folder / f"seed-{'ok-' if number in ok else ''}{number:02}").write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def http():
@@ -79,7 +80,7 @@ def rpc():
           encoded("ScoreRequest", 1, '(context = (text = "The"), continuations = [(text = " a"), (tokens = [3, 4])])'),
           encoded("Completion", 2, '(tokens = [1, 2], text = "ab", promptTokens = 3, finishReason = stop, '
                                    'logprobs = [(token = 1, logprob = -0.5, best = [(token = 2, logprob = -1)])])'),
-          encoded("Error", 3, '(kind = overloaded, code = queueFull, message = "full", retryAfterMs = 5)'))
+          encoded("Error", 3, '(kind = overloaded, code = queueFull, message = "full", retryAfterMs = 5)'), ok=range(5))
 
 
 def short(tokenizer):
@@ -114,7 +115,8 @@ def short(tokenizer):
 def tokenizers():
     names = ["gpt2", "llama-2", "llama-3", "gemma", "bloom", "other-parts", "roberta-frame", "unigram-bytes"]
     seeds("tokenizer_json",
-          *[short(json.loads((FIXTURES / "tokenizers" / f"{name}.json").read_text())["tokenizer"]) for name in names])
+          *[short(json.loads((FIXTURES / "tokenizers" / f"{name}.json").read_text())["tokenizer"]) for name in names],
+          ok=(1, 3, 7))
 
 
 def safetensors_file(header, tensor_bytes):
@@ -125,15 +127,19 @@ def safetensors_file(header, tensor_bytes):
 def checkpoints():
     one = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
     two = {"dtype": "BF16", "shape": [2], "data_offsets": [24, 28]}
-    fold = {"version": 1, "layers": [{"selection": "range", "predictor_bits": 2, "fold_format": "int8"},
-                                     {"selection": "static", "neurons": 3}]}
+    lines = {"lines": True, "fold_format": "int8"}
+    fold = {"version": 3, "reduction": 0.5,
+            "layers": [{"selection": "range", "predictor_bits": 2, **lines}, {"selection": "static", "neurons": 3, "lines": False},
+                       {"selection": "prompt", "share": 0.5, **lines}, {"selection": "all", "cuts_inputs": True}]}
     quantised = {"version": 1, "tensors": {"a": "int4", "b": "planes2"}}
     seeds("safetensors",
           safetensors_file({"__metadata__": {"format": "pt"}, "a": one, "b": two}, 28),
-          safetensors_file({"__metadata__": {"fold": json.dumps(fold), "quantised": json.dumps(quantised)}}, 0))
+          safetensors_file({"__metadata__": {"fold": json.dumps(fold), "quantised": json.dumps(quantised)}}, 0),
+          ok=(1,))
     seeds("config_json",
           *[json.loads((FIXTURES / "families" / name / "config.json").read_text())
-            for name in ["bloom", "falcon-7b", "gemma3", "gpt2", "llama-3.1", "llama-yarn", "opt", "phi", "qwen2", "starcoder2"]])
+            for name in ["bloom", "falcon-7b", "gemma3", "gpt2", "llama-3.1", "llama-yarn", "opt", "phi", "qwen2", "starcoder2"]],
+          ok=range(10))
 
 
 def gguf_value(value):
@@ -181,7 +187,7 @@ def ggufs():
     gpt2 = {"general.architecture": "gpt2", "general.alignment": 64, "gpt2.context_length": 64, "gpt2.embedding_length": 8,
             "gpt2.block_count": 1, "gpt2.feed_forward_length": 32, "gpt2.attention.head_count": 2,
             "gpt2.attention.layer_norm_epsilon": 1e-5, **sentencepiece}
-    seeds("gguf", gguf_file(llama, names), gguf_file(gpt2, [("token_embd.weight", [4, 8], 0, 128)]))
+    seeds("gguf", gguf_file(llama, names), gguf_file(gpt2, [("token_embd.weight", [4, 8], 0, 128)]), ok=(1,))
 
 
 def templates():

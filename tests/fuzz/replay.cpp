@@ -1,10 +1,14 @@
-// Runs a target on files, without libFuzzer: each past finding stays mended with any compiler.
+// Runs a target on files, without libFuzzer: each past finding stays mended with any compiler. Files named seed-ok-* are
+// seeds that must be accepted, or what lies behind a refusal would never be reached.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <vector>
+
+#include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
@@ -17,7 +21,10 @@ int main(int argc, char** argv) {
       const std::vector<uint8_t> bytes(text.begin(), text.end());  // of exactly this size: reading beyond it shows
       std::printf("%s\n", entry.path().c_str());
       std::fflush(stdout);
+      const int before = pleat::fuzz::refusals();
       LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+      if (entry.path().filename().string().starts_with("seed-ok-"))
+        pleat::fuzz::expect(pleat::fuzz::refusals() == before, "a seed that must be accepted is");
       ++files;
     }
   }

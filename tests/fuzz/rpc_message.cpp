@@ -15,6 +15,13 @@ namespace {
 
 constexpr int64_t kPositions = 512;
 
+ModelText with_template() {
+  ModelText text = ModelText::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m");
+  text.chat = ChatTemplate("{% for m in messages %}{{ m['role'] + ': ' + m['content'] | trim }}\n{% endfor %}",
+                           std::nullopt, std::nullopt);
+  return text;
+}
+
 ServerLimits small_limits() {
   ServerLimits limits;
   limits.complete(kPositions, kPositions);
@@ -41,7 +48,7 @@ void read(uint8_t kind, capnp::MessageReader& message, const ModelTerms& terms) 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const ModelText text = ModelText::open(PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m");
+  static const ModelText text = with_template();
   static const ServerLimits limits = small_limits();
   if (size < 1) return 0;
   std::vector<capnp::word> words((size - 1) / sizeof(capnp::word));
