@@ -83,9 +83,7 @@ Continuation continuation_of(rpc::Prompt::Reader context, rpc::Continuation::Rea
       return continuation_tokens(terms.text.tokenizer, prompt_text(context, terms.limits),
                                  text_of(continuation.getText()));
     case rpc::Continuation::TOKENS: {
-      Continuation out{context.isText() ? terms.text.tokenizer.encode(prompt_text(context, terms.limits))
-                                        : read_prompt(context, terms),
-                       read_tokens(continuation.getTokens(), terms)};
+      Continuation out{read_prompt(context, terms), read_tokens(continuation.getTokens(), terms)};
       PLEAT_REQUIRE(!out.continuation.empty(), "a continuation has no tokens");
       return out;
     }

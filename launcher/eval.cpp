@@ -151,13 +151,14 @@ int eval(const EvalOptions& options, Communicator& communicator) {
     const Blueprint& blueprint = model.blueprint;
     PLEAT_REQUIRE(!against || against->blueprint.vocab == blueprint.vocab, "'", options.model, "' and '",
                   options.against, "' have different vocabularies");
-    PLEAT_REQUIRE(!dump || int64_t(text.tokens.size()) < blueprint.max_positions, "'", options.ids, "' has ",
-                  text.tokens.size(), " tokens; at most ", blueprint.max_positions - 1, " fit the model's context");
-    if (dump) scoring.window = int(text.tokens.size()) + 1;
+    PLEAT_REQUIRE(!dump || int64_t(text.tokens.size()) <= blueprint.max_positions, "'", options.ids, "' has ",
+                  text.tokens.size(), " tokens; at most ", blueprint.max_positions, " fit the model's context");
+    if (dump) scoring.window = int(text.tokens.size());
     PLEAT_REQUIRE(size_t(scoring.window) > text.leading.size(), "a window of ", scoring.window,
                   " tokens has no room behind the ", text.leading.size(), " that every text begins with");
     check_window(options.model, model, scoring.window);
     if (against) check_window(options.against, *against, scoring.window);
+    if (dump) ++scoring.window;  // write_logits() asks for the last one's logits too
     for (const auto* part : {&text.leading, &text.tokens})
       for (const int32_t token : *part)
         PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token id ", token, " is outside the vocabulary of ",

@@ -128,11 +128,11 @@ class Scorer {
 Continuation continuation_tokens(const Tokenizer& tokenizer, const std::string& context,
                                  const std::string& continuation) {
   const std::vector<int32_t> whole = tokenizer.encode(context + continuation);
-  Continuation out;
-  out.context = tokenizer.encode(context.substr(0, context.find_last_not_of(" \t\n\r") + 1));
-  PLEAT_REQUIRE(!out.context.empty() && out.context.size() < whole.size(), "the continuation '", continuation,
+  const std::vector<int32_t> head = tokenizer.encode(context.substr(0, context.find_last_not_of(" \t\n\r") + 1));
+  PLEAT_REQUIRE(!head.empty() && head.size() < whole.size(), "the continuation '", continuation,
                 "' has no tokens of its own");
-  out.continuation.assign(whole.begin() + int64_t(out.context.size()), whole.end());
+  Continuation out{tokenizer.leading_special(), {whole.begin() + int64_t(head.size()), whole.end()}};
+  out.context.insert(out.context.end(), head.begin(), head.end());
   return out;
 }
 

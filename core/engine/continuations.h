@@ -17,7 +17,8 @@ struct Continuation {
 };
 
 // Of a text: both are encoded together and parted where the context alone ends; white space at the context's end
-// belongs to the continuation. Error(invalid) if one of the two gets no tokens.
+// belongs to the continuation. The special tokens that the model expects in front of a text are in front of the
+// context. Error(invalid) if one of the two gets no tokens of its own.
 Continuation continuation_tokens(const Tokenizer& tokenizer, const std::string& context,
                                  const std::string& continuation);
 

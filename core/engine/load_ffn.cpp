@@ -50,6 +50,11 @@ struct FfnJob {
   NeuronRows down_rows() const { return by_input(Part::ffn_down, held, d, neurons, {0, d}); }
   NeuronRows cut_rows(Part part) const { return by_input(part, d, held, {0, d}, neurons); }
 
+  ProtectedCounts protected_counts() const {
+    const auto of = [&](Part part) { return job.loader.protected_count(job.blueprint.source(part, layer).weight); };
+    return {job.blueprint.gated ? of(Part::ffn_gate) : 0, of(Part::ffn_up), of(Part::ffn_down)};
+  }
+
   std::string name(const char* tensor) const { return FoldSpec::name(layer, tensor); }
   // Of this rank's neurons.
   Vector numbers(const char* tensor) const { return job.loader.vector(name(tensor), held, neurons); }
@@ -171,11 +176,12 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   const int64_t d = job.blueprint.hidden, held = job.blueprint.held_neurons(layer);
   const ShardPlan plan = job.plan.with_neurons(held);
   weights.spec = job.blueprint.layer_fold(layer);
-  weights.ffn_bytes = ffn_bytes(weights.spec, job.blueprint.ffn_formats(layer, WeightFormat::bf16), job.blueprint.gated,
-                                d, job.blueprint.neurons);
   weights.neurons = plan.neurons(job.rank).size();
   weights.neuron_offsets = plan.neuron_offsets(job.rank);
   const FfnJob ffn{job, layer, d, held, plan.neurons(job.rank), weights};
+  const FfnFormats formats = job.blueprint.ffn_formats(layer, WeightFormat::bf16);
+  weights.ffn_bytes =
+      ffn_bytes(weights.spec, formats, job.blueprint.gated, d, job.blueprint.neurons, ffn.protected_counts());
   const std::string down_bias = job.blueprint.source(Part::ffn_down, layer).bias;
   if (!down_bias.empty()) weights.down_bias = job.loader.vector(down_bias, d, {0, d});
   weights.up_bias = ffn.neuron_bias(Part::ffn_up);
@@ -185,7 +191,6 @@ void load_ffn(WeightJob& job, int layer, bool dense, LayerWeights& weights) {
   PLEAT_REQUIRE(!dense || selection != SelectionKind::hot, "the checkpoint keeps ", held, " of ", job.blueprint.neurons,
                 " neurons (selection static): it cannot run densely");
   weights.folded = !dense && (selection != SelectionKind::all || weights.spec.cuts_inputs);
-  const FfnFormats formats = job.blueprint.ffn_formats(layer, WeightFormat::bf16);
   const bool low_bit_inputs = is_low_bit(formats.up) || is_low_bit(formats.gate);
   const bool by_input = weights.spec.cuts_inputs && (!dense || low_bit_inputs);
   const bool by_row = is_low_bit(formats.down) || has_planes(formats.up) || has_planes(formats.gate);

@@ -13,9 +13,9 @@ namespace pleat {
 void score(Engine& engine, Communicator& communicator, std::span<const int32_t> tokens, const ScoringOptions& options,
            const std::function<void(int64_t index, std::span<const float> logits)>& row) {
   const Blueprint& blueprint = engine.blueprint();
-  PLEAT_REQUIRE(options.window >= 2 && options.window <= blueprint.max_positions, "the window is ", options.window,
-                " tokens, expected 2 to the model's context of ", blueprint.max_positions);
-  PLEAT_REQUIRE(options.window <= engine.kv_pages() * kPageTokens, "the window is ", options.window,
+  PLEAT_REQUIRE(options.window >= 2 && options.window - 1 <= blueprint.max_positions, "the window is ", options.window,
+                " tokens, expected 2 to one more than the model's context of ", blueprint.max_positions);
+  PLEAT_REQUIRE(options.window - 1 <= engine.kv_pages() * kPageTokens, "the window is ", options.window,
                 " tokens, but the key-value cache has room for ", engine.kv_pages() * kPageTokens);
   for (const int32_t token : tokens)
     PLEAT_REQUIRE(token >= 0 && token < blueprint.vocab, "token ", token, " is not in the model's vocabulary of ",

@@ -9,7 +9,7 @@
 namespace pleat {
 
 struct ScoringOptions {
-  int window = 512;        // tokens; each window starts from an empty cache
+  int window = 512;        // tokens; each starts from an empty cache; its last one is only asked about, never put in
   int exact_prefix = 1;    // first tokens of a window are its prompt and run densely (position 0 always)
   int64_t max_tokens = 0;  // 0: all
 };

@@ -48,6 +48,12 @@ class WeightLoader {
     codes(name, total_inputs, total_outputs, inputs, outputs, to, matrix);
   }
 
+  // Of a low-bit matrix; 0 of others. Its list is checked where the matrix is loaded.
+  int64_t protected_count(const std::string& name) const {
+    const TensorInfo* const info = checkpoint_.find(name + ".protected");
+    return info != nullptr && info->shape.size() == 1 ? info->shape[0] : 0;
+  }
+
   // Inputs `inputs` and outputs `outputs` (from a multiple of kGroup on) of a matrix [total_inputs, total_outputs] that
   // stands by input, as down and what is cut by inputs do (core/model/fold_spec.h).
   void low_bit_by_input(const std::string& name, int64_t total_inputs, int64_t total_outputs, Range inputs,

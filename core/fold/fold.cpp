@@ -92,6 +92,12 @@ class Folding {
   bool is_uniform() const { return options_.budget == 0 && options_.recipe.empty(); }
   bool one_budget() const { return is_uniform() && shares_budget(uniform_recipe().selection); }
 
+  // A search has no such recipe to choose.
+  bool prompts_choose() const {
+    return is_uniform() ? by_prompt(uniform_recipe().selection)
+                        : std::ranges::any_of(given_, by_prompt, &LayerRecipe::selection);
+  }
+
   size_t batch_index() const {
     return size_t(std::find(kReportBatches.begin(), kReportBatches.end(), options_.batch) - kReportBatches.begin());
   }
@@ -135,8 +141,9 @@ class Folding {
     if (!options_.evaluation_text.empty()) {
       held_out_ = spread_windows(tokenizer, options_.evaluation_text, model_->window(), options_.evaluation_tokens);
       const size_t longest = std::ranges::max(held_out_, {}, &Window::size).size();
-      PLEAT_REQUIRE(longest >= std::min<size_t>(kLongestPrompt + 2, size_t(model_->window())), "the text '",
-                    options_.evaluation_text, "' is too short to evaluate on: ", longest, " tokens");
+      const size_t fewest = size_t(prompt_rows(prompts_choose(), model_->window())) + 2;  // one row is compared
+      PLEAT_REQUIRE(longest >= fewest, "the text '", options_.evaluation_text,
+                    "' is too short to evaluate on: ", longest, " tokens of at least ", fewest);
     }
     layers_ = std::make_unique<LayerSet>(*model_,
                                          LayerSet::Source{.checkpoint = checkpoint_,

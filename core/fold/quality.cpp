@@ -47,11 +47,16 @@ void FoldedForm::ffn(int layer, const StepPlan& plan, MatrixView<const float> x,
     std::copy_n(all_rows || plan.rows[size_t(row)].position >= prompt_ ? folded[row] : dense[row], x.cols, y[row]);
 }
 
+int64_t prompt_rows(bool chooses, int64_t longest) {
+  constexpr int64_t kLongestPrompt = 128;
+  return chooses ? std::clamp<int64_t>(longest / 2, 1, kLongestPrompt) : 1;
+}
+
 int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers, int64_t longest) {
-  const bool chosen = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
+  const bool chooses = std::any_of(layers.begin(), layers.end(), [](const FoldedLayer* layer) {
     return layer != nullptr && by_prompt(layer->spec().selection);
   });
-  return chosen ? std::clamp<int64_t>(longest / 2, 1, kLongestPrompt) : 1;
+  return prompt_rows(chooses, longest);
 }
 
 }  // namespace pleat

@@ -44,10 +44,9 @@ class FoldedForm : public FfnHook {
   int64_t prompt_;
 };
 
-constexpr int64_t kLongestPrompt = 128;
-
 // How many rows of a window run densely: position 0 alone, or where a prompt has to choose neurons one of 128, but at
 // most half of `longest`, the tokens that a window may have.
+int64_t prompt_rows(bool chooses, int64_t longest);
 int64_t prompt_rows(const std::vector<const FoldedLayer*>& layers, int64_t longest);
 
 // [layers] KL of the model's output for a unit of squared error in one layer's FFN output (method.md section 2, step 2:

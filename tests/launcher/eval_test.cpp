@@ -41,6 +41,18 @@ TEST(Eval, WritesTheLogitsThatHuggingFaceComputes) {
     }
 }
 
+TEST(Eval, GivesTheLogitsOfAsManyTokensAsTheContextHolds) {
+  const Scratch scratch;
+  const int context = 512;
+  for (const int tokens : {context, context + 1}) {
+    scratch.write("ids.json", json(std::vector<int>(size_t(tokens), 7)).dump());
+    const Outcome outcome = pleat("eval --quiet --model " + model() + " --ids " + scratch.path("ids.json") +
+                                  " --logits " + scratch.path(std::to_string(tokens)));
+    EXPECT_EQ(outcome.code, tokens > context ? 2 : 0) << outcome.err;
+  }
+  EXPECT_NE(scratch.read(std::to_string(context)).find("'shape': (512, 4096)"), std::string::npos);
+}
+
 // Of a text that the model itself wrote, the perplexity rises by the divergence: a tenth of a percent is 0.001 nats.
 TEST(Eval, EightBitKeysAndValuesCostLessThanATenthOfAPercent) {
   const std::string flags = "eval --json --max-tokens 1024 --model " + model() + " --against " + model() + " --text " +

@@ -84,11 +84,12 @@ TEST(Scoring, RefusesAWindowThatDoesNotFitAndAnUnknownToken) {
   load.engine.kv_tokens = 64;
   with_engine(embedded_model(), 1, load, [&](Engine& engine, Communicator& communicator) {
     ScoringOptions options;
-    for (const int window : {1, 65, int(engine.blueprint().max_positions) + 1}) {
+    for (const int window : {1, 66, int(engine.blueprint().max_positions) + 2}) {
       options.window = window;
       EXPECT_THROW(run_score(engine, communicator, some_tokens(4, 11), options), Error) << window;
     }
-    options.window = 64;
+    options.window = 65;  // the last token needs no place
+    EXPECT_EQ(run_score(engine, communicator, some_tokens(65, 11), options).indices.size(), 64u);
     EXPECT_THROW(run_score(engine, communicator, {0, int32_t(engine.blueprint().vocab)}, options), Error);
     EXPECT_TRUE(run_score(engine, communicator, {1}, options).indices.empty());
   });

@@ -286,5 +286,20 @@ TEST(Fold, SaysWhatIsWrongWithItsInputBeforeTheWorkBegins) {
             std::string::npos);
 }
 
+TEST(Fold, EvaluatesOnFewTokensWhereNoPromptChoosesNeurons) {
+  struct Begun {};
+  const test::TemporaryFolder scratch;
+  FoldOptions options;
+  options.model = kEmbedded;
+  options.text = PLEAT_SOURCE_DIR "/examples/calibration.txt";
+  options.evaluation_text = scratch.write("text", "Once upon a time there was a king.");
+  options.out = scratch / "folded";
+  options.max_tokens = 2048;
+  const auto begin = [&] { fold_model(options, [](const std::string&, double) { throw Begun(); }); };
+  EXPECT_THROW(begin(), Begun);
+  options.selection = SelectionKind::prompt;
+  EXPECT_THROW(begin(), Error);
+}
+
 }  // namespace
 }  // namespace pleat

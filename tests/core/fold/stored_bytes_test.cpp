@@ -1,4 +1,4 @@
-// What the report counts of a layer, against what its folder holds.
+// What the report counts of a layer, against what its folder holds, and what the engine counts as read.
 #include <gtest/gtest.h>
 
 #include "core/checkpoint/checkpoint.h"
@@ -10,7 +10,8 @@
 namespace pleat::test {
 namespace {
 
-TEST(FfnBytes, NoBatchReadsMoreThanIsStored) {
+// But the factors of lines that a prompt chooses by, which are read with the prompt.
+TEST(FfnBytes, AllNeuronsAndInputsReadWhatIsStored) {
   using enum SelectionKind;
   const int64_t hidden = 72, neurons = 130;
   for (const bool gated : {false, true})
@@ -24,7 +25,8 @@ TEST(FfnBytes, NoBatchReadsMoreThanIsStored) {
             spec.cuts_inputs = cuts;
             const ProtectedCounts kept = is_low_bit(format) ? ProtectedCounts{8, 8, 8} : ProtectedCounts{};
             const FfnBytes bytes = ffn_bytes(spec, {format, format, format}, gated, hidden, neurons, kept);
-            EXPECT_LE(bytes.fixed + neurons * bytes.per_neuron + hidden * bytes.per_input, bytes.stored)
+            const int64_t factors = selection == prompt && lines ? neurons * 4 : 0;
+            EXPECT_EQ(bytes.fixed + neurons * bytes.per_neuron + hidden * bytes.per_input + factors, bytes.stored)
                 << gated << name_of(selection) << lines << cuts << name_of(format);
           }
 }
@@ -43,6 +45,10 @@ int64_t ffn_bytes_of(const Checkpoint& folded, bool with_biases) {
       out += count * int64_t(size_of(info.dtype));
   }
   return out;
+}
+
+int64_t protected_count(const Checkpoint& folded, const std::string& name) {
+  return folded.require(name + ".protected").shape[0];
 }
 
 TEST(FfnBytes, StoredAreThoseOfTheFoldersTensors) {
@@ -77,6 +83,21 @@ TEST(FfnBytes, StoredAreThoseOfTheFoldersTensors) {
       EXPECT_NE(folded.find(blueprint.source(part, 1).weight + ".protected"), nullptr);
     EXPECT_EQ(report.total.stored, double(ffn_bytes_of(folded, gathers(report.recipe[0].selection))));
     EXPECT_LE(report.total.read[2], report.total.stored);
+    const Blueprint changed = read_blueprint(folded);
+    const LayerFoldSpec& spec = changed.layer_fold(0);
+    if (spec.cuts_inputs || by_prompt(spec.selection) || spec.selection == SelectionKind::all) continue;
+    with_engine(options.out, 1, {}, [&](Engine& engine, Communicator& communicator) {
+      run_tokens(engine, communicator, {1, 2, 3}, 3, true);  // two rows of which run folded, in one pass
+      int64_t read = 0;
+      for (int layer = 0; layer < blueprint.layers; ++layer) {
+        const FfnBytes bytes = ffn_bytes(changed.layer_fold(layer), changed.ffn_formats(layer, WeightFormat::bf16),
+                                         blueprint.gated, blueprint.hidden, blueprint.neurons,
+                                         {0, protected_count(folded, changed.source(Part::ffn_up, layer).weight),
+                                          protected_count(folded, changed.source(Part::ffn_down, layer).weight)});
+        read += bytes.fixed + engine.statistics().gathered[size_t(layer)] * bytes.per_neuron;
+      }
+      EXPECT_EQ(engine.statistics().ffn_bytes_read, read);
+    });
   }
 }
 
