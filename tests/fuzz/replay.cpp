@@ -1,5 +1,5 @@
-// Runs a target on files, without libFuzzer: each past finding stays mended with any compiler. Files named seed-ok-* are
-// seeds that must be accepted, or what lies behind a refusal would never be reached.
+// Runs a target on files, without libFuzzer: each past finding stays mended with any compiler. Files named seed-ok-*
+// are seeds that must be accepted, or what lies behind a refusal would never be reached.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
