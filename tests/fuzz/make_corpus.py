@@ -142,6 +142,10 @@ def checkpoints():
           ok=range(10))
 
 
+def folded_tensors():
+    seeds("folded_tensors", b"", bytes([0, 1, 0, 0x39]), bytes([200, 3, 0, 0x30, 17, 9, 0, 0x5d]), bytes([0, 0, 1, 0xff] * 3), ok=(0,))
+
+
 def gguf_value(value):
     if isinstance(value, bool):
         return struct.pack("<I?", 7, value)
@@ -210,7 +214,7 @@ def recipes():
 
 
 if __name__ == "__main__":
-    for make in (http, rpc, tokenizers, checkpoints, ggufs, templates, recipes):
+    for make in (http, rpc, tokenizers, checkpoints, folded_tensors, ggufs, templates, recipes):
         make()
     for folder in sorted((HERE / "corpus").iterdir()):
         files = list(folder.iterdir())
