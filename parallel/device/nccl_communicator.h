@@ -33,7 +33,8 @@ class NcclCommunicator {
   void wait(const cuda::Stream& stream);
 
   // What NcclMemory is made of. Collective are the first, which has memory on every rank, the second, whose window is
-  // nullptr on every rank where one has none, and the last, whose addresses are none where a rank cannot reach another.
+  // nullptr on every rank where one has none (and NCCL has started again where one came to grief over it), and the
+  // last, whose addresses are none where a rank cannot reach another.
   void* allocate(size_t bytes);
   void open_window(void* memory, size_t bytes, ncclWindow_vidmem*& window);
   void give_back(void* memory, ncclWindow_vidmem* window);
