@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/file.h"
@@ -33,6 +35,17 @@ TEST(SpreadWindows, BeginAsPromptsDo) {
   EXPECT_EQ(text, with.encode(read_whole(kCalibration)));
   EXPECT_EQ(tokens_of(spread_windows(with, kCalibration, 64, 1024)), 1024);
   EXPECT_THROW(spread_windows(with, kCalibration, 1, 0), Error);
+}
+
+TEST(SpreadWindows, FewerThanTheTextHasStandAtEqualDistancesInIt) {
+  const Tokenizer tokenizer = embedded_tokenizer();
+  const std::vector<int32_t> text = tokenizer.encode(read_whole(kCalibration));
+  const std::vector<Window> windows = spread_windows(tokenizer, kCalibration, 64, 512);
+  ASSERT_EQ(windows.size(), 8u);
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const auto place = std::search(text.begin(), text.end(), windows[i].begin(), windows[i].end());
+    EXPECT_NEAR(double(place - text.begin()), double(i * text.size()) / 8, 64) << i;
+  }
 }
 
 TEST(CalibrationWindows, HoldAtLeastTheTokensAskedFor) {

@@ -7,6 +7,7 @@
 #include "core/fold/option_meter.h"
 #include "core/fold/quality.h"
 #include "kernels/check.h"
+#include "tests/core/fold/random_ffn.h"
 
 namespace pleat {
 namespace {
@@ -60,10 +61,44 @@ TEST(OptionMeter, TwoModelsAreComparedOnTheSameRows) {
   std::vector<const FoldedLayer*> layers(6, nullptr);
   layers[3] = &dropped;
   const double all = meter.kl(layers), behind = meter.kl(layers, kDenseRows);
-  EXPECT_EQ(meter.kl(layers, 1), all);  // position 0 runs densely
   EXPECT_GT(behind, 0);
   EXPECT_NE(behind, all);
   EXPECT_THROW(meter.kl(layers, 63), Error);
+}
+
+// A layer whose folded output is the dense one and 1 more.
+TEST(FoldedForm, RunsTheRowsOfAPromptDensely) {
+  constexpr int64_t kWidth = 24, kLength = 6;
+  Context ctx(1, false);
+  const FfnTensors ffn = random_ffn(kWidth, 40);
+  const Table x = random_table(kLength, kWidth, 1, 9);
+  StepPlan plan;
+  for (int position = 0; position < kLength; ++position) plan.rows.push_back({0, position, 0, 0, 0, 0});
+  for (const SelectionKind selection : {SelectionKind::all, SelectionKind::hot}) {
+    LayerFold one_more;
+    one_more.spec = {.selection = selection, .lines = false};
+    for (const float bias : ffn.down_bias) one_more.bias.push_back(bias + 1);
+    const FoldedLayer layer(ffn, one_more, Activation::gelu_new, WeightFormat::f32);
+    for (const int64_t prompt : {1, 3}) {
+      Table y(kLength, kWidth);
+      FoldedForm form(ctx, {nullptr, &layer}, FfnForm::folded, prompt);
+      form.ffn(0, plan, x.view(), y.view());
+      for (const float value : y.data) EXPECT_EQ(value, 0) << "a layer that is left as it is";
+      form.ffn(1, plan, x.view(), y.view());
+      for (int64_t row = 0; row < kLength; ++row) {
+        std::vector<double> expected(ffn.down_bias.begin(), ffn.down_bias.end());
+        for (int64_t n = 0; n < ffn.neurons(); ++n) {
+          double z = ffn.up_bias[size_t(n)];
+          for (int64_t i = 0; i < kWidth; ++i) z += double(x[row][i]) * ffn.up[n][i];
+          for (int64_t i = 0; i < kWidth; ++i) expected[size_t(i)] += gelu_new(z) * ffn.down[n][i];
+        }
+        const bool folded = row >= prompt || selection == SelectionKind::hot;  // the others are gone
+        for (int64_t i = 0; i < kWidth; ++i)
+          EXPECT_NEAR(y[row][i], expected[size_t(i)] + (folded ? 1 : 0), 1e-4)
+              << name_of(selection) << ", prompt " << prompt << ", row " << row;
+      }
+    }
+  }
 }
 
 TEST(Advice, IsGivenByWhatDiffers) {
