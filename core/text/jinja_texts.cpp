@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <set>
 
@@ -46,6 +47,7 @@ std::string digits_of(std::string_view text) {
 int64_t integer_of(const Value& value, int line, const char* what) {
   if (!value.defined || !(value.json.is_number_integer() || value.json.is_boolean()))
     refuse(line, concat(what, " is not a whole number"));
+  if (value.json.is_number() && std::fabs(value.json.get<double>()) > 9e15) refuse(line, "a number is too large");
   return value.json.is_boolean() ? int64_t(value.json.get<bool>()) : value.json.get<int64_t>();
 }
 

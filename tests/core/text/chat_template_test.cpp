@@ -94,6 +94,12 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
           "{% set f = ns.m %}{{ f() }}")
           .find("the block that has the macro 'm' is over"),
       std::string::npos);
+  const std::string least = "'-9223372036854775808'|int";
+  for (const std::string& use : {least + " is divisibleby(-1)", "(" + least + ")|abs",
+                                 "'aa'.replace('a', 'b', " + least + ")", "'a'|replace('a', 'b', " + least + ")"})
+    EXPECT_NE(why("{{ " + use + " }}").find("a number is too large"), std::string::npos) << use;
+  EXPECT_NE(why("{{ [1].9999999999999999999999 }}").find("a number is too long"), std::string::npos);
+  EXPECT_EQ(rendered("{{ 1e999 }}", Json::array(), false, Json::object()), "inf");
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
