@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <limits>
 #include <random>
 
@@ -144,6 +145,16 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
                     "{% set ns.x = namespace(p=ns.x, ns=ns) %}{% endfor %}{% endfor %}"),
         std::string("{% macro m(a) %}{% endmacro %}{{ m(b=1) }}")})
     EXPECT_EQ(rendered(source, Json::array(), false, Json::object()).has_value(), source[0] == '(');
+}
+
+TEST(ChatTemplate, SearchesLongTextsInTheirStride) {
+  const std::string long_ones = "{% set a = 'a' * 4000000 %}{% set part = 'a' * 1000000 ~ 'b' %}";
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(rendered(long_ones + "{{ part in a }} {{ a.find(part) }} {{ a.split(part)|length }} "
+                                 "{{ a.replace(part, '')|length }} {{ 'abab'.replace('ab', 'c', 1) }} {{ '' in '' }}",
+                     Json::array(), false, Json::object()),
+            "False -1 1 4000000 cab True");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
 TEST(ChatTemplate, DamagedTemplatesAreRefusedWithoutHarm) {
