@@ -104,6 +104,14 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
+TEST(ChatTemplate, ChoosesNothingFromNothing) {
+  for (const std::string nothing : {"none", "''", "0", "[]", "missing"})
+    for (const std::string filter : {"select", "reject", "selectattr('a')", "rejectattr('a')", "map('upper')"}) {
+      const std::string source = "{{ " + nothing + "|" + filter + "|list }}";
+      EXPECT_EQ(rendered(source, Json::array(), false, Json::object()), "[]") << source;
+    }
+}
+
 std::string elifs(int count) {
   std::string source = "{% if false %}";
   for (int i = 0; i < count; ++i) source += "{% elif false %}";
