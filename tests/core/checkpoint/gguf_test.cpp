@@ -173,6 +173,30 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
       "tokenizer.ggml.tokens");
 }
 
+TEST(Gguf, DoesNotGuessHowTextIsCutIntoWords) {
+  const auto refusal = [](const char* architecture, const json& pre) -> std::string {
+    json metadata = {{"general.architecture", architecture},
+                     {"tokenizer.ggml.model", "gpt2"},
+                     {"tokenizer.ggml.tokens", {"a", "b", "ab"}},
+                     {"tokenizer.ggml.merges", {"a b"}}};
+    if (!pre.is_null()) metadata["tokenizer.ggml.pre"] = pre;
+    ModelFolder folder;
+    folder.write("m.gguf", GgufBytes::file(metadata, {}));
+    try {
+      read_tokenizer_files(folder.path() / "m.gguf");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const json& pre : {json(), json("default")}) {
+    EXPECT_EQ(refusal("gpt2", pre), "");
+    EXPECT_EQ(refusal("phi2", pre), "");
+    EXPECT_NE(refusal("llama", pre).find("tokenizer.ggml.pre"), std::string::npos);
+  }
+  EXPECT_EQ(refusal("llama", "gpt-2"), "");
+}
+
 TEST(Gguf, DamagedFilesAreRefusedWithoutHarm) {
   std::vector<GgufBytes::Tensor> tensors = {{"token_embd.weight", {2, 512}, 8, std::string(2 * 16 * 34, '\1')},
                                             {"blk.0.attn_norm.weight", {512}, 0, std::string(2048, '\0')}};
