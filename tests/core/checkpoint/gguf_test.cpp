@@ -150,10 +150,15 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal({{"llama.attention.sliding_window_pattern", 2}}, {embedding}, open), "sliding_window_pattern");
   has(refusal(json::object(), {}, open), "token_embd.weight");
   GgufBytes::Tensor strange = embedding;
-  strange.type = 16;  // IQ2_XXS
-  has(refusal(json::object(), {strange},
-              [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
-      "number 16");
+  for (const auto& [type, bytes, name] :
+       {std::tuple{16u, 2 * 2 * 66, "the dtype IQ2_XXS"}, std::tuple{10u, 2 * 2 * 84, "the dtype Q2_K"},
+        std::tuple{39u, 2 * 16 * 17, "the dtype MXFP4"}, std::tuple{99u, 8, "the dtype number 99 of ggml"}}) {
+    strange.type = type;
+    strange.data.resize(size_t(bytes));
+    has(refusal(json::object(), {strange},
+                [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
+        name);
+  }
   has(refusal({{"llama.attention.head_count_kv", 0}}, {embedding}, open), "head_count_kv 0");
   has(refusal({{"llama.attention.head_count_kv", 3}}, {embedding}, open), "head_count_kv 3");
   // Rows of heads that are reordered.
