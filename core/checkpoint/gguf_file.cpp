@@ -154,6 +154,12 @@ GgufFile read_gguf(const File& file, bool with_vocabulary) {
     PLEAT_REQUIRE(!gguf.metadata.contains(key), file.path(), " is not valid: it has '", key, "' twice");
     gguf.metadata[key] = read_value(reader, key, !with_vocabulary && key.starts_with("tokenizer."));
   }
+  const auto number = [&](const char* key) {
+    const nlohmann::json value = gguf.metadata.value(key, nlohmann::json(0u));
+    return value.is_number_unsigned() ? value.get<uint64_t>() : 0;
+  };
+  PLEAT_REQUIRE(number("split.count") <= 1, file.path(), " is part ", number("split.no") + 1, " of ",
+                number("split.count"), "; join them with llama-gguf-split --merge");
   std::set<std::string> names;
   for (uint64_t i = 0; i < tensors; ++i) {
     gguf.tensors.push_back(read_tensor(reader));

@@ -148,6 +148,8 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal({{"llama.rope.scaling.yarn_ext_factor", 0.5}, {"llama.rope.scaling.type", "yarn"}}, {embedding}, open),
       "'llama.rope.scaling.yarn_ext_factor' is 0.5");
   has(refusal({{"llama.attention.sliding_window_pattern", 2}}, {embedding}, open), "sliding_window_pattern");
+  has(refusal({{"split.no", 1}, {"split.count", 3}}, {}, open), "is part 2 of 3; join them with llama-gguf-split");
+  has(refusal({{"split.no", 0}, {"split.count", 1}}, {}, open), "token_embd.weight");
   has(refusal(json::object(), {}, open), "token_embd.weight");
   GgufBytes::Tensor strange = embedding;
   for (const auto& [type, bytes, name] :
