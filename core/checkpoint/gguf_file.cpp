@@ -103,14 +103,16 @@ void skip_list(Reader& reader, uint32_t type, uint64_t count, const std::string&
   reader.skip(count - 1, reader.position() - first);
 }
 
-nlohmann::json read_value(Reader& reader, const std::string& key, bool skip_lists) {
+constexpr uint64_t kShortList = 64;  // such as the ids that end a text
+
+nlohmann::json read_value(Reader& reader, const std::string& key, bool skip_long_lists) {
   const uint32_t type = reader.number<uint32_t>();
   if (type != array) return read_scalar(reader, type, key);
   const uint32_t element = reader.number<uint32_t>();
   const uint64_t count = reader.number<uint64_t>();
   reader.require(count);
   nlohmann::json values = nlohmann::json::array();
-  if (skip_lists) {
+  if (skip_long_lists && count > kShortList) {
     skip_list(reader, element, count, key);
     return values;
   }

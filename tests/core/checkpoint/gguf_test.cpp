@@ -81,6 +81,7 @@ json config_of(const json& patch) {
 TEST(Gguf, TextsEndAtTheEndOfATurnToo) {
   EXPECT_EQ(config_of({{"tokenizer.ggml.eos_token_id", 1}, {"tokenizer.ggml.eot_token_id", 107}})["eos_token_id"],
             json({1, 107}));
+  EXPECT_EQ(config_of({{"tokenizer.ggml.eos_token_ids", {3, 4}}})["eos_token_id"], json({3, 4}));
 }
 
 // Files from before the key of the type, and such that leave it out.
