@@ -1,7 +1,9 @@
 #include "core/checkpoint/block_formats.h"
 
 #include <cstring>
+#include <map>
 
+#include "kernels/check.h"
 #include "kernels/dtype.h"
 
 namespace pleat {
@@ -109,6 +111,15 @@ const BlockFormat* block_format(uint32_t ggml_type) {
     default:
       return nullptr;
   }
+}
+
+std::string ggml_type_name(uint32_t ggml_type) {
+  static const std::map<uint32_t, const char*> names = {
+      {9, "Q8_1"},   {10, "Q2_K"},   {11, "Q3_K"},  {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+      {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},
+      {26, "I32"},   {27, "I64"},    {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"},   {35, "TQ2_0"},  {39, "MXFP4"}};
+  const auto found = names.find(ggml_type);
+  return found == names.end() ? concat("number ", ggml_type, " of ggml") : found->second;
 }
 
 }  // namespace pleat

@@ -108,6 +108,10 @@ struct Checkpoint::State {
       tensor.stored_row = part.stored_row;
       tensor.shift = part.shift;
       set_type(part.tensor->type, part.shape.back(), tensor);
+      if (!tensor.unreadable.empty()) {
+        places.emplace(name, Place{std::move(tensor), 0});
+        continue;
+      }
       const int64_t unit = tensor.blocks ? tensor.blocks->values : 1;
       const uint64_t unit_bytes = tensor.blocks ? uint64_t(tensor.blocks->bytes) : size_of(tensor.info.dtype);
       uint64_t units = uint64_t(part.tensor->shape.back() / unit);
@@ -125,7 +129,7 @@ struct Checkpoint::State {
   static void set_type(uint32_t type, int64_t columns, StoredTensor& tensor) {
     tensor.blocks = block_format(type);
     tensor.info.dtype = type == 1 ? DType::f16 : type == 30 ? DType::bf16 : DType::f32;
-    if (type > 1 && type != 30 && !tensor.blocks) tensor.unreadable = concat("number ", type, " of ggml");
+    if (type > 1 && type != 30 && !tensor.blocks) tensor.unreadable = ggml_type_name(type);
     if (tensor.blocks && columns % tensor.blocks->values != 0)
       tensor.unreadable = concat(tensor.blocks->name, " with ", columns, " columns");
   }

@@ -103,14 +103,16 @@ void skip_list(Reader& reader, uint32_t type, uint64_t count, const std::string&
   reader.skip(count - 1, reader.position() - first);
 }
 
-nlohmann::json read_value(Reader& reader, const std::string& key, bool skip_lists) {
+constexpr uint64_t kShortList = 64;  // such as the ids that end a text
+
+nlohmann::json read_value(Reader& reader, const std::string& key, bool skip_long_lists) {
   const uint32_t type = reader.number<uint32_t>();
   if (type != array) return read_scalar(reader, type, key);
   const uint32_t element = reader.number<uint32_t>();
   const uint64_t count = reader.number<uint64_t>();
   reader.require(count);
   nlohmann::json values = nlohmann::json::array();
-  if (skip_lists) {
+  if (skip_long_lists && count > kShortList) {
     skip_list(reader, element, count, key);
     return values;
   }
@@ -154,6 +156,12 @@ GgufFile read_gguf(const File& file, bool with_vocabulary) {
     PLEAT_REQUIRE(!gguf.metadata.contains(key), file.path(), " is not valid: it has '", key, "' twice");
     gguf.metadata[key] = read_value(reader, key, !with_vocabulary && key.starts_with("tokenizer."));
   }
+  const auto number = [&](const char* key) {
+    const nlohmann::json value = gguf.metadata.value(key, nlohmann::json(0u));
+    return value.is_number_unsigned() ? value.get<uint64_t>() : 0;
+  };
+  PLEAT_REQUIRE(number("split.count") <= 1, file.path(), " is part ", number("split.no") + 1, " of ",
+                number("split.count"), "; join them with llama-gguf-split --merge");
   std::set<std::string> names;
   for (uint64_t i = 0; i < tensors; ++i) {
     gguf.tensors.push_back(read_tensor(reader));

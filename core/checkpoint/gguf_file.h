@@ -24,7 +24,7 @@ struct GgufFile {
 };
 
 // Error(invalid) in one sentence naming the file where it is not such a file, or ends or lies inside its header.
-// Without vocabulary the lists of its tokenizer, most of a header, are empty.
+// Without vocabulary the long lists of its tokenizer, most of a header, are empty.
 GgufFile read_gguf(const File& file, bool with_vocabulary);
 
 }  // namespace pleat

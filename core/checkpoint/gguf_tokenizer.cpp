@@ -144,10 +144,20 @@ bool is_llama3(const GgufFile& gguf) {
   return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
 }
 
+// GPT-2's own where files of its family do not say; those of other families had better not be guessed.
+std::string pre_tokenizer_name(const GgufFile& gguf) {
+  const std::string name = value_or<std::string>(gguf, "ggml.pre", "default");
+  const json architecture = gguf.metadata.value("general.architecture", json());
+  PLEAT_REQUIRE(name != "default" || architecture == "gpt2" || architecture == "phi2",
+                "the GGUF file's tokenizer.ggml.pre does not say how the text of the architecture ",
+                architecture.dump(), " is cut into words");
+  return name;
+}
+
 json byte_level_tokenizer(const GgufFile& gguf, const std::vector<std::string>& tokens, const std::vector<int>& types) {
   return {{"added_tokens", added_tokens(tokens, types)},
           {"normalizer", nullptr},
-          {"pre_tokenizer", pre_tokenizer(value_or<std::string>(gguf, "ggml.pre", "default"))},
+          {"pre_tokenizer", pre_tokenizer(pre_tokenizer_name(gguf))},
           {"post_processor", nullptr},
           {"decoder", byte_level(true)},
           {"model",

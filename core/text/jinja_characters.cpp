@@ -1,6 +1,7 @@
 #include "core/text/jinja_characters.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/text/utf8.h"
 
@@ -50,6 +51,12 @@ std::string_view without_leading_space(std::string_view text) {
 std::string_view without_trailing_space(std::string_view text) {
   while (!text.empty() && is_space(last_character(text))) text.remove_suffix(last_character(text).size());
   return text;
+}
+
+size_t find_in(std::string_view text, std::string_view part) {
+  if (part.empty()) return 0;
+  const void* found = memmem(text.data(), text.size(), part.data(), part.size());
+  return found ? size_t(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
 }
 
 std::vector<std::string_view> lines_of(std::string_view text) {

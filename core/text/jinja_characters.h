@@ -13,6 +13,8 @@ std::string_view last_character(std::string_view text);   // likewise
 bool is_space(std::string_view character);
 std::string_view without_leading_space(std::string_view text);
 std::string_view without_trailing_space(std::string_view text);
+// As text.find(part), in time that does not grow with the product of their lengths.
+size_t find_in(std::string_view text, std::string_view part);
 // str.splitlines()
 std::vector<std::string_view> lines_of(std::string_view text);
 

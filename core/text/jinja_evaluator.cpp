@@ -6,6 +6,7 @@
 #include "core/text/jinja_functions.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_operators.h"
+#include "core/text/jinja_texts.h"
 #include "kernels/check.h"
 
 namespace pleat::jinja {
@@ -305,7 +306,7 @@ class Evaluator {
       case Expression::attribute: {
         return with(*e.kids[0], [&](const Value& object) {
           if (e.text.find_first_not_of("0123456789") == std::string::npos)
-            return index(object, Json(int64_t(std::stoll(e.text))), e.line);
+            return index(object, Json(whole_of(e.text, e.line).value_or(0)), e.line);
           return attribute(object, e.text, e.line);
         });
       }

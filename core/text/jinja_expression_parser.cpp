@@ -1,6 +1,7 @@
 #include "core/text/jinja_expression_parser.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "kernels/check.h"
 
@@ -143,7 +144,7 @@ ExpressionPtr ExpressionParser::primary() {
   }
   ExpressionPtr out = make(Expression::literal);
   if (token.kind == Token::integer) return out->value = std::stoll(token.text), std::move(out);
-  if (token.kind == Token::number) return out->value = std::stod(token.text), std::move(out);
+  if (token.kind == Token::number) return out->value = std::strtod(token.text.c_str(), nullptr), std::move(out);
   if (token.kind == Token::name) {
     const std::string& text = token.text;
     if (text == "true" || text == "True") return out->value = true, std::move(out);

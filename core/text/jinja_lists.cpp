@@ -61,6 +61,7 @@ Json pairs_of(const Value& object, int line) {
 }
 
 Json chosen(const Value& value, const std::string& name, const Arguments& a) {
+  if (!is_true(value)) return Json::array();
   const bool by_attribute = name.ends_with("attr"), keep = name.starts_with("select");
   const size_t test = by_attribute ? 1 : 0;
   if (by_attribute && a.values.empty()) refuse(a.line, concat("'", name, "' needs an attribute"));
@@ -79,6 +80,7 @@ Json chosen(const Value& value, const std::string& name, const Arguments& a) {
 }
 
 Json mapped(const Value& value, const Arguments& a) {
+  if (!is_true(value)) return Json::array();
   static constexpr Signature kAttribute[] = {{"map", "_ attribute default"}};
   const auto attribute = a.named.find("attribute");
   const bool by_attribute = a.values.empty() && attribute != a.named.end();

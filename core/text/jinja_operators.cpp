@@ -89,7 +89,7 @@ bool compare(const std::string& op, const Value& a, const Value& b, int line) {
 bool contains(const Value& all, const Value& one, int line) {
   if (all.json.is_string()) {
     const auto& text = all.json.get_ref<const std::string&>();
-    return text.find(string_of(one, line, "what is looked for in a text")) != std::string::npos;
+    return find_in(text, string_of(one, line, "what is looked for in a text")) != std::string_view::npos;
   }
   if (all.json.is_object()) return one.json.is_string() && all.json.contains(one.json.get<std::string>());
   for (const Json& item : items_of(all, line))

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <set>
 
@@ -46,6 +47,7 @@ std::string digits_of(std::string_view text) {
 int64_t integer_of(const Value& value, int line, const char* what) {
   if (!value.defined || !(value.json.is_number_integer() || value.json.is_boolean()))
     refuse(line, concat(what, " is not a whole number"));
+  if (value.json.is_number() && std::fabs(value.json.get<double>()) > 9e15) refuse(line, "a number is too large");
   return value.json.is_boolean() ? int64_t(value.json.get<bool>()) : value.json.get<int64_t>();
 }
 
@@ -100,7 +102,7 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
   std::string out;
   for (; most != 0; --most) {
     // An empty text is found before every character and at the end.
-    const size_t found = text.find(from);
+    const size_t found = find_in(text, from);
     if (found == std::string_view::npos) break;
     append(out, text.substr(0, found), line);
     append(out, to, line);
@@ -134,7 +136,7 @@ Json split(std::string_view text, const Value& separator, int64_t most, int line
   }
   const std::string cut = string_of(separator, line, "a separator");
   if (cut.empty()) refuse(line, "a separator is empty");
-  for (size_t found; !is_last() && (found = text.find(cut)) != std::string_view::npos;
+  for (size_t found; !is_last() && (found = find_in(text, cut)) != std::string_view::npos;
        text.remove_prefix(found + cut.size()))
     add(text.substr(0, found));
   return add(text), out;
@@ -177,8 +179,8 @@ Value string_method(const std::string& text, const std::string& name, const Argu
     return Json(replaced(text, argument(0), argument(1), most, a.line));
   }
   if (name == "find") {
-    const size_t found = text.find(argument(0));
-    return Json(found == std::string::npos ? int64_t(-1) : character_count(text.substr(0, found)));
+    const size_t found = find_in(text, argument(0));
+    return Json(found == std::string_view::npos ? int64_t(-1) : character_count(text.substr(0, found)));
   }
   std::string out;
   const Json items = items_of(a.get(0, "_"), a.line);

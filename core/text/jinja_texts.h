@@ -9,7 +9,7 @@
 namespace pleat::jinja {
 
 std::string string_of(const Value& value, int line, const char* what);  // Error(invalid) where it is none
-int64_t integer_of(const Value& value, int line, const char* what);     // likewise
+int64_t integer_of(const Value& value, int line, const char* what);     // likewise; at most 9e15, as in arithmetic
 // Without these characters, white space where they are none, at the left and right end.
 std::string stripped(std::string_view text, const Value& characters, bool left, bool right, const Arguments& a);
 std::string changed_case(std::string text, int (*change)(int));

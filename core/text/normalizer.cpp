@@ -2,7 +2,8 @@
 
 #include <utf8proc.h>
 
-#include <cstdlib>
+#include <algorithm>
+#include <array>
 #include <vector>
 
 #include "core/text/description.h"
@@ -68,14 +69,37 @@ class Unicode : public Normalizer {
 
  private:
   std::string map(std::string_view run) const {
-    utf8proc_uint8_t* mapped = nullptr;
-    const utf8proc_ssize_t length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(run.data()),
-                                                 utf8proc_ssize_t(run.size()), &mapped, utf8proc_option_t(options_));
+    std::vector<utf8proc_int32_t> parts;
+    for (size_t length = 0; !run.empty(); run.remove_prefix(length)) {
+      const Utf8Step step = utf8_step(run);
+      length = step.length;
+      std::array<utf8proc_int32_t, 32> few;  // no character has more than 18 parts
+      const utf8proc_ssize_t count = utf8proc_decompose_char(utf8proc_int32_t(step.codepoint), few.data(), few.size(),
+                                                             utf8proc_option_t(options_), nullptr);
+      PLEAT_REQUIRE(count >= 0 && size_t(count) <= few.size(),
+                    "the text cannot be normalised: ", utf8proc_errmsg(std::min<utf8proc_ssize_t>(count, 0)));
+      parts.insert(parts.end(), few.begin(), few.begin() + count);
+    }
+    order_marks(parts);
+    const size_t count = parts.size();
+    parts.push_back(0);  // room for the zero behind the text
+    const utf8proc_ssize_t length =
+        utf8proc_reencode(parts.data(), utf8proc_ssize_t(count), utf8proc_option_t(options_));
     PLEAT_REQUIRE(length >= 0, "the text cannot be normalised: ", utf8proc_errmsg(length));
-    std::string out(reinterpret_cast<const char*>(mapped), size_t(length));
-    std::free(mapped);
-    return out;
+    return {reinterpret_cast<const char*>(parts.data()), size_t(length)};
   }
+
+  // By their classes, as utf8proc does it in time that grows with the square of a run's length.
+  static void order_marks(std::vector<utf8proc_int32_t>& parts) {
+    const auto mark_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+    const auto is_mark = [&](utf8proc_int32_t c) { return mark_class(c) != 0; };
+    for (auto begin = parts.begin(); (begin = std::find_if(begin, parts.end(), is_mark)) != parts.end();) {
+      const auto end = std::find_if_not(begin, parts.end(), is_mark);
+      std::stable_sort(begin, end, [&](auto a, auto b) { return mark_class(a) < mark_class(b); });
+      begin = end;
+    }
+  }
+
   int options_;
 };
 

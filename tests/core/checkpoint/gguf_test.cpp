@@ -81,6 +81,7 @@ json config_of(const json& patch) {
 TEST(Gguf, TextsEndAtTheEndOfATurnToo) {
   EXPECT_EQ(config_of({{"tokenizer.ggml.eos_token_id", 1}, {"tokenizer.ggml.eot_token_id", 107}})["eos_token_id"],
             json({1, 107}));
+  EXPECT_EQ(config_of({{"tokenizer.ggml.eos_token_ids", {3, 4}}})["eos_token_id"], json({3, 4}));
 }
 
 // Files from before the key of the type, and such that leave it out.
@@ -148,12 +149,19 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal({{"llama.rope.scaling.yarn_ext_factor", 0.5}, {"llama.rope.scaling.type", "yarn"}}, {embedding}, open),
       "'llama.rope.scaling.yarn_ext_factor' is 0.5");
   has(refusal({{"llama.attention.sliding_window_pattern", 2}}, {embedding}, open), "sliding_window_pattern");
+  has(refusal({{"split.no", 1}, {"split.count", 3}}, {}, open), "is part 2 of 3; join them with llama-gguf-split");
+  has(refusal({{"split.no", 0}, {"split.count", 1}}, {}, open), "token_embd.weight");
   has(refusal(json::object(), {}, open), "token_embd.weight");
   GgufBytes::Tensor strange = embedding;
-  strange.type = 16;  // IQ2_XXS
-  has(refusal(json::object(), {strange},
-              [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
-      "number 16");
+  for (const auto& [type, bytes, name] :
+       {std::tuple{16u, 2 * 2 * 66, "the dtype IQ2_XXS"}, std::tuple{10u, 2 * 2 * 84, "the dtype Q2_K"},
+        std::tuple{39u, 2 * 16 * 17, "the dtype MXFP4"}, std::tuple{99u, 8, "the dtype number 99 of ggml"}}) {
+    strange.type = type;
+    strange.data.resize(size_t(bytes));
+    has(refusal(json::object(), {strange},
+                [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
+        name);
+  }
   has(refusal({{"llama.attention.head_count_kv", 0}}, {embedding}, open), "head_count_kv 0");
   has(refusal({{"llama.attention.head_count_kv", 3}}, {embedding}, open), "head_count_kv 3");
   // Rows of heads that are reordered.
@@ -171,6 +179,30 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
   has(refusal(falcon, {embedding, fused}, open), "2 + 2 x 2 heads");
   has(refusal({{"tokenizer.ggml.model", "rwkv"}}, {embedding}, [](const auto& path) { read_tokenizer_files(path); }),
       "tokenizer.ggml.tokens");
+}
+
+TEST(Gguf, DoesNotGuessHowTextIsCutIntoWords) {
+  const auto refusal = [](const char* architecture, const json& pre) -> std::string {
+    json metadata = {{"general.architecture", architecture},
+                     {"tokenizer.ggml.model", "gpt2"},
+                     {"tokenizer.ggml.tokens", {"a", "b", "ab"}},
+                     {"tokenizer.ggml.merges", {"a b"}}};
+    if (!pre.is_null()) metadata["tokenizer.ggml.pre"] = pre;
+    ModelFolder folder;
+    folder.write("m.gguf", GgufBytes::file(metadata, {}));
+    try {
+      read_tokenizer_files(folder.path() / "m.gguf");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const json& pre : {json(), json("default")}) {
+    EXPECT_EQ(refusal("gpt2", pre), "");
+    EXPECT_EQ(refusal("phi2", pre), "");
+    EXPECT_NE(refusal("llama", pre).find("tokenizer.ggml.pre"), std::string::npos);
+  }
+  EXPECT_EQ(refusal("llama", "gpt-2"), "");
 }
 
 TEST(Gguf, DamagedFilesAreRefusedWithoutHarm) {

@@ -54,24 +54,24 @@ class GgufBytes {
     bytes_ += value;
   }
   void value(const nlohmann::json& value) {
-    if (value.is_array()) {  // of flags
-      number(uint32_t(9));
-      number(uint32_t(7));
-      number(uint64_t(value.size()));
-      for (const nlohmann::json& flag : value) number(uint8_t(flag.get<bool>()));
-    } else if (value.is_string()) {
-      number(uint32_t(8));
+    number(type_of(value));
+    if (!value.is_array()) return content(value);
+    number(value.empty() ? uint32_t(8) : type_of(value[0]));
+    number(uint64_t(value.size()));
+    for (const nlohmann::json& item : value) content(item);
+  }
+  static uint32_t type_of(const nlohmann::json& value) {
+    return value.is_array() ? 9 : value.is_string() ? 8 : value.is_boolean() ? 7 : value.is_number_integer() ? 4 : 6;
+  }
+  void content(const nlohmann::json& value) {
+    if (value.is_string())
       text(value.get<std::string>());
-    } else if (value.is_boolean()) {
-      number(uint32_t(7));
+    else if (value.is_boolean())
       number(uint8_t(value.get<bool>()));
-    } else if (value.is_number_integer()) {
-      number(uint32_t(4));
+    else if (value.is_number_integer())
       number(value.get<uint32_t>());
-    } else {
-      number(uint32_t(6));
+    else
       number(value.get<float>());
-    }
   }
   void pad() { bytes_.resize((bytes_.size() + 31) / 32 * 32); }
   std::string bytes_;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <limits>
 #include <random>
 
@@ -94,7 +95,21 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
           "{% set f = ns.m %}{{ f() }}")
           .find("the block that has the macro 'm' is over"),
       std::string::npos);
+  const std::string least = "'-9223372036854775808'|int";
+  for (const std::string& use : {least + " is divisibleby(-1)", "(" + least + ")|abs",
+                                 "'aa'.replace('a', 'b', " + least + ")", "'a'|replace('a', 'b', " + least + ")"})
+    EXPECT_NE(why("{{ " + use + " }}").find("a number is too large"), std::string::npos) << use;
+  EXPECT_NE(why("{{ [1].9999999999999999999999 }}").find("a number is too long"), std::string::npos);
+  EXPECT_EQ(rendered("{{ 1e999 }}", Json::array(), false, Json::object()), "inf");
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
+}
+
+TEST(ChatTemplate, ChoosesNothingFromNothing) {
+  for (const std::string nothing : {"none", "''", "0", "[]", "missing"})
+    for (const std::string filter : {"select", "reject", "selectattr('a')", "rejectattr('a')", "map('upper')"}) {
+      const std::string source = "{{ " + nothing + "|" + filter + "|list }}";
+      EXPECT_EQ(rendered(source, Json::array(), false, Json::object()), "[]") << source;
+    }
 }
 
 std::string elifs(int count) {
@@ -138,6 +153,16 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
                     "{% set ns.x = namespace(p=ns.x, ns=ns) %}{% endfor %}{% endfor %}"),
         std::string("{% macro m(a) %}{% endmacro %}{{ m(b=1) }}")})
     EXPECT_EQ(rendered(source, Json::array(), false, Json::object()).has_value(), source[0] == '(');
+}
+
+TEST(ChatTemplate, SearchesLongTextsInTheirStride) {
+  const std::string long_ones = "{% set a = 'a' * 4000000 %}{% set part = 'a' * 1000000 ~ 'b' %}";
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(rendered(long_ones + "{{ part in a }} {{ a.find(part) }} {{ a.split(part)|length }} "
+                                 "{{ a.replace(part, '')|length }} {{ 'abab'.replace('ab', 'c', 1) }} {{ '' in '' }}",
+                     Json::array(), false, Json::object()),
+            "False -1 1 4000000 cab True");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
 TEST(ChatTemplate, DamagedTemplatesAreRefusedWithoutHarm) {
