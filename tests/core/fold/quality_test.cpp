@@ -92,7 +92,7 @@ TEST(FoldedForm, RunsTheRowsOfAPromptDensely) {
           for (int64_t i = 0; i < kWidth; ++i) z += double(x[row][i]) * ffn.up[n][i];
           for (int64_t i = 0; i < kWidth; ++i) expected[size_t(i)] += gelu_new(z) * ffn.down[n][i];
         }
-        const bool folded = row >= prompt || selection == SelectionKind::hot;  // the others are gone
+        const bool folded = row >= prompt || selection == SelectionKind::hot;  // which kept no others
         for (int64_t i = 0; i < kWidth; ++i)
           EXPECT_NEAR(y[row][i], expected[size_t(i)] + (folded ? 1 : 0), 1e-4)
               << name_of(selection) << ", prompt " << prompt << ", row " << row;
