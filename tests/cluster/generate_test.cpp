@@ -232,11 +232,11 @@ TEST(Serving, ADeadlineEndsARequestAndFreesItsPages) {
 }
 
 TEST(Serving, ADrainLetsRunningRequestsFinishAndTakesNoNewOnes) {
-  const auto expected = alone({some_request(1, 300)});
+  const auto expected = alone({some_request(1, 100)});
   ServedModel served;
   Caller caller(served);
   Received received, late;
-  auto answer = ask(caller.engine(), some_request(1, 300), received).eagerlyEvaluate(nullptr);
+  auto answer = ask(caller.engine(), some_request(1, 100), received).eagerlyEvaluate(nullptr);
   ASSERT_TRUE(served.until([&] { return received.pushes > 0; }));
   auto drain = caller.engine().drainRequest().send();
   const Answer refused = served.wait(ask(caller.engine(), some_request(2), late));

@@ -146,7 +146,7 @@ TEST_F(EmulatorDeathTest, MemoryFreedIsNoMemory) {
   float* x = nullptr;
   check(cudaMalloc(reinterpret_cast<void**>(&x), 64), "cudaMalloc");
   cudaFree(x);
-  EXPECT_DEATH(launch(write_past, {1, 1}, x, 0), "access outside of every allocation");
+  EXPECT_DEATH(launch(write_past, {1, 1}, x, 0), "access outside of every allocation|AddressSanitizer");
   EXPECT_DEATH(cudaFree(x), "freed twice");
 }
 
