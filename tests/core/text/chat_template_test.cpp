@@ -104,6 +104,17 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
+TEST(ChatTemplate, ATestsArgumentNeedsNoBrackets) {
+  const std::string names = "{% set x = 'a' %}{% set b = {'c': ['a']} %}";
+  for (const auto& [test, holds] :
+       {std::pair{"x is in ['a', 'b']", "True"}, std::pair{"x is in b.c", "True"},
+        std::pair{"x is in {'a': 1}", "True"}, std::pair{"x is eq b", "False"},
+        std::pair{"none is sameas none", "True"}, std::pair{"1.5 is eq 1.5", "True"},
+        std::pair{"x is string and b is not eq x", "True"}, std::pair{"x is defined or y", "True"},
+        std::pair{"1 if x is none else 2", "2"}, std::pair{"x is string if x", "True"}})
+    EXPECT_EQ(rendered(names + "{{ " + test + " }}", Json::array(), false, Json::object()), holds) << test;
+}
+
 TEST(ChatTemplate, ChoosesNothingFromNothing) {
   for (const std::string nothing : {"none", "''", "0", "[]", "missing"})
     for (const std::string filter : {"select", "reject", "selectattr('a')", "rejectattr('a')", "map('upper')"}) {
