@@ -129,8 +129,8 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     return !value.defined || (also_false && !is_true(value)) ? a.get(0, "default_value", Json("")) : value;
   }
   if (name == "trim") return Json(stripped(text(), a.get(0, "chars"), true, true, a));
-  if (name == "upper") return Json(changed_case(text(), std::toupper));
-  if (name == "lower") return Json(changed_case(text(), std::tolower));
+  if (name == "upper") return Json(upper_case(text()));
+  if (name == "lower") return Json(lower_case(text()));
   if (name == "title") return Json(titled_words(text()));
   if (name == "capitalize") return Json(capitalized(text()));
   if (name == "string") return Json(text());

@@ -118,6 +118,15 @@ TEST(ChatTemplate, WritesJsonAsTransformersDoes) {
     EXPECT_EQ(rendered(value + arguments + " }}", Json::array(), false, Json::object()), expected) << arguments;
 }
 
+TEST(ChatTemplate, ChangesTheCaseOfEveryScript) {
+  for (const auto& [expression, expected] :
+       {std::pair{"'été ж'|upper", "ÉTÉ Ж"}, std::pair{"'ÉTÉ'.lower()", "été"},
+        std::pair{"'éTÉ-жa (σB'|title", "Été-Жa (Σb"}, std::pair{"'été中a ǆ'.title()", "Été中A ǅ"},
+        std::pair{"'éTÉ A'|capitalize", "Été a"}, std::pair{"['é', 'É']|unique|list|length", "1"},
+        std::pair{"'\xffé'|upper", "\xffÉ"}})
+    EXPECT_EQ(rendered(concat("{{ ", expression, " }}"), Json::array(), false, Json::object()), expected) << expression;
+}
+
 TEST(ChatTemplate, ATestsArgumentNeedsNoBrackets) {
   const std::string names = "{% set x = 'a' %}{% set b = {'c': ['a']} %}";
   for (const auto& [test, holds] :
