@@ -1,5 +1,6 @@
 #pragma once
-// What Python's text methods do, over UTF-8; case is changed character by character (ß stays).
+// What Python's text methods do, over UTF-8; case is changed character by character (ß stays, and σ at the end of a
+// word).
 #include <optional>
 #include <string>
 #include <string_view>
