@@ -118,8 +118,7 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& 
 void Bpe::add_bytes(std::string_view word, Scratch& scratch) const {
   for (const char c : word) {
     const uint8_t byte = uint8_t(c);
-    PLEAT_REQUIRE(byte_ids_[byte] >= 0, "the vocabulary has no token for the byte ", int(byte));
-    scratch.symbols.push_back({byte_ids_[byte], -1, -1, true});
+    if (byte_ids_[byte] >= 0) scratch.symbols.push_back({byte_ids_[byte], -1, -1, true});
   }
 }
 

@@ -231,6 +231,14 @@ void ExpressionParser::arguments(Expression& out) {
     if (!take_symbol(",") && !is_symbol(")")) expect_symbol(")");
   }
 }
+// Of a test, without brackets around it.
+bool ExpressionParser::is_argument() const {
+  if (peek().kind == Token::symbol) return is_symbol("[") || is_symbol("{");
+  if (peek().kind != Token::name) return peek().kind != Token::end;
+  for (const char* other : {"else", "or", "and", "is", "not", "if"})
+    if (is_name(other)) return false;
+  return true;
+}
 ExpressionPtr ExpressionParser::filtered(ExpressionPtr value) {
   for (;;) {
     if (take_symbol("|")) {
@@ -244,8 +252,8 @@ ExpressionPtr ExpressionParser::filtered(ExpressionPtr value) {
       out->kids.push_back(std::move(value));
       if (is_symbol("("))
         arguments(*out);
-      else if (peek().kind == Token::string || peek().kind == Token::integer)
-        out->kids.push_back(primary());
+      else if (is_argument())
+        out->kids.push_back(postfixed(primary()));
       value = std::move(out);
       if (!negated) continue;
       ExpressionPtr inverse = make(Expression::unary, "not");

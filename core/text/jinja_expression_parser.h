@@ -52,6 +52,7 @@ class ExpressionParser {
   ExpressionPtr postfixed(ExpressionPtr value);
   ExpressionPtr subscript(ExpressionPtr value);
   void arguments(Expression& out);
+  bool is_argument() const;
   ExpressionPtr filtered(ExpressionPtr value);
 
   std::vector<Token> tokens_;

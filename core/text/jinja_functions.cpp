@@ -43,14 +43,24 @@ Value to_float(const Value& value, const Arguments& a) {
   return number ? Value(Json(*number)) : a.get(0, "default", Json(0.0));
 }
 
+// transformers' filter.
 Value to_json(const Value& value, const Arguments& a) {
-  if (!a.values.empty()) refuse(a.line, "tojson takes no argument without a name");
   if (value.space || value.macro) refuse(a.line, "tojson takes no namespace and no macro");
-  const Value indent = a.get(1, "indent");
-  const bool one_line = indent.defined && indent.json.is_null();
-  const int64_t width = one_line ? -1 : std::max<int64_t>(0, integer_of(indent, a.line, "the indent of tojson"));
-  if (width > int64_t(kMostOutput)) refuse(a.line, "the text becomes too long");
-  return Json(to_json_text(value.json, width, a.line));
+  JsonStyle style;
+  style.ascii = is_true(a.get(0, "ensure_ascii", Json(false)));
+  style.sorted = is_true(a.get(3, "sort_keys", Json(false)));
+  if (const Value indent = a.get(1, "indent"); !indent.defined || !indent.json.is_null()) {
+    style.indent = std::max<int64_t>(0, integer_of(indent, a.line, "the indent of tojson"));
+    if (style.indent > int64_t(kMostOutput)) refuse(a.line, "the text becomes too long");
+    style.between = ",";
+  }
+  if (const Value two = a.get(2, "separators"); !two.defined || !two.json.is_null()) {
+    if (!two.json.is_array() || two.json.size() != 2 || !two.json[0].is_string() || !two.json[1].is_string())
+      refuse(a.line, "the separators of tojson are not two texts");
+    style.between = two.json[0];
+    style.colon = two.json[1];
+  }
+  return Json(to_json_text(value.json, style, a.line));
 }
 
 }  // namespace
@@ -75,7 +85,7 @@ Value call_method(const Value& object, const std::string& name, const Arguments&
 Value apply_filter(const Value& value, const std::string& name, const Arguments& a) {
   static constexpr Signature kFilters[] = {{"default", "default_value boolean"},
                                            {"d", "default_value boolean"},
-                                           {"tojson", "_ indent"},
+                                           {"tojson", "ensure_ascii indent separators sort_keys"},
                                            {"trim", "chars"},
                                            {"upper", ""},
                                            {"lower", ""},
@@ -119,8 +129,8 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     return !value.defined || (also_false && !is_true(value)) ? a.get(0, "default_value", Json("")) : value;
   }
   if (name == "trim") return Json(stripped(text(), a.get(0, "chars"), true, true, a));
-  if (name == "upper") return Json(changed_case(text(), std::toupper));
-  if (name == "lower") return Json(changed_case(text(), std::tolower));
+  if (name == "upper") return Json(upper_case(text()));
+  if (name == "lower") return Json(lower_case(text()));
   if (name == "title") return Json(titled_words(text()));
   if (name == "capitalize") return Json(capitalized(text()));
   if (name == "string") return Json(text());

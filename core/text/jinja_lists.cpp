@@ -1,7 +1,6 @@
 #include "core/text/jinja_lists.h"
 
 #include <algorithm>
-#include <cctype>
 #include <set>
 
 #include "core/text/jinja_functions.h"
@@ -37,7 +36,7 @@ Json defined(const Value& value, int line) {
 
 // What is compared: as Jinja does it, without regard to case if not told otherwise.
 Json key_of(const Json& value, bool with_case) {
-  return with_case || !value.is_string() ? value : Json(changed_case(value.get<std::string>(), std::tolower));
+  return with_case || !value.is_string() ? value : Json(lower_case(value.get_ref<const std::string&>()));
 }
 
 // By the first of each pair; returns the second ones. Those that are equal stay in their order, reversed or not.

@@ -1,30 +1,49 @@
 #include "core/text/jinja_texts.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <set>
+#include <utility>
 
 #include "core/text/jinja_bounds.h"
 #include "core/text/jinja_characters.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_operators.h"
+#include "core/text/utf8.h"
 #include "kernels/check.h"
 
 namespace pleat::jinja {
 namespace {
 
-// Python's method: every letter behind something else begins a word.
-std::string titled(std::string text) {
-  bool inside = false;
-  for (char& c : text) {
-    const bool letter = uint8_t(c) >= 0x80 || std::isalpha(uint8_t(c));
-    if (uint8_t(c) < 0x80) c = char(inside ? std::tolower(c) : std::toupper(c));
-    inside = letter;
+// Calls change(character) for every character; ill-formed bytes stay.
+template <class Change>
+std::string changed(std::string_view text, Change change) {
+  std::string out;
+  for (size_t length = 0; !text.empty(); text.remove_prefix(length)) {
+    const Utf8Step step = utf8_step(text);
+    length = step.length;
+    if (step.kind == Utf8Step::valid)
+      append_utf8(char32_t(change(utf8proc_int32_t(step.codepoint))), out);
+    else
+      out += text.substr(0, length);
   }
-  return text;
+  return out;
+}
+
+// Python's method: every letter behind something that has no case begins a word.
+std::string titled(std::string_view text) {
+  bool inside = false;
+  return changed(text, [&](utf8proc_int32_t c) {
+    const auto category = utf8proc_category(c);
+    const auto out = inside ? utf8proc_tolower(c) : utf8proc_totitle(c);
+    inside = category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
+    return out;
+  });
 }
 
 // What Python's float() and int() read: no white space around, an underscore only between digits. Empty: neither.
@@ -75,27 +94,26 @@ std::string stripped(std::string_view text, const Value& characters, bool left, 
   return std::string(text);
 }
 
-std::string changed_case(std::string text, int (*change)(int)) {
-  for (char& c : text)
-    if (uint8_t(c) < 0x80) c = char(change(c));
-  return text;
-}
+std::string upper_case(std::string_view text) { return changed(text, utf8proc_toupper); }
+std::string lower_case(std::string_view text) { return changed(text, utf8proc_tolower); }
 
 // Jinja's filter, unlike Python's method, begins words only behind white space and - ( { [ <.
-std::string titled_words(std::string text) {
+std::string titled_words(std::string_view text) {
   bool begins = true;
-  for (char& c : text) {
-    const bool between = std::isspace(uint8_t(c)) || std::string_view("-({[<").find(c) != std::string_view::npos;
-    if (uint8_t(c) < 0x80) c = char(begins ? std::toupper(c) : std::tolower(c));
-    begins = between;
-  }
-  return text;
+  return changed(text, [&](utf8proc_int32_t c) {
+    const auto out = begins ? utf8proc_toupper(c) : utf8proc_tolower(c);
+    std::string character;
+    append_utf8(char32_t(c), character);
+    begins = is_space(character) || std::string_view("-({[<").find(character) != std::string_view::npos;
+    return out;
+  });
 }
 
-std::string capitalized(std::string text) {
-  text = changed_case(std::move(text), std::tolower);
-  if (!text.empty() && uint8_t(text[0]) < 0x80) text[0] = char(std::toupper(text[0]));
-  return text;
+std::string capitalized(std::string_view text) {
+  bool first = true;
+  return changed(text, [&](utf8proc_int32_t c) {
+    return std::exchange(first, false) ? utf8proc_totitle(c) : utf8proc_tolower(c);
+  });
 }
 
 std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most, int line) {
@@ -170,8 +188,8 @@ Value string_method(const std::string& text, const std::string& name, const Argu
     }
     return Json(false);
   }
-  if (name == "upper") return Json(changed_case(text, std::toupper));
-  if (name == "lower") return Json(changed_case(text, std::tolower));
+  if (name == "upper") return Json(upper_case(text));
+  if (name == "lower") return Json(lower_case(text));
   if (name == "title") return Json(titled(text));
   if (name == "capitalize") return Json(capitalized(text));
   if (name == "replace") {

@@ -1,5 +1,6 @@
 #pragma once
-// What Python's text methods do, over UTF-8; case is changed in ASCII only.
+// What Python's text methods do, over UTF-8; case is changed character by character (ß stays, and σ at the end of a
+// word).
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,9 +13,10 @@ std::string string_of(const Value& value, int line, const char* what);  // Error
 int64_t integer_of(const Value& value, int line, const char* what);     // likewise; at most 9e15, as in arithmetic
 // Without these characters, white space where they are none, at the left and right end.
 std::string stripped(std::string_view text, const Value& characters, bool left, bool right, const Arguments& a);
-std::string changed_case(std::string text, int (*change)(int));
-std::string titled_words(std::string text);
-std::string capitalized(std::string text);
+std::string upper_case(std::string_view text);
+std::string lower_case(std::string_view text);
+std::string titled_words(std::string_view text);
+std::string capitalized(std::string_view text);
 // most < 0: everywhere.
 std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most, int line);
 // At white space where the separator is none; most < 0: everywhere.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <vector>
 
 #include "core/text/jinja_bounds.h"
 
@@ -82,22 +83,30 @@ void write_python(const Json& json, bool inside, std::string& out, int line) {
   }
 }
 
-std::string json_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string json_text(const Json& json, bool ascii) {
+  return json.dump(-1, ' ', ascii, Json::error_handler_t::replace);
+}
 
-void write_json(const Json& json, int64_t indent, int64_t level, std::string& out, int line) {
+void write_json(const Json& json, const JsonStyle& style, int64_t level, std::string& out, int line) {
   if (json.is_number_float()) return append(out, number_text(json.get<double>()), line);
-  if (!json.is_structured()) return append(out, json_text(json), line);
-  append(out, json.is_array() ? "[" : "{", line);
+  if (!json.is_structured()) return append(out, json_text(json, style.ascii), line);
   const auto break_line = [&](int64_t depth) {
-    if (indent < 0) return;
+    if (style.indent < 0) return;
     append(out, "\n", line);
-    append_times(out, " ", indent * depth, line);
+    append_times(out, " ", style.indent * depth, line);
   };
-  for (auto item = json.begin(); item != json.end(); ++item) {
-    if (item != json.begin()) append(out, indent < 0 ? ", " : ",", line);
+  std::vector<Json::const_iterator> items;
+  for (auto item = json.begin(); item != json.end(); ++item) items.push_back(item);
+  if (style.sorted && json.is_object())
+    std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.key() < b.key(); });
+  append(out, json.is_array() ? "[" : "{", line);
+  std::string_view between;
+  for (const auto& item : items) {
+    append(out, between, line);
+    between = style.between;
     break_line(level + 1);
-    if (json.is_object()) append(out, json_text(item.key()) + ": ", line);
-    write_json(*item, indent, level + 1, out, line);
+    if (json.is_object()) append(out, json_text(item.key(), style.ascii) + style.colon, line);
+    write_json(*item, style, level + 1, out, line);
   }
   if (!json.empty()) break_line(level);
   append(out, json.is_array() ? "]" : "}", line);
@@ -151,9 +160,9 @@ std::string text_of(const Value& value, int line) {
   return out;
 }
 
-std::string to_json_text(const Json& json, int64_t indent, int line) {
+std::string to_json_text(const Json& json, const JsonStyle& style, int line) {
   std::string out;
-  write_json(json, indent, 0, out, line);
+  write_json(json, style, 0, out, line);
   return out;
 }
 

@@ -35,7 +35,12 @@ bool is_equal(const Json& a, const Json& b);
 bool is_equal(const Value& a, const Value& b);
 // As {{ }} prints it: an undefined value is nothing. Error(invalid) naming the line where the text becomes too long.
 std::string text_of(const Value& value, int line);
-// As Python's json.dumps with ensure_ascii=False writes it; indent < 0: on one line. Error(invalid) likewise.
-std::string to_json_text(const Json& json, int64_t indent, int line);
+struct JsonStyle {
+  int64_t indent = -1;  // < 0: on one line
+  bool ascii = false, sorted = false;
+  std::string between = ", ", colon = ": ";
+};
+// As Python's json.dumps writes it. Error(invalid) likewise.
+std::string to_json_text(const Json& json, const JsonStyle& style, int line);
 
 }  // namespace pleat::jinja

@@ -13,9 +13,9 @@ std::string text_of(const nlohmann::json& value) {
 }  // namespace
 
 std::string pcre_of_oniguruma(std::string_view expression) {
-  const std::string space(kWhiteSpaceClass);
-  std::string out;
-  int depth = 0;  // of sets
+  const std::string space(kWhiteSpaceClass), digits = "0-9a-fA-F";
+  std::string out = "(?m)";  // ^ and $ match at the borders of lines
+  int depth = 0;             // of sets
   for (size_t i = 0; i < expression.size(); ++i) {
     const char c = expression[i];
     if (c == '\\' && i + 1 < expression.size()) {
@@ -24,10 +24,20 @@ std::string pcre_of_oniguruma(std::string_view expression) {
         out += depth > 0 ? space : concat('[', space, ']');
       } else if (next == 'S' && depth == 0) {
         out += concat("[^", space, ']');
+      } else if (next == 'h') {
+        out += depth > 0 ? digits : concat('[', digits, ']');
+      } else if (next == 'H') {
+        PLEAT_REQUIRE(depth == 0, "tokenizer.json: \\H in a set of the expression '", expression, "' is not supported");
+        out += concat("[^", digits, ']');
       } else {
         out += {'\\', next};
       }
       continue;
+    }
+    if (depth == 0 && expression.substr(i, 2) == "(?") {  // m is another option in Oniguruma
+      const size_t end = expression.find_first_not_of("imsxadu-", i + 2);
+      PLEAT_REQUIRE(expression.substr(i, end - i).find('m') == std::string_view::npos,
+                    "tokenizer.json: (?m in the expression '", expression, "' is not supported");
     }
     if (c == '[') {
       const bool named = depth > 0 && expression.substr(i, 2) == "[:";

@@ -25,7 +25,8 @@ class Pattern {
   std::string literal_;
 };
 
-// An Oniguruma expression as PCRE2 takes it: \s is the White_Space property, sets may hold sets.
+// An Oniguruma expression as PCRE2 takes it: \s is the White_Space property, \h a hexadecimal digit, ^ and $ match at
+// the borders of lines, sets may hold sets.
 std::string pcre_of_oniguruma(std::string_view expression);
 
 // Calls valid(run) for the longest well-formed runs and broken(bytes) for the ill-formed pieces between them.

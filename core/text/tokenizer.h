@@ -24,7 +24,8 @@ class Tokenizer {
   static Tokenizer from_json(const nlohmann::json& tokenizer, const nlohmann::json& config);
 
   // Added and special tokens in the text are recognised, none are put in front or behind. Any byte string is accepted:
-  // with a complete byte alphabet decode(encode(text), false) == text.
+  // with a complete byte alphabet decode(encode(text), false) == text; bytes that the vocabulary lacks are dropped, as
+  // Hugging Face does it.
   std::vector<int32_t> encode(std::string_view text) const;
   // With the special tokens around it that the model expects of a whole text (Llama's <s> in front).
   std::vector<int32_t> encode_with_special(std::string_view text) const;

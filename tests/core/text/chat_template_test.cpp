@@ -85,7 +85,8 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_NE(why("{{ {1: 'a'}[1] }}").find("line 1: a key of a dictionary is not a text"), std::string::npos);
   EXPECT_NE(why("{{ [1]|sort(key=2) }}").find("unknown argument 'key' of 'sort'"), std::string::npos);
   EXPECT_NE(why("{{ '12'|int(base=8) }}").find("unknown argument 'base' of 'int'"), std::string::npos);
-  EXPECT_NE(why("{{ {}|tojson(sort_keys=true) }}").find("unknown argument 'sort_keys'"), std::string::npos);
+  EXPECT_NE(why("{{ {}|tojson(default=1) }}").find("unknown argument 'default'"), std::string::npos);
+  EXPECT_NE(why("{{ {}|tojson(separators=', ') }}").find("not two texts"), std::string::npos);
   EXPECT_NE(why("{{ {}|tojson(indent='  ') }}").find("the indent of tojson is not a whole number"), std::string::npos);
   EXPECT_NE(why("{{ [{}]|map(attribute='a')|list }}").find("an item of the list has no 'a'"), std::string::npos);
   EXPECT_NE(why("a\n{{ '\\N{BULLET}' }}").find("line 2: characters by their names"), std::string::npos);
@@ -102,6 +103,39 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
   EXPECT_NE(why("{{ [1].9999999999999999999999 }}").find("a number is too long"), std::string::npos);
   EXPECT_EQ(rendered("{{ 1e999 }}", Json::array(), false, Json::object()), "inf");
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
+}
+
+TEST(ChatTemplate, WritesJsonAsTransformersDoes) {
+  const std::string value = "{{ {'b': ['\u00e9', 1], 'a': {'d': 1, 'c': []}}|tojson";
+  for (const auto& [arguments, expected] :
+       {std::pair{"", R"({"b": ["é", 1], "a": {"d": 1, "c": []}})"},
+        std::pair{"(ensure_ascii=true)", R"({"b": ["\u00e9", 1], "a": {"d": 1, "c": []}})"},
+        std::pair{"(sort_keys=true)", R"({"a": {"c": [], "d": 1}, "b": ["é", 1]})"},
+        std::pair{"(separators=(',', ':'))", R"({"b":["é",1],"a":{"d":1,"c":[]}})"},
+        std::pair{"(true, none, ('; ', '='), true)", R"({"a"={"c"=[]; "d"=1}; "b"=["\u00e9"; 1]})"},
+        std::pair{"(false, 1, ('; ', '='))",
+                  "{\n \"b\"=[\n  \"\u00e9\"; \n  1\n ]; \n \"a\"={\n  \"d\"=1; \n  \"c\"=[]\n }\n}"}})
+    EXPECT_EQ(rendered(value + arguments + " }}", Json::array(), false, Json::object()), expected) << arguments;
+}
+
+TEST(ChatTemplate, ChangesTheCaseOfEveryScript) {
+  for (const auto& [expression, expected] :
+       {std::pair{"'été ж'|upper", "ÉTÉ Ж"}, std::pair{"'ÉTÉ'.lower()", "été"},
+        std::pair{"'éTÉ-жa (σB'|title", "Été-Жa (Σb"}, std::pair{"'été中a ǆ'.title()", "Été中A ǅ"},
+        std::pair{"'éTÉ A'|capitalize", "Été a"}, std::pair{"['é', 'É']|unique|list|length", "1"},
+        std::pair{"'\xffé'|upper", "\xffÉ"}})
+    EXPECT_EQ(rendered(concat("{{ ", expression, " }}"), Json::array(), false, Json::object()), expected) << expression;
+}
+
+TEST(ChatTemplate, ATestsArgumentNeedsNoBrackets) {
+  const std::string names = "{% set x = 'a' %}{% set b = {'c': ['a']} %}";
+  for (const auto& [test, holds] :
+       {std::pair{"x is in ['a', 'b']", "True"}, std::pair{"x is in b.c", "True"},
+        std::pair{"x is in {'a': 1}", "True"}, std::pair{"x is eq b", "False"},
+        std::pair{"none is sameas none", "True"}, std::pair{"1.5 is eq 1.5", "True"},
+        std::pair{"x is string and b is not eq x", "True"}, std::pair{"x is defined or y", "True"},
+        std::pair{"1 if x is none else 2", "2"}, std::pair{"x is string if x", "True"}})
+    EXPECT_EQ(rendered(names + "{{ " + test + " }}", Json::array(), false, Json::object()), holds) << test;
 }
 
 TEST(ChatTemplate, ChoosesNothingFromNothing) {
