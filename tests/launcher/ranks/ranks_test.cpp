@@ -163,10 +163,10 @@ TEST_F(Ranks, AStoppedRankIsLateAndOneOfTheOthersNamesIt) {
     ASSERT_TRUE(victim && job.pid_of(2)) << job.errors();
     kill(victim, SIGSTOP);
     EXPECT_EQ(job.wait(kInTime), 70);
-    expect_one_line(job,
-                    "pleat: rank " + std::to_string(late) + " \\(host .*, pid " + std::to_string(victim) +
-                        "\\) is late: last seen in step \\d+, layer 3, .*collective 'ffn'.*; rank \\d waited 1\\.[5-9] s "
-                        "in step \\d+, layer 3, collective 'ffn' \\(\\d+ bytes\\)");
+    expect_one_line(
+        job, "pleat: rank " + std::to_string(late) + " \\(host .*, pid " + std::to_string(victim) +
+                 "\\) is late: last seen in step \\d+, layer 3, .*collective 'ffn'.*; rank \\d waited 1\\.[5-9] s "
+                 "in step \\d+, layer 3, collective 'ffn' \\(\\d+ bytes\\)");
     EXPECT_TRUE(is_gone(victim));
   }
 }
