@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 
 namespace pleat {
 namespace {
@@ -36,6 +37,11 @@ bool read_size(std::string_view text, int base, uint64_t& size) {
     size = size * uint64_t(base) + uint64_t(digit);
   }
   return true;
+}
+
+std::string hexadecimal(uint64_t size) {
+  char digits[17];
+  return {digits, size_t(std::snprintf(digits, sizeof digits, "%llx", static_cast<unsigned long long>(size)))};
 }
 
 }  // namespace
@@ -83,7 +89,7 @@ size_t Framing::take_header(std::string_view bytes, std::string& out) {
     if (!held_.ends_with("\r\n\r\n")) continue;
     check_header();
     if (fault_.status != 0) return 0;
-    out += held_;
+    write_header(out);
     held_.clear();
     return i + 1;
   }
@@ -114,6 +120,15 @@ void Framing::check_header() {
   expects_leave_ = expects_leave_ && state_ != State::header && !old_;
 }
 
+// Without white space behind values: kj-http takes a length with it for none.
+void Framing::write_header(std::string& out) const {
+  for (std::string_view rest = held_; !rest.empty(); rest.remove_prefix(rest.find('\n') + 1)) {
+    const std::string_view line = rest.substr(0, rest.find('\r'));
+    out += line.substr(0, line.find_last_not_of(" \t") + 1);
+    out += "\r\n";
+  }
+}
+
 void Framing::check_field(std::string_view line) {
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || !is_token(line.substr(0, colon)))
@@ -142,6 +157,7 @@ size_t Framing::take_line(std::string_view bytes, std::string& out) {
   const bool empty = held_.size() == 2;
   if (state_ == State::chunk_size) {
     check_chunk_size();
+    held_ = hexadecimal(left_) + "\r\n";  // without what RFC 9112 (7.1.1) lets stand behind it
   } else if (state_ == State::chunk_end) {
     if (!empty) return fail(400, "a chunk is longer than it says"), 0;
     state_ = State::chunk_size;

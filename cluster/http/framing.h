@@ -21,7 +21,7 @@ class Framing {
   explicit Framing(const FramingLimits& limits) : limits_(limits) {}
 
   // Looks at the next bytes of the connection and appends to `out` those that may be read: of a header block all or
-  // nothing. After a fault nothing more comes.
+  // nothing, without white space behind its values; of a chunk's size no extensions. After a fault nothing more comes.
   void take(std::string_view bytes, std::string& out);
 
   const FramingFault& fault() const { return fault_; }
@@ -41,6 +41,7 @@ class Framing {
   size_t take_line(std::string_view bytes, std::string& out);
   size_t pass(std::string_view bytes, std::string& out, State next);
   void check_header();
+  void write_header(std::string& out) const;
   void check_field(std::string_view line);
   void check_chunk_size();
   void fail(int status, const char* sentence);

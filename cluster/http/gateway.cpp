@@ -78,7 +78,7 @@ kj::Promise<void> Gateway::answer(const HttpRequest& request, kj::AsyncInputStre
   if (posts ? request.method != kj::HttpMethod::POST : !gets)
     return fail({405, "invalid_request_error", "methodNotAllowed",
                  concat(request.path, " is for ", posts ? "POST" : "GET"), 0});
-  return posts ? generate(chat, client, body, response) : get(request.path, response);
+  return posts ? generate(chat, !request.old, client, body, response) : get(request.path, response);
 }
 
 kj::Promise<void> Gateway::get(const std::string& path, kj::HttpService::Response& response) {
@@ -114,7 +114,7 @@ kj::Promise<void> Gateway::models(const std::string& id, kj::HttpService::Respon
   return reply(response, *headers, 200, "application/json", dump(id.empty() ? all : all["data"][0]));
 }
 
-kj::Promise<void> Gateway::generate(bool chat, const std::string& client, kj::AsyncInputStream& body,
+kj::Promise<void> Gateway::generate(bool chat, bool may_stream, const std::string& client, kj::AsyncInputStream& body,
                                     kj::HttpService::Response& response) {
   const auto fail = [this, &response](const HttpError& error) {
     ++metrics.responses[error.status];
@@ -122,10 +122,11 @@ kj::Promise<void> Gateway::generate(bool chat, const std::string& client, kj::As
   };
   auto read = within(timer, limits.body_timeout, body.readAllText(), "the body did not come in time");
   return read.then(
-      [this, chat, client, fail, &response](kj::String text) -> kj::Promise<void> {
+      [this, chat, may_stream, client, fail, &response](kj::String text) -> kj::Promise<void> {
         try {
-          return start(read_openai_request(std::string(text.begin(), text.end()), chat, limits.openai), client,
-                       response);
+          OpenAiRequest request = read_openai_request(std::string(text.begin(), text.end()), chat, limits.openai);
+          PLEAT_REQUIRE(may_stream || !request.stream, "HTTP/1.0 has no streams: ask without 'stream', or by HTTP/1.1");
+          return start(std::move(request), client, response);
         } catch (const Error& error) {
           return fail(invalid_request(error.what()));
         }

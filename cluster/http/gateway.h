@@ -21,6 +21,7 @@ struct HttpRequest {
   std::string key;     // of "Authorization: Bearer KEY"; empty without
   std::string client;  // its address
   std::string content_type;
+  bool old = false;  // HTTP/1.0, which has no chunks
 };
 
 class FilesDoor;
@@ -67,7 +68,7 @@ class Gateway {
  private:
   kj::Promise<void> get(const std::string& path, kj::HttpService::Response& response);
   kj::Promise<void> models(const std::string& id, kj::HttpService::Response& response);
-  kj::Promise<void> generate(bool chat, const std::string& client, kj::AsyncInputStream& body,
+  kj::Promise<void> generate(bool chat, bool may_stream, const std::string& client, kj::AsyncInputStream& body,
                              kj::HttpService::Response& response);
   kj::Promise<void> start(OpenAiRequest request, const std::string& client, kj::HttpService::Response& response);
   // Why it would be turned away even if nothing else were under way; empty: it would not.

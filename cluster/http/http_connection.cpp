@@ -1,5 +1,7 @@
 #include "cluster/http/http_connection.h"
 
+#include <strings.h>
+
 #include <algorithm>
 #include <cctype>
 
@@ -47,6 +49,7 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
   HttpRequest request{
       method, url.cStr(), {}, client_, headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr()};
   request.path = request.path.substr(0, request.path.find('?'));
+  request.old = stream_.old();
   if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
     return refuse(response,
                   {stream_.fault().status, "invalid_request_error", "badRequest", stream_.fault().sentence, 0});
@@ -54,7 +57,7 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
     return refuse(response, {403, "invalid_request_error", "otherOrigin", "pages of other sites may not ask here", 0});
   KJ_IF_MAYBE (authorization, headers.get(gateway_.authorization)) {
     const std::string value = authorization->cStr();
-    if (value.starts_with(kBearer)) request.key = value.substr(kBearer.size());
+    if (strncasecmp(value.c_str(), kBearer.data(), kBearer.size()) == 0) request.key = value.substr(kBearer.size());
   }
   ++gateway_.answers;
   auto counted = kj::defer([this] { --gateway_.answers; });

@@ -150,10 +150,11 @@ Metrics::Metrics()
       max_tokens(one_two_five(6)),
       texts_asked_for(one_two_five(2)) {}
 
-std::string Metrics::text(const ReplicaSet& replicas) const {
+std::string Metrics::text(const ReplicaSet& replicas) {
   std::string out;
   const ReplicaFacts* facts = replicas.facts();
-  const std::string model = "model_name=" + quoted(facts ? facts->model : "");
+  if (facts) model_ = facts->model;
+  const std::string model = "model_name=" + pleat::quoted(model_);
   const auto one = [&](const char* name, const char* type, const char* help, double value) {
     begin(name, type, help, out);
     sample(name, model, value, out);

@@ -39,7 +39,10 @@ struct Metrics {
   int64_t texts = 0, connections = 0;    // now
 
   Metrics();
-  std::string text(const ReplicaSet& replicas) const;
+  std::string text(const ReplicaSet& replicas);
+
+ private:
+  std::string model_;  // that replicas have, or had before they went
 };
 
 }  // namespace pleat

@@ -36,12 +36,15 @@ std::vector<int32_t> read_tokens(const json& list) {
   return tokens;
 }
 
-std::vector<OpenAiPrompt> read_prompts(const json& body) {
-  const json prompt = body.value("prompt", json());
+std::vector<OpenAiPrompt> read_prompts(const json& body, int64_t most) {
+  static const json none;
+  const auto found = body.find("prompt");
+  const json& prompt = found == body.end() ? none : *found;  // it may be long
   PLEAT_REQUIRE(prompt.is_string() || prompt.is_array(), "'prompt' must be a text, token ids, or a list of these");
   if (prompt.is_string()) return {prompt.get<std::string>()};
   PLEAT_REQUIRE(!prompt.empty(), "'prompt' is an empty list");
   if (prompt[0].is_number()) return {read_tokens(prompt)};
+  PLEAT_REQUIRE(int64_t(prompt.size()) <= most, "the request asks for more than ", most, " texts");
   std::vector<OpenAiPrompt> prompts;
   for (const json& one : prompt) {
     PLEAT_REQUIRE(one.is_string() || one.is_array(), "'prompt' holds something that is neither a text nor token ids");
@@ -116,7 +119,7 @@ OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimit
   if (chat)
     request.prompts.push_back(read_conversation(body));
   else
-    request.prompts = read_prompts(body);
+    request.prompts = read_prompts(body, limits.choices);
   const json n = body.value("n", json());
   PLEAT_REQUIRE(n.is_null() || (n.is_number_integer() && n >= 1 && n <= limits.choices), "'n' must be 1 to ",
                 limits.choices);

@@ -73,7 +73,11 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
   kj::Promise<void> accept() {
     return receiver->accept()
         .then([this](kj::Own<kj::AsyncIoStream> stream) {
-          if (!connections.full(coming)) take(kj::mv(stream));
+          try {
+            if (!connections.full(coming)) take(kj::mv(stream));
+          } catch (const kj::Exception&) {
+            // It has been reset already, and has no peer.
+          }
         })
         .catch_([this](kj::Exception&&) { return timer.afterDelay(kAcceptPause); })  // no file descriptor is left
         .then([this] { return accept(); });

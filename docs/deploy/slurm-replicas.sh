@@ -34,7 +34,7 @@ watcher=$!
 trap 'kill "$watcher" 2>/dev/null || true' EXIT
 # A router keeps nothing that matters, so one that fails is started again; with code 2 its options are wrong.
 while [ -z "$draining" ]; do
-  "$PLEAT" route --replica "${replicas[@]}" --http "$HTTP" &
+  "$PLEAT" route --grace 60 --replica "${replicas[@]}" --http "$HTTP" &
   router=$!
   [ -z "$draining" ] || kill -TERM "$router"
   code=0

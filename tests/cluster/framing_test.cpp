@@ -30,10 +30,13 @@ const std::string kPost = "POST / HTTP/1.1\r\nhost: x\r\nContent-LENGTH:  5 \r\n
 const std::string kChunks =
     "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n00a ; name=value\r\n0123456789\r\n0\r\n\r\n";
 
-TEST(Framing, LetsProperRequestsThroughUnchangedInPiecesOfAnySize) {
+TEST(Framing, LetsProperRequestsThroughInPiecesOfAnySize) {
   const std::string all = kGet + kPost + kChunks + "\r\n" + kGet + kChunks + kPost;
-  std::string expected = all;
-  expected.erase(kGet.size() + kPost.size() + kChunks.size(), 2);  // the empty line
+  // Without the empty line, white space behind values, and what stands behind a chunk's size.
+  const std::string post = "POST / HTTP/1.1\r\nhost: x\r\nContent-LENGTH:  5\r\n\r\nhello";
+  const std::string chunks =
+      "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\na\r\n0123456789\r\n0\r\n\r\n";
+  const std::string expected = kGet + post + chunks + kGet + chunks + post;
   for (size_t piece = 1; piece <= 40; ++piece) {
     const Seen seen = see(all, piece);
     EXPECT_EQ(seen.status, 0) << piece;

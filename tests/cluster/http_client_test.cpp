@@ -74,6 +74,45 @@ std::string raw(FakeWorld& world, Door& door, const std::string& bytes) {
   return {text.begin(), text.end()};
 }
 
+TEST(Http, WhiteSpaceBehindValuesAndExtensionsOfChunksAreNothing) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  const std::string post = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+  const std::string body = R"({"prompt": "x", "max_tokens": 3, "seed": 4})";  // 43 bytes
+  for (const std::string& bytes :
+       {post + "Content-Length: 43 \t\r\n\r\n" + body,
+        post + "Transfer-Encoding:chunked \r\n\r\n2b ; a=\"b\"\r\n" + body + "\r\n0;last\r\n\r\n"}) {
+    const std::string answer = raw(world, door, bytes);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\n")) << answer;
+    EXPECT_NE(answer.find(ruled_text(4, 3)), std::string::npos) << answer;
+  }
+}
+
+TEST(Http, AClientOfHttp10GetsNoStream) {
+  FakeWorld world;
+  world["a"];
+  Door door(world);
+  for (const bool streams : {false, true}) {
+    const std::string body = json{{"prompt", "x"}, {"max_tokens", 3}, {"stream", streams}}.dump();
+    const std::string answer =
+        raw(world, door, concat("POST /v1/completions HTTP/1.0\r\nContent-Length: ", body.size(), "\r\n\r\n", body));
+    EXPECT_TRUE(answer.starts_with(streams ? "HTTP/1.1 400 " : "HTTP/1.1 200 ")) << answer;
+    EXPECT_EQ(answer.find("chunked"), std::string::npos) << answer;
+  }
+}
+
+TEST(Http, TheNameOfAKeysSchemeIsAnyCase) {
+  FakeWorld world;
+  world["a"];
+  const TemporaryFolder folder;
+  Door door(world, {}, ApiKeys::read(folder.write("keys", "first-key-123\n")));
+  const std::string get = "GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: ";
+  for (const char* scheme : {"Bearer", "bearer", "BEARER"})
+    EXPECT_TRUE(raw(world, door, get + scheme + " first-key-123\r\n\r\n").starts_with("HTTP/1.1 200 ")) << scheme;
+  EXPECT_TRUE(raw(world, door, get + "Basic first-key-123\r\n\r\n").starts_with("HTTP/1.1 401 "));
+}
+
 TEST(Http, MalformedRequestsAre400AndTheConnectionEnds) {
   FakeWorld world;
   world["a"];

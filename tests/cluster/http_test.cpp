@@ -276,6 +276,13 @@ TEST(Http, ModelsMetricsAndReplicasCanBeSeen) {
   EXPECT_EQ(replicas[0]["stats"]["generatedTokens"], 7);
   EXPECT_EQ(replicas[1]["trouble"], "nobody listens there");
   EXPECT_EQ(door.get("/").type, "text/html; charset=utf-8");
+  world["a"].silent = true;
+  world.kill("a");
+  world.pass(1 * kj::SECONDS);
+  EXPECT_EQ(door.get("/ready").status, 503);
+  EXPECT_NE(door.get("/metrics").body.find("pleat:replica_up{model_name=\"fake\",replica=\"a\"} 0\n"),
+            std::string::npos)
+      << "series keep their labels";
 }
 
 }  // namespace
