@@ -124,8 +124,7 @@ OpenAiRequest read_openai_request(const json& body, bool chat, const OpenAiLimit
   PLEAT_REQUIRE(n.is_null() || (n.is_number_integer() && n >= 1 && n <= limits.choices), "'n' must be 1 to ",
                 limits.choices);
   if (!n.is_null()) request.n = n.get<int>();
-  PLEAT_REQUIRE(request.prompts.size() <= size_t(limits.choices) && request.choices() <= limits.choices,
-                "the request asks for more than ", limits.choices, " texts");
+  PLEAT_REQUIRE(request.choices() <= limits.choices, "the request asks for more than ", limits.choices, " texts");
   request.sampling = read_sampling(body, chat, limits);
   request.priority = read_priority(body);
   return request;
