@@ -28,6 +28,7 @@ bool is_port(std::string_view text) {
 
 bool is_address(const std::string& text) {
   if (is_unix(text)) return !path_of(text).empty();
+  if (text.starts_with('-')) return false;  // an option whose own value is missing before it
   const size_t host = text.starts_with('[') ? text.find(']') + 1 : std::min(text.find(':'), text.size());
   const std::string_view port = std::string_view(text).substr(host);
   return host > 0 && !text.starts_with("[]") && (port.empty() || (port[0] == ':' && is_port(port.substr(1))));

@@ -82,6 +82,9 @@ void add_route(CLI::App& app, Command& command) {
   sub.add_option("--http", options->server.http,
                  "Where clients come: HOST, HOST:PORT or unix:PATH; port 0: any free one")
       ->default_val("127.0.0.1:8000");
+  sub.add_option("--allowed-hosts", options->server.hosts,
+                 "Names, besides this machine's, under which clients and the pages of browsers may ask; a proxy's, for "
+                 "instance. None: any, or at a loopback address only this machine's");
   sub.add_option("--api-keys", options->server.api_keys, "A file of keys, one a line, of which a client needs one");
   sub.add_option("--files", options->server.files,
                  "A folder for /v1/files and /v1/batches; a router that is started again goes on with its batches");

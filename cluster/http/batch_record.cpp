@@ -10,9 +10,6 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr const char* kCompletionsUrl = "/v1/completions";
-constexpr const char* kChatUrl = "/v1/chat/completions";
-
 // The request's fields: the body of a batch record, or the record itself without its id.
 json body_of(const json& record) {
   if (!record.contains("body") && !record.contains("url") && !record.contains("method")) {

@@ -7,6 +7,9 @@
 
 namespace pleat {
 
+constexpr const char* kCompletionsUrl = "/v1/completions";
+constexpr const char* kChatUrl = "/v1/chat/completions";
+
 // What a line of the input asks for, or why it cannot be done.
 struct BatchRecord {
   int64_t line = 0;       // from 1

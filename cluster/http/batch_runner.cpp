@@ -4,12 +4,9 @@
 
 #include <ctime>
 #include <filesystem>
-#include <limits>
-#include <unordered_set>
+#include <optional>
 
-#include "cluster/http/batch_record.h"
-#include "cluster/http/job_output.h"
-#include "cluster/http/line_reader.h"
+#include "cluster/http/batch_lines.h"
 #include "kernels/check.h"
 
 namespace pleat {
@@ -18,35 +15,23 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kLines = 8;                            // under way
-constexpr int64_t kTurn = 64;                        // lines between two looks at what else is to be done
 constexpr auto kBusyPause = 500 * kj::MILLISECONDS;  // before a line is tried again
 constexpr auto kAgainPause = 5 * kj::SECONDS;        // before a batch is, whose state could not be written
-constexpr auto kTurnPause = 1 * kj::MILLISECONDS;
-constexpr unsigned kOwnersAlone = 0600;  // mode of what a batch writes
-constexpr int kPriority = std::numeric_limits<int16_t>::min();
 
 }  // namespace
 
 // One batch while it runs.
 struct BatchRunner::Run {
-  Run(Batch& batch, const FileStore& store, size_t longest)
-      : batch(batch),
-        input(store.path(batch.shown["input_file_id"]), longest),
-        output(store.path(batch.output), true, kOwnersAlone),
-        errors(store.path(batch.errors), true, kOwnersAlone),
-        completed(output.held()),
-        failed(errors.held()) {}
+  Run(Batch& batch, std::shared_ptr<BatchLines> lines_)
+      : batch(batch), lines(std::move(lines_)), completed(lines->completed()), failed(lines->failed()) {}
 
   bool expired() const { return batch.shown["expires_at"] <= std::time(nullptr); }
   bool stops() const { return batch.cancelled() || expired(); }
   void count() { batch.shown["request_counts"].update({{"completed", completed}, {"failed", failed}}); }
 
   Batch& batch;
-  LineReader input;
-  JobOutput output, errors;
-  int64_t completed, failed;  // records on disk
-  int64_t looked = 0;         // at lines
-  std::unordered_set<std::string> seen;
+  const std::shared_ptr<BatchLines> lines;  // of the disk's thread
+  int64_t completed, failed;                // records on disk
 };
 
 // What the door would have sent to a client.
@@ -82,17 +67,19 @@ class BatchRunner::Answer final : public kj::HttpService::Response {
   };
 };
 
-// A record's request and its answer.
+// A line that was looked for, and its answer.
 struct BatchRunner::Line {
-  BatchRecord record;
-  OpenAiRequest request;
+  bool ended = false;  // there was none
+  std::optional<BatchLine> found;
   Answer answer;
 };
 
-BatchRunner::BatchRunner(kj::Timer& timer, FileStore& store, Batches& batches, const HttpLimits& limits, Ask ask)
+BatchRunner::BatchRunner(kj::Timer& timer, FileStore& store, Batches& batches, WorkThread& disk,
+                         const HttpLimits& limits, Ask ask)
     : timer_(timer),
       store_(store),
       batches_(batches),
+      disk_(disk),
       limits_(limits),
       ask_(std::move(ask)),
       running_(kj::evalLater([this] { return run_all(); }).eagerlyEvaluate(nullptr)) {}
@@ -119,60 +106,48 @@ kj::Promise<void> BatchRunner::run_all() {
 }
 
 kj::Promise<void> BatchRunner::run_one(Batch& batch) {
-  auto run = kj::heap<Run>(batch, store_, limits_.framing.body_bytes);
-  Run& it = *run;
-  PLEAT_ASSERT(it.input.good(), "the input file cannot be read");
-  it.count();
-  if (batch.status() == "validating") batches_.turn(batch, "in_progress");
-  kj::Vector<kj::Promise<void>> workers;
-  for (int i = 0; i < kLines; ++i) workers.add(work(it));
-  return kj::joinPromises(workers.releaseAsArray()).then([this, &it] { finish(it); }).attach(kj::mv(run));
+  const BatchPlan plan{store_.path(batch.shown["input_file_id"]),
+                       store_.path(batch.output),
+                       store_.path(batch.errors),
+                       batch.chat(),
+                       limits_.framing.body_bytes,
+                       limits_.openai};
+  const auto lines = std::make_shared<std::optional<BatchLines>>();
+  return disk_.run([lines, plan] { lines->emplace(plan); }).then([this, &batch, lines] {
+    auto run = kj::heap<Run>(batch, std::shared_ptr<BatchLines>(lines, &**lines));
+    Run& it = *run;
+    it.count();
+    if (batch.status() == "validating") batches_.turn(batch, "in_progress");
+    kj::Vector<kj::Promise<void>> workers;
+    for (int i = 0; i < kLines; ++i) workers.add(work(it));
+    return kj::joinPromises(workers.releaseAsArray()).then([this, &it] { finish(it); }).attach(kj::mv(run));
+  });
 }
 
 kj::Promise<void> BatchRunner::work(Run& run) {
-  std::string text;
-  BatchRecord record;
-  if (run.stops() || !run.input.next(text, record.line)) return kj::READY_NOW;
-  if (run.input.cut()) {
-    record.error_code = "invalid_request";
-    record.error_message = concat("line ", record.line, " has more than ", limits_.framing.body_bytes, " bytes");
-  } else {
-    record = read_batch_record(text, record.line);
-  }
-  auto done = take(run, std::move(record));
-  if (++run.looked % kTurn == 0) done = done.then([this] { return timer_.afterDelay(kTurnPause); });
-  return done.then([this, &run] { return work(run); });
+  if (run.stops()) return kj::READY_NOW;
+  const auto line = std::make_shared<Line>();
+  auto looked = disk_.run([lines = run.lines, line] {
+    line->found = lines->next();
+    line->ended = lines->ended();
+  });
+  return looked.then([this, &run, line]() -> kj::Promise<void> {
+    if (line->ended) return kj::READY_NOW;
+    return take(run, *line).attach(kj::heap(line)).then([this, &run] { return work(run); });
+  });
 }
 
-// Ready when the record is on disk, or at once where it is already.
-kj::Promise<void> BatchRunner::take(Run& run, BatchRecord record) {
-  if (record.custom_id.empty()) return fail(run, record, record.error_code, record.error_message);
-  if (!run.seen.insert(record.custom_id).second)
-    return fail(run, record, "duplicate_custom_id",
-                concat("line ", record.line, ": custom_id '", record.custom_id, "' was used by an earlier line"), true);
-  if (run.output.holds(record.custom_id) || run.errors.holds(record.custom_id)) return kj::READY_NOW;
-  if (!record.error_code.empty()) return fail(run, record, record.error_code, record.error_message);
-  try {
-    PLEAT_REQUIRE(record.chat == run.batch.chat(), "the batch is for ",
-                  run.batch.shown["endpoint"].get_ref<const std::string&>());
-    auto line = kj::heap<Line>();
-    line->request = read_openai_request(record.body, record.chat, limits_.openai);
-    PLEAT_REQUIRE(!line->request.stream, "'stream' is not for batches");
-    line->request.priority = kPriority;
-    record.body = nullptr;
-    line->record = std::move(record);
-    auto asked = ask(run, *line);
-    return asked.attach(kj::mv(line));
-  } catch (const std::exception& error) {  // whatever is wrong with one line, the others go on
-    return fail(run, record, "invalid_request", error.what());
-  }
+// Ready when the line's record is on disk.
+kj::Promise<void> BatchRunner::take(Run& run, Line& line) {
+  if (!line.found) return kj::READY_NOW;
+  return line.found->error.empty() ? ask(run, line) : append(run, false, line.found->error);
 }
 
 // Where nobody has room it waits and asks again: a line does not fail because the servers are busy or away.
 kj::Promise<void> BatchRunner::ask(Run& run, Line& line) {
   line.answer.status = 0;
   line.answer.body.clear();
-  auto answered = kj::evalNow([&] { return ask_(line.request, line.answer); });
+  auto answered = kj::evalNow([&] { return ask_(line.found->request, line.answer); });
   return answered
       .catch_([&line](kj::Exception&& exception) {
         line.answer.status = 500;
@@ -181,22 +156,17 @@ kj::Promise<void> BatchRunner::ask(Run& run, Line& line) {
       .then([this, &run, &line]() -> kj::Promise<void> {
         const int status = line.answer.status;
         if (status != 429 && status != 503)
-          return append(run, status == 200,
-                        response_line(line.record, status, ordered_json::parse(line.answer.body, nullptr, false)));
+          return append(
+              run, status == 200,
+              response_line(line.found->record, status, ordered_json::parse(line.answer.body, nullptr, false)));
         if (run.stops()) return kj::READY_NOW;
         return timer_.afterDelay(kBusyPause).then([this, &run, &line] { return ask(run, line); });
       });
 }
 
-kj::Promise<void> BatchRunner::fail(Run& run, const BatchRecord& record, const std::string& code,
-                                    const std::string& message, bool by_line) {
-  if ((by_line || record.custom_id.empty()) && run.errors.holds_line(record.line)) return kj::READY_NOW;
-  return append(run, false, error_line(record, code, message, by_line));
-}
-
-kj::Promise<void> BatchRunner::append(Run& run, bool succeeded, std::string line) {
+kj::Promise<void> BatchRunner::append(Run& run, bool succeeded, std::string record) {
   auto written =
-      disk_.run([&file = succeeded ? run.output : run.errors, line = std::move(line)] { file.append(line); });
+      disk_.run([lines = run.lines, succeeded, record = std::move(record)] { lines->append(succeeded, record); });
   return written.then([&run, succeeded] {
     ++(succeeded ? run.completed : run.failed);
     run.count();
@@ -222,6 +192,7 @@ void BatchRunner::publish(Batch& batch, const std::string& id, const char* field
   }
   StoredFile file{id, batch.id() + "_" + field + ".jsonl", "batch_output", 0, lines, std::time(nullptr), batch.owner};
   file.bytes = int64_t(bytes);
+  store_.describe(file);
   store_.add(file);
   batch.shown[field] = id;
 }

@@ -9,21 +9,20 @@
 #include <kj/timer.h>
 
 #include "cluster/http/batches.h"
-#include "cluster/http/disk_thread.h"
 #include "cluster/http/http_limits.h"
 #include "cluster/http/openai_request.h"
+#include "cluster/http/work_thread.h"
 
 namespace pleat {
-
-struct BatchRecord;
 
 class BatchRunner {
  public:
   // Answers a request as the HTTP door would.
   using Ask = std::function<kj::Promise<void>(OpenAiRequest request, kj::HttpService::Response& response)>;
 
-  // Goes on with what is not over.
-  BatchRunner(kj::Timer& timer, FileStore& store, Batches& batches, const HttpLimits& limits, Ask ask);
+  // Goes on with what is not over. disk: reads and writes the batches' lines.
+  BatchRunner(kj::Timer& timer, FileStore& store, Batches& batches, WorkThread& disk, const HttpLimits& limits,
+              Ask ask);
   ~BatchRunner() noexcept(false);
   KJ_DISALLOW_COPY(BatchRunner);
 
@@ -37,10 +36,8 @@ class BatchRunner {
   kj::Promise<void> run_all();
   kj::Promise<void> run_one(Batch& batch);
   kj::Promise<void> work(Run& run);
-  kj::Promise<void> take(Run& run, BatchRecord record);
+  kj::Promise<void> take(Run& run, Line& line);
   kj::Promise<void> ask(Run& run, Line& line);
-  kj::Promise<void> fail(Run& run, const BatchRecord& record, const std::string& code, const std::string& message,
-                         bool by_line = false);
   kj::Promise<void> append(Run& run, bool succeeded, std::string line);
   void finish(Run& run);
   void publish(Batch& batch, const std::string& id, const char* field, int64_t lines);
@@ -49,9 +46,9 @@ class BatchRunner {
   kj::Timer& timer_;
   FileStore& store_;
   Batches& batches_;
+  WorkThread& disk_;
   const HttpLimits limits_;
   const Ask ask_;
-  DiskThread disk_;
   kj::Own<kj::PromiseFulfiller<void>> wake_;  // while nothing is to be done
   kj::Promise<void> running_;
 };

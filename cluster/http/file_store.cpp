@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -66,12 +67,16 @@ const StoredFile* FileStore::find(const std::string& id) const {
   return found == files_.end() ? nullptr : &found->second;
 }
 
-void FileStore::add(const StoredFile& file) {
+bool FileStore::full(const std::string& owner) const {
+  const auto is_own = [&](const auto& entry) { return entry.second.owner == owner; };
+  return size_t(std::ranges::count_if(files_, is_own)) >= kMostFiles;
+}
+
+void FileStore::describe(const StoredFile& file) const {
   ordered_json known = file_json(file);
   known["lines"] = file.lines;
   known["owner"] = file.owner;
   write(file.id, known);
-  files_[file.id] = file;
 }
 
 void FileStore::remove(const std::string& id) {

@@ -33,13 +33,17 @@ class FileStore {
   const std::map<std::string, StoredFile>& files() const { return files_; }
   const StoredFile* find(const std::string& id) const;  // nullptr: there is none
 
-  // Of an id that this store gave, never of one that a client did.
-  std::string path(const std::string& id) const { return folder_ + "/" + id; }
+  // This owner has as many as may be.
+  bool full(const std::string& owner) const;
 
-  // Its bytes stand at path(id), on disk. Error(failed) where it cannot be kept.
-  void add(const StoredFile& file);
+  // A file whose bytes stand at path(id), on disk, is there when it is described there, which may be done on any
+  // thread, and then added. Error(failed) where it cannot be kept.
+  void describe(const StoredFile& file) const;
+  void add(const StoredFile& file) { files_[file.id] = file; }
   void remove(const std::string& id);
 
+  // These may be called on any thread. An id is one that this store gave, never one that a client did.
+  std::string path(const std::string& id) const { return folder_ + "/" + id; }
   // id.json, on disk on return.
   void write(const std::string& id, const nlohmann::ordered_json& value) const;
   // All of these whose id begins so. Error(invalid) where one cannot be read.

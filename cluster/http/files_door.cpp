@@ -1,12 +1,10 @@
 #include "cluster/http/files_door.h"
 
-#include <algorithm>
 #include <fstream>
-#include <optional>
 
 #include "cluster/http/gateway.h"
 #include "cluster/http/json_body.h"
-#include "cluster/http/upload.h"
+#include "cluster/http/list_page.h"
 #include "cluster/router/waiting.h"
 #include "kernels/check.h"
 
@@ -17,7 +15,9 @@ using nlohmann::ordered_json;
 
 constexpr const char* kFiles = "/v1/files";
 constexpr const char* kBatches = "/v1/batches";
-constexpr size_t kPiece = 64 * 1024;  // bytes of a file at a time
+constexpr size_t kBatchesShown = 20, kBatchesMost = 100;  // on a page where its limit is not asked for, and at all
+constexpr size_t kBatchBytes = 64 * 1024;                 // of a body that asks for one
+constexpr size_t kPiece = 64 * 1024;                      // bytes of a file at a time
 
 bool within_path(const std::string& path, const std::string& root) {
   return path == root || path.starts_with(root + "/");
@@ -26,45 +26,6 @@ bool within_path(const std::string& path, const std::string& root) {
 HttpError not_found(const std::string& what) { return {404, "invalid_request_error", "notFound", what, 0}; }
 HttpError wrong_method(const std::string& path) {
   return {405, "invalid_request_error", "methodNotAllowed", concat(path, " is not for that method"), 0};
-}
-
-HttpError fault_of(const Error& error) {
-  if (error.kind() == ErrorKind::invalid) return invalid_request(error.what());
-  return {500, "server_error", "internal", error.what(), 0};
-}
-
-// All there are: a page holds the newest first.
-ordered_json list_of(std::vector<ordered_json> all) {
-  std::stable_sort(all.begin(), all.end(),
-                   [](const ordered_json& a, const ordered_json& b) { return a["created_at"] > b["created_at"]; });
-  ordered_json list = {{"object", "list"}, {"data", std::move(all)}, {"has_more", false}};
-  const ordered_json& data = list["data"];
-  list["first_id"] = data.empty() ? ordered_json() : data.front()["id"];
-  list["last_id"] = list["data"].empty() ? ordered_json() : list["data"].back()["id"];
-  return list;
-}
-
-// A body on its way into an upload; it is read no further once it is at fault.
-struct Receiving {
-  Receiving(FileStore& store, const std::string& type, const std::string& owner) : upload(store, type, owner) {}
-
-  Upload upload;
-  kj::byte buffer[kPiece];
-  std::optional<HttpError> fault;
-};
-
-kj::Promise<void> receive(kj::Timer& timer, kj::Duration patience, kj::AsyncInputStream& body, Receiving& to) {
-  auto read = within(timer, patience, body.tryRead(to.buffer, 1, sizeof to.buffer), "the body did not come in time");
-  return read.then([&timer, patience, &body, &to](size_t size) -> kj::Promise<void> {
-    if (size == 0) return kj::READY_NOW;
-    try {
-      to.upload.take({reinterpret_cast<const char*>(to.buffer), size});
-    } catch (const Error& error) {
-      to.fault = fault_of(error);
-      return kj::READY_NOW;
-    }
-    return receive(timer, patience, body, to);
-  });
 }
 
 // What is left of a file into an answer.
@@ -85,7 +46,8 @@ FilesDoor::FilesDoor(kj::Timer& timer, const kj::HttpHeaderTable& headers, Metri
       limits_(limits),
       store_(folder),
       batches_(store_),
-      runner_(timer, store_, batches_, limits, std::move(ask)) {}
+      receiver_(timer, limits.body_timeout, store_, disk_),
+      runner_(timer, store_, batches_, disk_, limits, std::move(ask)) {}
 
 bool FilesDoor::answers(const std::string& path) { return within_path(path, kFiles) || within_path(path, kBatches); }
 
@@ -94,11 +56,11 @@ kj::Promise<void> FilesDoor::answer(const HttpRequest& request, const std::strin
   const bool posts = request.method == kj::HttpMethod::POST, gets = request.method == kj::HttpMethod::GET;
   if (request.path == kFiles) {
     if (posts) return upload(request.content_type, owner, body, response);
-    return gets ? list_files(owner, response) : refuse(response, wrong_method(request.path));
+    return gets ? list_files(request.query, owner, response) : refuse(response, wrong_method(request.path));
   }
   if (request.path == kBatches) {
     if (posts) return create(owner, body, response);
-    return gets ? list_batches(owner, response) : refuse(response, wrong_method(request.path));
+    return gets ? list_batches(request.query, owner, response) : refuse(response, wrong_method(request.path));
   }
   const bool file = within_path(request.path, kFiles);
   const std::string rest = request.path.substr(std::string(file ? kFiles : kBatches).size() + 1);
@@ -107,21 +69,13 @@ kj::Promise<void> FilesDoor::answer(const HttpRequest& request, const std::strin
 
 kj::Promise<void> FilesDoor::upload(const std::string& type, const std::string& owner, kj::AsyncInputStream& body,
                                     kj::HttpService::Response& response) {
-  const auto finish = [this, &response](Receiving& from) {
-    try {
-      if (!from.fault) return send(response, file_json(from.upload.finish()));
-    } catch (const Error& error) {
-      from.fault = fault_of(error);
-    }
-    return refuse(response, *from.fault);
-  };
-  try {
-    auto to = kj::heap<Receiving>(store_, type, owner);
-    auto received = receive(timer_, limits_.body_timeout, body, *to);
-    return received.then([finish, &it = *to] { return finish(it); }, body_fault(response)).attach(kj::mv(to));
-  } catch (const Error& error) {
-    return refuse(response, fault_of(error));
-  }
+  return receiver_.take(type, owner, body)
+      .then(
+          [this, &response](std::shared_ptr<const Received> received) {
+            if (received->fault) return refuse(response, *received->fault);
+            return send(response, file_json(received->file));
+          },
+          body_fault(response));
 }
 
 // What becomes of a body that goes wrong on its way.
@@ -140,11 +94,12 @@ kj::Promise<void> FilesDoor::create(const std::string& owner, kj::AsyncInputStre
   return read.then(
       [this, owner, &response](kj::String text) {
         try {
+          PLEAT_REQUIRE(text.size() <= kBatchBytes, "the body has more than ", kBatchBytes, " bytes");
           const Batch& batch = batches_.create(read_object({text.begin(), text.end()}, "the body"), owner);
           runner_.wake();
           return send(response, batch.shown);
         } catch (const Error& error) {
-          return refuse(response, fault_of(error));
+          return refuse(response, http_error(error));
         }
       },
       body_fault(response));
@@ -176,23 +131,36 @@ kj::Promise<void> FilesDoor::with_batch(const HttpRequest& request, const std::s
   try {
     if (what == "/cancel") batches_.cancel(*batch);
   } catch (const Error& error) {
-    return refuse(response, fault_of(error));
+    return refuse(response, http_error(error));
   }
   return send(response, batch->shown);
 }
 
-kj::Promise<void> FilesDoor::list_files(const std::string& owner, kj::HttpService::Response& response) {
-  std::vector<ordered_json> all;
-  for (const auto& [id, file] : store_.files())
-    if (file.owner == owner) all.push_back(file_json(file));
-  return send(response, list_of(std::move(all)));
+kj::Promise<void> FilesDoor::list_files(const std::string& asked, const std::string& owner,
+                                        kj::HttpService::Response& response) {
+  try {
+    const ListQuery query = read_list_query(asked, true, FileStore::kMostFiles, FileStore::kMostFiles);
+    std::vector<ordered_json> all;
+    for (const auto& [id, file] : store_.files())
+      if (file.owner == owner && (query.purpose.empty() || file.purpose == query.purpose))
+        all.push_back(file_json(file));
+    return send(response, list_page(std::move(all), query));
+  } catch (const Error& error) {
+    return refuse(response, http_error(error));
+  }
 }
 
-kj::Promise<void> FilesDoor::list_batches(const std::string& owner, kj::HttpService::Response& response) {
-  std::vector<ordered_json> all;
-  for (const auto& [id, batch] : batches_.all())
-    if (batch.owner == owner) all.push_back(batch.shown);
-  return send(response, list_of(std::move(all)));
+kj::Promise<void> FilesDoor::list_batches(const std::string& asked, const std::string& owner,
+                                          kj::HttpService::Response& response) {
+  try {
+    const ListQuery query = read_list_query(asked, false, kBatchesShown, kBatchesMost);
+    std::vector<ordered_json> all;
+    for (const auto& [id, batch] : batches_.all())
+      if (batch.owner == owner) all.push_back(batch.shown);
+    return send(response, list_page(std::move(all), query));
+  } catch (const Error& error) {
+    return refuse(response, http_error(error));
+  }
 }
 
 kj::Promise<void> FilesDoor::content(const StoredFile& file, kj::HttpService::Response& response) {

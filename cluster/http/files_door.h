@@ -7,6 +7,7 @@
 #include "cluster/http/batch_runner.h"
 #include "cluster/http/http_reply.h"
 #include "cluster/http/metrics.h"
+#include "cluster/http/receiver.h"
 
 namespace pleat {
 
@@ -33,8 +34,9 @@ class FilesDoor {
                               kj::HttpService::Response& response);
   kj::Promise<void> with_batch(const HttpRequest& request, const std::string& owner, const std::string& rest,
                                kj::HttpService::Response& response);
-  kj::Promise<void> list_files(const std::string& owner, kj::HttpService::Response& response);
-  kj::Promise<void> list_batches(const std::string& owner, kj::HttpService::Response& response);
+  kj::Promise<void> list_files(const std::string& asked, const std::string& owner, kj::HttpService::Response& response);
+  kj::Promise<void> list_batches(const std::string& asked, const std::string& owner,
+                                 kj::HttpService::Response& response);
   kj::Promise<void> content(const StoredFile& file, kj::HttpService::Response& response);
   kj::Promise<void> send(kj::HttpService::Response& response, const nlohmann::ordered_json& value);
   kj::Promise<void> refuse(kj::HttpService::Response& response, const HttpError& error);
@@ -45,6 +47,8 @@ class FilesDoor {
   const HttpLimits limits_;
   FileStore store_;
   Batches batches_;
+  WorkThread disk_;
+  Receiver receiver_;
   BatchRunner runner_;
 };
 

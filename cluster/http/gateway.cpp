@@ -16,6 +16,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr uint32_t kDrainingRetryMs = 1000;
+constexpr size_t kShort = 32 * 1024;  // bytes of a body that is read in a millisecond or two
 
 HttpError nothing_at(const std::string& path) {
   return {404, "invalid_request_error", "notFound", concat("there is nothing at ", path)};
@@ -25,11 +26,37 @@ ordered_json model_json(const std::string& id, int64_t created) {
   return {{"id", id}, {"object", "model"}, {"created", created}, {"owned_by", "pleat"}};
 }
 
+// A body on its way to a request, or what is wrong with it.
+struct Reading {
+  Reading(kj::String text, bool chat, const OpenAiLimits& limits) : text(kj::mv(text)), chat(chat), limits(limits) {}
+
+  void run() {
+    try {
+      request = read_openai_request(std::string(text.begin(), text.end()), chat, limits);
+    } catch (const Error& error) {
+      fault = error.what();
+    }
+    text = nullptr;
+  }
+
+  kj::String text;
+  const bool chat;
+  const OpenAiLimits limits;
+  OpenAiRequest request;
+  std::string fault;  // empty: none
+};
+
 }  // namespace
 
 Gateway::Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& router, const HttpLimits& limits,
-                 const ApiKeys& keys)
-    : timer(timer), replicas(replicas), router(router), limits(limits), keys_(keys), start_(std::time(nullptr)) {
+                 const ApiKeys& keys, const HostNames& names)
+    : timer(timer),
+      replicas(replicas),
+      router(router),
+      limits(limits),
+      names(names),
+      keys_(keys),
+      start_(std::time(nullptr)) {
   kj::HttpHeaderTable::Builder builder;
   authorization = builder.add("Authorization");
   origin = builder.add("Origin");
@@ -121,21 +148,29 @@ kj::Promise<void> Gateway::generate(bool chat, bool may_stream, const std::strin
     return reply(response, *headers, error);
   };
   auto read = within(timer, limits.body_timeout, body.readAllText(), "the body did not come in time");
-  return read.then(
-      [this, chat, may_stream, client, fail, &response](kj::String text) -> kj::Promise<void> {
-        try {
-          OpenAiRequest request = read_openai_request(std::string(text.begin(), text.end()), chat, limits.openai);
-          PLEAT_REQUIRE(may_stream || !request.stream, "HTTP/1.0 has no streams: ask without 'stream', or by HTTP/1.1");
-          return start(std::move(request), client, response);
-        } catch (const Error& error) {
-          return fail(invalid_request(error.what()));
-        }
-      },
-      [fail](kj::Exception&& exception) -> kj::Promise<void> {
-        if (exception.getType() == kj::Exception::Type::DISCONNECTED) return kj::mv(exception);
-        const bool late = exception.getType() == kj::Exception::Type::OVERLOADED;
-        return fail({late ? 408 : 400, "invalid_request_error", "badRequest", exception.getDescription().cStr(), 0});
-      });
+  return read
+      .then([this, chat](kj::String text) {
+        const auto reading = std::make_shared<Reading>(kj::mv(text), chat, limits.openai);
+        auto done = reading->text.size() <= kShort ? kj::evalNow([&]() -> kj::Promise<void> {
+          reading->run();
+          return kj::READY_NOW;
+        })
+                                                   : reader_.run([reading] { reading->run(); });
+        return done.then([reading] { return reading; });
+      })
+      .then(
+          [this, may_stream, client, fail, &response](std::shared_ptr<Reading> reading) -> kj::Promise<void> {
+            if (!reading->fault.empty()) return fail(invalid_request(reading->fault));
+            if (reading->request.stream && !may_stream)
+              return fail(invalid_request("HTTP/1.0 has no streams: ask without 'stream', or by HTTP/1.1"));
+            return start(std::move(reading->request), client, response);
+          },
+          [fail](kj::Exception&& exception) -> kj::Promise<void> {
+            if (exception.getType() == kj::Exception::Type::DISCONNECTED) return kj::mv(exception);
+            const bool late = exception.getType() == kj::Exception::Type::OVERLOADED;
+            return fail(
+                {late ? 408 : 400, "invalid_request_error", "badRequest", exception.getDescription().cStr(), 0});
+          });
 }
 
 kj::Promise<void> Gateway::start(OpenAiRequest request, const std::string& client,

@@ -7,17 +7,20 @@
 #include <string>
 
 #include "cluster/http/api_keys.h"
+#include "cluster/http/host_names.h"
 #include "cluster/http/http_reply.h"
 #include "cluster/http/metrics.h"
 #include "cluster/http/openai_request.h"
+#include "cluster/http/work_thread.h"
 #include "cluster/router/session.h"
 
 namespace pleat {
 
 // A request without its body.
 struct HttpRequest {
-  kj::HttpMethod method;
-  std::string path;    // without what follows a '?'
+  kj::HttpMethod method = kj::HttpMethod::GET;
+  std::string path;  // without what follows a '?', which is
+  std::string query;
   std::string key;     // of "Authorization: Bearer KEY"; empty without
   std::string client;  // its address
   std::string content_type;
@@ -29,7 +32,7 @@ class FilesDoor;
 class Gateway {
  public:
   Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& router, const HttpLimits& limits,
-          const ApiKeys& keys);
+          const ApiKeys& keys, const HostNames& names = {});
   ~Gateway() noexcept(false);
   KJ_DISALLOW_COPY(Gateway);
 
@@ -47,6 +50,7 @@ class Gateway {
   ReplicaSet& replicas;
   const RouterOptions router;
   const HttpLimits limits;
+  const HostNames names;
   Metrics metrics;
   kj::Own<kj::HttpHeaderTable> headers;
   kj::HttpHeaderId authorization, origin;
@@ -79,6 +83,7 @@ class Gateway {
   const int64_t start_;  // seconds since 1970
   bool draining_ = false;
   std::map<std::string, int> texts_;  // by client
+  WorkThread reader_;                 // of long bodies
   std::unique_ptr<FilesDoor> files_;  // null: none are kept
 };
 

@@ -46,15 +46,19 @@ kj::Promise<void> HttpConnection::run() { return server_.listenHttpCleanDrain(st
 kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr url, const kj::HttpHeaders& headers,
                                           kj::AsyncInputStream& body, Response& response) {
   closes_ = stream_.old() || holds_close(headers.get(kj::HttpHeaderId::CONNECTION).orDefault("").cStr());
-  HttpRequest request{
-      method, url.cStr(), {}, client_, headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr()};
-  request.path = request.path.substr(0, request.path.find('?'));
+  const std::string asked = url.cStr();
+  HttpRequest request;
+  request.method = method;
+  request.path = asked.substr(0, asked.find('?'));
+  request.query = asked.substr(std::min(asked.size(), request.path.size() + 1));
+  request.client = client_;
+  request.content_type = headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr();
   request.old = stream_.old();
   if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
     return refuse(response,
                   {stream_.fault().status, "invalid_request_error", "badRequest", stream_.fault().sentence, 0});
-  if (is_from_elsewhere(headers))
-    return refuse(response, {403, "invalid_request_error", "otherOrigin", "pages of other sites may not ask here", 0});
+  if (const std::string why = unwelcome(headers); !why.empty())
+    return refuse(response, {403, "invalid_request_error", "otherOrigin", why, 0});
   KJ_IF_MAYBE (authorization, headers.get(gateway_.authorization)) {
     const std::string value = authorization->cStr();
     if (strncasecmp(value.c_str(), kBearer.data(), kBearer.size()) == 0) request.key = value.substr(kBearer.size());
@@ -72,11 +76,15 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
       .attach(kj::mv(counted));
 }
 
-// A browser's request for a page of another site.
-bool HttpConnection::is_from_elsewhere(const kj::HttpHeaders& headers) const {
+std::string HttpConnection::unwelcome(const kj::HttpHeaders& headers) const {
   const std::string origin = headers.get(gateway_.origin).orDefault("").cStr();
   const std::string host = headers.get(kj::HttpHeaderId::HOST).orDefault("").cStr();
-  return !origin.empty() && origin != "http://" + host && origin != "https://" + host;
+  if (!gateway_.names.allows(host))
+    return concat("nobody may ask for '", host,
+                  "' here; --allowed-hosts lists the names that are more than this machine's");
+  if (!origin.empty() && !gateway_.names.allows_page(origin, host))
+    return "pages of other sites may not ask here; --allowed-hosts lists the names of those that may";
+  return "";
 }
 
 kj::Promise<void> HttpConnection::handleClientProtocolError(kj::HttpHeaders::ProtocolError error, Response& response) {

@@ -27,7 +27,8 @@ class HttpConnection final : private kj::HttpService,
   kj::Promise<void> handleClientProtocolError(kj::HttpHeaders::ProtocolError error, Response& response) override;
   kj::Promise<void> handleApplicationError(kj::Exception exception, kj::Maybe<Response&> response) override;
 
-  bool is_from_elsewhere(const kj::HttpHeaders& headers) const;
+  // Why nobody who asks like this is answered; empty: no reason.
+  std::string unwelcome(const kj::HttpHeaders& headers) const;
   kj::Promise<void> refuse(Response& response, const HttpError& error);
 
   Gateway& gateway_;

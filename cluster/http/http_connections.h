@@ -1,5 +1,7 @@
 #pragma once
 // The clients of an HTTP door, each on a connection of its own.
+#include <map>
+
 #include "cluster/http/http_connection.h"
 
 namespace pleat {
@@ -8,15 +10,19 @@ class HttpConnections final : private kj::TaskSet::ErrorHandler {
  public:
   explicit HttpConnections(Gateway& gateway) : gateway_(gateway), tasks_(*this) {}
 
-  // There are as many as may be, with those that are still coming.
-  bool full(int64_t coming = 0) const { return gateway_.metrics.connections + coming >= gateway_.limits.connections; }
-  // Answers the client (an address without the port), or drops it where they are as many as may be.
-  void add(kj::Own<kj::AsyncIoStream> stream, std::string client);
+  // There are as many as may be, or three quarters of that are this client's (an address without the port), so that one
+  // can never shut out the others.
+  bool full(const std::string& client) const;
+  // Answers the client once its stream is ready, or drops it where they are full.
+  void add(kj::Promise<kj::Own<kj::AsyncIoStream>> stream, const std::string& client);
 
  private:
+  class Place;
   void taskFailed(kj::Exception&&) override {}  // a client's connection, and that is all
 
   Gateway& gateway_;
+  int64_t all_ = 0;
+  std::map<std::string, int64_t> of_client_;
   kj::TaskSet tasks_;
 };
 

@@ -88,6 +88,11 @@ std::string HttpError::body() const {
 
 HttpError invalid_request(const std::string& message) { return {400, "invalid_request_error", "badRequest", message}; }
 
+HttpError http_error(const Error& error) {
+  if (error.kind() == ErrorKind::invalid) return invalid_request(error.what());
+  return {500, "server_error", "internal", error.what()};
+}
+
 HttpError http_error(const Refusal& refusal) {
   HttpError error{500, "server_error", name_of(refusal.code()), refusal.what(), refusal.retry_after_ms()};
   switch (refusal.kind()) {

@@ -42,6 +42,7 @@ struct HttpError {
 };
 
 HttpError http_error(const Refusal& refusal);
+HttpError http_error(const Error& error);
 HttpError invalid_request(const std::string& message);
 
 }  // namespace pleat

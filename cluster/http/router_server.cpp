@@ -39,13 +39,18 @@ std::unique_ptr<Tls> tls_of(const TlsFiles& files) {
 
 ApiKeys keys_of(const std::string& file) { return file.empty() ? ApiKeys() : ApiKeys::read(file); }
 
+// Browsers reach a unix socket only through a proxy.
+HostNames names_of(const RouterServerOptions& options) {
+  return {options.hosts, is_loopback(with_default_port(options.http, kHttpPort)) && !options.http.starts_with("unix:")};
+}
+
 Connect over_sockets(kj::Network& network, Tls* tls) {
   return [&network, tls](const std::string& address) { return connect_to(network, address, tls); };
 }
 
 }  // namespace
 
-struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
+struct RouterServer::State {
   explicit State(const RouterServerOptions& options_)
       : options(options_),
         io(kj::setupAsyncIo()),
@@ -53,10 +58,9 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
         http_tls(tls_of(options.http_tls)),
         rpc_tls(tls_of(options.rpc_tls)),
         replicas(timer, over_sockets(io.provider->getNetwork(), rpc_tls.get()), options.router),
-        gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys)),
+        gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys), names_of(options)),
         file(options.replica_file),
-        connections(gateway),
-        handshakes(*this) {}
+        connections(gateway) {}
 
   void listen() {
     const std::string asked = with_default_port(options.http, kHttpPort);
@@ -74,7 +78,7 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
     return receiver->accept()
         .then([this](kj::Own<kj::AsyncIoStream> stream) {
           try {
-            if (!connections.full(coming)) take(kj::mv(stream));
+            take(kj::mv(stream));
           } catch (const kj::Exception&) {
             // It has been reset already, and has no peer.
           }
@@ -83,13 +87,9 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
         .then([this] { return accept(); });
   }
   void take(kj::Own<kj::AsyncIoStream> stream) {
-    std::string client = peer_of(*stream);
-    if (!http_tls) return connections.add(kj::mv(stream), std::move(client));
-    ++coming;
-    auto secured = within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long")
-                       .attach(kj::defer([this] { --coming; }));
-    handshakes.add(
-        secured.then([this, client](kj::Own<kj::AsyncIoStream> inner) { connections.add(kj::mv(inner), client); }));
+    const std::string client = peer_of(*stream);
+    if (!http_tls) return connections.add(kj::mv(stream), client);
+    connections.add(within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long"), client);
   }
 
   // The replicas' file, for ever; a bad one changes nothing.
@@ -133,8 +133,6 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
     });
   }
 
-  void taskFailed(kj::Exception&&) override {}  // a client's handshake, and that is all
-
   const RouterServerOptions options;
   kj::AsyncIoContext io;
   kj::Timer& timer;
@@ -145,9 +143,7 @@ struct RouterServer::State final : private kj::TaskSet::ErrorHandler {
   std::map<std::string, std::string> troubles;  // that were said, by address
   kj::Own<kj::ConnectionReceiver> receiver;
   std::string address;
-  int64_t coming = 0;  // clients, in a handshake
   HttpConnections connections;
-  kj::TaskSet handshakes;
 };
 
 RouterServer::RouterServer(const RouterServerOptions& options) : state_(std::make_unique<State>(options)) {

@@ -15,6 +15,7 @@ struct RouterServerOptions {
   std::vector<std::string> replicas;  // addresses; or else
   std::string replica_file;           // their list, looked at again every second
   std::string http;                   // where it listens; see address.h
+  std::vector<std::string> hosts;     // names under which it is asked (host_names.h)
   std::string api_keys;               // file; empty: none are asked for
   std::string files;                  // folder of files and batches; empty: none are kept
   TlsFiles http_tls, rpc_tls;         // towards clients, towards replicas

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -19,7 +18,7 @@ constexpr size_t kPurposeBytes = 32;
 
 }  // namespace
 
-Upload::Upload(FileStore& store, const std::string& content_type, const std::string& owner)
+Upload::Upload(const FileStore& store, const std::string& content_type, const std::string& owner)
     : store_(store), parts_(content_type, *this), partial_(store.path(new_id("upload-")) + ".part") {
   file_.id = new_id("file-");
   file_.created = std::time(nullptr);
@@ -69,12 +68,14 @@ StoredFile Upload::finish() {
   PLEAT_REQUIRE(parts_.ended(), "the body ends before its last boundary");
   PLEAT_REQUIRE(has_file_, "'file' is missing");
   PLEAT_REQUIRE(file_.purpose == "batch", "'purpose' must be \"batch\"");
-  const auto is_own = [&](const auto& entry) { return entry.second.owner == file_.owner; };
-  PLEAT_REQUIRE(size_t(std::ranges::count_if(store_.files(), is_own)) < FileStore::kMostFiles, "there are ",
-                FileStore::kMostFiles, " files; delete some first");
   if (fsync(out_) != 0 || rename(partial_.c_str(), store_.path(file_.id).c_str()) != 0)
     throw Error(ErrorKind::failed, concat("cannot keep the file: ", std::strerror(errno)));
-  store_.add(file_);
+  try {
+    store_.describe(file_);
+  } catch (...) {
+    unlink(store_.path(file_.id).c_str());
+    throw;
+  }
   return file_;
 }
 

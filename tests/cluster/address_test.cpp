@@ -25,8 +25,8 @@ std::string complaint_of(F&& f) {
 TEST(Address, HasAHostOrAPathAndAPortThatIsOne) {
   for (const char* address : {"h", "h:0", "h:65535", "127.0.0.1:1", "*:80", "[::1]", "[::1]:80", "unix:/a:b"})
     EXPECT_EQ(complaint_of([&] { check_address(address); }), "") << address;
-  for (const char* address :
-       {"", ":80", "h:", "h:65536", "h:-1", "h:+1", "h:x", "h:8 ", "h:1:2", "::1", "[]:80", "[::1", "[::1]80", "unix:"})
+  for (const char* address : {"", ":80", "h:", "h:65536", "h:-1", "h:+1", "h:x", "h:8 ", "h:1:2", "::1", "[]:80",
+                              "[::1", "[::1]80", "unix:", "--http"})
     EXPECT_NE(complaint_of([&] { check_address(address); }), "") << address;
   EXPECT_EQ(complaint_of([] { with_default_port("127.0.0.1:99999"); }),
             "'127.0.0.1:99999' is no address, expected HOST, HOST:PORT, [IPV6]:PORT or unix:PATH with a port of 0 to "

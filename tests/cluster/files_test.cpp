@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 
 #include "cluster/http/multipart.h"
 #include "kernels/check.h"
@@ -49,6 +50,66 @@ TEST_F(Files, WrongUploadsAreSentencesAndLeaveNothing) {
   EXPECT_THROW(door->gateway.keep_files(folder_), Error) << "the folder has a router";
   door = std::make_unique<Door>(world);
   EXPECT_EQ(door->get("/v1/files").error(), "this router keeps no files; one that does is started with --files DIR");
+}
+
+TEST_F(Files, ListsComeInPages) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(keep(line("one", 1, 2)));
+  const std::string output = finished(batch(ids[0])["id"])["output_file_id"];
+  const auto seen = [&](const std::string& query) {
+    std::set<std::string> seen;
+    std::string after;
+    for (bool more = true; more;) {
+      const json page = door->get("/v1/files?" + query + "&limit=1" + after).parsed();
+      EXPECT_LE(page["data"].size(), 1);
+      if (page["data"].empty()) break;
+      EXPECT_EQ(page["first_id"], page["data"][0]["id"]);
+      EXPECT_TRUE(seen.insert(page["last_id"]).second) << page;
+      after = "&after=" + page["last_id"].get<std::string>();
+      more = page["has_more"];
+    }
+    return seen;
+  };
+  EXPECT_EQ(seen("purpose=batch"), std::set<std::string>(ids.begin(), ids.end()));
+  EXPECT_EQ(seen("purpose=batch_output"), std::set<std::string>{output});
+  EXPECT_EQ(seen("order=asc").size(), 4u);
+  EXPECT_EQ(door->get("/v1/files").parsed()["has_more"], false);
+  EXPECT_EQ(door->get("/v1/files?after=file-x").error(), "'after' is 'file-x', which is not in the list");
+  for (const std::string query : {"limit=0", "limit=x", "limit=10001", "limit=", "order=up", "before=file-x"})
+    EXPECT_EQ(door->get("/v1/files?" + query).status, 400) << query;
+  for (int i = 0; i < 21; ++i) batch(ids[1]);
+  const json page = door->get("/v1/batches").parsed();
+  EXPECT_EQ(page["data"].size(), 20u) << "as OpenAI's";
+  EXPECT_EQ(page["has_more"], true);
+  EXPECT_EQ(door->get("/v1/batches?limit=100").parsed()["data"].size(), 22u);
+  EXPECT_EQ(door->get("/v1/batches?purpose=batch").status, 400);
+}
+
+TEST_F(Files, AnUploadThatDripsEndsAndOneWhoseClientLeavesIsNothing) {
+  const std::string body = form(std::string(100'000, 'x'));
+  const std::string header =
+      concat("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=xYz",
+             "\r\nContent-Length: ", body.size(), "\r\n\r\n");
+  auto drips = door->connect();
+  drips->write(header.data(), header.size()).wait(world.wait_scope);
+  auto answer = drips->readAllText().eagerlyEvaluate(nullptr);
+  for (int second = 0; second < 29; ++second) {
+    drips->write(&body[size_t(second)], 1).wait(world.wait_scope);
+    world.pass(1 * kj::SECONDS);
+  }
+  EXPECT_FALSE(answer.poll(world.wait_scope));
+  drips->write(&body[29], 1).wait(world.wait_scope);
+  const kj::String text = world.wait(kj::mv(answer));
+  EXPECT_TRUE(text.startsWith("HTTP/1.1 408")) << text.cStr();
+  {
+    auto leaves = door->connect();
+    const std::string part = header + body.substr(0, 80'000);
+    auto sent = leaves->write(part.data(), part.size()).eagerlyEvaluate(nullptr);
+    world.pass(1 * kj::SECONDS);
+  }
+  world.pass(1 * kj::SECONDS);
+  door.reset();  // the disk has done what it was to do
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "only the lock is left";
 }
 
 TEST_F(Files, WhatAKeyHasMadeIsThereForThatKeyAlone) {

@@ -20,10 +20,10 @@ struct HttpAnswer {
 
 class Door {
  public:
-  explicit Door(FakeWorld& world, const HttpLimits& limits = {}, const ApiKeys& keys = {})
+  explicit Door(FakeWorld& world, const HttpLimits& limits = {}, const ApiKeys& keys = {}, const HostNames& names = {})
       : world_(world),
         replicas(world.timer, world.connect(), options_),
-        gateway(world.timer, replicas, options_, limits, keys) {
+        gateway(world.timer, replicas, options_, limits, keys, names) {
     replicas.set({"a", "b"});
     world.pass(20 * kj::MILLISECONDS);
   }

@@ -34,11 +34,11 @@ class HttpClient {
   }
   // Without waiting for the answer.
   void begin_post(const std::string& path, const std::string& text, const std::string& type = "application/json") {
-    send("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: " + type +
+    send("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: " + type +
          "\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
   }
   int get(const std::string& path) {
-    send("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     return receive({});
   }
   // With the sizes of its chunks removed.

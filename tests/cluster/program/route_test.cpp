@@ -247,7 +247,7 @@ std::string tls(const std::string& name) { return std::string(PLEAT_SOURCE_DIR) 
 std::string over_tls(const std::string& address, const TlsFiles& files) {
   auto io = kj::setupAsyncIo();
   Tls tls(files);
-  const std::string request = "GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  const std::string request = "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
   try {
     auto stream = connect_to(io.provider->getNetwork(), address, &tls).wait(io.waitScope);
     stream->write(request.data(), request.size()).wait(io.waitScope);

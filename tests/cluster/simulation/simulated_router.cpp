@@ -38,7 +38,7 @@ void SimulatedRouter::start() {
   process_->replicas.set(addresses_);
   if (!terms_.door) return;
   port_.open([this](kj::Own<kj::AsyncIoStream> stream, const std::string& from) {
-    if (process_->connections.full()) last_full_ = timer_.now();
+    if (process_->connections.full(from)) last_full_ = timer_.now();
     process_->connections.add(kj::mv(stream), from);
   });
 }

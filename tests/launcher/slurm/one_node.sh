@@ -95,7 +95,7 @@ job=$(submit docs/deploy/slurm-replicas.sh)
 body='{"prompt": "The shared library", "max_tokens": 12, "temperature": 0}'
 answers_http() ( # a subshell, which alone SIGPIPE ends where the router has just gone
   exec 3<>"/dev/tcp/127.0.0.1/${HTTP#*:}"
-  printf 'POST /v1/completions HTTP/1.1\r\nHost: pleat\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' ${#body} "$body" >&3
+  printf 'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' ${#body} "$body" >&3
   grep -qF "\"text\":\"$text\"" <&3
 )
 wait_for 60 answers_http
