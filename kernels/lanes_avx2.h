@@ -155,7 +155,7 @@ struct Avx2Lanes {
     _mm256_store_si256(out + 2, _mm256_unpacklo_epi8(a.high, b.high));
     _mm256_store_si256(out + 3, _mm256_unpackhi_epi8(a.high, b.high));
   }
-  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
+  // Pairs cannot saturate: 2 * 127 * 127 < 32768. How many of them can be added neurons_together() says.
   static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
     const __m256i both = _mm256_set1_epi16(int16_t(q));
     for (int i = 0; i < 4; ++i)

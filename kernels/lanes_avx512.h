@@ -117,7 +117,7 @@ struct Avx512Lanes {
     _mm512_store_si512(to, _mm512_unpacklo_epi8(a, b));  // lanes 0, 1; 4, 5; 8, 9; 12, 13
     _mm512_store_si512(to + 64, _mm512_unpackhi_epi8(a, b));
   }
-  // Pairs cannot saturate: 2 * 63 * 127 < 32768.
+  // Pairs cannot saturate: 2 * 127 * 127 < 32768. How many of them can be added neurons_together() says.
   static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
     const I both = _mm512_set1_epi16(int16_t(q));
     for (int i = 0; i < 2; ++i)

@@ -152,7 +152,7 @@ struct PortableLanes {
         to[8 * l + 2 * i + 1] = uint8_t(b.lane[l] >> 8 * i);
       }
   }
-  // sums + a * (lower byte of q) + b * (upper byte); bytes of a and b at most 63, those of q at least -127.
+  // sums + a * (lower byte of q) + b * (upper byte); of bytes of a and b up to 127 and of q from -127.
   static PairSums add_pairs(PairSums sums, const uint8_t* pairs, uint16_t q) {
     for (int l = 0; l < 16; ++l)
       for (int i = 0; i < 4; ++i)

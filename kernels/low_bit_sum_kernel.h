@@ -18,7 +18,7 @@ struct LowBitSums {
   static constexpr int64_t kSlots = 512;
   alignas(64) int32_t codes[kMaxLowBitSums];  // [rows][groups][16][4] sums of q * code, of output 16 i + l at [l][i]
   alignas(64) float scale[kSlots];            // s
-  alignas(64) float offset[kSlots];           // sum of factor * (minimum + 2^(bits - 1) scale)
+  alignas(64) float offset[kSlots];           // sum of factor * (minimum + 2^(bits - 1) scale); 8 bits: 0, or NaN
   alignas(64) float q_sum[kSlots];
   alignas(64) float q[kMostTogether / 2][kSlots];        // of two neurons, a byte each, the lowest
   alignas(64) uint8_t pairs[kMostTogether / 2][2][128];  // codes of two neurons; 8 bits: lower halves, upper halves
@@ -79,7 +79,7 @@ class AddLowBitKernel {
     for (int64_t begin = 0; begin < sums_.groups; begin += kGroupsAtOnce) {
       Lanes::prefetch(next.scales + begin);
       const F scale = Lanes::load(row.scales + begin);
-      F middle = Lanes::set1(0.0f);
+      F middle = Lanes::set1(0.0f);  // times a factor that is none, NaN still: the largest may miss it
       if constexpr (bits != 8) {
         Lanes::prefetch(next.minimums + begin);
         middle = Lanes::fma(Lanes::set1(kMiddle), scale, Lanes::load(row.minimums + begin));
@@ -89,7 +89,7 @@ class AddLowBitKernel {
         float* const largest = sums_.scale + r * sums_.slots + begin;
         float* const offset = sums_.offset + r * sums_.slots + begin;
         Lanes::store(largest, Lanes::max(Lanes::load(largest), Lanes::abs(Lanes::mul(mine, scale))));
-        if constexpr (bits != 8) Lanes::store(offset, Lanes::fma(mine, middle, Lanes::load(offset)));
+        Lanes::store(offset, Lanes::fma(mine, middle, Lanes::load(offset)));
       });
     }
   }

@@ -87,7 +87,9 @@ void add_cache_flags(CLI::App& app, CommonOptions& options) {
 
 EngineOptions cache_options(const CommonOptions& options) {
   EngineOptions engine;
-  if (!options.kv_format.empty()) engine.kv_dtype = options.kv_format == "int8" ? DType::i8 : DType::bf16;
+  if (options.kv_format == "int8") engine.kv_dtype = DType::i8;
+  if (options.kv_format == "bf16") engine.kv_dtype = DType::bf16;
+  if (options.kv_format.empty() && options.dtype == "f32") engine.kv_dtype = DType::f32;
   engine.key_channels = options.key_channels;
   engine.device_sums = device_sums_kind(options);
   return engine;

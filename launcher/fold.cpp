@@ -30,6 +30,7 @@ int fold(const FoldCommandOptions& options, Communicator& communicator) {
     fold.lines = !options.no_fold;
     if (!options.budget.empty()) fold.budget = budget_named(options.budget);
     fold.threads = options.common.threads > 0 ? options.common.threads : default_threads();
+    fold.dtype = weight_format_named(options.common.dtype);
     fold.oversubscribed = oversubscribed();
     const FoldReport report = fold_model(fold, tell);
     return options.common.json ? to_json(report).dump() + "\n" : to_text(report);

@@ -37,6 +37,7 @@ int quantize(const QuantizeCommandOptions& options, Communicator& communicator) 
                   "--scales block is for planes, and none of the formats is one");
     quantize.scales = options.scales == "block" ? PlaneScales::block : PlaneScales::column;
     quantize.threads = options.common.threads > 0 ? options.common.threads : default_threads();
+    quantize.dtype = weight_format_named(options.common.dtype);
     quantize.oversubscribed = oversubscribed();
     const QuantizeReport report = quantize_model(quantize, tell);
     return options.common.json ? to_json(report).dump() + "\n" : to_text(report);
@@ -49,7 +50,7 @@ void add_quantize(CLI::App& app, Command& command) {
   auto options = std::make_shared<QuantizeCommandOptions>();
   CLI::App& sub = *app.add_subcommand("quantize", "Hold a model's matrices in 2 to 8 bits a weight");
   sub.footer(
-      "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that every other command runs:\n"
+      "A copy of the model at 4 bits a weight, GPTQ on a calibration text, that generate, eval, serve and bench run:\n"
       "  pleat quantize --model models/pleat-gpt2-9m --text examples/calibration.txt --format int4 --out out/int4\n"
       "Of a folded model, attention and head: its FFN stays as 'pleat fold --rows' or '--budget' made it.");
   const auto formats =

@@ -134,6 +134,8 @@ json rope_parameters(const Keys& keys, int64_t head_size, double default_theta) 
                 ": unknown rope.scaling.type '", type, "', known: none, linear, yarn");
   check_scaling(keys, type == "yarn");
   if (type != "none") {
+    PLEAT_REQUIRE(!keys.tensor("rope_freqs.weight"), keys.file().path(),
+                  ": rope_freqs.weight beside rope.scaling.type '", type, "' is not supported");
     rope = {{"rope_type", type}, {"factor", factor}};
     if (keys.find("rope.scaling.original_context_length"))
       rope["original_max_position_embeddings"] = keys.integer("rope.scaling.original_context_length");
@@ -143,7 +145,11 @@ json rope_parameters(const Keys& keys, int64_t head_size, double default_theta) 
   }
   rope["rope_theta"] = theta;
   const int64_t dims = keys.integer_or("rope.dimension_count", head_size);
-  if (dims != head_size) rope["partial_rotary_factor"] = double(dims) / double(head_size);
+  if (dims != head_size) {
+    const double part = double(dims) / double(head_size);
+    // The product with head_size is cut off, and shall be dims.
+    rope["partial_rotary_factor"] = int64_t(double(head_size) * part) < dims ? std::nextafter(part, 1.0) : part;
+  }
   return rope;
 }
 

@@ -25,7 +25,7 @@ struct EngineOptions {
   int max_logit_rows = 64;        // of them with logits
   int max_sequences = 64;         // slots of a plan's sequences: [0, max_sequences)
   int64_t kv_tokens = 0;          // cache capacity in tokens; 0: 16 full contexts, less where memory is short
-  std::optional<DType> kv_dtype;  // of the cache: bf16 or i8; none: bf16, or f32 with f32 weights
+  std::optional<DType> kv_dtype;  // of the cache: bf16, i8 or f32; none: bf16, or f32 where a folder is loaded in f32
   double key_channels = 1;   // share of the key channels that older tokens keep after the prompt (see key_channels.h)
   int64_t recall_every = 0;  // in one step of so many rank 0 measures its predictors on a generated row; 0: never
   DeviceSums device_sums = DeviceSums::automatic;

@@ -47,8 +47,10 @@ LoadedModel load_model(const std::string& folder, Communicator& communicator, co
   communicator.barrier_after("loaded", kSlowerFiles);
   model.bytes_read = checkpoint.bytes_read();
   model.weight_bytes = int64_t(weights.bytes());
-  model.engine = std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context,
-                                          options.engine, builder.get());
+  EngineOptions engine = options.engine;
+  if (!engine.kv_dtype && options.dtype == WeightFormat::f32) engine.kv_dtype = DType::f32;
+  model.engine = std::make_unique<Engine>(blueprint, std::move(weights), plan, communicator, *model.context, engine,
+                                          builder.get());
   communicator.ledger().set_phase("running");
   return model;
 }

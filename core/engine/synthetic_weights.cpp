@@ -51,6 +51,7 @@ class Filler {
   }
 
   void fill(LowBitMatrix& p, float scale, float minimum) {
+    if (p.inputs() == 0) return;
     const int64_t groups = (p.inputs() + kGroup - 1) / kGroup, row_bytes = (p.inputs() * p.bits() + 7) / 8;
     const int64_t step = std::max<int64_t>(kOutputBlock, kStrip / row_bytes / kOutputBlock * kOutputBlock);
     const std::vector<bf16> scales(size_t(step * groups), to_bf16(scale)), minimums(scales.size(), to_bf16(minimum));
@@ -68,6 +69,7 @@ class Filler {
       for (int plane = 0; plane < w.planes(); ++plane) scales.push_back(plane_scale_byte(64 >> (w.planes() - plane)));
     const std::vector<int8_t> exponents(scales.size(), -10);  // weights of deviation 0.01 to 0.02
     w.add(0, 0, w.outputs(), PlaneScales::column, scales.data(), exponents.data());
+    if (row_bytes == 0) return;
     const int64_t step = std::max<int64_t>(1, kStrip / row_bytes / kPlaneOutputs * kPlaneOutputs);
     context_.team().each((w.outputs() + step - 1) / step, [&](int, int64_t strip) {
       w.pack(strip * step, std::min(step, w.outputs() - strip * step), codes_.data());
@@ -231,7 +233,10 @@ Weights synthetic_weights(const Blueprint& blueprint, const ShardPlan& plan, int
     w.folded = w.by_neuron = blueprint.fold.has_value();
     if (w.folded) {
       w.fold = synthetic_fold(blueprint, layer, w.ffn_bytes, plan, rank, dtype, filler);
-      if (w.spec.selection == SelectionKind::gate) {
+      if (w.spec.selection == SelectionKind::gate && has_planes(dtype)) {
+        w.fold.gate = NeuronRows(dtype, neurons.size(), d);  // as load_ffn.cpp's
+        filler.fill(w.fold.gate);
+      } else if (w.spec.selection == SelectionKind::gate) {
         w.dense.gate = PackedMatrix(dtype, d, neurons.size(), {0, d});
         filler.fill(w.dense.gate);
       }

@@ -70,7 +70,7 @@ int64_t Engine::State::wanted_pages() const {
 // As many pages as were asked for or fit in half of the free memory, the same number on every rank.
 void Engine::State::allocate_cache() {
   KvCache cache;
-  cache.dtype = options.kv_dtype.value_or(weights.head.format() == WeightFormat::f32 ? DType::f32 : DType::bf16);
+  cache.dtype = options.kv_dtype.value_or(DType::bf16);
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t half_bytes = cache.kv_heads * cache.block_bytes();  // of a page's keys, or values, in one layer

@@ -13,8 +13,10 @@ namespace {
 
 constexpr int64_t kLongestWindow = 512;
 
-LoadedModel load_for_windows(const std::string& folder, Communicator& communicator, int threads, bool oversubscribed) {
+LoadedModel load_for_windows(const std::string& folder, Communicator& communicator, WeightFormat dtype, int threads,
+                             bool oversubscribed) {
   LoadOptions options;
+  options.dtype = dtype;
   options.threads = threads;
   options.oversubscribed = oversubscribed;
   options.engine.max_rows = options.engine.max_logit_rows = int(kLongestWindow);
@@ -63,8 +65,8 @@ std::vector<Window> calibration_windows(const Tokenizer& tokenizer, const std::s
                                          " are needed to calibrate"));
 }
 
-DenseModel::DenseModel(const std::string& folder, int threads, bool oversubscribed)
-    : loaded_(load_for_windows(folder, communicator_, threads, oversubscribed)),
+DenseModel::DenseModel(const std::string& folder, WeightFormat dtype, int threads, bool oversubscribed)
+    : loaded_(load_for_windows(folder, communicator_, dtype, threads, oversubscribed)),
       window_(std::min(kLongestWindow, loaded_.blueprint.max_positions)) {}
 
 StepPlan DenseModel::plan_for(std::span<const int32_t> window, bool want_logits) {

@@ -28,7 +28,7 @@ std::vector<Window> calibration_windows(const Tokenizer& tokenizer, const std::s
 
 class DenseModel {
  public:
-  DenseModel(const std::string& folder, int threads, bool oversubscribed);
+  DenseModel(const std::string& folder, WeightFormat dtype, int threads, bool oversubscribed);
 
   const Blueprint& blueprint() const { return loaded_.blueprint; }
   Context& context() { return *loaded_.context; }

@@ -136,7 +136,7 @@ class Folding {
 
   // Whatever is wrong with the input shows before the long work begins.
   void calibrate() {
-    model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
+    model_ = std::make_unique<DenseModel>(options_.model, options_.dtype, options_.threads, options_.oversubscribed);
     const Tokenizer tokenizer = Tokenizer::open(options_.model);
     if (!options_.evaluation_text.empty()) {
       held_out_ = spread_windows(tokenizer, options_.evaluation_text, model_->window(), options_.evaluation_tokens);

@@ -19,6 +19,7 @@ struct FoldOptions {
   int64_t max_tokens = 65536;   // calibration tokens, spread over the text; 0: all of it
   std::string evaluation_text;  // held-out text for the report's quality and its curve of reductions; empty: none
   int64_t evaluation_tokens = 8192;
+  WeightFormat dtype = WeightFormat::bf16;  // in which the model runs the texts: bf16 or f32
   int threads = 1;
   bool oversubscribed = false;
 

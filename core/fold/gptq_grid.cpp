@@ -23,6 +23,11 @@ double GroupGrid::error(const float* w, int64_t n) const {
 namespace {
 
 float rounded(float x) { return to_f32(to_bf16(x)); }
+// The next bf16 below one that is not 0.
+float below(float x) {
+  const auto bits = __builtin_bit_cast(uint32_t, x);
+  return __builtin_bit_cast(float, x > 0 ? bits - 0x10000u : bits + 0x10000u);
+}
 
 GroupGrid binary_grid(const float* w, int64_t n) {
   double sum = 0;
@@ -38,7 +43,12 @@ GroupGrid clipped_grid(const float* w, int64_t n, int bits) {
   GroupGrid best;
   double best_error = INFINITY;
   for (float clip : {1.0f, 0.9f, 0.8f, 0.7f, 0.6f}) {
-    const GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), 0, largest, 0, {}};
+    GroupGrid grid{rounded(2 * half * clip / float(largest)), rounded(middle - half * clip), 0, largest, 0, {}};
+    // Far from 0 bf16 holds few minimums: the steps begin at one that is there and reach as far as they did.
+    if (const float moved = middle - half * clip - grid.minimum; std::fabs(moved) > grid.scale) {
+      if (moved < 0) grid.minimum = below(grid.minimum);
+      grid.scale = rounded((middle + half * clip - grid.minimum) / float(largest));
+    }
     const double error = grid.error(w, n);
     if (error < best_error) best = grid, best_error = error;
   }

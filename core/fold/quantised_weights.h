@@ -34,7 +34,7 @@ void append_tensors(const std::string& name, const PlaneRows& rows, std::vector<
 struct OutputError {
   double error = 0, energy = 0;
   void add(Context& ctx, const Table& w, const QuantisedWeights& weights, const std::vector<double>& second_moment);
-  double relative() const { return energy > 0 ? error / energy : 0; }
+  double relative() const { return energy == 0 ? 0 : error / energy; }
 };
 
 }  // namespace pleat

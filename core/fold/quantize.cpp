@@ -1,6 +1,8 @@
 #include "core/fold/quantize.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -59,7 +61,7 @@ class Quantizing {
     const auto start = std::chrono::steady_clock::now();
     FolderInTheMaking out(options_.out);
     // The model runs the calibration text; its context does the products even without.
-    model_ = std::make_unique<DenseModel>(options_.model, options_.threads, options_.oversubscribed);
+    model_ = std::make_unique<DenseModel>(options_.model, options_.dtype, options_.threads, options_.oversubscribed);
     list_jobs();
     if (!options_.text.empty()) read_text();
     for (size_t begin = 0; begin < jobs_.size();) begin = quantise_from(begin);
@@ -175,6 +177,8 @@ class Quantizing {
     const int64_t outputs = int64_t(values.size()) / job.inputs;
     PLEAT_REQUIRE(outputs * job.inputs == int64_t(values.size()), "tensor '", job.tensor, "' holds ", values.size(),
                   " numbers, not rows of ", job.inputs);
+    PLEAT_REQUIRE(std::ranges::all_of(values, [](float value) { return std::isfinite(value); }), "tensor '", job.tensor,
+                  "' holds a number that is not finite: there is nothing to quantise it to");
     if (job.input_major) return transposed({values.data(), job.inputs, outputs});
     Table out(outputs, job.inputs);
     out.data = values;

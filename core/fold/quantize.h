@@ -26,7 +26,8 @@ struct QuantizeOptions {
   // Above 0: the FFN in 2 to 4 planes by layer and matrix (plane_budget.h), this share of its bf16 bytes; needs a text,
   // and gate_up and down in planes.
   double budget = 0;
-  int64_t max_tokens = 16384;  // calibration tokens, spread over the text; 0: all of it
+  int64_t max_tokens = 16384;               // calibration tokens, spread over the text; 0: all of it
+  WeightFormat dtype = WeightFormat::bf16;  // in which the model runs the texts: bf16 or f32
   int threads = 1;
   bool oversubscribed = false;
 };

@@ -1,6 +1,7 @@
 #include "core/model/fold_spec.h"
 
 #include <array>
+#include <cmath>
 
 #include <nlohmann/json.hpp>
 
@@ -11,6 +12,8 @@ namespace pleat {
 namespace {
 
 constexpr int kFoldVersion = 3;  // 1 had the fold's codes [in, out], 2 one selection for all layers
+
+constexpr double kMostReduction = 10;  // a share of bytes; below 0 where a small model's fold costs more than it saves
 
 constexpr std::array kSelections = {SelectionKind::all,       SelectionKind::range,     SelectionKind::gate,
                                     SelectionKind::predictor, SelectionKind::threshold, SelectionKind::prompt,
@@ -82,8 +85,8 @@ FfnBytes ffn_bytes(const LayerFoldSpec& spec, const FfnFormats& formats, bool ga
         bytes.per_neuron = down + line;
         break;
       }
-      bytes.fixed = fold + (gated ? gate : up) * neurons + value;  // a bias
-      bytes.per_neuron = (gated ? up + f32_bytes : 0) + down + line;
+      bytes.fixed = fold + (gated ? gate : up) * neurons + value + line * neurons;  // a bias
+      bytes.per_neuron = (gated ? up + f32_bytes : 0) + down;
       break;
     case SelectionKind::prompt:
     case SelectionKind::core:
@@ -212,6 +215,8 @@ FoldSpec fold_spec_from_metadata(const std::string& text) {
                 "the checkpoint's 'fold' metadata has no list 'layers' or no number 'reduction'");
   FoldSpec spec;
   spec.reduction = json["reduction"].get<double>();
+  PLEAT_REQUIRE(std::fabs(spec.reduction) <= kMostReduction, "the checkpoint's 'fold' metadata has the reduction ",
+                spec.reduction, ", expected -", kMostReduction, " to ", kMostReduction);
   for (const nlohmann::json& layer : json["layers"]) spec.layers.push_back(layer_from(layer, spec.layers.size()));
   return spec;
 }

@@ -216,5 +216,27 @@ TEST(LowBitFixUp, GivesARowTheSameBitsAloneAndInABatch) {
   }
 }
 
+// Also where it is neither the largest nor the last that is looked at.
+TEST(LowBitFixUp, AResidualThatIsNoNumberMakesItsRowNoNumbersAndLeavesOthers) {
+  constexpr int64_t kWidth = 96, kRow = 3;
+  for (const Formats& formats : all_formats()) {
+    Gather t(formats, kWidth);
+    const std::vector<float> before = t.run(Isa::portable, 1, Gather::all_known);
+    for (int64_t n = 0; n < 4; ++n) t.chosen[size_t(n)] |= 1u << kRow;
+    const std::vector<float> known = t.known;
+    for (int64_t n = 0; n < 4; ++n) {
+      t.known = known;
+      t.known[size_t(kRow * Gather::kNeurons + n)] = NAN;
+      for (Isa isa : isas_here()) {
+        const std::vector<float> out = t.run(isa, 1, Gather::all_known);
+        for (int64_t k = 0; k < kWidth; ++k) {
+          ASSERT_TRUE(std::isnan(out[size_t(kRow * kWidth + k)])) << name_of(isa) << " " << name_of(formats.down) << n;
+          ASSERT_EQ(out[size_t((kRow + 1) * kWidth + k)], before[size_t((kRow + 1) * kWidth + k)]);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pleat

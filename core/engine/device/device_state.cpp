@@ -72,7 +72,7 @@ DeviceStep::State::State(const Blueprint& blueprint_, DeviceWeights weights_, co
 // tenth of the free memory.
 void DeviceStep::State::make_cache(const EngineOptions& options) {
   KvCache cache;
-  cache.dtype = options.kv_dtype.value_or(weights.head.view().bits == 32 ? DType::f32 : DType::bf16);
+  cache.dtype = options.kv_dtype.value_or(DType::bf16);
   cache.kv_heads = int(plan.kv_heads(rank).size());
   cache.head_size = blueprint.head_size;
   const int64_t page_bytes = std::max<int64_t>(1, 2 * cache.kv_heads * cache.block_bytes() * blueprint.layers);

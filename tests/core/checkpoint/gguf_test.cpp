@@ -94,6 +94,18 @@ TEST(Gguf, AFactorAloneScalesPositionsLinearly) {
   EXPECT_EQ(scaling({{"llama.rope.scale_linear", 1.0}}), scaling(json::object()));
 }
 
+// Hugging Face cuts head_dim * partial_rotary_factor off to an integer.
+TEST(Gguf, TheShareOfAHeadThatIsRotatedGivesItsWidthBack) {
+  for (const auto& [head, width] :
+       {std::pair(88, 60), {88, 30}, {100, 58}, {104, 60}, {104, 30}, {64, 32}, {256, 64}}) {
+    const json config = config_of({{"llama.attention.key_length", head},
+                                   {"llama.attention.value_length", head},
+                                   {"llama.rope.dimension_count", width}});
+    const double part = config["rope_parameters"]["partial_rotary_factor"];
+    EXPECT_EQ(int(head * part), width) << head;
+  }
+}
+
 TEST(Gguf, YarnsNumbersAreHuggingFaces) {
   const auto yarn = [](json patch) {
     patch.update({{"llama.rope.scaling.type", "yarn"},
@@ -162,6 +174,9 @@ TEST(Gguf, WhatIsNotKnownIsRefusedByName) {
                 [](const auto& path) { Checkpoint::open(path).read_f32("model.embed_tokens.weight"); }),
         name);
   }
+  const GgufBytes::Tensor factors{"rope_freqs.weight", {128}, 0, std::string(512, '\1')};
+  has(refusal({{"llama.rope.scaling.type", "linear"}, {"llama.rope.scaling.factor", 2.0}}, {embedding, factors}, open),
+      "rope_freqs.weight beside rope.scaling.type 'linear'");
   has(refusal({{"llama.attention.head_count_kv", 0}}, {embedding}, open), "head_count_kv 0");
   has(refusal({{"llama.attention.head_count_kv", 3}}, {embedding}, open), "head_count_kv 3");
   // Rows of heads that are reordered.

@@ -38,7 +38,7 @@ double relative_distance(const std::vector<double>& a, const std::vector<double>
 
 TEST(Calibration, MomentsOfNeuronsAreThoseOfTheirLayer) {
   for (const char* family : {"gpt2", "llama-3.1"}) {
-    DenseModel model(test::fixture(std::string("families/") + family), 1, true);
+    DenseModel model(test::fixture(std::string("families/") + family), WeightFormat::bf16, 1, true);
     std::vector<Window> windows(2);
     for (int i = 0; i < 40; ++i) windows[size_t(i % 2)].push_back(2 + i * 37 % 200);
     Calibration calibration(model, windows, {});

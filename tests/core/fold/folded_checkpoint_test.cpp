@@ -191,6 +191,19 @@ std::string message_of(const FoldOptions& options) {
   return "";
 }
 
+TEST(FoldedCheckpoint, AReductionThatIsNoShareIsRefused) {
+  FoldSpec spec;
+  spec.layers.resize(1);
+  for (const double share : {0.5, -0.2, 1.0}) {
+    spec.reduction = share;
+    EXPECT_EQ(fold_spec_from_metadata(to_metadata(spec)).reduction, share);
+  }
+  for (const double share : {-1e300, 11.0, 1e300}) {
+    spec.reduction = share;
+    EXPECT_THROW(fold_spec_from_metadata(to_metadata(spec)), Error) << share;
+  }
+}
+
 TEST(FoldModel, RefusesInOneSentenceWhatItCannotDo) {
   const test::TemporaryFolder folder;
   FoldOptions options;

@@ -54,6 +54,34 @@ TEST_P(NotFinite, AreRefusedNamingTheLayer) {
   expect_refused<QuantizeOptions>([](const QuantizeOptions& options) { quantize_model(options); });
 }
 
+// Without a text nothing runs that would show it.
+TEST(NotFiniteWeights, AreNotQuantisedToHealthyOnes) {
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    const TemporaryFolder scratch;
+    rewrite_model(fixture("families/llama-3.1"), scratch / "model",
+                  [&](const std::string& name, std::vector<float>& values) {
+                    if (name.ends_with("layers.1.mlp.up_proj.weight") && !values.empty()) values[5] = value;
+                    return name;
+                  });
+    QuantizeOptions options;
+    options.model = scratch / "model";
+    options.out = scratch / "out";
+    for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4, WeightFormat::planes4}) {
+      options.gate_up = format;
+      try {
+        quantize_model(options);
+        FAIL() << "made of a number that is none";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::invalid);
+        EXPECT_NE(std::string(error.what()).find("layers.1.mlp.up_proj.weight' holds a number that is not finite"),
+                  std::string::npos)
+            << error.what();
+      }
+      EXPECT_FALSE(std::filesystem::exists(scratch / "out"));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Weights, NotFinite,
                          testing::Values("layers.1.post_attention_layernorm.weight", "layers.1.mlp.up_proj.weight"),
                          [](const auto& info) { return info.index == 0 ? "Norm" : "Up"; });

@@ -54,7 +54,7 @@ class SquaredOutputs : public FfnHook {
 };
 
 TEST(PlaneSensitivity, IsForAnErrorAsLargeAsTheLayersOutput) {
-  DenseModel model(test::fixture("families/gpt2"), 1, true);
+  DenseModel model(test::fixture("families/gpt2"), WeightFormat::bf16, 1, true);
   std::vector<Window> windows(2);
   for (int i = 0; i < 80; ++i) windows[size_t(i % 2)].push_back(2 + i * 37 % 200);
   SquaredOutputs outputs;

@@ -25,7 +25,7 @@ class DroppedBehindAPrompt : public FfnHook {
 };
 
 TEST(Quality, TokensOfAPromptDoNotDiluteWhatTheOthersLose) {
-  DenseModel model(kQualityModel, 2, true);
+  DenseModel model(kQualityModel, WeightFormat::bf16, 2, true);
   const std::vector<Window> windows =
       spread_windows(Tokenizer::open(kQualityModel), PLEAT_SOURCE_DIR "/examples/heldout.txt", 64, 128);
   DroppedBehindAPrompt dropped;
@@ -47,7 +47,7 @@ TEST(Quality, TokensOfAPromptDoNotDiluteWhatTheOthersLose) {
 }
 
 TEST(OptionMeter, TwoModelsAreComparedOnTheSameRows) {
-  DenseModel model(kQualityModel, 2, true);
+  DenseModel model(kQualityModel, WeightFormat::bf16, 2, true);
   const std::vector<Window> windows =
       spread_windows(Tokenizer::open(kQualityModel), PLEAT_SOURCE_DIR "/examples/heldout.txt", 64, 64);
   OptionMeter meter(model, windows);

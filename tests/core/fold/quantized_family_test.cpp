@@ -108,6 +108,23 @@ void write_dequantised(const std::string& original, const std::string& quantised
   writer.finish();
 }
 
+TEST(QuantizedModel, InF32HasItsCacheInF32WhateverItsHeadIs) {
+  const TemporaryFolder scratch;
+  quantize_model(options_for(fixture("families/llama-3.1"), scratch / "low"));
+  const auto logits = [&](std::optional<DType> cache) {
+    LoadOptions options;
+    options.dtype = WeightFormat::f32;
+    options.engine.kv_dtype = cache;
+    std::vector<float> out;
+    with_engine(scratch / "low", 1, options, [&](Engine& engine, Communicator& c) {
+      out = run_tokens(engine, c, {5, 6, 7, 8, 9, 10, 11, 12}, 1, false);
+    });
+    return out;
+  };
+  EXPECT_EQ(logits(std::nullopt), logits(DType::f32));
+  EXPECT_NE(logits(std::nullopt), logits(DType::bf16));
+}
+
 class QuantizedFamily : public testing::TestWithParam<std::string> {
  protected:
   static std::string folder() { return fixture("families/" + GetParam()); }

@@ -121,7 +121,7 @@ TEST(Recipe, RefusesAFieldThatItsLayerHasNoUseFor) {
 constexpr const char* kEmbedded = PLEAT_SOURCE_DIR "/models/pleat-gpt2-9m";
 
 void expect_only_a_dropped_layer_costs(const std::string& folder, const std::vector<Window>& windows) {
-  DenseModel model(folder, 2, true);
+  DenseModel model(folder, WeightFormat::bf16, 2, true);
   const Checkpoint checkpoint = Checkpoint::open(folder);
   OptionMeter meter(model, windows);
   for (int layer = 0; layer < model.blueprint().layers; ++layer) {

@@ -62,7 +62,7 @@ TEST(Sensitivity, IsHigherOfALayerWhoseErrorsTheNextOneMakesLarger) {
                           for (float& value : values) value *= 4;
                         return name;
                       });
-  DenseModel model(folder / "model", 1, true);
+  DenseModel model(folder / "model", WeightFormat::bf16, 1, true);
   std::vector<Window> windows(4);
   for (int i = 0; i < 240; ++i) windows[size_t(i % 4)].push_back(2 + i * i * 37 % 200);
   const std::vector<double> found = measure_sensitivity(model, windows);
