@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cstdio>
 
 #include "core/text/jinja_characters.h"
 #include "core/text/utf8.h"
@@ -106,9 +105,7 @@ std::string unescaped(std::string_view text, int line) {
     } else if (name == '\n') {
       take(1);
     } else if (step.kind == Utf8Step::valid && step.length > 1) {
-      char code[16];
-      const char* format = step.codepoint < 0x100 ? "\\x%02x" : step.codepoint < 0x10000 ? "\\u%04x" : "\\U%08x";
-      out.append(code, size_t(std::snprintf(code, sizeof(code), format, unsigned(step.codepoint))));
+      out += escape_of(step.codepoint);
       take(step.length);
     } else {
       out += {'\\', name};

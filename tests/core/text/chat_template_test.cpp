@@ -6,8 +6,10 @@
 #include <chrono>
 #include <limits>
 #include <random>
+#include <sstream>
 
 #include "core/text/model_text.h"
+#include "core/text/utf8.h"
 #include "kernels/check.h"
 #include "tests/core/text/gpt2_tokenizer.h"
 
@@ -59,6 +61,24 @@ TEST(ChatTemplate, EvaluatesExpressionsAsJinja2Does) {
     }
     EXPECT_EQ(text, text_or_none(one[1])) << source << "\n" << why;
   }
+}
+
+TEST(ChatTemplate, PrintsCharactersInListsAsPythonDoes) {
+  const Json all = fixture_json();
+  int count = 0;
+  for (const Json& row : all["printed"]) {
+    Json list = Json::array();
+    std::istringstream codes(row[0].get<std::string>());
+    for (uint32_t code; codes >> std::hex >> code; ++count) {
+      std::string character;
+      append_utf8(code, character);
+      list.push_back(character);
+    }
+    EXPECT_EQ(rendered("{{ messages }}", list, false, Json::object()), row[1]) << row[0];
+  }
+  EXPECT_GT(count, 600);
+  const Json both = {{"a\u200b", Json::array({"\xff\u00a0\xe2\x80"})}};  // ill-formed bytes stay
+  EXPECT_EQ(rendered("{{ messages }}", both, false, Json::object()), "{'a\\u200b': ['\xff\\xa0\xe2\x80']}");
 }
 
 TEST(ChatTemplate, SeesTheTimeThatItIsTold) {
