@@ -108,7 +108,9 @@ class Evaluator {
                       {"revindex0", length - i - 1}};
         if (i > 0) about["previtem"] = items[size_t(i - 1)];
         if (i + 1 < length) about["nextitem"] = items[size_t(i + 1)];
-        names_.set("loop", std::move(about));
+        Value loop = std::move(about);
+        loop.loop = true;
+        names_.set("loop", std::move(loop));
         try {
           run(s.body, out);
         } catch (const Continue&) {

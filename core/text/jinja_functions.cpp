@@ -63,10 +63,17 @@ Value to_json(const Value& value, const Arguments& a) {
   return Json(to_json_text(value.json, style, a.line));
 }
 
+// Of the values, the one whose turn it is.
+Value cycled(const Value& loop, const Arguments& a) {
+  if (a.values.empty() || !a.named.empty()) refuse(a.line, "'cycle' takes one value or more, without names");
+  return a.values[loop.json["index0"].get<size_t>() % a.values.size()];
+}
+
 }  // namespace
 
 Value call_method(const Value& object, const std::string& name, const Arguments& a) {
   if (!object.defined) refuse(a.line, concat("'", object.missing, "' is undefined"));
+  if (object.loop && name == "cycle") return cycled(object, a);
   if (object.json.is_string() && !object.macro) return string_method(object.json.get<std::string>(), name, a);
   static constexpr Signature kMethods[] = {{"items", ""}, {"keys", ""}, {"values", ""}, {"get", "_! _"}};
   if (!object.json.is_object() || !check_arguments(kMethods, name, a))

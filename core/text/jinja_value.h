@@ -18,6 +18,7 @@ struct Value {
   std::string missing;                                  // what an undefined value was called
   std::shared_ptr<std::map<std::string, Value>> space;  // of a namespace()
   std::shared_ptr<const Macro> macro;                   // the text of such a value is what it prints
+  bool loop = false;                                    // what a loop says of itself
 
   Value() = default;
   Value(Json value) : json(std::move(value)) {}  // NOLINT: a value is JSON
