@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text/jinja_bounds.h"
+#include "core/text/jinja_format.h"
 #include "core/text/jinja_functions.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_names.h"
@@ -216,6 +217,7 @@ class Evaluator {
     const Value a = evaluate(*e.kids[0]);
     if (op == "and") return is_true(a) ? evaluate(*e.kids[1]) : a;
     if (op == "or") return is_true(a) ? a : evaluate(*e.kids[1]);
+    if (op == "%" && a.json.is_string()) return Json(formatted_by(a.json.get<std::string>(), *e.kids[1]));
     const Value b = evaluate(*e.kids[1]);
     if (op == "==") return Json(is_equal(a, b));
     if (op == "!=") return Json(!is_equal(a, b));
@@ -224,6 +226,13 @@ class Evaluator {
     if (op == "~") return Json(joined(text_of(a, e.line), text_of(b, e.line), e.line));
     if (op == "<" || op == ">" || op == "<=" || op == ">=") return Json(compare(op, a, b, e.line));
     return arithmetic(op, a, b, e.line);
+  }
+
+  std::string formatted_by(const std::string& format, const Expression& values) {
+    if (values.kind != Expression::tuple) return formatted(format, evaluate(values), steps_, values.line);
+    std::vector<Value> tuple;
+    for (const ExpressionPtr& kid : values.kids) tuple.push_back(evaluate(*kid));
+    return formatted(format, tuple, steps_, values.line);
   }
 
   Value evaluate(const Expression& e) {
@@ -279,7 +288,8 @@ class Evaluator {
       case Expression::condition:
         if (is_true(evaluate(*e.kids[0]))) return evaluate(*e.kids[1]);
         return e.kids[2] ? evaluate(*e.kids[2]) : Value::undefined("the value of a condition that does not hold");
-      case Expression::list: {
+      case Expression::list:
+      case Expression::tuple: {
         Json out = Json::array();
         for (const ExpressionPtr& kid : e.kids) out.push_back(evaluate(*kid).json);
         return out;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/text/jinja_characters.h"
+#include "core/text/jinja_format.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_lists.h"
 #include "core/text/jinja_operators.h"
@@ -102,6 +103,7 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
                                            {"safe", ""},
                                            {"replace", "old! new! count"},
                                            {"indent", "width first blank"},
+                                           {"format", "*"},
                                            {"length", ""},
                                            {"count", ""},
                                            {"int", "default"},
@@ -147,6 +149,11 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     const bool every = count.defined && count.json.is_null();
     return Json(replaced(text(), text_of(a.get(0, "old"), a.line), text_of(a.get(1, "new"), a.line),
                          every ? -1 : integer_of(count, a.line, "a count"), a.line));
+  }
+  if (name == "format") {
+    if (!a.values.empty() && !a.named.empty()) refuse(a.line, "'format' takes values with names or without, not both");
+    return Json(a.named.empty() ? formatted(text(), a.values, *a.steps, a.line)
+                                : formatted(text(), a.named, *a.steps, a.line));
   }
   if (name == "length" || name == "count") {
     if (value.json.is_string()) return Json(character_count(value.json.get_ref<const std::string&>()));

@@ -164,6 +164,14 @@ std::string text_of(const Value& value, int line) {
   return out;
 }
 
+std::string repr_of(const Value& value, int line) {
+  if (!value.defined) return "Undefined";
+  if (value.macro) return text_of(value, line);
+  std::string out;
+  write_python(value.json, true, out, line);
+  return out;
+}
+
 std::string to_json_text(const Json& json, const JsonStyle& style, int line) {
   std::string out;
   write_json(json, style, 0, out, line);

@@ -120,6 +120,11 @@ TEST(ChatTemplate, SaysWhatItDoesNotKnowAndWhere) {
     EXPECT_NE(why("{{ " + use + " }}").find("a number is too large"), std::string::npos) << use;
   EXPECT_NE(why("{{ [1].9999999999999999999999 }}").find("a number is too long"), std::string::npos);
   EXPECT_EQ(rendered("{{ 1e999 }}", Json::array(), false, Json::object()), "inf");
+  EXPECT_NE(why("{{ '%s' % (1, 2) }}").find("line 1: a text with % has more values than places"), std::string::npos);
+  EXPECT_NE(why("{{ '%s%s' % [1, 2] }}").find("fewer values than places"), std::string::npos);
+  EXPECT_NE(why("{{ '%(b)s' % {'a': 1} }}").find("the dictionary has no 'b'"), std::string::npos);
+  EXPECT_NE(why("{{ '%y' % 1 }}").find("unknown place '%y'"), std::string::npos);
+  EXPECT_NE(why("{{ '%x' % 1.5 }}").find("'%x' needs a whole number"), std::string::npos);
   EXPECT_EQ(why("{{ raise_exception('Roles must alternate') }}"), "Roles must alternate");
 }
 
@@ -188,6 +193,9 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
         std::string("{{ [1,2,3,4][3::'9223372036854775807'|int] ~ range(1, 2, '9223372036854775807'|int) }}"),
         elifs(100000), std::string("{% macro m() %}{% break %}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}"),
         // What fills a text or a list in one go.
+        std::string("{{ '%1000000000s' % 1 }}"), std::string("{{ '%0*d' % (100000000, 1) }}"),
+        std::string("{{ '%.100000000f' % 1 }}"), std::string("{{ '%.100000000d' % 1 }}"),
+        std::string("{{ ('%(b).0s' * 1000000) % {'b': 'b' * 1000000} }}"),
         std::string("{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}"),
         std::string("{{ ('a' * 1000000)|replace('', 'b' * 1000000) }}"),
         std::string("{{ range(90000)|join('b' * 1000000) }}"),
