@@ -46,6 +46,22 @@ bool is_space(std::string_view character) {
   return is_white_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
+bool is_word(char32_t codepoint) {
+  switch (utf8proc_category(utf8proc_int32_t(codepoint))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+      return true;
+    default:
+      return codepoint == U'_';
+  }
+}
+
 bool is_printable(char32_t codepoint) {
   switch (utf8proc_category(utf8proc_int32_t(codepoint))) {
     case UTF8PROC_CATEGORY_CC:

@@ -193,6 +193,8 @@ TEST(ChatTemplate, AHostileTemplateEndsSoon) {
         std::string("{{ [1,2,3,4][3::'9223372036854775807'|int] ~ range(1, 2, '9223372036854775807'|int) }}"),
         elifs(100000), std::string("{% macro m() %}{% break %}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}"),
         // What fills a text or a list in one go.
+        std::string("{{ [1]|batch(1000000000, 2)|list|length }}"), big + "{{ [1]|batch(90000, b)|list|length }}",
+        std::string("{{ 'x'|center(1000000000) }}"), std::string("{{ range(90000)|batch(1)|sum(start=[])|length }}"),
         std::string("{{ '%1000000000s' % 1 }}"), std::string("{{ '%0*d' % (100000000, 1) }}"),
         std::string("{{ '%.100000000f' % 1 }}"), std::string("{{ '%.100000000d' % 1 }}"),
         std::string("{{ ('%(b).0s' * 1000000) % {'b': 'b' * 1000000} }}"),
