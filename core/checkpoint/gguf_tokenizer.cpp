@@ -155,9 +155,10 @@ std::string pre_tokenizer_name(const GgufFile& gguf) {
 }
 
 json byte_level_tokenizer(const GgufFile& gguf, const std::vector<std::string>& tokens, const std::vector<int>& types) {
+  const std::string pre = pre_tokenizer_name(gguf);
   return {{"added_tokens", added_tokens(tokens, types)},
-          {"normalizer", nullptr},
-          {"pre_tokenizer", pre_tokenizer(pre_tokenizer_name(gguf))},
+          {"normalizer", pre == "qwen2" ? json{{"type", "NFC"}} : json()},
+          {"pre_tokenizer", pre_tokenizer(pre)},
           {"post_processor", nullptr},
           {"decoder", byte_level(true)},
           {"model",

@@ -1,6 +1,9 @@
 #include "core/text/jinja_characters.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "core/text/utf8.h"
@@ -41,6 +44,45 @@ std::string_view last_character(std::string_view text) {
 bool is_space(std::string_view character) {
   const char32_t c = codepoint_of(character);
   return is_white_space(c) || (c >= 0x1c && c <= 0x1f);
+}
+
+bool is_word(char32_t codepoint) {
+  switch (utf8proc_category(utf8proc_int32_t(codepoint))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+      return true;
+    default:
+      return codepoint == U'_';
+  }
+}
+
+bool is_printable(char32_t codepoint) {
+  switch (utf8proc_category(utf8proc_int32_t(codepoint))) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+      return false;
+    case UTF8PROC_CATEGORY_ZS:
+      return codepoint == U' ';
+    default:
+      return true;
+  }
+}
+
+std::string escape_of(char32_t codepoint) {
+  char text[16];
+  const char* format = codepoint < 0x100 ? "\\x%02x" : codepoint < 0x10000 ? "\\u%04x" : "\\U%08x";
+  return {text, size_t(std::snprintf(text, sizeof(text), format, unsigned(codepoint)))};
 }
 
 std::string_view without_leading_space(std::string_view text) {

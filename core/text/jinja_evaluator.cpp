@@ -3,19 +3,15 @@
 #include <algorithm>
 
 #include "core/text/jinja_bounds.h"
+#include "core/text/jinja_format.h"
 #include "core/text/jinja_functions.h"
 #include "core/text/jinja_lexer.h"
+#include "core/text/jinja_names.h"
 #include "core/text/jinja_operators.h"
 #include "core/text/jinja_texts.h"
 #include "kernels/check.h"
 
 namespace pleat::jinja {
-
-// The names of a block. What a block within does not know, the one around it may.
-struct Scope {
-  std::map<std::string, Value> names;
-  std::shared_ptr<Scope> outer;
-};
 
 // A macro sees what its definition sees. It is a name there itself, so it does not keep the scope alive.
 struct Macro {
@@ -32,36 +28,13 @@ struct Continue {};
 
 class Evaluator {
  public:
-  Evaluator(std::map<std::string, Value> globals, std::time_t now)
-      : now_(now), scope_(std::make_shared<Scope>(Scope{std::move(globals), nullptr})) {}
-
-  // Namespaces may hold each other, in a ring or in a chain of any length.
-  ~Evaluator() {
-    for (const auto& space : spaces_) space->clear();
-  }
-  Evaluator(const Evaluator&) = delete;
-  Evaluator& operator=(const Evaluator&) = delete;
+  Evaluator(std::map<std::string, Value> globals, std::time_t now) : now_(now), names_(std::move(globals)) {}
 
   void run(const std::vector<Statement>& statements, std::string& out) {
     for (const Statement& statement : statements) run(statement, out);
   }
 
  private:
-  // A new scope within `outer`, until the end of the C++ block.
-  class Inside {
-   public:
-    Inside(Evaluator& evaluator, std::shared_ptr<Scope> outer) : evaluator_(evaluator), before_(evaluator.scope_) {
-      evaluator_.scope_ = std::make_shared<Scope>(Scope{{}, std::move(outer)});
-    }
-    ~Inside() { evaluator_.scope_ = before_; }
-    Inside(const Inside&) = delete;
-    Inside& operator=(const Inside&) = delete;
-
-   private:
-    Evaluator& evaluator_;
-    const std::shared_ptr<Scope> before_;
-  };
-
   void run(const Statement& s, std::string& out) {
     steps_.take(s.line);
     switch (s.kind) {
@@ -74,24 +47,23 @@ class Evaluator {
       case Statement::loop:
         return loop(s, out);
       case Statement::assign:
-        return assign(s.names, evaluate(*s.condition), s.line);
+        return names_.assign(s.names, evaluate(*s.condition), s.line);
       case Statement::capture: {
         std::string text;
         {
-          const Inside block(*this, scope_);
+          const Names::Inside block(names_);
           run(s.body, text);
         }
-        return assign(s.names, Json(text), s.line);
+        return names_.assign(s.names, Json(text), s.line);
       }
       case Statement::scope: {
-        const Inside block(*this, scope_);
+        const Names::Inside block(names_);
         return run(s.body, out);
       }
       case Statement::macro: {
         Value value = Json(concat("<Macro '", s.text, "'>"));
-        value.macro = std::make_shared<Macro>(Macro{s, scope_});
-        scope_->names[s.text] = std::move(value);
-        return;
+        value.macro = std::make_shared<Macro>(Macro{s, names_.scope()});
+        return names_.set(s.text, std::move(value));
       }
       case Statement::leave:
         throw Break{};
@@ -100,62 +72,24 @@ class Evaluator {
     }
   }
 
-  void assign(const std::vector<std::string>& names, const Value& value, int line) {
-    if (names.size() == 1) return assign(names[0], value, line);
-    if (!value.json.is_array() || value.json.size() != names.size())
-      refuse(line, concat("there are ", names.size(), " names for ", value.json.size(), " values"));
-    for (size_t i = 0; i < names.size(); ++i) assign(names[i], Json(value.json[i]), line);
-  }
-  void assign(const std::string& name, const Value& value, int line) {
-    const size_t dot = name.find('.');
-    if (dot == std::string::npos) {
-      scope_->names[name] = value;
-      return;
-    }
-    const Value space = look_up(name.substr(0, dot));
-    if (!space.space) refuse(line, concat("'", name.substr(0, dot), "' is no namespace"));
-    (*space.space)[name.substr(dot + 1)] = value;
-  }
-
-  // nullptr: undefined.
-  const Value* find(const std::string& name) const {
-    for (const Scope* scope = scope_.get(); scope; scope = scope->outer.get())
-      if (const auto found = scope->names.find(name); found != scope->names.end()) return &found->second;
-    return nullptr;
-  }
-  Value look_up(const std::string& name) const {
-    const Value* found = find(name);
-    if (found) return *found;
-    return is_function(name) ? Json(concat("<function ", name, ">")) : Value::undefined(name);
-  }
   // Calls use(value) with a named value in its place, so that a part of a long list is had without copying the list.
   template <class Use>
   Value with(const Expression& e, Use use) {
     if (e.kind != Expression::name) return use(evaluate(e));
-    const Value* found = find(e.text);
-    if (!found) return use(look_up(e.text));
+    const Value* found = names_.find(e.text);
+    if (!found) return use(names_.look_up(e.text));
     if (found->json.is_string()) steps_.take(e.line, size_of(found->json));
     return use(*found);
-  }
-
-  void bind(const Statement& s, const Json& item) {
-    if (s.names.size() == 1) {
-      scope_->names[s.names[0]] = Value(item);
-      return;
-    }
-    if (!item.is_array() || item.size() != s.names.size())
-      refuse(s.line, concat("an item of the loop is not ", s.names.size(), " values"));
-    for (size_t i = 0; i < s.names.size(); ++i) scope_->names[s.names[i]] = Value(item[i]);
   }
 
   void loop(const Statement& s, std::string& out) {
     Json items = items_of(evaluate(*s.condition), s.line);
     if (s.filter) {
-      const Inside block(*this, scope_);
+      const Names::Inside block(names_);
       Json kept = Json::array();
       for (const Json& item : items) {
         steps_.take(s.line);
-        bind(s, item);
+        names_.bind(s.names, item, s.line);
         if (is_true(evaluate(*s.filter))) kept.push_back(item);
       }
       items = std::move(kept);
@@ -164,8 +98,8 @@ class Evaluator {
     try {
       for (int64_t i = 0; i < length; ++i) {
         steps_.take(s.line, 8);  // what 'loop' holds
-        const Inside block(*this, scope_);
-        bind(s, items[size_t(i)]);
+        const Names::Inside block(names_);
+        names_.bind(s.names, items[size_t(i)], s.line);
         Json about = {{"index", i + 1},
                       {"index0", i},
                       {"first", i == 0},
@@ -175,7 +109,9 @@ class Evaluator {
                       {"revindex0", length - i - 1}};
         if (i > 0) about["previtem"] = items[size_t(i - 1)];
         if (i + 1 < length) about["nextitem"] = items[size_t(i + 1)];
-        scope_->names["loop"] = std::move(about);
+        Value loop = std::move(about);
+        loop.loop = true;
+        names_.set("loop", std::move(loop));
         try {
           run(s.body, out);
         } catch (const Continue&) {
@@ -203,10 +139,10 @@ class Evaluator {
       return call_method(object, callee.text, arguments_of(e));
     }
     if (callee.kind != Expression::name) refuse(e.line, "this cannot be called");
-    const Value* found = find(callee.text);
+    const Value* found = names_.find(callee.text);
     if (!found) {
       Value value = call_function(callee.text, arguments_of(e), now_);
-      if (value.space) spaces_.push_back(value.space);
+      names_.keep(value);
       return value;
     }
     if (!found->macro) refuse(e.line, concat("'", callee.text, "' cannot be called"));
@@ -226,13 +162,13 @@ class Evaluator {
       if (size_t(parameter - s.names.begin()) < arguments.values.size())
         refuse(arguments.line, concat("'", s.text, "' has two values for '", name, "'"));
     }
-    const Inside block(*this, outer);
+    const Names::Inside block(names_, outer);
     for (size_t i = 0; i < s.names.size(); ++i) {
       const size_t with_default = s.names.size() - s.defaults.size();
       const bool passed = i < arguments.values.size() || arguments.named.contains(s.names[i]);
       Value value = arguments.get(i, s.names[i], Value::undefined(s.names[i]));
       if (!passed && i >= with_default) value = evaluate(*s.defaults[i - with_default]);
-      scope_->names[s.names[i]] = std::move(value);
+      names_.set(s.names[i], std::move(value));
     }
     std::string text;
     try {
@@ -281,6 +217,7 @@ class Evaluator {
     const Value a = evaluate(*e.kids[0]);
     if (op == "and") return is_true(a) ? evaluate(*e.kids[1]) : a;
     if (op == "or") return is_true(a) ? a : evaluate(*e.kids[1]);
+    if (op == "%" && a.json.is_string()) return Json(formatted_by(a.json.get<std::string>(), *e.kids[1]));
     const Value b = evaluate(*e.kids[1]);
     if (op == "==") return Json(is_equal(a, b));
     if (op == "!=") return Json(!is_equal(a, b));
@@ -289,6 +226,13 @@ class Evaluator {
     if (op == "~") return Json(joined(text_of(a, e.line), text_of(b, e.line), e.line));
     if (op == "<" || op == ">" || op == "<=" || op == ">=") return Json(compare(op, a, b, e.line));
     return arithmetic(op, a, b, e.line);
+  }
+
+  std::string formatted_by(const std::string& format, const Expression& values) {
+    if (values.kind != Expression::tuple) return formatted(format, evaluate(values), steps_, values.line);
+    std::vector<Value> tuple;
+    for (const ExpressionPtr& kid : values.kids) tuple.push_back(evaluate(*kid));
+    return formatted(format, tuple, steps_, values.line);
   }
 
   Value evaluate(const Expression& e) {
@@ -302,7 +246,7 @@ class Evaluator {
       case Expression::literal:
         return e.value;
       case Expression::name:
-        return look_up(e.text);
+        return names_.look_up(e.text);
       case Expression::attribute: {
         return with(*e.kids[0], [&](const Value& object) {
           if (e.text.find_first_not_of("0123456789") == std::string::npos)
@@ -344,7 +288,8 @@ class Evaluator {
       case Expression::condition:
         if (is_true(evaluate(*e.kids[0]))) return evaluate(*e.kids[1]);
         return e.kids[2] ? evaluate(*e.kids[2]) : Value::undefined("the value of a condition that does not hold");
-      case Expression::list: {
+      case Expression::list:
+      case Expression::tuple: {
         Json out = Json::array();
         for (const ExpressionPtr& kid : e.kids) out.push_back(evaluate(*kid).json);
         return out;
@@ -363,8 +308,7 @@ class Evaluator {
   }
 
   const std::time_t now_;
-  std::shared_ptr<Scope> scope_;
-  std::vector<std::shared_ptr<std::map<std::string, Value>>> spaces_;
+  Names names_;
   Steps steps_;
   int calls_ = 0;
 };

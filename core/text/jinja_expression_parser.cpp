@@ -175,9 +175,9 @@ ExpressionPtr ExpressionParser::primary() {
                                               : concat("an expression expected instead of '", token.text, "'"));
 }
 ExpressionPtr ExpressionParser::parenthesised() {
-  ExpressionPtr first = is_symbol(")") ? make(Expression::list) : expression();
+  ExpressionPtr first = is_symbol(")") ? make(Expression::tuple) : expression();
   if (take_symbol(")")) return first;
-  ExpressionPtr list = make(Expression::list);
+  ExpressionPtr list = make(Expression::tuple);
   list->kids.push_back(std::move(first));
   while (take_symbol(",") && !is_symbol(")")) list->kids.push_back(expression());
   expect_symbol(")");

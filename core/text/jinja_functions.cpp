@@ -4,12 +4,13 @@
 #include <array>
 #include <cmath>
 #include <ctime>
-#include <optional>
 #include <string_view>
 
 #include "core/text/jinja_characters.h"
+#include "core/text/jinja_format.h"
 #include "core/text/jinja_lexer.h"
 #include "core/text/jinja_lists.h"
+#include "core/text/jinja_numbers.h"
 #include "core/text/jinja_operators.h"
 #include "core/text/jinja_texts.h"
 #include "kernels/check.h"
@@ -18,30 +19,6 @@ namespace pleat::jinja {
 namespace {
 
 constexpr int64_t kLongestRange = 100000;
-
-Value to_integer(const Value& value, const Arguments& a) {
-  const Json& json = value.json;
-  if (json.is_number_integer()) return value;
-  if (json.is_boolean()) return Json(int64_t(json.get<bool>()));
-  std::optional<double> number;
-  if (json.is_number_float()) number = json.get<double>();
-  if (json.is_string()) {
-    if (const auto whole = whole_of(json.get<std::string>(), a.line)) return Json(*whole);
-    number = float_of(json.get<std::string>());
-    if (number && !std::isfinite(*number)) number.reset();
-  }
-  if (!number) return a.get(0, "default", Json(0));
-  if (!(std::fabs(*number) < 9e15)) refuse(a.line, "a number is too large");
-  return Json(int64_t(*number));
-}
-
-Value to_float(const Value& value, const Arguments& a) {
-  const Json& json = value.json;
-  if (json.is_number()) return Json(json.get<double>());
-  if (json.is_boolean()) return Json(double(json.get<bool>()));
-  const auto number = json.is_string() ? float_of(json.get<std::string>()) : std::nullopt;
-  return number ? Value(Json(*number)) : a.get(0, "default", Json(0.0));
-}
 
 // transformers' filter.
 Value to_json(const Value& value, const Arguments& a) {
@@ -63,10 +40,17 @@ Value to_json(const Value& value, const Arguments& a) {
   return Json(to_json_text(value.json, style, a.line));
 }
 
+// Of the values, the one whose turn it is.
+Value cycled(const Value& loop, const Arguments& a) {
+  if (a.values.empty() || !a.named.empty()) refuse(a.line, "'cycle' takes one value or more, without names");
+  return a.values[loop.json["index0"].get<size_t>() % a.values.size()];
+}
+
 }  // namespace
 
 Value call_method(const Value& object, const std::string& name, const Arguments& a) {
   if (!object.defined) refuse(a.line, concat("'", object.missing, "' is undefined"));
+  if (object.loop && name == "cycle") return cycled(object, a);
   if (object.json.is_string() && !object.macro) return string_method(object.json.get<std::string>(), name, a);
   static constexpr Signature kMethods[] = {{"items", ""}, {"keys", ""}, {"values", ""}, {"get", "_! _"}};
   if (!object.json.is_object() || !check_arguments(kMethods, name, a))
@@ -95,6 +79,7 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
                                            {"safe", ""},
                                            {"replace", "old! new! count"},
                                            {"indent", "width first blank"},
+                                           {"format", "*"},
                                            {"length", ""},
                                            {"count", ""},
                                            {"int", "default"},
@@ -113,7 +98,14 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
                                            {"last", ""},
                                            {"reverse", ""},
                                            {"unique", "case_sensitive attribute"},
-                                           {"sort", "reverse case_sensitive attribute"}};
+                                           {"sort", "reverse case_sensitive attribute"},
+                                           {"min", "case_sensitive attribute"},
+                                           {"max", "case_sensitive attribute"},
+                                           {"sum", "attribute start"},
+                                           {"batch", "linecount! fill_with"},
+                                           {"round", "precision method"},
+                                           {"center", "width"},
+                                           {"wordcount", ""}};
   if (!check_arguments(kFilters, name, a)) refuse(a.line, concat("unknown filter '", name, "'"));
   const auto text = [&] { return text_of(value, a.line); };
   const auto items = [&] {
@@ -141,6 +133,11 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     return Json(replaced(text(), text_of(a.get(0, "old"), a.line), text_of(a.get(1, "new"), a.line),
                          every ? -1 : integer_of(count, a.line, "a count"), a.line));
   }
+  if (name == "format") {
+    if (!a.values.empty() && !a.named.empty()) refuse(a.line, "'format' takes values with names or without, not both");
+    return Json(a.named.empty() ? formatted(text(), a.values, *a.steps, a.line)
+                                : formatted(text(), a.named, *a.steps, a.line));
+  }
   if (name == "length" || name == "count") {
     if (value.json.is_string()) return Json(character_count(value.json.get_ref<const std::string&>()));
     return Json(int64_t(value.json.is_structured() ? value.json.size() : items().size()));
@@ -156,6 +153,12 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
     return name == "first" ? all.front() : all.back();
   }
   if (name == "unique") return unique(value, a);
+  if (name == "min" || name == "max") return extreme(value, name == "max", a);
+  if (name == "sum") return sum(value, a);
+  if (name == "batch") return batches(value, a);
+  if (name == "center")
+    return Json(centered(text(), integer_of(a.get(0, "width", Json(80)), a.line, "a width"), a.line));
+  if (name == "wordcount") return Json(word_count(text()));
   if (name == "sort") return sorted(value, a);
   if (name == "items") return value.defined ? pairs_of(value, a.line) : Json::array();
   if (name == "reverse") {
@@ -171,6 +174,7 @@ Value apply_filter(const Value& value, const std::string& name, const Arguments&
   if (name == "indent") return Json(indented(string_of(value, a.line, "what is indented"), a));
   if (name == "int") return to_integer(value, a);
   if (name == "float") return to_float(value, a);
+  if (name == "round") return rounded(value, a);
   if (value.json.is_number_float()) return Json(std::fabs(value.json.get<double>()));
   return Json(std::abs(integer_of(value, a.line, "the value")));
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cstdio>
 
 #include "core/text/jinja_characters.h"
 #include "core/text/utf8.h"
@@ -11,56 +10,6 @@
 
 namespace pleat::jinja {
 namespace {
-
-// \r\n and \r are \n, and the last one is not part of the template.
-std::string plain_lines(std::string_view source) {
-  std::string out;
-  for (size_t i = 0; i < source.size(); ++i) {
-    if (source[i] == '\r' && source.substr(i + 1, 1) == "\n") continue;
-    out += source[i] == '\r' ? '\n' : source[i];
-  }
-  if (out.ends_with('\n')) out.pop_back();
-  return out;
-}
-
-// Where the next tag begins, or the end.
-size_t find_tag(std::string_view source, size_t at) {
-  for (; (at = source.find('{', at)) < source.size(); ++at) {
-    const std::string_view next = source.substr(at + 1, 1);
-    if (next == "{" || next == "%" || next == "#") return at;
-  }
-  return source.size();
-}
-
-// White space before a block tag that begins its line goes (lstrip_blocks). at_line_start: of the text.
-std::string_view without_line_start(std::string_view text, bool at_line_start) {
-  const size_t line = text.rfind('\n');
-  if (line == std::string_view::npos && !at_line_start) return text;
-  const size_t begin = line == std::string_view::npos ? 0 : line + 1;
-  return without_leading_space(text.substr(begin)).empty() ? text.substr(0, begin) : text;
-}
-
-// The end of what began at `from`, outside of quotes and brackets.
-size_t find_end(std::string_view source, size_t from, std::string_view closing, int line) {
-  char quote = 0;
-  int depth = 0;
-  for (size_t i = from; i < source.size(); ++i) {
-    const char c = source[i];
-    if (quote) {
-      if (c == '\\') ++i;
-      if (c == quote) quote = 0;
-    } else if (c == '"' || c == '\'') {
-      quote = c;
-    } else if (depth == 0 && source.substr(i, closing.size()) == closing) {
-      return i;
-    } else if (c == '(' || c == '[' || c == '{') {
-      ++depth;
-    } else if ((c == ')' || c == ']' || c == '}') && depth > 0) {
-      --depth;
-    }
-  }
-  refuse(line, concat("a tag is not closed by '", closing, "'"));
-}
 
 char32_t code_of(std::string_view digits, int base) {
   uint32_t code = 0;
@@ -106,9 +55,7 @@ std::string unescaped(std::string_view text, int line) {
     } else if (name == '\n') {
       take(1);
     } else if (step.kind == Utf8Step::valid && step.length > 1) {
-      char code[16];
-      const char* format = step.codepoint < 0x100 ? "\\x%02x" : step.codepoint < 0x10000 ? "\\u%04x" : "\\U%08x";
-      out.append(code, size_t(std::snprintf(code, sizeof(code), format, unsigned(step.codepoint))));
+      out += escape_of(step.codepoint);
       take(step.length);
     } else {
       out += {'\\', name};
@@ -122,54 +69,6 @@ std::string unescaped(std::string_view text, int line) {
 
 void refuse(int line, const std::string& what) {
   throw Error(ErrorKind::invalid, concat("chat template, line ", line, ": ", what));
-}
-
-std::vector<Piece> cut(std::string_view template_text) {
-  const std::string lines = plain_lines(template_text);
-  const std::string_view source = lines;
-  std::vector<Piece> pieces;
-  int line = 1;
-  bool at_line_start = true;  // where the text begins
-  size_t at = 0;
-  // Goes on to `next`.
-  const auto pass = [&](size_t next) {
-    line += int(std::count(source.begin() + long(at), source.begin() + long(next), '\n'));
-    at = next;
-  };
-  while (at < source.size()) {
-    const size_t tag = find_tag(source, at);
-    const char kind = tag < source.size() ? source[tag + 1] : 0;
-    size_t begin = std::min(tag + 2, source.size());
-    const char control = begin < source.size() ? source[begin] : ' ';
-    std::string_view text = source.substr(at, tag - at);
-    if (kind && control == '-')
-      text = without_trailing_space(text);
-    else if (kind && kind != '{' && control != '+')
-      text = without_line_start(text, at_line_start);
-    if (!text.empty()) pieces.push_back({Piece::text, std::string(text), line});
-    pass(tag);
-    if (!kind) break;
-    if (control == '-' || control == '+') ++begin;
-    const std::string_view closing = kind == '{' ? "}}" : kind == '%' ? "%}" : "#}";
-    size_t end = kind == '#' ? source.find(closing, begin) : find_end(source, begin, closing, line);
-    if (end == std::string_view::npos) refuse(line, "a comment is not closed");
-    const size_t next = end + 2;
-    const char last = end > begin ? source[end - 1] : ' ';
-    const bool plus = last == '+' && kind != '{';
-    if (last == '-' || plus) --end;
-    if (kind != '#')
-      pieces.push_back(
-          {kind == '{' ? Piece::expression : Piece::statement, std::string(source.substr(begin, end - begin)), line});
-    pass(next);
-    at_line_start = false;
-    if (last == '-') {
-      pass(source.size() - without_leading_space(source.substr(at)).size());
-    } else if (kind != '{' && !plus && source.substr(at, 1) == "\n") {  // trim_blocks
-      pass(at + 1);
-      at_line_start = true;
-    }
-  }
-  return pieces;
 }
 
 std::vector<Token> tokens_of(const Piece& piece) {

@@ -1,17 +1,10 @@
 #pragma once
 #include <string>
-#include <string_view>
 #include <vector>
 
-namespace pleat::jinja {
+#include "core/text/jinja_pieces.h"
 
-// What stands inside {{ }} or {% %}, or the text between them.
-struct Piece {
-  enum Kind { text, expression, statement } kind;
-  std::string content;
-  int line;
-};
-std::vector<Piece> cut(std::string_view source);
+namespace pleat::jinja {
 
 struct Token {
   enum Kind { name, string, integer, number, symbol, end } kind;

@@ -139,6 +139,54 @@ Json unique(const Value& value, const Arguments& a) {
   return out;
 }
 
+Value extreme(const Value& value, bool largest, const Arguments& a) {
+  const bool with_case = is_true(a.get(0, "case_sensitive", Json(false)));
+  const Value attribute = a.get(1, "attribute");
+  const Json items = items_of(value, a.line);
+  if (items.empty()) return Value::undefined(largest ? "max of nothing" : "min of nothing");
+  const Json* best = nullptr;
+  Json best_key;
+  for (const Json& item : items) {
+    Json key = key_of(defined(attribute_of(item, attribute, Value::undefined(""), a.line), a.line), with_case);
+    a.steps->take(a.line, size_of(key));
+    if (best && !(largest ? is_less(best_key, key, a.line) : is_less(key, best_key, a.line))) continue;
+    best = &item;
+    best_key = std::move(key);
+  }
+  return Json(*best);
+}
+
+Value sum(const Value& value, const Arguments& a) {
+  const Value attribute = a.get(0, "attribute");
+  Value total = a.get(1, "start", Json(0));
+  if (total.json.is_string()) refuse(a.line, "'sum' adds no texts");
+  for (const Json& item : items_of(value, a.line)) {
+    a.steps->take(a.line, size_of(total.json));
+    total = arithmetic("+", total, attribute_of(item, attribute, Value::undefined(""), a.line), a.line);
+  }
+  return total;
+}
+
+Json batches(const Value& value, const Arguments& a) {
+  const int64_t length = integer_of(a.get(0, "linecount"), a.line, "the length of a batch");
+  const Value filler = a.get(1, "fill_with");
+  if (length < 1) refuse(a.line, "a batch has no items");
+  Json out = Json::array();
+  for (const Json& item : items_of(value, a.line)) {
+    a.steps->take(a.line);
+    if (out.empty() || int64_t(out.back().size()) == length) out.push_back(Json::array());
+    out.back().push_back(item);
+  }
+  if (out.empty() || filler.json.is_null()) return out;
+  const int64_t more = length - int64_t(out.back().size());
+  a.steps->take(a.line, more);
+  for (int64_t i = 0; i < more; ++i) {
+    a.steps->take(a.line, size_of(filler.json));
+    out.back().push_back(filler.json);
+  }
+  return out;
+}
+
 std::string joined_items(const Value& value, const Arguments& a) {
   const std::string between = text_of(a.get(0, "d", Json("")), a.line);
   const Value attribute = a.get(1, "attribute");

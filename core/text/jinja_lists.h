@@ -12,6 +12,9 @@ Json mapped(const Value& value, const Arguments& arguments);
 Json sorted(const Value& value, const Arguments& arguments);
 Json sorted_pairs(const Value& value, const Arguments& arguments);  // dictsort
 Json unique(const Value& value, const Arguments& arguments);
+Value extreme(const Value& value, bool largest, const Arguments& arguments);  // min, max
+Value sum(const Value& value, const Arguments& arguments);
+Json batches(const Value& value, const Arguments& arguments);  // lists of a length
 std::string joined_items(const Value& value, const Arguments& arguments);
 
 }  // namespace pleat::jinja

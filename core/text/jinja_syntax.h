@@ -23,6 +23,7 @@ struct Expression {
     binary,     // kids[0] text kids[1]
     condition,  // kids[1] if kids[0] else kids[2]; kids[2] may be null
     list,       // [kids...]
+    tuple,      // (kids...): a list, but for what a text with % takes
     dictionary  // {kids[0]: kids[1], ...}
   };
   Kind kind;

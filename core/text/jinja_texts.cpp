@@ -209,6 +209,28 @@ Value string_method(const std::string& text, const std::string& name, const Argu
   return Json(out);
 }
 
+std::string centered(std::string_view text, int64_t width, int line) {
+  const int64_t more = std::max<int64_t>(0, width - character_count(text));
+  const int64_t left = more / 2 + (more & width & 1);  // as Python does it
+  std::string out;
+  append_times(out, " ", left, line);
+  append(out, text, line);
+  append_times(out, " ", more - left, line);
+  return out;
+}
+
+int64_t word_count(std::string_view text) {
+  int64_t count = 0;
+  for (bool inside = false; !text.empty();) {
+    const Utf8Step step = utf8_step(text);
+    const bool in_word = step.kind == Utf8Step::valid && is_word(step.codepoint);
+    count += in_word && !inside;
+    inside = in_word;
+    text.remove_prefix(step.length);
+  }
+  return count;
+}
+
 std::string indented(std::string_view text, const Arguments& a) {
   const Value width = a.get(0, "width", Json(4));
   std::string margin;

@@ -21,6 +21,8 @@ std::string capitalized(std::string_view text);
 std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most, int line);
 // At white space where the separator is none; most < 0: everywhere.
 Json split(std::string_view text, const Value& separator, int64_t most, int line);
+std::string centered(std::string_view text, int64_t width, int line);
+int64_t word_count(std::string_view text);  // of letters, digits and underscores
 std::string indented(std::string_view text, const Arguments& arguments);
 // As Python's float() and int() read a text; nullopt where they do not.
 std::optional<double> float_of(std::string_view text);

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
 #include "core/text/jinja_bounds.h"
+#include "core/text/jinja_characters.h"
+#include "core/text/utf8.h"
 
 namespace pleat::jinja {
 namespace {
@@ -28,8 +29,11 @@ std::string number_text(double value) {
 void write_quoted(const std::string& text, std::string& out, int line) {
   const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
   append(out, {&quote, 1}, line);
-  for (const char c : text) {
-    char code[8];
+  size_t length = 0;
+  for (std::string_view rest = text; !rest.empty(); rest.remove_prefix(length)) {
+    const Utf8Step step = utf8_step(rest);
+    length = step.length;
+    const char c = rest[0];
     if (c == '\n')
       append(out, "\\n", line);
     else if (c == '\t')
@@ -38,10 +42,10 @@ void write_quoted(const std::string& text, std::string& out, int line) {
       append(out, "\\r", line);
     else if (c == '\\' || c == quote)
       append(out, std::string{'\\', c}, line);
-    else if (uint8_t(c) < 0x20 || c == 0x7f)
-      append(out, {code, size_t(std::snprintf(code, sizeof(code), "\\x%02x", unsigned(c)))}, line);
+    else if (step.kind == Utf8Step::valid && !is_printable(step.codepoint))
+      append(out, escape_of(step.codepoint), line);
     else
-      append(out, {&c, 1}, line);
+      append(out, rest.substr(0, length), line);
   }
   append(out, {&quote, 1}, line);
 }
@@ -157,6 +161,14 @@ bool is_equal(const Value& a, const Value& b) { return a.defined == b.defined &&
 std::string text_of(const Value& value, int line) {
   std::string out;
   if (value.defined) write_python(value.json, false, out, line);
+  return out;
+}
+
+std::string repr_of(const Value& value, int line) {
+  if (!value.defined) return "Undefined";
+  if (value.macro) return text_of(value, line);
+  std::string out;
+  write_python(value.json, true, out, line);
   return out;
 }
 

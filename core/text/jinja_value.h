@@ -18,6 +18,7 @@ struct Value {
   std::string missing;                                  // what an undefined value was called
   std::shared_ptr<std::map<std::string, Value>> space;  // of a namespace()
   std::shared_ptr<const Macro> macro;                   // the text of such a value is what it prints
+  bool loop = false;                                    // what a loop says of itself
 
   Value() = default;
   Value(Json value) : json(std::move(value)) {}  // NOLINT: a value is JSON
@@ -35,6 +36,7 @@ bool is_equal(const Json& a, const Json& b);
 bool is_equal(const Value& a, const Value& b);
 // As {{ }} prints it: an undefined value is nothing. Error(invalid) naming the line where the text becomes too long.
 std::string text_of(const Value& value, int line);
+std::string repr_of(const Value& value, int line);  // as inside of a list
 struct JsonStyle {
   int64_t indent = -1;  // < 0: on one line
   bool ascii = false, sorted = false;

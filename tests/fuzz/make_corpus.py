@@ -203,7 +203,10 @@ def templates():
           "{{ messages[-1].tool_calls | tojson(indent=2) }}{{ 'a b'.split()[::-1] | join(', ') }}"
           "{% if tools is defined and not none is string %}{{ messages | map(attribute='role') | list }}{% endif %}",
           "{# c #}{{ range(3)|length }}{{ 'x' if x is not defined else y|default('z', true) }}{{ messages | selectattr('role', 'equalto', "
-          "'user') | list | first }}{% set a, b = [1, 2.5] %}{{ a < b <= 3 and 'q' in 'qr' }}{{ raise_exception('no') }}")
+          "'user') | list | first }}{% set a, b = [1, 2.5] %}{{ a < b <= 3 and 'q' in 'qr' }}{{ raise_exception('no') }}",
+          "{% raw -%} {{ x }} {%- endraw +%}\n{% for m in messages %}{{ loop.cycle('a', 2) }}{{ '%-5s|%+05.1f|%#x' % (m.role, 1, 2) }}"
+          "{{ '%(role).3r' % m }}{{ '%*d'|format(-4, loop.index) }}{% endfor %}{{ [1, 2.25]|sum|round(1, 'ceil') }}"
+          "{{ range(5)|batch(2, 0)|map('max')|list }}{{ 'a b'|center(9)|wordcount }}")
 
 
 def recipes():
