@@ -22,16 +22,16 @@ while (($#)); do
   esac
 done
 
-mkdir -p "$out/steps"
-rm -f "$out"/steps/* "$out"/results.{json,svg}
-: >"$out/steps.jsonl"
+rm -f "$out"/steps/* "$out"/steps.jsonl "$out"/results.{json,svg}
 if [[ ! -d $bin && -f $bin.tar.gz ]]; then
+  mkdir -p "$out"
   tar -C "$out" --recursive-unlink -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
 fi
 bin=$(readlink -m "$bin")
 for program in pleat kernel_lab cuda_kernels_test cuda_parallel_test cuda_ipc_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
+mkdir -p "$out/steps"
 
 # Libraries that came along, and those of the machine that are too large to: CUDA's, or what PyTorch brings. For the
 # programs alone: Python has its own.
