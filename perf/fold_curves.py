@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Perplexity against FFN bytes read, of every selection, of plain quantisation and of recipes: a table and a picture.
 
-fold_curves.py PLEAT MODEL CALIBRATION HELDOUT OUT [--budgets 16,18,20] [--only NAME ...]
   OUT/points.jsonl  one line a point, kept: a second run adds what is missing
   OUT/curves.svg    batch 1, 4 and 16 side by side
 Bytes are shares of the dense FFN in bf16. Selections prompt and core are evaluated with a prompt of 128 tokens; the loss of
@@ -15,10 +14,6 @@ import shutil
 import subprocess
 import sys
 
-import matplotlib
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 PROMPT = 128
 WINDOW = 512
 FLOOR = .05  # % of perplexity: below lies noise
@@ -29,6 +24,10 @@ def run(*command):
     if out.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{out.stderr}")
     return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def percents(text):
+    return [int(percent) for percent in text.split(",") if percent]
 
 
 def configurations(gated, budgets):
@@ -80,7 +79,18 @@ def measure(args, curve, name, flags, dense):
             "ratio": math.exp((nll - dense) / share), "budget": report.get("budget")}
 
 
-def draw(points, path, title):
+def pyplot(parser):
+    """Drawing's only package, which help does without."""
+    try:
+        import matplotlib
+    except ImportError:
+        parser.error("Python has no matplotlib here (python3-matplotlib)")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    return pyplot
+
+
+def draw(plt, points, path, title):
     figure, panels = plt.subplots(1, 3, figsize=(13, 5), sharey=True)
     curves = list(dict.fromkeys(point["curve"] for point in points))
     for index, (panel, batch) in enumerate(zip(panels, (1, 4, 16))):
@@ -106,20 +116,26 @@ def draw(points, path, title):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("pleat", "model", "calibration", "heldout", "out"):
-        parser.add_argument(name)
-    parser.add_argument("--tokens", type=int, default=32768)
-    parser.add_argument("--eval-tokens", type=int, default=8192)
-    parser.add_argument("--budgets", default="16,18,20,22,24,26,28")
+    parser.add_argument("pleat", help="the program")
+    parser.add_argument("model", help="a folder or GGUF file")
+    parser.add_argument("calibration", help="a text to fold on")
+    parser.add_argument("heldout", help="another, to evaluate")
+    parser.add_argument("out", help="the folder of points and picture")
+    parser.add_argument("--tokens", type=int, default=32768, help="of the first text at most")
+    parser.add_argument("--eval-tokens", type=int, default=8192, help="of the other")
+    parser.add_argument("--budgets", type=percents, default="16,18,20,22,24,26,28", help="of the recipes, %%")
     parser.add_argument("--only", nargs="+", default=[""], help="curves whose name begins so")
     args = parser.parse_args()
+    if not shutil.which(args.pleat):
+        parser.error(f"there is no program {args.pleat}")
+    plt = pyplot(parser)
     os.makedirs(args.out, exist_ok=True)
     path = os.path.join(args.out, "points.jsonl")
     points = [json.loads(line) for line in open(path)] if os.path.exists(path) else []
     gated = run(args.pleat, "inspect", "--model", args.model, "--json")["blueprint"]["gated"]
     dense = evaluate(args.pleat, args.model, args.heldout, args.eval_tokens, 1)
     done = {(point["curve"], point["name"]) for point in points}
-    for curve, name, flags in configurations(gated, [int(b) for b in args.budgets.split(",") if b]):
+    for curve, name, flags in configurations(gated, args.budgets):
         if (curve, name) in done or not curve.startswith(tuple(args.only)):
             continue
         point = measure(args, curve, name, flags, dense["mean_nll"])
@@ -128,7 +144,7 @@ def main():
             file.write(json.dumps(point) + "\n")
         print(f"{curve:24} {name:6} read {' / '.join(f'{100 * r:.1f}' for r in point['read'])} stored {100 * point['stored']:.1f} "
               f"perplexity {point['ratio'] * dense['perplexity']:.3f} = {point['ratio']:.4f}x  KL {point['kl']:.4f}", flush=True)
-    draw(points, os.path.join(args.out, "curves.svg"),
+    draw(plt, points, os.path.join(args.out, "curves.svg"),
          f"{os.path.basename(args.model)}, dense perplexity {dense['perplexity']:.2f}")
 
 

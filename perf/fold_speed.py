@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How much of the bytes that folding saves is saved time: the table of docs/folding.md.
 
-    perf/fold_speed.py PLEAT [PLEAT ...] --models BF16 INT4 RECIPE [RECIPE ...] [--batch 1 4 16] [--tokens 96] [--rounds 3]
-    perf/fold_speed.py PLEAT [PLEAT ...] --shape falcon-7b [--layers 6] [--batch 1 4 16] [--tokens 12] [--rounds 3]
+    perf/fold_speed.py build/pleat --models BF16 INT4 RECIPE --batch 1 4 16
+    perf/fold_speed.py build/pleat --shape falcon-7b --tokens 12
 
 Several programs take turns, round by round, and so do the models; of each step the median round counts. A gain is tok/s
 over those of the baseline, which the bytes of both steps predict; its share is what was reached of (predicted - 1). The
@@ -10,6 +10,7 @@ baselines are bf16, and int4 for what gathers int4 rows.
 """
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,15 +73,18 @@ def print_table(name, batch, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pleat", nargs="+")
+    parser.add_argument("pleat", nargs="+", help="programs")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--models", nargs="+")
-    what.add_argument("--shape")
-    parser.add_argument("--layers", type=int, default=6)
+    what.add_argument("--models", nargs="+", help="the two baselines, in bf16 and int4, then folded ones")
+    what.add_argument("--shape", help="or random weights of a shape that `pleat bench decode --synthetic` knows")
+    parser.add_argument("--layers", type=int, default=6, help="of the shape")
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=96, help="measured steps")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    for pleat in args.pleat:
+        if not shutil.which(pleat):
+            parser.error(f"there is no program {pleat}")
     rounds = {}
     for _ in range(args.rounds):
         for pleat in args.pleat:

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Instructions of a decode step, counted by valgrind's callgrind: the same on every machine, however busy it is.
-
-    perf/instructions.py BUILD_FOLDER            prints them and compares with perf/instructions.json
-    perf/instructions.py BUILD_FOLDER --write    keeps them there
+"""Instructions of a decode step, counted by valgrind's callgrind: the same on every machine, however busy it is. It prints
+them and compares with perf/instructions.json.
 
 One thread of one rank, batch 1. Exit code 1 where a step needs over 10% more than is kept; one that needs over 10% less
 is said, so that the table can be written anew. The emulated processor has AVX2, whatever the real one has.
 """
+import argparse
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,12 +40,18 @@ def steps_of(pleat, name, flags):
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[2:] not in ([], ["--write"]):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", help="the folder with pleat")
+    parser.add_argument("--write", action="store_true", help="keep them in perf/instructions.json")
+    args = parser.parse_args()
+    pleat = str(pathlib.Path(args.build) / "pleat")
+    for program in ("valgrind", pleat):
+        if not shutil.which(program):
+            parser.error(f"there is no program {program}")
     counts = {}
     for name, flags in RUNS:
-        counts.update(steps_of(str(pathlib.Path(sys.argv[1]) / "pleat"), name, flags))
-    if sys.argv[2:]:
+        counts.update(steps_of(pleat, name, flags))
+    if args.write:
         TABLE.write_text(json.dumps(counts, indent=2) + "\n")
     kept = json.loads(TABLE.read_text())
     failed = kept.keys() != counts.keys()

@@ -8,9 +8,9 @@ import shutil
 import struct
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("out", help="folder")
-parser.add_argument("hidden", type=int, nargs="?", default=1600)
-parser.add_argument("layers", type=int, nargs="?", default=12)
+parser.add_argument("out", help="the folder to write")
+parser.add_argument("hidden", type=int, nargs="?", default=1600, help="1600 where it is not named")
+parser.add_argument("layers", type=int, nargs="?", default=12, help="12 where it is not named")
 parser.add_argument("family", choices=["gpt2", "llama"], nargs="?", default="gpt2")
 options = parser.parse_args()
 out, hidden, layers, family = options.out, options.hidden, options.layers, options.family

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One HTML page of what was measured, pictures inside: plot.py OUT.html FOLDER. It shows what FOLDER has of
+"""One HTML page of what was measured, pictures inside. It shows what a folder has of
 
   scaling.json        perf/scaling.py
   decode.jsonl        pleat bench decode --profile --json, and pleat bench prefill --json for the roofline
@@ -7,20 +7,21 @@
   points.jsonl        perf/fold_curves.py
   folded/             pleat fold: fold_report.json, and the ranges in model.safetensors
 """
+import argparse
 import html
 import io
 import json
 import math
 import pathlib
 import struct
-import sys
-
-import matplotlib
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 import fold_curves
 
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("out", help="the HTML file to write")
+parser.add_argument("folder")
+args = parser.parse_args()
+plt = fold_curves.pyplot(parser)
 COLOURS = {"dense": "#444444", "folded": "crimson"}
 
 
@@ -138,7 +139,7 @@ def serving_table(lines):
 
 def curves(path, points):
     picture = path.with_name("curves-of-report.svg")
-    fold_curves.draw(points, picture, "perplexity against FFN bytes")
+    fold_curves.draw(plt, points, picture, "perplexity against FFN bytes")
     text = picture.read_text()
     picture.unlink()
     return text[text.index("<svg"):]
@@ -206,7 +207,7 @@ def sections(folder):
 def main(target, folder):
     found = list(sections(folder))
     if not found:
-        sys.exit(f"plot.py: {folder} has nothing to draw")
+        parser.error(f"{folder} has nothing to draw")
     body = "\n".join(f"<h2>{html.escape(title)}</h2>\n{picture}" for title, picture in found)
     pathlib.Path(target).write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>Pleat, measured</title>\n<style>body{{font-family:"
                                     f"sans-serif;max-width:1200px;margin:auto}}svg{{max-width:100%;height:auto}}td,th{{padding:2px 12px;"
@@ -215,4 +216,4 @@ def main(target, folder):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(args.out, args.folder)

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Strong and weak scaling under mpirun, a model fitted to it, and what the model says of 1 to 1024 GPUs.
 
-scaling.py PLEAT OUT.json [--ranks 1,2,3,4] [--shape small] [--layers 4] [--fold 0.75] [--tokens 64] [--predict gpt2-xl,falcon-7b]
-
 Strong: the same model on more ranks. Weak: `layers` times the ranks, so that each reads as many bytes. A rank has one thread.
 Fitted: latency and bandwidth of an all-reduce for each number of ranks, and on one rank the kernels' share of the read
 bandwidth and what is neither kernel nor sum. The rest of the points are predicted and stand beside what was measured.
@@ -10,6 +8,8 @@ bandwidth and what is neither kernel nor sum. The rest of the points are predict
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -80,18 +80,25 @@ def measure(args, ranks_list):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pleat")
-    parser.add_argument("out")
-    parser.add_argument("--ranks", default="1,2,3,4")
+    parser.add_argument("pleat", help="the program")
+    parser.add_argument("out", help="the JSON file to write")
+    parser.add_argument("--ranks", default="1,2,3,4", help="from 1 on, to which the others are compared")
     parser.add_argument("--shape", default="small", choices=model.SHAPES)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--fold", type=float, default=0.75)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--predict", default="gpt2-xl,falcon-7b")
+    parser.add_argument("--fold", type=float, default=0.75, help="the reduction of the folded model")
+    parser.add_argument("--tokens", type=int, default=64, help="measured steps")
+    parser.add_argument("--predict", default="gpt2-xl,falcon-7b", help="shapes")
     args = parser.parse_args()
+    if not re.fullmatch(r"1(,[1-9]\d*)*", args.ranks):
+        parser.error("--ranks is a list that begins with 1, to which the others are compared")
+    if not set(args.predict.split(",")) <= set(model.SHAPES):
+        parser.error(f"--predict is a list of {', '.join(model.SHAPES)}")
+    for program in ("mpirun", args.pleat):
+        if not shutil.which(program):
+            parser.error(f"there is no program {program}")
+    if not os.path.isdir(os.path.dirname(args.out) or "."):
+        parser.error(f"there is no folder {os.path.dirname(args.out)}")
     ranks_list = [int(r) for r in args.ranks.split(",")]
-    if ranks_list[0] != 1:
-        sys.exit("scaling.py: --ranks begins with 1, to which the others are compared")
     strong, weak, links = measure(args, ranks_list)
     hidden, cores = model.SHAPES[args.shape][0], len(os.sched_getaffinity(0))
     fitted = {ranks: fit_all_reduce(found) for ranks, found in links.items()}

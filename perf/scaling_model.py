@@ -4,7 +4,7 @@ A step of B tokens reads every weight byte once, split over R ranks, and makes `
     T(R) = (fixed + fix-up * imbalance) / (R * bandwidth * share) + layers * per_layer * all_reduce(R, 4 d B)
 `share` is what a whole step on one H100 reached of the copy bandwidth measured beside it; the latencies and the form of
 all_reduce() are those by which NCCL chooses among its own algorithms. Seconds and bytes throughout. Kernel launches cost nothing
-here (a step is one CUDA graph).
+here (a step is one CUDA graph). For scaling.py.
 """
 import math
 
@@ -108,3 +108,7 @@ def traffic(shape, fallback, ranks=8):
     return {"shape": shape, "ranks": ranks, "fallback": fallback,
             "all_reduce": per_layer * 2 * (ranks - 1) / ranks * 4 * hidden,
             "fetching_rows": rows * hidden * 2 * (ranks - 1) / ranks}
+
+
+if __name__ == "__main__":
+    print(__doc__)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What serving costs, on this machine over loopback: perf/serving.py BUILD [--json FILE] [--seconds 5]
+"""What serving costs, on this machine over loopback.
 
 Starts one server of the embedded model and a router, and prints
   overhead    what a token takes over RPC (`pleat ask`) and over HTTP beyond the engine's own step, at one stream
@@ -17,6 +17,7 @@ import collections
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,12 +31,15 @@ GROWTH_MB = QUEUE * (128 << 10) / 1e6  # a flow window for each request that is 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build")
+    parser.add_argument("build", help="the folder with pleat")
     parser.add_argument("--model", default="models/pleat-gpt2-9m")
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="the file to write")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=15, help="of the overhead's")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not shutil.which(options.build + "/pleat"):
+        parser.error(f"there is no program {options.build}/pleat")
+    return options
 
 
 class Program:

@@ -1,5 +1,5 @@
 """Streamed completions over HTTP, always so many at once or at random times, and what their client sees of them, in the terms
-of `vllm bench serve`."""
+of `vllm bench serve`. For serving.py."""
 
 import asyncio
 import contextlib
@@ -131,3 +131,7 @@ def metrics(done, start):
             **in_ms("tpot", [(one.tokens[-1] - one.tokens[0]) / (len(one.tokens) - 1) for one in whole]),
             **in_ms("itl", [b - a for one in whole for a, b in zip(one.tokens, one.tokens[1:])]),
             **in_ms("e2el", [one.tokens[-1] - one.start for one in whole])}
+
+
+if __name__ == "__main__":
+    print(__doc__)

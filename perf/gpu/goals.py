@@ -1,9 +1,11 @@
-"""Adds what was asked for, and whether it was reached, to what run_all.sh measured: goals.py results.json
+"""Adds what was asked for, and whether it was reached, to what run_all.sh measured: it prints
+them and keeps them in the same file.
 
 All of it at the smallest batch that was measured.
 """
+import argparse
 import json
-import sys
+import os
 
 
 def goal(text, asked, measured, at_least=True):
@@ -38,7 +40,12 @@ def goals(results):
     yield goal("all-reduce of 16 KB between 2 ranks, us", 8, min(sums, default=None), at_least=False)
 
 
-def main(path):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", help="results.json, as run_all.sh writes it")
+    path = parser.parse_args().results
+    if not os.path.isfile(path):
+        parser.error(f"there is no file {path}")
     with open(path, encoding="utf-8") as file:
         results = json.load(file)
     results["goals"] = list(goals(results))
@@ -50,4 +57,4 @@ def main(path):
         file.write("\n")
 
 
-main(*sys.argv[1:])
+main()

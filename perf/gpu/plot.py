@@ -1,10 +1,11 @@
-"""Draws what run_all.sh measured, as an SVG without any package: plot.py results.json results.svg
+"""Draws what run_all.sh measured, as an SVG without any package.
 
 Bars of GB/s, one a kernel and shape and one a decoding model, against the device's copy bandwidth; of tokens a second,
 Pleat's beside transformers'; of all-reduces' microseconds. Then what was asked for, and the steps.
 """
+import argparse
 import json
-import sys
+import os
 from xml.sax.saxutils import escape
 
 WIDTH, ROW, LEFT, BARS = 1100, 18, 520, 480
@@ -76,8 +77,14 @@ class Picture:
             f'<rect width="{WIDTH}" height="{self.y + ROW}" fill="white"/>', *self.out, "</svg>\n"])
 
 
-def main(source, target):
-    with open(source, encoding="utf-8") as file:
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", help="results.json, as run_all.sh writes it")
+    parser.add_argument("picture", help="the SVG to write")
+    args = parser.parse_args()
+    if not os.path.isfile(args.results):
+        parser.error(f"there is no file {args.results}")
+    with open(args.results, encoding="utf-8") as file:
         results = json.load(file)
     lines = results["lines"]
     copy = lines.get("kernel_lab", [results["device"]])[0]["copy_gb_per_second"]
@@ -97,8 +104,8 @@ def main(source, target):
     for step in results["steps"]:
         picture.line(f'{step["status"]} {step["step"]} ({step["seconds"]} s) {step["reason"][:150]}',
                      {"passed": DARK, "failed": RED}.get(step["status"], GREY))
-    with open(target, "w", encoding="utf-8") as file:
+    with open(args.picture, "w", encoding="utf-8") as file:
         file.write(picture.svg())
 
 
-main(*sys.argv[1:])
+main()

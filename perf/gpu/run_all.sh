@@ -7,14 +7,17 @@
 #   OUT/results.json  what each step said and took, and why it failed; by goals.py, where there is Python, what was
 #                     asked for and whether it was reached
 #   OUT/results.svg   the picture of it, by plot.py where there is Python
+#   --bin, --out      build-gpu/gpu and out/gpu where they are not named
 #   --tiny            sizes for the emulator's programs, which a test runs
 # Exit code: 0 all steps passed or had nothing to run on; 1 one failed; 2 there is no GPU, a program or library is missing,
 # and neither JSON nor picture is left, not even an earlier run's.
 set -uo pipefail
+case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/s/^# \?//p' "$0" && exit ;; esac
 cd "$(dirname "$(readlink -f "$0")")/../.."
 bin=build-gpu/gpu out=out/gpu tiny=
 while (($#)); do
   case $1 in
+    --bin | --out) (($# > 1)) || { echo "run_all.sh: $1 needs a folder" >&2; exit 2; } ;;&
     --bin) bin=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --tiny) tiny=1; shift ;;
@@ -22,16 +25,16 @@ while (($#)); do
   esac
 done
 
-mkdir -p "$out/steps"
-rm -f "$out"/steps/* "$out"/results.{json,svg}
-: >"$out/steps.jsonl"
+rm -f "$out"/steps/* "$out"/steps.jsonl "$out"/results.{json,svg}
 if [[ ! -d $bin && -f $bin.tar.gz ]]; then
+  mkdir -p "$out"
   tar -C "$out" --recursive-unlink -xzf "$bin.tar.gz" && bin=$out/$(basename "$bin")
 fi
 bin=$(readlink -m "$bin")
 for program in pleat kernel_lab cuda_kernels_test cuda_parallel_test cuda_ipc_test cuda_engine_test; do
   [[ -x $bin/$program ]] || { echo "run_all.sh: there is no program $bin/$program" >&2; exit 2; }
 done
+mkdir -p "$out/steps"
 
 # Libraries that came along, and those of the machine that are too large to: CUDA's, or what PyTorch brings. For the
 # programs alone: Python has its own.
@@ -171,6 +174,6 @@ if command -v python3 >/dev/null; then
   python3 perf/gpu/goals.py "$out/results.json" || failed=1
   python3 perf/gpu/plot.py "$out/results.json" "$out/results.svg" || failed=1
 else
-  echo "no picture: there is no Python here; run perf/gpu/plot.py $out/results.json elsewhere"
+  echo "no picture: there is no Python here; run python3 perf/gpu/plot.py $out/results.json $out/results.svg elsewhere"
 fi
 exit $failed

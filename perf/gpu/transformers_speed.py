@@ -1,16 +1,19 @@
 """Hugging Face transformers on the shapes of run_all.sh, with random weights, and PyTorch's own products (cuBLAS) at the
-shape of kernel_lab's: a line of JSON each.
-
-transformers_speed.py LAYERS
-"""
+shape of kernel_lab's: a line of JSON each."""
+import argparse
 import json
-import sys
 import time
 
-import torch
-from transformers import AutoModelForCausalLM, FalconConfig, LlamaConfig
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("layers", type=int, help="of each model")
+layers = parser.parse_args().layers  # help needs no package
 
-layers = int(sys.argv[1])
+try:
+    import torch
+    from transformers import AutoModelForCausalLM, FalconConfig, LlamaConfig
+except ImportError as missing:
+    parser.error(str(missing))
+
 SHAPES = {
     "falcon-7b": FalconConfig(vocab_size=65024, hidden_size=4544, num_hidden_layers=layers, num_attention_heads=71,
                               multi_query=True, parallel_attn=True, bias=False, new_decoder_architecture=False),

@@ -1,16 +1,17 @@
-"""compare.py --build BUILD ...: decode, prefill and start-up of Pleat and its peers, in alternation (README.md)."""
+"""Decode, prefill and start-up of Pleat and its peers, in alternation (README.md); run.sh installs what it needs."""
 import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 
-import models
-
 HERE = os.path.dirname(os.path.abspath(__file__))
+SHAPES = {"gpt2-xl": dict(n_embd=1600, n_head=25, vocab_size=50257, n_positions=1024),
+          "small": dict(n_embd=1024, n_head=16, vocab_size=8192, n_positions=1024)}
 # What stands beside what: the same numbers in as many bytes.
 RIVALS = {"bf16": {"transformers": "bf16", "llama.cpp bf16": "bf16", "llama.cpp f16": "f16"},
           "f32": {"transformers": "f32", "ctranslate2": "f32"},
@@ -114,12 +115,12 @@ def compare(format, ready, options, report):
                (", the whole process" if name == "pleat" else " without its process's start and imports"))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
+def arguments():
+    parser = argparse.ArgumentParser("compare.py", description=__doc__)
+    parser.add_argument("--build", required=True, help="the folder with pleat; the engines and their models are under its folder peers")
     parser.add_argument("--model", help="a GGUF file")
-    parser.add_argument("--shape", choices=models.SHAPES, help="or random weights of a shape")
-    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--shape", choices=SHAPES, help="or random weights of a shape")
+    parser.add_argument("--layers", type=int, default=24, help="of the shape")
     parser.add_argument("--formats", default="bf16,int4,int8,f32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
@@ -133,11 +134,19 @@ def main():
     if not set(options.formats.split(",")) <= set(RIVALS):
         parser.error(f"--formats is a list of {', '.join(RIVALS)}")
     options.pleat = os.path.join(options.build, "pleat")
+    if not shutil.which(options.pleat):
+        parser.error(f"there is no program {options.pleat}")
+    return options
+
+
+def main():
+    options = arguments()
+    import models  # and with it the engines, which arguments and help do without
     name = f"{options.shape}-{options.layers}" if options.shape else os.path.basename(options.model)
     formats = options.formats.split(",")
     wanted = [pair for format in formats
               for pair in [("pleat", format)] + [(peer.split()[0], theirs) for peer, theirs in RIVALS[format].items()]]
-    ready = models.prepare(os.path.join(options.build, "peers", name), options.pleat, options.model, options.shape,
+    ready = models.prepare(os.path.join(options.build, "peers", name), options.pleat, options.model, SHAPES.get(options.shape),
                            options.layers, wanted)
     processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                      platform.machine())
@@ -153,4 +162,5 @@ def main():
         compare(format, ready, options, report)
 
 
-main()
+if __name__ == "__main__":
+    main()

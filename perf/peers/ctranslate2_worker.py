@@ -1,14 +1,14 @@
-"""ctranslate2_worker.py FOLDER DTYPE THREADS: CTranslate2 (worker.py has the protocol)."""
+"""CTranslate2."""
 import json
 import os
-import sys
 import time
-
-import ctranslate2
 
 import worker
 
-folder, dtype, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+folder, dtype, threads = worker.arguments(__doc__)
+
+import ctranslate2
+
 with open(os.path.join(folder, "vocabulary.json")) as file:
     words = json.load(file)
 start = time.perf_counter()

@@ -1,13 +1,13 @@
-"""llama_worker.py FILE.gguf - THREADS: llama.cpp through llama-cpp-python's C interface (worker.py has the protocol)."""
-import sys
+"""llama.cpp through llama-cpp-python's C interface."""
 import time
+
+import worker
+
+path, _, threads = worker.arguments(__doc__)
 
 import llama_cpp as llama
 import numpy
 
-import worker
-
-path, threads = sys.argv[1], int(sys.argv[3])
 start = time.perf_counter()
 llama.llama_backend_init()
 model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())

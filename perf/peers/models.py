@@ -1,9 +1,13 @@
-"""The same weights for every engine, made once under a folder: prepare() says what is where."""
+"""The same weights for every engine, made once under a folder: prepare() says what is where. For compare.py."""
 import copy
 import os
 import shutil
 import subprocess
 import sys
+
+if __name__ == "__main__":
+    print(__doc__)
+    sys.exit()
 
 import gguf
 import llama_cpp as llama
@@ -11,8 +15,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-SHAPES = {"gpt2-xl": dict(n_embd=1600, n_head=25, vocab_size=50257, n_positions=1024),
-          "small": dict(n_embd=1024, n_head=16, vocab_size=8192, n_positions=1024)}
 GGUF_TYPES = {"bf16": llama.LLAMA_FTYPE_MOSTLY_BF16, "f16": llama.LLAMA_FTYPE_MOSTLY_F16,
               "f32": llama.LLAMA_FTYPE_ALL_F32, "int8": llama.LLAMA_FTYPE_MOSTLY_Q8_0,
               "int4": llama.LLAMA_FTYPE_MOSTLY_Q4_0}
@@ -28,15 +30,15 @@ def once(path, make):
     return path
 
 
-def shape_folder(name, layers):
+def shape_folder(shape, layers):
     """A GPT-2 of random weights with a tokenizer of bytes, filled up with words that no text has."""
 
     def make(out):
         torch.manual_seed(1)
-        ids = dict.fromkeys(("bos_token_id", "eos_token_id"), SHAPES[name]["vocab_size"] - 1)
-        GPT2LMHeadModel(GPT2Config(n_layer=layers, **ids, **SHAPES[name])).to(torch.bfloat16).save_pretrained(out)
+        ids = dict.fromkeys(("bos_token_id", "eos_token_id"), shape["vocab_size"] - 1)
+        GPT2LMHeadModel(GPT2Config(n_layer=layers, **ids, **shape)).to(torch.bfloat16).save_pretrained(out)
         words = sorted(pre_tokenizers.ByteLevel.alphabet())
-        words += [f"<filler {i}>" for i in range(SHAPES[name]["vocab_size"] - len(words))]
+        words += [f"<filler {i}>" for i in range(shape["vocab_size"] - len(words))]
         tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), words[-1])

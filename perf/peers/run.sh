@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# perf/peers/run.sh BUILD [options of compare.py]: Pleat beside other engines on this machine (README.md).
+# perf/peers/run.sh BUILD [options of compare.py]: Pleat beside other engines on this machine (README.md). The engines are
+# installed under BUILD/peers the first time (20 minutes, 6 GB), then compare.py measures.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-build=$(readlink -f "${1:?usage: run.sh BUILD [options of compare.py]}")
+case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/s/^# \?//p' "$0" && exec python3 "$here/compare.py" --help ;; esac
+[[ ${1:--} != -* ]] || { echo "run.sh: the arguments are BUILD [options of compare.py], not '$*'" >&2; exit 2; }
+build=$(readlink -m "$1")
 shift
+PYTHONPATH=$here python3 -c 'import compare; compare.arguments()' --build "$build" "$@"  # before anything is installed
 venv=$build/peers/venv
 
 # Named one by one: a compiler's "native" would also use instructions that are shown but trap.

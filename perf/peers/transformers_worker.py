@@ -1,13 +1,13 @@
-"""transformers_worker.py FOLDER DTYPE THREADS: Hugging Face transformers on PyTorch (worker.py has the protocol)."""
-import sys
+"""Hugging Face transformers on PyTorch."""
 import time
+
+import worker
+
+folder, dtype, threads = worker.arguments(__doc__)
 
 import torch
 from transformers import AutoModelForCausalLM
 
-import worker
-
-folder, dtype, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(threads)
 start = time.perf_counter()
 model = AutoModelForCausalLM.from_pretrained(folder, dtype={"bf16": torch.bfloat16, "f32": torch.float32}[dtype]).eval()
