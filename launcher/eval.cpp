@@ -199,11 +199,11 @@ void add_eval(CLI::App& app, Command& command) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   sub.add_option("--max-tokens", options->scoring.max_tokens, "Score the first so many tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str();
   sub.add_option("--exact-prefix", options->scoring.exact_prefix,
                  "First tokens of a window that are its prompt and run densely (the very first always)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str();
   sub.add_option("--against", options->against, "Reference model, with a cache of its own kind: KL and top-1 agreement")
       ->needs(text);
@@ -219,7 +219,7 @@ void add_eval(CLI::App& app, Command& command) {
           ->excludes(ids);
   name->needs(sub.add_option("--data", task.data, "The task's items, a JSON object a line")->needs(name));
   sub.add_option("--limit", task.limit, "Only the first so many items; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->needs(name);
   sub.add_option("--output", task.output, "File for a line an item: log-likelihoods and picks")->needs(name);
   add_common_flags(sub, options->common);

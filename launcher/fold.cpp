@@ -107,7 +107,7 @@ void add_fold(CLI::App& app, Command& command) {
   for (CLI::Option* const choice : {reduction, select, rows, down, inputs, no_fold, predictor_bits, fold_format})
     choice->excludes(budget)->excludes(recipe);
   sub.add_option("--max-tokens", fold_options.max_tokens, "Calibration tokens, spread over the text; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str();
   sub.add_option("--evaluate", fold_options.evaluation_text, "Held-out text to measure the quality on, for the report");
   add_common_flags(sub, options->common);

@@ -1,4 +1,5 @@
 #include <chrono>
+#include <csignal>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -33,7 +34,12 @@ struct GenerateOptions {
 
 // Of a batch job; open before the weights are loaded, so that a wrong name costs no time.
 struct JobFiles {
-  JobFiles(const GenerateOptions& options) : input(options.input), output(options.output, options.resume) {}
+  explicit JobFiles(const GenerateOptions& options) : input(options.input), output(options.output, options.resume) {
+    std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error, and said
+    for (const std::string& model : output.models())
+      PLEAT_REQUIRE(model == model_name(options.model), "'", options.output, "' holds texts of the model '", model,
+                    "': --resume continues them with that one");
+  }
   JobInput input;
   JobOutput output;
 };
@@ -79,8 +85,11 @@ void run_batch(const GenerateOptions& options, JobFiles& files, Scheduler& sched
     return concat(rate, " tok/s, ", scheduler.running(), " running");
   };
   while (!interrupt.signal() && job.advance()) progress.update(job.counts().done(), detail());
+  job.finish();
   progress.update(job.counts().done());
-  progress.finish(interrupt.signal() ? "interrupted; --resume continues" : "");
+  const std::string end = interrupt.signal() ? "interrupted; --resume continues" : "";
+  progress.finish(end);
+  if (options.common.quiet && !end.empty()) std::cerr << "pleat: " << end << "\n";
   summary.requests = job.counts().completed;
   summary.errors = job.counts().errors;
   summary.skipped = job.counts().skipped;
@@ -137,7 +146,9 @@ void add_generate(CLI::App& app, Command& command) {
   CLI::Option* prompt = sub.add_option("--prompt", options->prompt, "Continue this text");
   CLI::Option* input = sub.add_option("--input", options->input, "Requests, one JSON object a line");
   CLI::Option* output = sub.add_option("--output", options->output, "Responses, one JSON object a line");
-  CLI::Option* resume = sub.add_flag("--resume", options->resume, "Continue an output that is there already");
+  CLI::Option* resume = sub.add_flag(
+      "--resume", options->resume,
+      "Continue an output that is there already, with the same model; what has a record, an error's too, stays");
   sub.add_flag("--chat", options->chat, "The prompt is a user's message to a chat model")->needs(prompt);
   input->needs(output)->excludes(prompt);
   output->needs(input);

@@ -32,12 +32,24 @@ bool names_a_host(const std::string& path) {
   return false;
 }
 
+// Of a flag of a batch job; empty: there is none.
+std::string value_of(const std::vector<std::string>& command, const std::string& flag) {
+  for (size_t i = 1; i < command.size() && command[0] == "generate"; ++i) {
+    if (command[i] == flag && i + 1 < command.size()) return command[i + 1];
+    if (command[i].starts_with(flag + "=")) return command[i].substr(flag.size() + 1);
+  }
+  return "";
+}
+
 void check(const LaunchOptions& options) {
   static const std::set<std::string> runs_on_ranks = {"serve", "generate", "eval", "bench", "check"};
   PLEAT_REQUIRE(!options.command.empty(),
                 "nothing to launch: end the line with -- and a subcommand, like -- serve ...");
   PLEAT_REQUIRE(runs_on_ranks.count(options.command[0]), "'", options.command[0],
                 "' does not run on ranks; launch starts serve, generate, eval, bench and check");
+  const std::string input = value_of(options.command, "--input");
+  PLEAT_REQUIRE(input != "/dev/stdin" && input != "/dev/fd/0" && input != "/proc/self/fd/0", "a job that is started ",
+                "again cannot read its standard input again: give --input a file");
   PLEAT_REQUIRE(options.hosts.empty() || std::filesystem::is_regular_file(options.hosts), "there is no host file ",
                 options.hosts);
   PLEAT_REQUIRE(options.hosts.empty() || names_a_host(options.hosts), "the host file '", options.hosts,
@@ -61,14 +73,7 @@ std::string quoted(const std::string& word) {
 
 }  // namespace
 
-std::string batch_output(const std::vector<std::string>& command) {
-  constexpr const char* kFlag = "--output";
-  for (size_t i = 1; i < command.size() && command[0] == "generate"; ++i) {
-    if (command[i] == kFlag && i + 1 < command.size()) return command[i + 1];
-    if (starts_with(command[i], "--output=")) return command[i].substr(std::strlen(kFlag) + 1);
-  }
-  return "";
-}
+std::string batch_output(const std::vector<std::string>& command) { return value_of(command, "--output"); }
 
 Surroundings surroundings() {
   Surroundings all;

@@ -78,7 +78,7 @@ void add_quantize(CLI::App& app, Command& command) {
   sub.add_option("--budget", options->budget,
                  "With --format planes: share of the FFN's bf16 bytes, e.g. 24%; planes go where they matter most");
   sub.add_option("--max-tokens", options->quantize.max_tokens, "Calibration tokens, spread over the text; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str();
   add_common_flags(sub, options->common);
   sub.callback([options, &command] {

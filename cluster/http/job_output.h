@@ -1,8 +1,12 @@
 #pragma once
-// The output of a batch job: append-only, one line a record, each on disk before the next.
+// The output of a batch job: append-only, one line a record, each on disk before the next; or a pipe.
 #include <cstdint>
+#include <set>
 #include <string>
+#include <string_view>
 #include <unordered_set>
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace pleat {
 
@@ -11,7 +15,8 @@ namespace pleat {
 class JobOutput {
  public:
   // Locks the file against a second job. Without `resume` it must be absent or empty; with it, the records in it count
-  // as done. Error(invalid) if it is not empty, locked, or no output of such a job. `mode`: of a file that is made.
+  // as done. Error(invalid) if it is not empty, locked, or no output of such a job, which stays as it is, or
+  // a pipe that nobody reads. `mode`: of a file that is made.
   JobOutput(const std::string& path, bool resume, unsigned mode = 0644);
   ~JobOutput();
   JobOutput(const JobOutput&) = delete;
@@ -19,6 +24,8 @@ class JobOutput {
   // Is there a record of this id, or an error record of this line of the input?
   bool holds(const std::string& custom_id) const { return ids_.count(custom_id) > 0; }
   bool holds_line(int64_t line) const { return lines_.count(line) > 0; }
+  // That its texts are of, where they say so.
+  const std::set<std::string>& models() const { return models_; }
   // Records that it held when it was opened.
   int64_t held() const { return int64_t(ids_.size() + lines_.size()); }
 
@@ -27,11 +34,16 @@ class JobOutput {
 
  private:
   void read_records();
+  void note(const nlohmann::json& record, int64_t number);
+  void write_file(const std::string& line);
+  void write_stream(std::string_view line);
 
-  std::string path_;
+  const std::string path_;
+  const bool is_stream_;
   int file_ = -1;
   std::unordered_set<std::string> ids_;
   std::unordered_set<int64_t> lines_;
+  std::set<std::string> models_;
 };
 
 }  // namespace pleat

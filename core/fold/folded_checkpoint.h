@@ -23,6 +23,7 @@ class FolderInTheMaking {
 
  private:
   std::filesystem::path path_, temporary_;
+  std::vector<std::filesystem::path> made_;  // parents that were not there, the innermost first
 };
 
 // layers: with neurons already in the order in which they are written; their folds' specs make up the metadata. done:

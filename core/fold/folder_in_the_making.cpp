@@ -24,13 +24,17 @@ FolderInTheMaking::FolderInTheMaking(const fs::path& path) {
                 "'", path_.string(), "' is a file system of its own: choose a folder in it as --out");
   std::random_device random;  // another host's process may have the same number, and the same folder
   temporary_ = path_.parent_path() / concat(".", path_.filename().string(), ".", getpid(), "-", random());
+  for (fs::path parent = path_.parent_path(); !fs::exists(parent, error); parent = parent.parent_path())
+    made_.push_back(parent);
   fs::create_directories(temporary_, error);
   PLEAT_REQUIRE(!error, "cannot create a folder beside '", path_.string(), "': ", error.message());
 }
 
 FolderInTheMaking::~FolderInTheMaking() {
   std::error_code error;
-  if (!temporary_.empty()) fs::remove_all(temporary_, error);
+  if (temporary_.empty()) return;
+  fs::remove_all(temporary_, error);
+  for (const fs::path& parent : made_) fs::remove(parent, error);  // where it is empty
 }
 
 void FolderInTheMaking::commit() {

@@ -138,7 +138,7 @@ TEST_F(Files, ABatchsMetadataIsShort) {
 // The file is there, and may not be opened a second time.
 TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
   const TemporaryFolder folder;
-  const std::string path = folder.write("output", R"({"custom_id": "a", "error": null})"
+  const std::string path = folder.write("output", R"({"custom_id": "a", "response": {}, "error": null})"
                                                   "\n");
   const int next = dup(0);
   close(next);

@@ -106,7 +106,7 @@ TEST_F(RefusedJob, AnInterruptedFoldLeavesNothingBehind) {
   std::filesystem::create_directory(out);
   const Outcome outcome = shell("timeout --preserve-status -s TERM 4 " +
                                 pleat_command("fold --model " + model() + " --text " + PLEAT_SOURCE_DIR +
-                                              "/examples/calibration.txt --out " + out + "/folded"));
+                                              "/examples/calibration.txt --out " + out + "/new/one/folded"));
   EXPECT_EQ(outcome.code, 128 + SIGTERM) << outcome.err;
   EXPECT_TRUE(std::filesystem::is_empty(out));
 }
