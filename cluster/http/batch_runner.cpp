@@ -132,7 +132,7 @@ kj::Promise<void> BatchRunner::work(Run& run) {
     line->ended = lines->ended();
   });
   return looked.then([this, &run, line]() -> kj::Promise<void> {
-    if (line->ended) return kj::READY_NOW;
+    if (line->ended || run.stops()) return kj::READY_NOW;
     return take(run, *line).attach(kj::heap(line)).then([this, &run] { return work(run); });
   });
 }

@@ -140,11 +140,12 @@ kj::Promise<void> FilesDoor::list_files(const std::string& asked, const std::str
                                         kj::HttpService::Response& response) {
   try {
     const ListQuery query = read_list_query(asked, true, FileStore::kMostFiles, FileStore::kMostFiles);
-    std::vector<ordered_json> all;
+    std::vector<ListItem> all;
     for (const auto& [id, file] : store_.files())
       if (file.owner == owner && (query.purpose.empty() || file.purpose == query.purpose))
-        all.push_back(file_json(file));
-    return send(response, list_page(std::move(all), query));
+        all.push_back({file.created, &id});
+    return send(response, list_page(std::move(all), query,
+                                    [this](const std::string& id) { return file_json(*store_.find(id)); }));
   } catch (const Error& error) {
     return refuse(response, http_error(error));
   }
@@ -154,10 +155,11 @@ kj::Promise<void> FilesDoor::list_batches(const std::string& asked, const std::s
                                           kj::HttpService::Response& response) {
   try {
     const ListQuery query = read_list_query(asked, false, kBatchesShown, kBatchesMost);
-    std::vector<ordered_json> all;
+    std::vector<ListItem> all;
     for (const auto& [id, batch] : batches_.all())
-      if (batch.owner == owner) all.push_back(batch.shown);
-    return send(response, list_page(std::move(all), query));
+      if (batch.owner == owner) all.push_back({batch.shown["created_at"].get<int64_t>(), &id});
+    return send(response,
+                list_page(std::move(all), query, [this](const std::string& id) { return batches_.find(id)->shown; }));
   } catch (const Error& error) {
     return refuse(response, http_error(error));
   }

@@ -97,7 +97,7 @@ size_t Framing::take_header(std::string_view bytes, std::string& out) {
 }
 
 void Framing::check_header() {
-  has_length_ = chunked_ = expects_leave_ = false;
+  has_length_ = chunked_ = has_host_ = expects_leave_ = false;
   left_ = received_ = 0;
   std::string_view rest = held_;
   const size_t first = rest.find("\r\n");
@@ -141,6 +141,9 @@ void Framing::check_field(std::string_view line) {
   } else if (same(name, "transfer-encoding")) {
     if (chunked_ || !same(value, "chunked")) return fail(400, "the only Transfer-Encoding is chunked, once");
     chunked_ = true;
+  } else if (same(name, "host")) {
+    if (has_host_) return fail(400, "there are several Hosts");
+    has_host_ = true;
   } else if (same(name, "expect")) {
     if (!same(value, "100-continue")) return fail(417, "the only expectation is 100-continue");
     expects_leave_ = true;

@@ -49,11 +49,11 @@ class Framing {
   const FramingLimits limits_;
   FramingFault fault_;
   State state_ = State::header;
-  std::string held_;                                         // of a header block, or of a line between chunks
-  uint64_t most_ = 0;                                        // bytes of the body, at most
-  uint64_t left_ = 0;                                        // bytes of the body, or of the chunk
-  uint64_t received_ = 0;                                    // bytes of the body's chunks
-  bool has_length_ = false, chunked_ = false, old_ = false;  // of the header block
+  std::string held_;       // of a header block, or of a line between chunks
+  uint64_t most_ = 0;      // bytes of the body, at most
+  uint64_t left_ = 0;      // bytes of the body, or of the chunk
+  uint64_t received_ = 0;  // bytes of the body's chunks
+  bool has_length_ = false, chunked_ = false, has_host_ = false, old_ = false;  // of the header block
   bool expects_leave_ = false;
 };
 

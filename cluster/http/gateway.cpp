@@ -26,15 +26,19 @@ ordered_json model_json(const std::string& id, int64_t created) {
   return {{"id", id}, {"object", "model"}, {"created", created}, {"owned_by", "pleat"}};
 }
 
+}  // namespace
+
 // A body on its way to a request, or what is wrong with it.
-struct Reading {
+struct Gateway::Reading {
   Reading(kj::String text, bool chat, const OpenAiLimits& limits) : text(kj::mv(text)), chat(chat), limits(limits) {}
 
   void run() {
     try {
       request = read_openai_request(std::string(text.begin(), text.end()), chat, limits);
     } catch (const Error& error) {
-      fault = error.what();
+      fault = http_error(error);
+    } catch (const std::exception& error) {
+      fault = http_error(Error(ErrorKind::failed, error.what()));
     }
     text = nullptr;
   }
@@ -43,10 +47,8 @@ struct Reading {
   const bool chat;
   const OpenAiLimits limits;
   OpenAiRequest request;
-  std::string fault;  // empty: none
+  std::optional<HttpError> fault;
 };
-
-}  // namespace
 
 Gateway::Gateway(kj::Timer& timer, ReplicaSet& replicas, const RouterOptions& router, const HttpLimits& limits,
                  const ApiKeys& keys, const HostNames& names)
@@ -141,6 +143,20 @@ kj::Promise<void> Gateway::models(const std::string& id, kj::HttpService::Respon
   return reply(response, *headers, 200, "application/json", dump(id.empty() ? all : all["data"][0]));
 }
 
+// A long body beside the loop, one at a time of each client.
+kj::Promise<std::shared_ptr<Gateway::Reading>> Gateway::parsed(kj::String text, bool chat, const std::string& client) {
+  const bool is_short = text.size() <= kShort;
+  const auto reading = std::make_shared<Reading>(kj::mv(text), chat, limits.openai);
+  if (is_short) {
+    reading->run();
+    return reading;
+  }
+  return turns_.take(client).then([this, reading](kj::Own<Turns::Turn> turn) {
+    auto done = reader_.run([reading] { reading->run(); });
+    return done.attach(kj::mv(turn)).then([reading] { return reading; });
+  });
+}
+
 kj::Promise<void> Gateway::generate(bool chat, bool may_stream, const std::string& client, kj::AsyncInputStream& body,
                                     kj::HttpService::Response& response) {
   const auto fail = [this, &response](const HttpError& error) {
@@ -148,19 +164,10 @@ kj::Promise<void> Gateway::generate(bool chat, bool may_stream, const std::strin
     return reply(response, *headers, error);
   };
   auto read = within(timer, limits.body_timeout, body.readAllText(), "the body did not come in time");
-  return read
-      .then([this, chat](kj::String text) {
-        const auto reading = std::make_shared<Reading>(kj::mv(text), chat, limits.openai);
-        auto done = reading->text.size() <= kShort ? kj::evalNow([&]() -> kj::Promise<void> {
-          reading->run();
-          return kj::READY_NOW;
-        })
-                                                   : reader_.run([reading] { reading->run(); });
-        return done.then([reading] { return reading; });
-      })
+  return read.then([this, chat, client](kj::String text) { return parsed(kj::mv(text), chat, client); })
       .then(
           [this, may_stream, client, fail, &response](std::shared_ptr<Reading> reading) -> kj::Promise<void> {
-            if (!reading->fault.empty()) return fail(invalid_request(reading->fault));
+            if (reading->fault) return fail(*reading->fault);
             if (reading->request.stream && !may_stream)
               return fail(invalid_request("HTTP/1.0 has no streams: ask without 'stream', or by HTTP/1.1"));
             return start(std::move(reading->request), client, response);

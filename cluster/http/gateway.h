@@ -11,6 +11,7 @@
 #include "cluster/http/http_reply.h"
 #include "cluster/http/metrics.h"
 #include "cluster/http/openai_request.h"
+#include "cluster/http/turns.h"
 #include "cluster/http/work_thread.h"
 #include "cluster/router/session.h"
 
@@ -41,6 +42,8 @@ class Gateway {
 
   kj::Promise<void> answer(const HttpRequest& request, kj::AsyncInputStream& body, kj::HttpService::Response& response);
 
+  // These count from now on.
+  void set_keys(const ApiKeys& keys) { keys_ = keys; }
   // No new texts from now on.
   void drain() { draining_ = true; }
   // Nothing is under way, texts of batches included.
@@ -50,7 +53,7 @@ class Gateway {
   ReplicaSet& replicas;
   const RouterOptions router;
   const HttpLimits limits;
-  const HostNames names;
+  HostNames names;
   Metrics metrics;
   kj::Own<kj::HttpHeaderTable> headers;
   kj::HttpHeaderId authorization, origin;
@@ -72,6 +75,8 @@ class Gateway {
  private:
   kj::Promise<void> get(const std::string& path, kj::HttpService::Response& response);
   kj::Promise<void> models(const std::string& id, kj::HttpService::Response& response);
+  struct Reading;
+  kj::Promise<std::shared_ptr<Reading>> parsed(kj::String text, bool chat, const std::string& client);
   kj::Promise<void> generate(bool chat, bool may_stream, const std::string& client, kj::AsyncInputStream& body,
                              kj::HttpService::Response& response);
   kj::Promise<void> start(OpenAiRequest request, const std::string& client, kj::HttpService::Response& response);
@@ -79,10 +84,11 @@ class Gateway {
   std::string never_fits(const OpenAiRequest& request) const;
   std::string replicas_json() const;
 
-  const ApiKeys keys_;
+  ApiKeys keys_;
   const int64_t start_;  // seconds since 1970
   bool draining_ = false;
   std::map<std::string, int> texts_;  // by client
+  Turns turns_;                       // at the reader
   WorkThread reader_;                 // of long bodies
   std::unique_ptr<FilesDoor> files_;  // null: none are kept
 };

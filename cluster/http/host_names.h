@@ -10,8 +10,9 @@ class HostNames {
  public:
   // Any name.
   HostNames() = default;
-  // These; where only this machine's programs reach the door, no others but the machine's own.
-  HostNames(std::vector<std::string> listed, bool only_here);
+  // These, beside the machine's own; where only this machine's programs reach the door, no others. Error(invalid) where
+  // one is no name.
+  HostNames(const std::vector<std::string>& listed, bool only_here);
 
   // Of a Host field, with or without a port.
   bool allows(const std::string& host) const;

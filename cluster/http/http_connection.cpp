@@ -54,11 +54,6 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
   request.client = client_;
   request.content_type = headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("").cStr();
   request.old = stream_.old();
-  if (stream_.fault().status != 0 && request.path == GuardedStream::kRefusedPath)
-    return refuse(response,
-                  {stream_.fault().status, "invalid_request_error", "badRequest", stream_.fault().sentence, 0});
-  if (const std::string why = unwelcome(headers); !why.empty())
-    return refuse(response, {403, "invalid_request_error", "otherOrigin", why, 0});
   KJ_IF_MAYBE (authorization, headers.get(gateway_.authorization)) {
     const std::string value = authorization->cStr();
     if (strncasecmp(value.c_str(), kBearer.data(), kBearer.size()) == 0) request.key = value.substr(kBearer.size());
@@ -68,12 +63,22 @@ kj::Promise<void> HttpConnection::request(kj::HttpMethod method, kj::StringPtr u
   auto left = stream_.client_left().then(
       []() -> kj::Promise<void> { return KJ_EXCEPTION(DISCONNECTED, "the client has left"); });
   // kj-http would wait for a next request even after an answer that says that there will be none.
-  return gateway_.answer(request, body, response)
+  return answer(request, headers, body, response)
       .exclusiveJoin(kj::mv(left))
       .then([this] {
         if (closes_) stream_.end();
       })
       .attach(kj::mv(counted));
+}
+
+kj::Promise<void> HttpConnection::answer(const HttpRequest& request, const kj::HttpHeaders& headers,
+                                         kj::AsyncInputStream& body, Response& response) {
+  const FramingFault& fault = stream_.fault();
+  if (fault.status != 0 && request.path == GuardedStream::kRefusedPath)
+    return refuse(response, {fault.status, "invalid_request_error", "badRequest", fault.sentence, 0});
+  if (const std::string why = unwelcome(headers); !why.empty())
+    return refuse(response, {403, "invalid_request_error", "otherOrigin", why, 0});
+  return gateway_.answer(request, body, response);
 }
 
 std::string HttpConnection::unwelcome(const kj::HttpHeaders& headers) const {

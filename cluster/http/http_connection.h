@@ -27,6 +27,8 @@ class HttpConnection final : private kj::HttpService,
   kj::Promise<void> handleClientProtocolError(kj::HttpHeaders::ProtocolError error, Response& response) override;
   kj::Promise<void> handleApplicationError(kj::Exception exception, kj::Maybe<Response&> response) override;
 
+  kj::Promise<void> answer(const HttpRequest& request, const kj::HttpHeaders& headers, kj::AsyncInputStream& body,
+                           Response& response);
   // Why nobody who asks like this is answered; empty: no reason.
   std::string unwelcome(const kj::HttpHeaders& headers) const;
   kj::Promise<void> refuse(Response& response, const HttpError& error);

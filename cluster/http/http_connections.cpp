@@ -22,7 +22,7 @@ class HttpConnections::Place {
 };
 
 bool HttpConnections::full(const std::string& client) const {
-  const int64_t most = gateway_.limits.connections, most_of_client = most - most / 4;
+  const int64_t most = gateway_.limits.connections, most_of_client = client == kLocal ? most : most - most / 4;
   const auto found = of_client_.find(client);
   return all_ >= most || (found != of_client_.end() && found->second >= most_of_client);
 }

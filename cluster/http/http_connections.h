@@ -11,7 +11,8 @@ class HttpConnections final : private kj::TaskSet::ErrorHandler {
   explicit HttpConnections(Gateway& gateway) : gateway_(gateway), tasks_(*this) {}
 
   // There are as many as may be, or three quarters of that are this client's (an address without the port), so that one
-  // can never shut out the others.
+  // can never shut out the others; a unix socket has no others.
+  static constexpr const char* kLocal = "local";  // the client of a unix socket
   bool full(const std::string& client) const;
   // Answers the client once its stream is ready, or drops it where they are full.
   void add(kj::Promise<kj::Own<kj::AsyncIoStream>> stream, const std::string& client);

@@ -46,21 +46,24 @@ ListQuery read_list_query(const std::string& text, bool of_files, size_t limit, 
   return query;
 }
 
-ordered_json list_page(std::vector<ordered_json> all, const ListQuery& query) {
-  std::ranges::stable_sort(all, [&](const ordered_json& a, const ordered_json& b) {
-    return query.oldest_first ? a["created_at"] < b["created_at"] : a["created_at"] > b["created_at"];
+ordered_json list_page(std::vector<ListItem> all, const ListQuery& query,
+                       const std::function<ordered_json(const std::string& id)>& show) {
+  std::ranges::stable_sort(all, [&](const ListItem& a, const ListItem& b) {
+    return query.oldest_first ? a.created < b.created : a.created > b.created;
   });
-  auto begin = all.begin();
+  auto item = all.begin();
   if (!query.after.empty()) {
-    begin = std::ranges::find_if(all, [&](const ordered_json& one) { return one["id"] == query.after; });
-    PLEAT_REQUIRE(begin != all.end(), "'after' is '", query.after, "', which is not in the list");
-    ++begin;
+    item = std::ranges::find_if(all, [&](const ListItem& one) { return *one.id == query.after; });
+    PLEAT_REQUIRE(item != all.end(), "'after' is '", query.after, "', which is not in the list");
+    ++item;
   }
-  const size_t left = size_t(all.end() - begin), size = std::min(left, query.limit);
-  ordered_json data = std::vector<ordered_json>(begin, begin + ptrdiff_t(size));
+  ordered_json page = {{"object", "list"}, {"data", ordered_json::array()}};
+  ordered_json& data = page["data"];
+  for (; item != all.end() && data.size() < query.limit; ++item) data.push_back(show(*item->id));
   const ordered_json first = data.empty() ? ordered_json() : data.front()["id"];
   const ordered_json last = data.empty() ? ordered_json() : data.back()["id"];
-  return {{"object", "list"}, {"data", data}, {"has_more", left > size}, {"first_id", first}, {"last_id", last}};
+  page.update({{"has_more", item != all.end()}, {"first_id", first}, {"last_id", last}});
+  return page;
 }
 
 }  // namespace pleat

@@ -1,5 +1,7 @@
 #pragma once
 // Pages of lists, as OpenAI's.
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,15 @@ struct ListQuery {
 // limit, most: of a page where nothing is said, and at all. Error(invalid) in one sentence.
 ListQuery read_list_query(const std::string& text, bool of_files, size_t limit, size_t most);
 
-// {"object": "list", "data", "has_more", "first_id", "last_id"}. Error(invalid) where `after` is none of them.
-nlohmann::ordered_json list_page(std::vector<nlohmann::ordered_json> all, const ListQuery& query);
+// One of a list, that stands somewhere else.
+struct ListItem {
+  int64_t created = 0;
+  const std::string* id = nullptr;
+};
+
+// {"object": "list", "data", "has_more", "first_id", "last_id"}: only what is on the page is shown. Error(invalid)
+// where `after` is none of them.
+nlohmann::ordered_json list_page(std::vector<ListItem> all, const ListQuery& query,
+                                 const std::function<nlohmann::ordered_json(const std::string& id)>& show);
 
 }  // namespace pleat

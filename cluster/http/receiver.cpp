@@ -23,6 +23,8 @@ struct Receiver::Upcoming : Received {
       work();
     } catch (const Error& error) {
       fault = http_error(error);
+    } catch (const std::exception& error) {
+      fault = http_error(Error(ErrorKind::failed, error.what()));
     }
   }
 

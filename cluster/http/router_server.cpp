@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 
 #include <cstdio>
+#include <cstring>
 
 #include "cluster/address.h"
 #include "cluster/connect.h"
@@ -19,29 +20,39 @@ constexpr auto kHandshake = 10 * kj::SECONDS;
 constexpr auto kLookAgain = 1 * kj::SECONDS;  // at the file of replicas
 constexpr auto kDrainTurn = 20 * kj::MILLISECONDS;
 
-// Without the port; "local" for a unix socket.
+// Without the port; of IPv6 the network of 64 bits, which is as much as one host has.
 std::string peer_of(kj::AsyncIoStream& stream) {
   sockaddr_storage address = {};
   uint length = sizeof address;
   stream.getpeername(reinterpret_cast<sockaddr*>(&address), &length);
-  char text[INET6_ADDRSTRLEN] = "local";
+  char text[INET6_ADDRSTRLEN] = {};
+  std::strcpy(text, HttpConnections::kLocal);
   if (address.ss_family == AF_INET)
     inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&address)->sin_addr, text, sizeof text);
-  if (address.ss_family == AF_INET6)
-    inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr, text, sizeof text);
+  if (address.ss_family == AF_INET6) {
+    in6_addr& from = reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr;
+    if (!IN6_IS_ADDR_V4MAPPED(&from)) std::memset(&from.s6_addr[8], 0, 8);
+    inet_ntop(AF_INET6, &from, text, sizeof text);
+  }
   return text;
 }
 
-std::unique_ptr<Tls> tls_of(const TlsFiles& files) {
+std::shared_ptr<Tls> tls_of(const TlsFiles& files) {
   if (!files.any()) return nullptr;
-  return std::make_unique<Tls>(files);
+  return std::make_shared<Tls>(files);
 }
 
 ApiKeys keys_of(const std::string& file) { return file.empty() ? ApiKeys() : ApiKeys::read(file); }
 
 // Browsers reach a unix socket only through a proxy.
-HostNames names_of(const RouterServerOptions& options) {
-  return {options.hosts, is_loopback(with_default_port(options.http, kHttpPort)) && !options.http.starts_with("unix:")};
+bool is_at_loopback(kj::ConnectionReceiver& receiver) {
+  sockaddr_storage address = {};
+  uint length = sizeof address;
+  receiver.getsockname(reinterpret_cast<sockaddr*>(&address), &length);
+  const auto& v6 = reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr;
+  if (address.ss_family == AF_INET6)
+    return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+  return address.ss_family == AF_INET && ntohl(reinterpret_cast<sockaddr_in*>(&address)->sin_addr.s_addr) >> 24 == 127;
 }
 
 Connect over_sockets(kj::Network& network, Tls* tls) {
@@ -58,8 +69,10 @@ struct RouterServer::State {
         http_tls(tls_of(options.http_tls)),
         rpc_tls(tls_of(options.rpc_tls)),
         replicas(timer, over_sockets(io.provider->getNetwork(), rpc_tls.get()), options.router),
-        gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys), names_of(options)),
+        gateway(timer, replicas, options.router, options.limits, keys_of(options.api_keys)),
         file(options.replica_file),
+        keys_file({options.api_keys}),
+        http_tls_files({options.http_tls.certificate, options.http_tls.key, options.http_tls.authorities}),
         connections(gateway) {}
 
   void listen() {
@@ -68,6 +81,7 @@ struct RouterServer::State {
       remove_stale_socket(asked);
       receiver = io.provider->getNetwork().parseAddress(asked.c_str()).wait(io.waitScope)->listen();
       address = with_port(asked, receiver->getPort());
+      gateway.names = HostNames(options.hosts, is_at_loopback(*receiver));
     } catch (const kj::Exception& exception) {
       throw Error(ErrorKind::invalid, concat("cannot listen on '", asked, "': ", exception.getDescription().cStr()));
     }
@@ -88,20 +102,35 @@ struct RouterServer::State {
   }
   void take(kj::Own<kj::AsyncIoStream> stream) {
     const std::string client = peer_of(*stream);
+    if (connections.full(client)) return;
     if (!http_tls) return connections.add(kj::mv(stream), client);
-    connections.add(within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long"), client);
+    auto secured = within(timer, kHandshake, http_tls->accept(kj::mv(stream)), "the handshake took too long");
+    connections.add(secured.attach(kj::heap(http_tls)), client);
   }
 
-  // The replicas' file, for ever; a bad one changes nothing.
-  kj::Promise<void> watch_file() {
+  // The files of replicas, keys and certificates, for ever; a bad one changes nothing.
+  kj::Promise<void> watch_files() {
     return timer.afterDelay(kLookAgain).then([this] {
-      try {
+      look_again("the replicas stay", [this] {
+        if (options.replica_file.empty()) return;
         if (const auto addresses = file.changed()) replicas.set(*addresses);
-      } catch (const Error& error) {
-        std::fprintf(stderr, "pleat: %s; the replicas stay as they were\n", error.what());
-      }
-      return watch_file();
+      });
+      look_again("the keys stay", [this] {
+        if (keys_file.changed()) gateway.set_keys(keys_of(options.api_keys));
+      });
+      look_again("the certificates stay", [this] {
+        if (http_tls_files.changed()) http_tls = tls_of(options.http_tls);
+      });
+      return watch_files();
     });
+  }
+  template <class Look>
+  void look_again(const char* otherwise, Look look) {
+    try {
+      look();
+    } catch (const Error& error) {
+      std::fprintf(stderr, "pleat: %s; %s as they were\n", error.what(), otherwise);
+    }
   }
   // Says once when a replica comes or goes, for ever.
   kj::Promise<void> report() {
@@ -136,10 +165,11 @@ struct RouterServer::State {
   const RouterServerOptions options;
   kj::AsyncIoContext io;
   kj::Timer& timer;
-  std::unique_ptr<Tls> http_tls, rpc_tls;
+  std::shared_ptr<Tls> http_tls, rpc_tls;
   ReplicaSet replicas;
   Gateway gateway;
   AddressFile file;
+  FileWatch keys_file, http_tls_files;
   std::map<std::string, std::string> troubles;  // that were said, by address
   kj::Own<kj::ConnectionReceiver> receiver;
   std::string address;
@@ -162,8 +192,7 @@ const std::string& RouterServer::address() const { return state_->address; }
 void RouterServer::serve(int stop_fd) {
   State& s = *state_;
   auto stop = s.io.lowLevelProvider->wrapInputFd(stop_fd);
-  auto ended = s.drained(*stop).exclusiveJoin(s.accept());
-  if (!s.options.replica_file.empty()) ended = ended.exclusiveJoin(s.watch_file());
+  auto ended = s.drained(*stop).exclusiveJoin(s.accept()).exclusiveJoin(s.watch_files());
   if (!s.options.quiet) ended = ended.exclusiveJoin(s.report());
   ended.wait(s.io.waitScope);
 }

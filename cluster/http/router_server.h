@@ -18,7 +18,7 @@ struct RouterServerOptions {
   std::vector<std::string> hosts;     // names under which it is asked (host_names.h)
   std::string api_keys;               // file; empty: none are asked for
   std::string files;                  // folder of files and batches; empty: none are kept
-  TlsFiles http_tls, rpc_tls;         // towards clients, towards replicas
+  TlsFiles http_tls, rpc_tls;         // towards clients, looked at again every second; towards replicas
   RouterOptions router;
   HttpLimits limits;
   std::chrono::milliseconds grace{0};  // for what is under way when it shall end

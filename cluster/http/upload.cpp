@@ -73,6 +73,7 @@ StoredFile Upload::finish() {
   try {
     store_.describe(file_);
   } catch (...) {
+    unlink((store_.path(file_.id) + ".json").c_str());
     unlink(store_.path(file_.id).c_str());
     throw;
   }

@@ -1,15 +1,16 @@
 #pragma once
 // A file that lists replicas, one address a line; what follows a '#' does not count.
-#include <ctime>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "cluster/file_watch.h"
 
 namespace pleat {
 
 class AddressFile {
  public:
-  explicit AddressFile(std::string path) : path_(std::move(path)) {}
+  explicit AddressFile(std::string path) : path_(std::move(path)), file_({path_}) {}
 
   // The list, when the file is another one than at the last call. Error(invalid) where it cannot be read or lists
   // nothing; said once for each change.
@@ -17,7 +18,7 @@ class AddressFile {
 
  private:
   const std::string path_;
-  std::string seen_;  // what tells files apart
+  FileWatch file_;
 };
 
 }  // namespace pleat

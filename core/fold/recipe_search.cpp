@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/file.h"
+#include "core/checkpoint/json_file.h"
 #include "core/fold/knapsack.h"
 #include "core/fold/recipe_bytes.h"
 #include "kernels/check.h"
@@ -106,6 +107,7 @@ nlohmann::ordered_json RecipeSearch::to_json() const {
 RecipeSearch RecipeSearch::read(const std::filesystem::path& file, const Blueprint& blueprint) {
   RecipeSearch out(blueprint);
   const std::string text = read_whole(file);
+  parse_json(text, file.string());  // no deeper than may be read
   try {
     const auto content = nlohmann::ordered_json::parse(text);
     PLEAT_REQUIRE(content.contains("dense") || !content.contains("layers"), "the options '", file.string(),

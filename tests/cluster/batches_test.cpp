@@ -68,7 +68,7 @@ TEST_F(Files, ABatchGoesOnAfterEachRestartWithoutLosingOrRepeatingARecord) {
   const std::string id = batch(keep(input))["id"];
   int restarts = 0;
   for (;; ++restarts) {
-    ASSERT_LT(restarts, 100);
+    ASSERT_LT(restarts, 1000);
     for (int i = 0; i < 12; ++i) {
       world.pass(10 * kj::MILLISECONDS);
       usleep(2000);
@@ -154,7 +154,7 @@ TEST(JobOutput, WhatCannotBeReadIsNotCutOff) {
 TEST_F(Files, WhatCannotBeWrittenOfABatchHasNotHappened) {
   world["a"].refuses = Refusal(rpc::Error::Code::QUEUE_FULL, "full", 100);
   const std::string id = batch(keep(line("one", 1, 2)))["id"], path = "/v1/batches/" + id;
-  world.pass(1 * kj::SECONDS);
+  begun(id);
   const fs::path in_the_way = folder_ / (id + ".json.part");
   fs::create_directory(in_the_way);
   EXPECT_EQ(door->post(path + "/cancel", json::object()).status, 500);
@@ -191,12 +191,14 @@ TEST_F(Files, ABatchWaitsForServersAndCanBeCancelled) {
   const std::string file = keep(input);
   world["a"].refuses = Refusal(rpc::Error::Code::QUEUE_FULL, "full", 100);
   const std::string waits = batch(file)["id"];
+  begun(waits);
   world.pass(5 * kj::SECONDS);
   EXPECT_EQ(door->get("/v1/batches/" + waits).parsed()["status"], "in_progress");
   EXPECT_EQ(door->get("/v1/batches/" + waits).parsed()["request_counts"]["failed"], 0);
   world["a"].refuses.reset();
   EXPECT_EQ(finished(waits)["request_counts"]["completed"], 40);
   const std::string id = batch(file)["id"];
+  begun(id);
   world.pass(45 * kj::MILLISECONDS);
   EXPECT_EQ(door->post("/v1/batches/" + id + "/cancel", json::object()).parsed()["status"], "cancelling");
   const json end = finished(id);

@@ -1,6 +1,8 @@
 // /v1/files before replicas made of a rule, on pipes and a folder of its own.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <set>
 
@@ -110,6 +112,21 @@ TEST_F(Files, AnUploadThatDripsEndsAndOneWhoseClientLeavesIsNothing) {
   world.pass(1 * kj::SECONDS);
   door.reset();  // the disk has done what it was to do
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "only the lock is left";
+}
+
+TEST_F(Files, AnUploadThatTheDiskCannotHoldIs500AndLeavesNothing) {
+  const auto sigxfsz = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit small{20'000, limit.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const HttpAnswer answer = send(form(std::string(50'000, 'x')));
+  setrlimit(RLIMIT_FSIZE, &limit);
+  std::signal(SIGXFSZ, sigxfsz);
+  EXPECT_EQ(answer.status, 500) << answer.body;
+  EXPECT_EQ(answer.error(), "cannot keep the file: File too large");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "only the lock is left";
+  EXPECT_EQ(send(form("{}")).status, 200);
 }
 
 TEST_F(Files, WhatAKeyHasMadeIsThereForThatKeyAlone) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "cluster/http/http_connections.h"
+#include "kernels/check.h"
 #include "tests/cluster/http_door.h"
 
 namespace pleat::test {
@@ -12,15 +13,18 @@ TEST(HostNames, AreThisMachinesOwnWhereOnlyItsProgramsReachTheDoor) {
   char machine[256] = {};
   gethostname(machine, sizeof machine - 1);
   const HostNames own({}, true);
-  for (const std::string host : {"localhost", "LocalHost:8000", "a.localhost:80", "127.0.0.1", "127.0.0.1:8000",
-                                 "10.1.2.3", "[::1]:8000", "[fe80::1]", ""})
+  for (const std::string host : {"localhost", "LocalHost:8000", "a.localhost:80", "localhost.", "127.0.0.1",
+                                 "127.0.0.1:8000", "10.1.2.3", "[::1]:8000", "[fe80::1]", ""})
     EXPECT_TRUE(own.allows(host)) << host;
   EXPECT_TRUE(own.allows(machine));
-  for (const std::string host : {"evil.example", "evil.example:8000", "localhost.evil.example",
-                                 "127.0.0.1.evil.example", "xlocalhost", "[evil.example]"})
+  for (const std::string host :
+       {"evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "xlocalhost",
+        "[evil.example]", "[::1", "[::1]evil", "localhost:x", "localhost:1, evil.example"})
     EXPECT_FALSE(own.allows(host)) << host;
   EXPECT_TRUE(HostNames().allows("evil.example")) << "a cluster's nodes have many names";
-  const HostNames listed({"Chat.example"}, true), listed_elsewhere({"chat.example"}, false);
+  for (const std::string name : {"https://chat.example", "", "a b", "[::1", "chat.example:x"})
+    EXPECT_THROW(HostNames({name}, true), Error) << name;
+  const HostNames listed({"Chat.example:8443"}, true), listed_elsewhere({"chat.example"}, false);
   for (const HostNames* names : {&listed, &listed_elsewhere}) {
     EXPECT_TRUE(names->allows("chat.EXAMPLE:8443"));
     EXPECT_TRUE(names->allows("127.0.0.1:8000"));
@@ -48,6 +52,19 @@ TEST(HostNames, OthersAreRefusedByWhatTheyCallTheDoor) {
             "nobody may ask for 'here' here; --allowed-hosts lists the names that are more than this machine's");
 }
 
+TEST(HostNames, WhoIsRefusedIsLetGo) {
+  FakeWorld world;
+  Door door(world, {}, {}, HostNames({}, true));
+  for (const std::string request : {"GET /health HTTP/1.0\r\nHost: evil\r\n\r\n",
+                                    "GET /health HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n"}) {
+    auto stream = door.connect();
+    stream->write(request.data(), request.size()).wait(world.wait_scope);
+    const kj::TimePoint before = world.timer.now();
+    EXPECT_TRUE(world.wait(stream->readAllText()).startsWith("HTTP/1.1 403"));
+    EXPECT_LT(world.timer.now() - before, 1 * kj::SECONDS);
+  }
+}
+
 TEST(HttpConnections, OneClientLeavesAQuarterOfThemToOthers) {
   FakeWorld world;
   world["a"];
@@ -71,6 +88,7 @@ TEST(HttpConnections, OneClientLeavesAQuarterOfThemToOthers) {
   come("other");
   come("another");
   EXPECT_TRUE(connections.full("other"));
+  EXPECT_FALSE(HttpConnections(door.gateway).full(HttpConnections::kLocal));
   clients.clear();
   world.pass(1 * kj::MILLISECONDS);
   EXPECT_FALSE(connections.full("greedy"));

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -55,14 +56,16 @@ class Files : public testing::Test {
     EXPECT_EQ(answer.status, 200) << answer.body;
     return answer.parsed();
   }
-  json finished(const std::string& id) {
-    for (int i = 0; i < 1000; ++i) {
+  json finished(const std::string& id) { return when(id, {"completed", "cancelled", "failed"}); }
+  json begun(const std::string& id) { return when(id, {"in_progress"}); }
+  json when(const std::string& id, const std::set<std::string>& statuses) {
+    for (int i = 0; i < 10'000; ++i) {
       const json now = door->get("/v1/batches/" + id).parsed();
-      if (now["status"] == "completed" || now["status"] == "cancelled" || now["status"] == "failed") return now;
+      if (statuses.contains(now["status"])) return now;
       usleep(1000);  // the disk's time is real
       world.pass(50 * kj::MILLISECONDS);
     }
-    ADD_FAILURE() << "the batch does not end: " << door->get("/v1/batches/" + id).body;
+    ADD_FAILURE() << "the batch stays as it is: " << door->get("/v1/batches/" + id).body;
     return {};
   }
   std::map<std::string, json> records(const json& id) {

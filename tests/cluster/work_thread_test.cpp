@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 
+#include "cluster/http/turns.h"
 #include "cluster/http/work_thread.h"
 #include "cluster/router/waiting.h"
 
@@ -60,6 +61,26 @@ TEST(WorkThread, FailsAsItsWorkDoesAndGoesOn) {
     ADD_FAILURE() << "it has not failed";
   }
   works.wait(io.waitScope);
+}
+
+TEST(Turns, WhoAsksForMuchWaitsBehindItself) {
+  kj::EventLoop loop;
+  kj::WaitScope scope(loop);
+  Turns turns;
+  auto first = turns.take("a").wait(scope);
+  auto second = turns.take("a");
+  auto third = turns.take("a");
+  auto other = turns.take("b");
+  EXPECT_FALSE(second.poll(scope));
+  EXPECT_TRUE(other.poll(scope)) << "another client's";
+  second = nullptr;  // it has left
+  first = nullptr;
+  ASSERT_TRUE(third.poll(scope));
+  {
+    const auto last = third.wait(scope);
+    EXPECT_FALSE(turns.take("a").poll(scope));
+  }
+  EXPECT_TRUE(turns.take("a").poll(scope)) << "nobody is before it";
 }
 
 TEST(Within, ALoopThatStoodStillSeesWhatCameMeanwhile) {

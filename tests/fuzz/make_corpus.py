@@ -142,6 +142,22 @@ def checkpoints():
           ok=range(10))
 
 
+def beside():
+    """What stands beside a model's weights and tokenizer."""
+    files = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    seeds("safetensors_index", {"metadata": {"total_size": 48}, "weight_map": files}, {"weight_map": {**files, "c": "model-1.safetensors"}},
+          {"weight_map": {"a": "../model-1.safetensors"}}, {"weight_map": {"a": 5}}, ok=(0,))
+    seeds("tokenizer_config", {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}, "add_bos_token": True,
+                               "chat_template": "{{ bos_token }}{{ messages[0].content }}"},
+          {"eos_token": None, "chat_template": [{"name": "default", "template": "x"}, {"name": "tool_use", "template": "y"}]},
+          {"bos_token": "none", "add_eos_token": True}, ok=(0, 1))
+    measured = {"recipe": {"selection": "all", "up": "int4", "down": "int4"}, "read": [1, 2, 3], "stored": 4, "kl": 0.1}
+    chosen = {**measured, "recipe": {"selection": "range", "exact": 0.1, "lines": True, "predictor_bits": 2, "fold_format": "int8",
+                                     "up": "int4", "down": "bf16"}, "kl": 0.01}
+    seeds("search_options", {"dense": 65536, "layers": [[measured, chosen], [measured]]}, {"dense": 98304, "layers": [[measured], [measured]]},
+          {"layers": []}, {"dense": 65536, "layers": [[], []]})
+
+
 def folded_tensors():
     seeds("folded_tensors", b"", bytes([0, 1, 0, 0x39]), bytes([200, 3, 0, 0x30, 17, 9, 0, 0x5d]), bytes([0, 0, 1, 0xff] * 3), ok=(0,))
 
@@ -217,7 +233,7 @@ def recipes():
 
 
 if __name__ == "__main__":
-    for make in (http, rpc, tokenizers, checkpoints, folded_tensors, ggufs, templates, recipes):
+    for make in (http, rpc, tokenizers, checkpoints, beside, folded_tensors, ggufs, templates, recipes):
         make()
     for folder in sorted((HERE / "corpus").iterdir()):
         files = list(folder.iterdir())

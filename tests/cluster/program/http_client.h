@@ -37,8 +37,9 @@ class HttpClient {
     send("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: " + type +
          "\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
   }
-  int get(const std::string& path) {
-    send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  // fields: more of the header, each with its line end.
+  int get(const std::string& path, const std::string& fields = "") {
+    send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + fields + "\r\n");
     return receive({});
   }
   // With the sizes of its chunks removed.

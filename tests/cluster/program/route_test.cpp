@@ -1,6 +1,7 @@
 // `pleat route` in front of servers, as a user runs them, on sockets.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -291,9 +292,10 @@ TEST(Route, TlsOnBothSidesLetsInOnlyThoseWithACertificate) {
 
 TEST(Route, MutualTlsAtItsDoorLetsInOnlyThoseWithACertificate) {
   const Scratch scratch;
+  std::filesystem::copy_file(tls("authority.pem"), scratch.path("authorities"));
   const Background routed(pleat_command("route --http 127.0.0.1:0 --replica unix:" + scratch.path("nobody") +
                                         " --tls-certificate " + tls("server.pem") + " --tls-key " + tls("server.key") +
-                                        " --tls-clients " + tls("authority.pem")));
+                                        " --tls-clients " + scratch.path("authorities")));
   ASSERT_NE(routed.address(), "") << routed.errors();
   const std::string door = "localhost" + routed.address().substr(routed.address().rfind(':'));
   const auto answer_to = [&](const std::string& who) {
@@ -306,6 +308,37 @@ TEST(Route, MutualTlsAtItsDoorLetsInOnlyThoseWithACertificate) {
   EXPECT_EQ(answer_to(""), "") << "without a certificate";
   EXPECT_EQ(answer_to("other-client"), "") << "with one by somebody else";
   EXPECT_TRUE(answer_to("client").starts_with("HTTP/1.1 503 "));
+
+  scratch.write("authorities", "none\n");
+  for (int i = 0; i < 200 && routed.errors().find("certificates stay") == std::string::npos; ++i)
+    std::this_thread::sleep_for(50ms);
+  EXPECT_TRUE(answer_to("client").starts_with("HTTP/1.1 503 ")) << "what cannot be used changes nothing";
+  std::filesystem::copy_file(tls("other-client.pem"), scratch.path("authorities"),
+                             std::filesystem::copy_options::overwrite_existing);
+  for (int i = 0; i < 200 && !answer_to("client").empty(); ++i) std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(answer_to("client"), "") << "the authority is another one now";
+}
+
+TEST(Route, KeysAreThoseThatTheirFileHoldsNow) {
+  const Scratch scratch;
+  scratch.write("keys", "first-key\n");
+  const Background routed(pleat_command("route --http 127.0.0.1:0 --replica unix:" + scratch.path("nobody") +
+                                        " --api-keys " + scratch.path("keys")));
+  ASSERT_NE(routed.address(), "") << routed.errors();
+  const auto status = [&](const std::string& key) {
+    return HttpClient(routed.address()).get("/v1/models", "Authorization: Bearer " + key + "\r\n");
+  };
+  EXPECT_EQ(status("first-key"), 200);
+  EXPECT_EQ(status("second-key"), 401);
+  scratch.write("keys", "second-key\n");
+  for (int i = 0; i < 200 && status("second-key") == 401; ++i) std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(status("second-key"), 200);
+  EXPECT_EQ(status("first-key"), 401);
+  scratch.write("keys", "");
+  for (int i = 0; i < 200 && routed.errors().find("keys stay") == std::string::npos; ++i)
+    std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(status("second-key"), 200) << "an empty file does not open the door";
+  EXPECT_EQ(status("first-key"), 401);
 }
 
 TEST(Route, AWrongCommandLineIsOneSentence) {
