@@ -9,11 +9,17 @@ constexpr double kNewest = 0.125;  // its weight in the running mean
 
 }  // namespace
 
-bool Admission::admit(int64_t tokens) {
+bool Admission::admit(int64_t tokens, kj::TimePoint now) {
   if (requests_ > 0 && (requests_ >= most_requests_ || tokens_ + tokens > most_tokens_)) return false;
+  if (requests_ == 0 && last_end_ != nullptr) last_end_ = now;  // the time without requests is not between ends
   ++requests_;
   tokens_ += tokens;
   return true;
+}
+
+bool Admission::has_room(int64_t requests, int64_t tokens) const {
+  if (requests_ == 0) return could_hold(requests, tokens);
+  return requests_ + requests <= most_requests_ && tokens_ + tokens <= most_tokens_;
 }
 
 bool Admission::could_hold(int64_t requests, int64_t tokens) const {

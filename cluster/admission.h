@@ -12,7 +12,10 @@ class Admission {
   // than all may be admitted alone.
   Admission(int64_t requests, int64_t tokens) : most_requests_(requests), most_tokens_(tokens) {}
 
-  bool admit(int64_t tokens);
+  bool admit(int64_t tokens, kj::TimePoint now);
+  bool full() const { return requests_ > 0 && requests_ >= most_requests_; }  // whatever a request's tokens
+  // So many would be admitted one after the other now.
+  bool has_room(int64_t requests, int64_t tokens) const;
   // So many requests, of so many tokens together, where nothing else is there.
   bool could_hold(int64_t requests, int64_t tokens) const;
   // What was admitted has ended.

@@ -64,7 +64,14 @@ kj::Promise<void> Dispatcher::run() {
   });
 }
 
-void Dispatcher::require_room(std::span<const Request> requests) const {
+void Dispatcher::require_open(const Client& client) {
+  if (draining_) throw Refusal(rpc::Error::Code::DRAINING, "the server is shutting down");
+  if (client.requests >= limits_.requests_per_connection)
+    turn_away(concat("this client has ", client.requests, " requests under way, as many as it may"));
+  if (admission_.full()) turn_away(under_way());
+}
+
+void Dispatcher::require_room(std::span<const Request> requests, const Client& client) {
   const auto count = int64_t(requests.size());
   const int64_t tokens = std::transform_reduce(requests.begin(), requests.end(), int64_t(0), std::plus{}, tokens_of);
   const int64_t most = std::min(limits_.requests, limits_.requests_per_connection);
@@ -72,6 +79,14 @@ void Dispatcher::require_room(std::span<const Request> requests) const {
     throw Refusal(rpc::Error::Code::TOO_LARGE,
                   concat(count, " requests of ", tokens, " tokens in one, a client has at most ", most, " of ",
                          limits_.tokens, " at a time"));
+  if (client.requests + count > limits_.requests_per_connection)
+    turn_away(concat("this client has ", client.requests, " requests under way, and may have ",
+                     limits_.requests_per_connection));
+  if (!admission_.has_room(count, tokens)) turn_away(under_way());
+}
+
+std::string Dispatcher::under_way() const {
+  return concat("the server has ", admission_.requests(), " requests of ", admission_.tokens(), " tokens");
 }
 
 void Dispatcher::turn_away(const std::string& why) {
@@ -82,12 +97,9 @@ void Dispatcher::turn_away(const std::string& why) {
 
 kj::Promise<Outcome> Dispatcher::start(Request request, std::shared_ptr<Client> client,
                                        kj::Maybe<rpc::Sink::Client> sink, kj::Duration deadline) {
-  if (draining_) throw Refusal(rpc::Error::Code::DRAINING, "the server is shutting down");
-  if (client->requests >= limits_.requests_per_connection)
-    turn_away(concat("this client has ", client->requests, " requests under way, as many as it may"));
+  require_open(*client);
   const int64_t tokens = tokens_of(request);
-  if (!admission_.admit(tokens))
-    turn_away(concat("the server has ", admission_.requests(), " requests of ", admission_.tokens(), " tokens"));
+  if (!admission_.admit(tokens, timer_.now())) turn_away(under_way());
   request.id = concat("r", ++accepted_);
   auto active = kj::heap<Active>(*this, request.id, tokens, std::move(client), kj::mv(sink));
   active_[request.id] = active.get();

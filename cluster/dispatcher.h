@@ -25,8 +25,10 @@ class Dispatcher {
     int64_t requests = 0;
   };
 
-  // Refusal(tooLarge) where a client's could not even be admitted together while nothing else is there.
-  void require_room(std::span<const Request> requests) const;
+  // Refusal where no request of this client would be admitted, whatever it is.
+  void require_open(const Client& client);
+  // Refusal where a client's cannot be admitted together: tooLarge where not even while nothing else is there.
+  void require_room(std::span<const Request> requests, const Client& client);
 
   // What becomes of it; its id is chosen here. Dropping the promise cancels it. Refusal where it is not admitted.
   kj::Promise<Outcome> start(Request request, std::shared_ptr<Client> client, kj::Maybe<rpc::Sink::Client> sink,
@@ -43,6 +45,7 @@ class Dispatcher {
 
  private:
   class Active;  // a delivery and its place
+  std::string under_way() const;
   [[noreturn]] void turn_away(const std::string& why);
   void leave(Active& active);
   void cut_off();

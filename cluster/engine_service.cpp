@@ -1,7 +1,13 @@
 #include "cluster/engine_service.h"
 
+#include <exception>
+#include <memory>
+#include <optional>
+
 namespace pleat {
 namespace {
+
+constexpr size_t kShort = 32 * 1024;  // bytes of a message that becomes tokens in some milliseconds
 
 kj::Duration milliseconds(uint32_t count) { return int64_t(count) * kj::MILLISECONDS; }
 
@@ -32,33 +38,62 @@ kj::Promise<void> EngineService::answer(Context& context, Work&& work) {
   }
 }
 
+template <class Context, class Message, class Read, class Work>
+kj::Promise<void> EngineService::answer_read(Context context, Message message, Read read, Work work) {
+  const ModelTerms& terms = service_.terms;
+  if (message.totalSize().wordCount * sizeof(capnp::word) <= kShort)
+    return answer(context, [&] { return work(read(message, terms)); });
+  using Value = decltype(read(message, terms));
+  struct Reading {
+    explicit Reading(Message message) : copy(capnp::clone(message)) {}
+    const kj::Own<Message> copy;
+    std::optional<Value> value;
+    std::exception_ptr fault;
+  };
+  const auto reading = std::make_shared<Reading>(message);
+  auto done = service_.reader.run([reading, read, terms] {
+    try {
+      reading->value = read(*reading->copy, terms);
+    } catch (...) {
+      reading->fault = std::current_exception();
+    }
+  });
+  return done.then([this, context, reading, work]() mutable {
+    return answer(context, [&] {
+      if (reading->fault) std::rethrow_exception(reading->fault);
+      return work(std::move(*reading->value));
+    });
+  });
+}
+
 kj::Promise<void> EngineService::generate(GenerateContext context) {
   context.allowCancellation();
-  return answer(context, [&] {
+  const auto start = [this, context](Request request) mutable {
     auto params = context.getParams();
-    const auto request = params.getRequest();
     kj::Maybe<rpc::Sink::Client> sink;
     if (params.hasSink()) sink = params.getSink();
     const bool streamed = sink != nullptr;
-    return service_.dispatcher
-        .start(read_request(request, service_.terms), client_, kj::mv(sink), milliseconds(request.getDeadlineMs()))
+    const kj::Duration deadline = milliseconds(params.getRequest().getDeadlineMs());
+    return service_.dispatcher.start(std::move(request), client_, kj::mv(sink), deadline)
         .then([this, context, streamed](Outcome outcome) mutable {
           auto result = context.getResults().initResult();
           if (const Refusal* refusal = refusal_of(outcome)) return refusal->write(result.initError());
           write_completion(std::get<Completion>(outcome), streamed, service_.terms.text.tokenizer, result.initOk());
         });
+  };
+  return answer(context, [&] {
+    service_.dispatcher.require_open(*client_);
+    return answer_read(context, context.getParams().getRequest(), read_request, start);
   });
 }
 
 kj::Promise<void> EngineService::score(ScoreContext context) {
   context.allowCancellation();
-  return answer(context, [&] {
-    const auto request = context.getParams().getRequest();
-    std::vector<Request> requests = read_requests(request, service_.terms);
-    service_.dispatcher.require_room(requests);
+  const auto start = [this, context](std::vector<Request> requests) mutable {
+    service_.dispatcher.require_room(requests, *client_);
+    const kj::Duration deadline = milliseconds(context.getParams().getRequest().getDeadlineMs());
     kj::Vector<kj::Promise<Outcome>> outcomes;
-    for (Request& one : requests)
-      outcomes.add(service_.dispatcher.start(std::move(one), client_, nullptr, milliseconds(request.getDeadlineMs())));
+    for (Request& one : requests) outcomes.add(service_.dispatcher.start(std::move(one), client_, nullptr, deadline));
     return kj::joinPromises(outcomes.releaseAsArray()).then([context](kj::Array<Outcome> all) mutable {
       auto result = context.getResults().initResult();
       for (const Outcome& outcome : all)
@@ -66,15 +101,17 @@ kj::Promise<void> EngineService::score(ScoreContext context) {
       auto scores = result.initOk().initContinuations(uint32_t(all.size()));
       for (uint32_t i = 0; i < scores.size(); ++i) write_score(std::get<Completion>(all[i]), scores[i]);
     });
-  });
+  };
+  return answer_read(context, context.getParams().getRequest(), read_requests, start);
 }
 
 kj::Promise<void> EngineService::tokenize(TokenizeContext context) {
-  return answer(context, [&]() -> kj::Promise<void> {
-    const std::vector<int32_t> tokens = read_prompt(context.getParams().getPrompt(), service_.terms);
+  const auto read = [](rpc::Prompt::Reader prompt, const ModelTerms& terms) { return read_prompt(prompt, terms); };
+  const auto write = [context](const std::vector<int32_t>& tokens) mutable -> kj::Promise<void> {
     write_tokens(tokens, context.getResults().initResult().initOk().initTokens(uint32_t(tokens.size())));
     return kj::READY_NOW;
-  });
+  };
+  return answer_read(context, context.getParams().getPrompt(), read, write);
 }
 
 kj::Promise<void> EngineService::detokenize(DetokenizeContext context) {

@@ -5,6 +5,7 @@
 #include "cluster/dispatcher.h"
 #include "cluster/messages.h"
 #include "cluster/model_info.h"
+#include "cluster/work_thread.h"
 
 namespace pleat {
 
@@ -17,6 +18,7 @@ struct Service {
   kj::Duration grace;
   kj::TimePoint start;
   uint32_t connections = 0;
+  WorkThread reader{};  // of long messages
 };
 
 class EngineService final : public rpc::Engine::Server {
@@ -39,6 +41,10 @@ class EngineService final : public rpc::Engine::Server {
   // Runs `work`; an Error it throws becomes the call's result.
   template <class Context, class Work>
   kj::Promise<void> answer(Context& context, Work&& work);
+  // What `read` makes of a message, then `work` with it; a long one, whose text is a while in becoming tokens, is read
+  // beside the event loop.
+  template <class Context, class Message, class Read, class Work>
+  kj::Promise<void> answer_read(Context context, Message message, Read read, Work work);
 
   Service& service_;
   kj::Function<kj::Own<void>()> on_call_;

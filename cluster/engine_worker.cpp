@@ -12,6 +12,7 @@ EngineWorker::EngineWorker(Reports& reports, Scheduler& scheduler) : reports_(re
 bool EngineWorker::turn(std::vector<Order> orders) {
   for (Order& order : orders)
     if (!follow(order)) return false;
+  if (!orders.empty()) reports_.put({}, counts());  // the step may take long, or never end
   if (!scheduler_.step()) scheduler_.idle();
   reports_.put(std::exchange(news_, {}), counts());
   return true;

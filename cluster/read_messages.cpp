@@ -117,6 +117,7 @@ Request read_request(rpc::GenerateRequest::Reader in, const ModelTerms& terms) {
   request.prompt = read_prompt(in.getPrompt(), terms, in.getClock());
   request.priority = in.getPriority();
   request.written = read_tokens(in.getWritten(), terms);
+  require_context(request, terms.max_positions);
   return request;
 }
 
@@ -131,6 +132,7 @@ std::vector<Request> read_requests(rpc::ScoreRequest::Reader in, const ModelTerm
     request.prompt = std::move(tokens.context);
     request.given = std::move(tokens.continuation);
     request.priority = in.getPriority();
+    require_context(request, terms.max_positions);
     requests.push_back(std::move(request));
   }
   return requests;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <future>
+#include <map>
 #include <thread>
 
 #include "cluster/address.h"
@@ -15,7 +16,7 @@ namespace pleat {
 namespace {
 
 constexpr int kSendBuffer = 64 * 1024;  // of a connection; Linux doubles it, and a stream's flow window is as large
-constexpr int kHandshakes = 64;         // at a time
+constexpr size_t kHandshakes = 64;      // at a time
 constexpr auto kHandshakePatience = 10 * kj::SECONDS;
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
 constexpr auto kFlushPatience = 1 * kj::SECONDS;
@@ -46,12 +47,16 @@ class Door : private kj::TaskSet::ErrorHandler {
 
  private:
   kj::Promise<void> shake_hands(kj::Own<kj::AsyncIoStream> stream) {
-    if (shaking_ >= kHandshakes) return kj::READY_NOW;
-    ++shaking_;
+    // Who only connects, and says nothing, keeps nobody else out.
+    if (shaking_.size() >= kHandshakes)
+      shaking_.begin()->second->reject(KJ_EXCEPTION(OVERLOADED, "there are newer ones"));
+    auto given_up = kj::newPromiseAndFulfiller<kj::Own<kj::AsyncIoStream>>();
+    const uint64_t number = handshakes_begun_++;
+    shaking_[number] = kj::mv(given_up.fulfiller);
     auto secured = timer_.timeoutAfter(kHandshakePatience, tls_->accept(kj::mv(stream)));
-    return secured.attach(kj::defer([this] { --shaking_; })).then([this](kj::Own<kj::AsyncIoStream> inner) {
-      connections_.add(kj::mv(inner));
-    });
+    return secured.exclusiveJoin(kj::mv(given_up.promise))
+        .attach(kj::defer([this, number] { shaking_.erase(number); }))
+        .then([this](kj::Own<kj::AsyncIoStream> inner) { connections_.add(kj::mv(inner)); });
   }
   void taskFailed(kj::Exception&&) override {}  // a client's handshake, and that is all
 
@@ -59,7 +64,8 @@ class Door : private kj::TaskSet::ErrorHandler {
   kj::Timer& timer_;
   Connections& connections_;
   Tls* const tls_;
-  int shaking_ = 0;
+  uint64_t handshakes_begun_ = 0;
+  std::map<uint64_t, kj::Own<kj::PromiseFulfiller<kj::Own<kj::AsyncIoStream>>>> shaking_;
   kj::TaskSet handshakes_;
 };
 
@@ -117,6 +123,7 @@ class Server::Loop {
 
  private:
   void run(std::promise<std::string>& bound);
+  void live(std::promise<std::string>& bound);
   void talk(kj::AsyncIoContext& io, kj::ConnectionReceiver& receiver, const Model& model, kj::Promise<void> quit);
 
   const ServerOptions options_;
@@ -128,6 +135,14 @@ class Server::Loop {
 };
 
 void Server::Loop::run(std::promise<std::string>& bound) {
+  try {
+    live(bound);
+  } catch (const kj::Exception& exception) {  // no file descriptor is left for an event loop
+    bound.set_exception(std::make_exception_ptr(Error(ErrorKind::failed, exception.getDescription().cStr())));
+  }
+}
+
+void Server::Loop::live(std::promise<std::string>& bound) {
   auto io = kj::setupAsyncIo();
   auto open = kj::newPromiseAndCrossThreadFulfiller<const Model*>();
   auto quit = kj::newPromiseAndCrossThreadFulfiller<void>();

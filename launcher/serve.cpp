@@ -44,7 +44,9 @@ ModelInfo info_of(const ServeOptions& options, const Blueprint& blueprint, int r
   const CommonOptions& common = options.common;
   const std::string identity = identity_of(
       options.model, concat(common.device, ' ', common.dtype, ' ', common.reduction, ' ', common.kv_format, ' ',
-                            common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt));
+                            common.key_channels, ' ', options.dense, ' ', options.scheduler.fold_prompt, ' ',
+                            // Sums in the shortest order differ with the number of ranks and who adds them up.
+                            reduction_kind(common) == Reduction::invariant ? "" : concat(ranks, common.device_sums)));
   ModelInfo info{model_name(options.model), blueprint, {}, text_of(options.model + "/fold_report.json"), identity};
   const ShardPlan plan(sizes_of(blueprint), ranks, reduction_kind(options.common));
   for (int rank = 0; rank < ranks; ++rank)

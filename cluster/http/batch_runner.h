@@ -11,7 +11,7 @@
 #include "cluster/http/batches.h"
 #include "cluster/http/http_limits.h"
 #include "cluster/http/openai_request.h"
-#include "cluster/http/work_thread.h"
+#include "cluster/work_thread.h"
 
 namespace pleat {
 

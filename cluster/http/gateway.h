@@ -12,8 +12,8 @@
 #include "cluster/http/metrics.h"
 #include "cluster/http/openai_request.h"
 #include "cluster/http/turns.h"
-#include "cluster/http/work_thread.h"
 #include "cluster/router/session.h"
+#include "cluster/work_thread.h"
 
 namespace pleat {
 

@@ -10,7 +10,7 @@
 
 #include "cluster/http/file_store.h"
 #include "cluster/http/openai_format.h"
-#include "cluster/http/work_thread.h"
+#include "cluster/work_thread.h"
 
 namespace pleat {
 

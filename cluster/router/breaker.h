@@ -14,7 +14,7 @@ class Breaker {
   // A request may go there.
   bool allows(kj::TimePoint now) const { return !trial_ && now >= reopens_; }
   // One goes there. After a pause it is a trial, and the only one until its end is known.
-  void begin() { trial_ = failures_ >= kFailures; }
+  bool begin() { return trial_ = failures_ >= kFailures; }
   void succeeded();
   // Once more. A trial that fails, or the third failure in a row, opens it. While it is open, failures of what was
   // under way change nothing.

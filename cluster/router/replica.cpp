@@ -105,12 +105,12 @@ void Replica::give_up(const std::string& why) {
 Replica::Stay::Stay(std::shared_ptr<Replica> replica, int64_t tokens) : replica_(std::move(replica)), tokens_(tokens) {
   replica_->ours_ += tokens_;
   ++replica_->requests_;
-  replica_->breaker_.begin();
+  is_trial_ = replica_->breaker_.begin();
 }
 
 Replica::Stay::~Stay() noexcept(false) {
   replica_->ours_ -= tokens_;
-  if (!known_) replica_->breaker_.forgone();
+  if (is_trial_ && !known_) replica_->breaker_.forgone();
 }
 
 void Replica::Stay::succeeded() {

@@ -57,7 +57,7 @@ class Replica {
    private:
     std::shared_ptr<Replica> replica_;
     const int64_t tokens_;
-    bool known_ = false;
+    bool is_trial_ = false, known_ = false;
   };
 
   // It answers no more although its connection stands: the connection is given up, and with it every request there.

@@ -208,10 +208,14 @@ kj::Promise<Routed> Session::nobody() {
 }
 
 // Ready when the text has stood still for too long; a prompt may wait, and so may pieces that the client does not take.
-kj::Promise<void> Session::hangs(Attempt& attempt) {
+// It is looked at once more, for what came while this process itself stood still.
+kj::Promise<void> Session::hangs(Attempt& attempt, bool again) {
   const kj::TimePoint late = progress_ + options_.piece_timeout;
-  if (timer_.now() >= late && attempt.begun && untaken_.empty()) return kj::READY_NOW;
-  return timer_.atTime(std::max(late, timer_.now() + kAgain)).then([this, &attempt] { return hangs(attempt); });
+  const bool hung = timer_.now() >= late && attempt.begun && untaken_.empty();
+  if (hung && again) return kj::READY_NOW;
+  return timer_.atTime(std::max(late, timer_.now() + kAgain)).then([this, &attempt, hung] {
+    return hangs(attempt, hung);
+  });
 }
 
 kj::Promise<void> Session::receive(Attempt& attempt, rpc::Piece::Reader piece) {

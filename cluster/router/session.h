@@ -41,7 +41,7 @@ class Session {
   kj::Promise<std::optional<Routed>> try_at(std::shared_ptr<Replica> replica);
   std::optional<Routed> judge(Attempt& attempt, rpc::Result<rpc::Completion>::Reader result);
   kj::Promise<Routed> nobody();
-  kj::Promise<void> hangs(Attempt& attempt);
+  kj::Promise<void> hangs(Attempt& attempt, bool again = false);
   kj::Promise<void> receive(Attempt& attempt, rpc::Piece::Reader piece);
   kj::Promise<void> hand_on(rpc::Piece::Reader piece);
   bool fits(const Replica& replica) const;

@@ -20,19 +20,23 @@ void validate(const SamplingOptions& sampling) {
   for (const std::string& stop : sampling.stop) PLEAT_REQUIRE(!stop.empty(), "a stop string is empty");
 }
 
+void require_context(const Request& request, int64_t max_positions) {
+  const size_t told = request.prompt.size() + request.given.size() + request.written.size();
+  PLEAT_REQUIRE(int64_t(told) <= max_positions, "prompt and continuation have ", told,
+                " tokens, but the model's context has ", max_positions);
+  PLEAT_REQUIRE(int64_t(request.prompt.size()) < max_positions, "the prompt has ", request.prompt.size(),
+                " tokens, but the model's context of ", max_positions, " leaves room for at most ", max_positions - 1);
+}
+
 void validate(const Request& request, int64_t vocab, int64_t max_positions) {
   const SamplingOptions& sampling = request.sampling;
   for (const auto* tokens : {&request.prompt, &request.given, &request.written})
     for (const int32_t token : *tokens)
       PLEAT_REQUIRE(token >= 0 && token < vocab, "the ", tokens == &request.prompt ? "prompt" : "continuation",
                     " has token ", token, ", but the model's vocabulary has ", vocab);
-  const size_t told = request.prompt.size() + request.given.size() + request.written.size();
-  PLEAT_REQUIRE(int64_t(told) <= max_positions, "prompt and continuation have ", told,
-                " tokens, but the model's context has ", max_positions);
+  require_context(request, max_positions);
   PLEAT_REQUIRE(int64_t(request.written.size()) <= std::max(0, sampling.max_tokens), request.written.size(),
                 " tokens are written already, but max_tokens is ", sampling.max_tokens);
-  PLEAT_REQUIRE(int64_t(request.prompt.size()) < max_positions, "the prompt has ", request.prompt.size(),
-                " tokens, but the model's context of ", max_positions, " leaves room for at most ", max_positions - 1);
   validate(sampling);
   PLEAT_REQUIRE(sampling.logprobs >= -1 && sampling.logprobs <= vocab, "logprobs is ", sampling.logprobs,
                 ", expected -1 (none) to ", vocab);

@@ -57,6 +57,9 @@ struct Completion {
   std::optional<Error> error;  // why no more of the text could be written
 };
 
+// Error(invalid) where it is longer than the model's context.
+void require_context(const Request& request, int64_t max_positions);
+
 // Check ranges. Error(invalid) in one sentence.
 void validate(const SamplingOptions& sampling);
 void validate(const Request& request, int64_t vocab, int64_t max_positions);

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "cluster/http/turns.h"
-#include "cluster/http/work_thread.h"
 #include "cluster/router/waiting.h"
+#include "cluster/work_thread.h"
 
 namespace pleat::test {
 namespace {

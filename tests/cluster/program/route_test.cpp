@@ -276,6 +276,11 @@ TEST(Route, TlsOnBothSidesLetsInOnlyThoseWithACertificate) {
   EXPECT_EQ(ask(address, trust), 1) << "without a certificate";
   EXPECT_EQ(ask(address, as("other-client")), 1) << "with one by somebody else";
   EXPECT_EQ(ask(served.address(), as("client")), 1) << "the server is not who it should be: 127.0.0.1";
+  {
+    std::vector<std::unique_ptr<HttpClient>> silent;
+    for (int i = 0; i < 80; ++i) silent.push_back(std::make_unique<HttpClient>(served.address()));
+    EXPECT_EQ(ask(address, as("client")), 0) << "who only connects keeps nobody else out";
+  }
 
   const Background routed(pleat_command("route --http 127.0.0.1:0 --replica " + address + as("client") + server));
   ASSERT_NE(routed.address(), "") << routed.errors();

@@ -1,4 +1,4 @@
-#include "cluster/http/work_thread.h"
+#include "cluster/work_thread.h"
 
 #include <kj/debug.h>
 

@@ -1,0 +1,62 @@
+// Messages whose texts are a while in becoming tokens, and such that are longer than the model's context.
+#include <gtest/gtest.h>
+
+#include "tests/cluster/served_model.h"
+
+namespace pleat::test {
+namespace {
+
+using Code = rpc::Error::Code;
+
+ServerLimits long_limits() {
+  ServerLimits limits = wide_limits();
+  limits.prompt_bytes = 1 << 20;
+  return limits;
+}
+
+std::string long_text(size_t bytes) {
+  std::string text;
+  for (size_t i = 0; text.size() < bytes; ++i) text += i % 7 == 0 ? " library " : std::string(1, char('a' + i % 26));
+  return text;
+}
+
+TEST(LongMessages, AreTheSameTokensAsShortOnes) {
+  ServedModel served(long_limits());
+  Caller caller(served);
+  const std::string text = long_text(100'000);
+  auto there = caller.engine().tokenizeRequest();
+  there.initPrompt().setText(text.c_str());
+  const auto tokens = served.wait(there.send());
+  EXPECT_EQ(values_of(tokens.getResult().getOk().getTokens()),
+            Tokenizer::open(embedded_model()).encode_with_special(text));
+  auto gone = caller.engine().tokenizeRequest();
+  gone.initPrompt().setText(text.c_str());
+  { const auto dropped = gone.send(); }
+  auto score = caller.engine().scoreRequest();
+  score.initRequest().initContext().setText(text.c_str());
+  score.getRequest().initContinuations(1)[0].setText(" y");
+  EXPECT_EQ(served.wait(score.send()).getResult().getError().getCode(), Code::BAD_REQUEST);
+}
+
+// However full the server is: to come again would help nobody.
+TEST(LongMessages, BeyondTheContextAreRefusedForWhatTheyAre) {
+  ServerLimits limits = long_limits();
+  limits.requests = 8;
+  limits.tokens = 600;
+  ServedModel served(limits);
+  Caller caller(served);
+  Received running, received;
+  auto first = ask(caller.engine(), some_request(0, 450), running).eagerlyEvaluate(nullptr);
+  EXPECT_TRUE(served.until([&] { return running.pushes > 0; }));
+  for (const size_t bytes : {4'000u, 100'000u}) {
+    auto request = caller.engine().generateRequest();
+    request.initRequest().initPrompt().setText(long_text(bytes).c_str());
+    const auto answer = served.wait(request.send());
+    EXPECT_EQ(answer.getResult().getError().getCode(), Code::BAD_REQUEST) << bytes;
+    EXPECT_NE(std::string(answer.getResult().getError().getMessage().cStr()).find("the model's context"),
+              std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace pleat::test
