@@ -66,9 +66,18 @@ kj::Promise<void> Dispatcher::run() {
 
 void Dispatcher::require_open(const Client& client) {
   if (draining_) throw Refusal(rpc::Error::Code::DRAINING, "the server is shutting down");
-  if (client.requests >= limits_.requests_per_connection)
-    turn_away(concat("this client has ", client.requests, " requests under way, as many as it may"));
-  if (admission_.full()) turn_away(under_way());
+  if (client.requests + client.reading >= limits_.requests_per_connection)
+    turn_away(concat("this client has ", client.requests + client.reading, " requests under way, as many as it may"));
+  if (admission_.full() || *reading_ >= limits_.requests) turn_away(under_way());
+}
+
+kj::Own<void> Dispatcher::reading(std::shared_ptr<Client> client) {
+  ++client->reading;
+  ++*reading_;
+  return kj::heap(kj::defer([client = std::move(client), all = reading_] {
+    --client->reading;
+    --*all;
+  }));
 }
 
 void Dispatcher::require_room(std::span<const Request> requests, const Client& client) {

@@ -22,11 +22,13 @@ class Dispatcher {
 
   // A connection, of whose requests only so many are admitted.
   struct Client {
-    int64_t requests = 0;
+    int64_t requests = 0, reading = 0;
   };
 
-  // Refusal where no request of this client would be admitted, whatever it is.
+  // Refusal where no request of this client would be admitted, whatever it is; those that are still being read count.
   void require_open(const Client& client);
+  // One is being read until this is dropped.
+  kj::Own<void> reading(std::shared_ptr<Client> client);
   // Refusal where a client's cannot be admitted together: tooLarge where not even while nothing else is there.
   void require_room(std::span<const Request> requests, const Client& client);
 
@@ -56,7 +58,8 @@ class Dispatcher {
   const ServerLimits& limits_;
   const Tokenizer& tokenizer_;
   Admission admission_;
-  std::map<std::string, Active*> active_;  // by request id
+  const std::shared_ptr<int64_t> reading_ = std::make_shared<int64_t>(0);  // a call may outlive this
+  std::map<std::string, Active*> active_;                                  // by request id
   bool draining_ = false;
   kj::TimePoint cut_at_ = kj::origin<kj::TimePoint>();
   kj::Maybe<kj::Promise<void>> cut_;  // of a drain, at that time

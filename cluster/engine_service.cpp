@@ -50,18 +50,21 @@ kj::Promise<void> EngineService::answer_read(Context context, Message message, R
     std::optional<Value> value;
     std::exception_ptr fault;
   };
-  const auto reading = std::make_shared<Reading>(message);
-  auto done = service_.reader.run([reading, read, terms] {
-    try {
-      reading->value = read(*reading->copy, terms);
-    } catch (...) {
-      reading->fault = std::current_exception();
-    }
-  });
-  return done.then([this, context, reading, work]() mutable {
-    return answer(context, [&] {
-      if (reading->fault) std::rethrow_exception(reading->fault);
-      return work(std::move(*reading->value));
+  return answer(context, [&] {
+    service_.dispatcher.require_open(*client_);
+    const auto reading = std::make_shared<Reading>(message);
+    auto done = service_.reader.run([reading, read, terms] {
+      try {
+        reading->value = read(*reading->copy, terms);
+      } catch (...) {
+        reading->fault = std::current_exception();
+      }
+    });
+    return done.attach(service_.dispatcher.reading(client_)).then([this, context, reading, work]() mutable {
+      return answer(context, [&] {
+        if (reading->fault) std::rethrow_exception(reading->fault);
+        return work(std::move(*reading->value));
+      });
     });
   });
 }

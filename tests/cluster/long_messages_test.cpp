@@ -58,5 +58,26 @@ TEST(LongMessages, BeyondTheContextAreRefusedForWhatTheyAre) {
   }
 }
 
+// They wait in memory.
+TEST(LongMessages, ThatAreBeingReadCountAsUnderWay) {
+  ServerLimits limits = long_limits();
+  limits.requests_per_connection = 3;
+  ServedModel served(limits);
+  Caller many(served), other(served);
+  const std::string text = long_text(900'000);
+  const auto tokenize = [&](Caller& caller) {
+    auto call = caller.engine().tokenizeRequest();
+    call.initPrompt().setText(text.c_str());
+    return call.send();
+  };
+  std::vector<capnp::RemotePromise<rpc::Engine::TokenizeResults>> calls;
+  for (int i = 0; i < 4; ++i) calls.push_back(tokenize(many));
+  const auto refused = served.wait(kj::mv(calls.back()));
+  EXPECT_EQ(refused.getResult().getError().getCode(), Code::QUEUE_FULL);
+  EXPECT_TRUE(served.wait(tokenize(other)).getResult().isOk());
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(served.wait(kj::mv(calls[size_t(i)])).getResult().isOk());
+  EXPECT_TRUE(served.wait(tokenize(many)).getResult().isOk()) << "they have been read";
+}
+
 }  // namespace
 }  // namespace pleat::test
