@@ -66,7 +66,8 @@ void Delivery::end(Refusal why) {
 kj::Promise<void> Delivery::pump() {
   KJ_IF_MAYBE (sink, sink_) {
     if (!waiting_.tokens.empty()) return send_piece(*sink).then([this] { return pump(); });
-    if (completion_) return in_time(sink->doneRequest().send().ignoreResult());
+    if (completion_)
+      return in_time(sink->doneRequest().send().ignoreResult(), "the client has not taken the end of its text for");
   }
   if (completion_) return kj::READY_NOW;
   return sleep(idle_).then([this] { return pump(); });
@@ -76,11 +77,11 @@ kj::Promise<void> Delivery::send_piece(rpc::Sink::Client& sink) {
   auto request = sink.pushRequest();
   write_piece(waiting_, tokenizer_, request.initPiece());
   waiting_ = {};
-  return in_time(request.send());
+  return in_time(request.send(), "the client has taken nothing for");
 }
 
-kj::Promise<void> Delivery::in_time(kj::Promise<void> sent) {
-  const std::string message = concat("the client has taken nothing for ", limits_.reader_timeout_ms, " ms");
+kj::Promise<void> Delivery::in_time(kj::Promise<void> sent, const char* late) {
+  const std::string message = concat(late, ' ', limits_.reader_timeout_ms, " ms");
   return sent.exclusiveJoin(
       refuse_after(limits_.reader_timeout_ms * kj::MILLISECONDS, rpc::Error::Code::SLOW_READER, message));
 }

@@ -40,7 +40,7 @@ class Delivery {
  private:
   kj::Promise<void> pump();
   kj::Promise<void> send_piece(rpc::Sink::Client& sink);
-  kj::Promise<void> in_time(kj::Promise<void> sent);
+  kj::Promise<void> in_time(kj::Promise<void> sent, const char* late);
   kj::Promise<void> refuse_after(kj::Duration delay, rpc::Error::Code code, std::string message);
 
   kj::Timer& timer_;

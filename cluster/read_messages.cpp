@@ -74,6 +74,15 @@ int64_t encoded_bytes(rpc::ScoreRequest::Reader request) {
   return bytes;
 }
 
+// Where it is longer than what this server can hold, another one may still take it.
+void require_fits(const Request& request, const ModelTerms& terms) {
+  require_context(request, terms.max_positions);
+  const auto told = int64_t(request.prompt.size() + request.given.size());
+  const int64_t most = std::min(told + (request.given.empty() ? request.sampling.max_tokens : 0), terms.max_positions);
+  if (terms.limits.cache_tokens > 0)
+    require_at_most(terms.limits.cache_tokens, most, "tokens of the key-value cache for prompt and max_tokens");
+}
+
 // The context's and the continuation's tokens.
 Continuation continuation_of(rpc::Prompt::Reader context, rpc::Continuation::Reader continuation,
                              const ModelTerms& terms) {
@@ -117,7 +126,7 @@ Request read_request(rpc::GenerateRequest::Reader in, const ModelTerms& terms) {
   request.prompt = read_prompt(in.getPrompt(), terms, in.getClock());
   request.priority = in.getPriority();
   request.written = read_tokens(in.getWritten(), terms);
-  require_context(request, terms.max_positions);
+  require_fits(request, terms);
   return request;
 }
 
@@ -132,7 +141,7 @@ std::vector<Request> read_requests(rpc::ScoreRequest::Reader in, const ModelTerm
     request.prompt = std::move(tokens.context);
     request.given = std::move(tokens.continuation);
     request.priority = in.getPriority();
-    require_context(request, terms.max_positions);
+    require_fits(request, terms);
     requests.push_back(std::move(request));
   }
   return requests;

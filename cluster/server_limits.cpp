@@ -2,7 +2,8 @@
 
 namespace pleat {
 
-void ServerLimits::complete(int64_t max_positions, int64_t cache_tokens) {
+void ServerLimits::complete(int64_t max_positions, int64_t tokens_in_cache) {
+  cache_tokens = tokens_in_cache;
   if (requests_per_connection == 0) requests_per_connection = requests;
   if (tokens == 0) tokens = 4 * cache_tokens;
   if (prompt_bytes == 0) prompt_bytes = 64 * max_positions;

@@ -20,7 +20,8 @@ struct ServerLimits {
   int64_t reader_timeout_ms = 30'000;
   int64_t connections = 256;
   int64_t idle_timeout_ms = 600'000;
-  int64_t batch = 0;  // the scheduler's
+  int64_t batch = 0;         // the scheduler's
+  int64_t cache_tokens = 0;  // that the key-value cache holds; 0: not known
 
   // Prompts travel as text, as tokens or in messages, and the rest of a request is small beside them.
   int64_t message_bytes() const { return (int64_t(1) << 20) + 4 * prompt_bytes; }
@@ -28,7 +29,7 @@ struct ServerLimits {
   int64_t unread_bytes() const { return 4 * message_bytes(); }
 
   // Gives those that are 0 their values.
-  void complete(int64_t max_positions, int64_t cache_tokens);
+  void complete(int64_t max_positions, int64_t tokens_in_cache);
   void write(rpc::Limits::Builder out) const;
 };
 

@@ -181,6 +181,9 @@ std::optional<Routed> Session::judge(Attempt& attempt, rpc::Result<rpc::Completi
     case rpc::Error::Code::QUEUE_FULL:
       retry_after_ms_ = std::min(retry_after_ms_ == 0 ? UINT32_MAX : retry_after_ms_, refusal.retry_after_ms());
       return std::nullopt;
+    case rpc::Error::Code::TOO_LARGE:
+      too_large_ = refusal;
+      return std::nullopt;
     case rpc::Error::Code::INTERNAL:
     case rpc::Error::Code::SINK_FAILED:  // the sink is this session, and it found a piece wrong
       attempt.failed();
@@ -204,6 +207,7 @@ kj::Promise<Routed> Session::nobody() {
   const std::string why = trouble_.empty() ? "" : concat("; the last one said: ", trouble_);
   if (retry_after_ms_ > 0)
     return refuse(Refusal(rpc::Error::Code::QUEUE_FULL, "all replicas are busy" + why, retry_after_ms_));
+  if (too_large_) return refuse(*too_large_);
   return refuse(Refusal(rpc::Error::Code::UNAVAILABLE, "no replica can take the request" + why, kRetryAfterMs));
 }
 
@@ -231,6 +235,7 @@ kj::Promise<void> Session::receive(Attempt& attempt, rpc::Piece::Reader piece) {
   stood_still_.clear();
   alone_since_.reset();
   retry_after_ms_ = 0;
+  too_large_.reset();
   progress_ = timer_.now();
   return hand_on(piece);
 }

@@ -63,8 +63,9 @@ class Session {
   // left to try.
   std::set<int> tried_, stood_still_;
   std::optional<kj::TimePoint> alone_since_;
-  uint32_t retry_after_ms_ = 0;  // by tried ones; 0: none was overloaded
-  std::string trouble_;          // of the last one
+  uint32_t retry_after_ms_ = 0;       // by tried ones; 0: none was overloaded
+  std::string trouble_;               // of the last one
+  std::optional<Refusal> too_large_;  // for one of them; others may hold more
   int moves_ = 0;
   std::deque<kj::TimePoint> untaken_;  // when the pieces came that the client has not taken
   bool client_lost_ = false;

@@ -1,6 +1,8 @@
 // Messages whose texts are a while in becoming tokens, and such that are longer than the model's context.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "tests/cluster/served_model.h"
 
 namespace pleat::test {
@@ -77,6 +79,24 @@ TEST(LongMessages, ThatAreBeingReadCountAsUnderWay) {
   EXPECT_TRUE(served.wait(tokenize(other)).getResult().isOk());
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(served.wait(kj::mv(calls[size_t(i)])).getResult().isOk());
   EXPECT_TRUE(served.wait(tokenize(many)).getResult().isOk()) << "they have been read";
+}
+
+// Hosts have different amounts of memory, so that another server may take it.
+TEST(LongMessages, BeyondTheCacheAreTooLargeHere) {
+  ServerLimits limits;
+  limits.complete(512, 128);
+  ServedModel served(limits);
+  Caller caller(served);
+  const auto code = [&](uint32_t max_tokens) -> std::optional<Code> {
+    auto call = caller.engine().generateRequest();
+    call.initRequest().initPrompt().initTokens(28);
+    call.getRequest().initSampling().setMaxTokens(max_tokens);
+    const auto answer = served.wait(call.send());
+    if (answer.getResult().isOk()) return std::nullopt;
+    return answer.getResult().getError().getCode();
+  };
+  EXPECT_EQ(code(100), std::nullopt);
+  EXPECT_EQ(code(101), Code::TOO_LARGE);
 }
 
 }  // namespace

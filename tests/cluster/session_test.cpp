@@ -262,5 +262,20 @@ TEST(Session, AClientThatIsLostIsNoFailureOfItsReplica) {
   EXPECT_TRUE(routing.replicas.any_usable());
 }
 
+// Hosts have different amounts of memory for the key-value cache.
+TEST(Session, WhatIsTooLargeForOneReplicaGoesToAnother) {
+  FakeWorld world;
+  world["a"].refuses = Refusal(Code::TOO_LARGE, "more than the cache");
+  world["b"];
+  Routing routing(world);
+  for (uint64_t seed = 0; seed < 4; ++seed) expect_whole(routing.write(seed, 5), seed, 5);
+  EXPECT_GT(world["a"].requests, 0);
+  world["b"].refuses = Refusal(Code::TOO_LARGE, "more than the cache");
+  const auto code = [&] { return routing.write(9, 5).refusal.value().code(); };
+  EXPECT_EQ(code(), Code::TOO_LARGE);
+  world["b"].refuses = Refusal(Code::QUEUE_FULL, "full", 100);
+  EXPECT_EQ(code(), Code::QUEUE_FULL) << "it will have room";
+}
+
 }  // namespace
 }  // namespace pleat::test
