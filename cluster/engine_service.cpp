@@ -1,5 +1,7 @@
 #include "cluster/engine_service.h"
 
+#include <capnp/message.h>
+
 #include <exception>
 #include <memory>
 #include <optional>

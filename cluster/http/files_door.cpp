@@ -71,7 +71,7 @@ kj::Promise<void> FilesDoor::upload(const std::string& type, const std::string& 
                                     kj::HttpService::Response& response) {
   return receiver_.take(type, owner, body)
       .then(
-          [this, &response](std::shared_ptr<const Received> received) {
+          [this, &response](const std::shared_ptr<const Received>& received) {
             if (received->fault) return refuse(response, *received->fault);
             return send(response, file_json(received->file));
           },

@@ -146,7 +146,7 @@ kj::Promise<void> Gateway::models(const std::string& id, kj::HttpService::Respon
 // A long body beside the loop, one at a time of each client.
 kj::Promise<std::shared_ptr<Gateway::Reading>> Gateway::parsed(kj::String text, bool chat, const std::string& client) {
   const bool is_short = text.size() <= kShort;
-  const auto reading = std::make_shared<Reading>(kj::mv(text), chat, limits.openai);
+  auto reading = std::make_shared<Reading>(kj::mv(text), chat, limits.openai);
   if (is_short) {
     reading->run();
     return reading;
@@ -166,7 +166,7 @@ kj::Promise<void> Gateway::generate(bool chat, bool may_stream, const std::strin
   auto read = within(timer, limits.body_timeout, body.readAllText(), "the body did not come in time");
   return read.then([this, chat, client](kj::String text) { return parsed(kj::mv(text), chat, client); })
       .then(
-          [this, may_stream, client, fail, &response](std::shared_ptr<Reading> reading) -> kj::Promise<void> {
+          [this, may_stream, client, fail, &response](const std::shared_ptr<Reading>& reading) -> kj::Promise<void> {
             if (reading->fault) return fail(*reading->fault);
             if (reading->request.stream && !may_stream)
               return fail(invalid_request("HTTP/1.0 has no streams: ask without 'stream', or by HTTP/1.1"));

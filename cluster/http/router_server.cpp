@@ -26,7 +26,6 @@ std::string peer_of(kj::AsyncIoStream& stream) {
   uint length = sizeof address;
   stream.getpeername(reinterpret_cast<sockaddr*>(&address), &length);
   char text[INET6_ADDRSTRLEN] = {};
-  std::strcpy(text, HttpConnections::kLocal);
   if (address.ss_family == AF_INET)
     inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&address)->sin_addr, text, sizeof text);
   if (address.ss_family == AF_INET6) {
@@ -34,7 +33,7 @@ std::string peer_of(kj::AsyncIoStream& stream) {
     if (!IN6_IS_ADDR_V4MAPPED(&from)) std::memset(&from.s6_addr[8], 0, 8);
     inet_ntop(AF_INET6, &from, text, sizeof text);
   }
-  return text;
+  return text[0] ? text : HttpConnections::kLocal;
 }
 
 std::shared_ptr<Tls> tls_of(const TlsFiles& files) {
