@@ -17,7 +17,7 @@ namespace {
 
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;
 constexpr auto kHandshake = 10 * kj::SECONDS;
-constexpr auto kLookAgain = 1 * kj::SECONDS;  // at the file of replicas
+constexpr auto kLookAgain = 1 * kj::SECONDS;  // at the files of replicas, keys and certificates
 constexpr auto kDrainTurn = 20 * kj::MILLISECONDS;
 
 // Without the port; of IPv6 the network of 64 bits, which is as much as one host has.
